@@ -1,0 +1,205 @@
+//! ChannelName: a name that is the same bytes in code, in `redis-cli`, as a NATS subject and as an AMQP routing key.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use crate::{Error, ErrorKind, Result};
+
+/// The name of a channel, checked.
+///
+/// 1 to [`ChannelName::MAX`] bytes of UTF-8; no white space and no control character; none of `*`, `>`, `#`;
+/// no empty segment between dots; no `$` at the start, which is reserved for the broker itself. What one
+/// backend would refuse, all refuse. Cloning is cheap.
+///
+/// ```
+/// use broker::ChannelName;
+///
+/// let name = ChannelName::new("user.42.updates")?;
+/// assert_eq!(name.as_str(), "user.42.updates");
+/// assert!(ChannelName::new("orders.>").is_err());
+/// # Ok::<(), broker::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelName(Arc<str>);
+
+impl ChannelName {
+    /// The longest name, in bytes.
+    pub const MAX: usize = 200;
+
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`], naming the input and the rule it breaks.
+    pub fn new(name: impl AsRef<str>) -> Result<Self> {
+        let name = name.as_ref();
+        check(name)?;
+        Ok(Self(name.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A name of the broker's own (`$…`), or one with a prefix: not held to the rules for users.
+    pub(crate) fn internal(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+}
+
+/// The rules for a name, without making one: a local post needs no allocation.
+pub(crate) fn check(name: &str) -> Result<()> {
+    match broken_rule(name) {
+        None => Ok(()),
+        Some(rule) => Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("channel name {}: {rule}", shown(name)),
+        )),
+    }
+}
+
+fn broken_rule(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        return Some("is empty; a name has 1 to 200 bytes");
+    }
+    if name.len() > ChannelName::MAX {
+        return Some("is too long; a name has at most 200 bytes");
+    }
+    if name.starts_with('$') {
+        return Some("starts with `$`, which is reserved for the broker; choose another first character");
+    }
+    segments_and_characters(name)
+}
+
+fn segments_and_characters(name: &str) -> Option<&'static str> {
+    let mut empty_segment = true;
+    for c in name.chars() {
+        match c {
+            '.' if empty_segment => return Some("has an empty segment; write something between and around the dots"),
+            '.' => empty_segment = true,
+            '*' | '>' | '#' => return Some("has one of `*`, `>`, `#`, which are wildcards on some backends; leave it out"),
+            c if c.is_whitespace() => return Some("has white space; use `-`, `_` or `.` instead"),
+            c if c.is_control() => return Some("has a control character; leave it out"),
+            _ => empty_segment = false,
+        }
+    }
+    empty_segment.then_some("has an empty segment; write something between and around the dots")
+}
+
+/// The rules for a prefix: those of a name, in one segment, short enough to leave room for the longest name.
+pub(crate) fn check_prefix(prefix: &str) -> Result<()> {
+    let rule = match prefix {
+        "" => None,
+        p if p.len() > 50 => Some("is too long; a prefix has at most 50 bytes"),
+        p if p.contains('.') => Some("has a dot; a prefix is one segment, so that two prefixes never meet"),
+        p => broken_rule(p),
+    };
+    match rule {
+        None => Ok(()),
+        Some(rule) => Err(Error::new(ErrorKind::InvalidInput, format!("prefix {}: {rule}", shown(prefix)))),
+    }
+}
+
+/// Untrusted text in an error: escaped, and cut to a readable length.
+pub(crate) fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    if text.chars().nth(60).is_some() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+impl AsRef<str> for ChannelName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for ChannelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ChannelName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<&str> for ChannelName {
+    type Error = Error;
+
+    fn try_from(name: &str) -> Result<Self> {
+        Self::new(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn legal_names() {
+        for name in ["a", "user.42", "pixel-added", "ümlaut.日本", "a:b/c?d", "x$", &"n".repeat(200)] {
+            assert!(ChannelName::new(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn illegal_names_name_the_input_and_the_rule() {
+        let long = "n".repeat(201);
+        for (name, rule) in [
+            ("", "empty"),
+            (long.as_str(), "too long"),
+            ("$node", "reserved"),
+            (".a", "segment"),
+            ("a.", "segment"),
+            ("a..b", "segment"),
+            ("a b", "white space"),
+            ("a\u{a0}b", "white space"),
+            ("a\0b", "control"),
+            ("a.*", "wildcards"),
+            ("a.>", "wildcards"),
+            ("a.#", "wildcards"),
+        ] {
+            let error = ChannelName::new(name).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(rule), "{name:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn prefixes_are_one_short_segment() {
+        assert!(check_prefix("").is_ok());
+        assert!(check_prefix("shop").is_ok());
+        for bad in ["a.b", "$a", "a b", &"p".repeat(51)] {
+            assert!(check_prefix(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_refused_or_kept_as_it_is(name in ".{0,250}") {
+            match ChannelName::new(&name) {
+                Ok(kept) => prop_assert_eq!(kept.as_str(), name),
+                Err(error) => prop_assert_eq!(error.kind(), ErrorKind::InvalidInput),
+            }
+        }
+    }
+}

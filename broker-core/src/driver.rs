@@ -1,0 +1,158 @@
+//! Driver, Link, Inbox: the contract a backend implements. This is the page to read before writing one.
+//!
+//! A backend does three things: it opens a link, carries opaque frames over it, and admits when the link
+//! is broken. It does not reconnect, resubscribe, count references, fan out, keep order across links,
+//! detect losses, bound queues or measure health. All of that is written once, in core, so that every
+//! backend inherits it, and every backend means the same.
+//!
+//! # The life of a link
+//!
+//! 1. Core calls [`Driver::connect`] with a fresh [`Inbox`], under a time limit. No retries inside.
+//! 2. Core subscribes everything that is wanted, in chunks, each confirmed.
+//! 3. Core posts to a channel of its own and waits to receive it. From here the broker is `Connected`.
+//! 4. One writer calls [`Link::publish`], one task [`Link::subscribe`] and [`Link::unsubscribe`]; the two
+//!    run side by side. The link calls [`Inbox::deliver`] for whatever arrives.
+//! 5. When the link calls [`Inbox::lost`], a call times out, or the echo of step 3 (repeated every
+//!    heartbeat) fails to come, core drops the link, without another word, and starts again at 1.
+//!    [`Link::close`] is called only for a link that still lives.
+//!
+//! Whatever a dead link still delivers is discarded: an inbox belongs to one link.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{BrokerUrl, ChannelName, Error, Result};
+
+pub use crate::link::Inbox;
+
+/// A way to reach one kind of backend: its address, credentials and settings. Making one does no I/O.
+#[async_trait]
+pub trait Driver: fmt::Debug + Send + Sync + 'static {
+    /// The backend's name in errors and logs: `redis`.
+    fn name(&self) -> &'static str;
+
+    /// What this backend promises beyond the contract. Each field has a case in the conformance suite.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Opens one link.
+    ///
+    /// Core calls it at start and again after every loss, with backoff and under a time limit (dropping
+    /// the future must leave nothing behind). It never retries by itself.
+    ///
+    /// # Errors
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) when nobody answers;
+    /// [`Forbidden`](crate::ErrorKind::Forbidden) for refused credentials;
+    /// [`Protocol`](crate::ErrorKind::Protocol) when the peer is not this kind of server;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) when it is too old. The message names host and
+    /// port, never a password.
+    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>>;
+}
+
+/// One live connection. It never heals itself: once lost it is thrown away.
+///
+/// Dropping a link must end its tasks and sockets. Every call is dropped by core when its time limit
+/// passes, and the link with it; so a call may hang, but must not block its thread.
+#[async_trait]
+pub trait Link: fmt::Debug + Send + Sync + 'static {
+    /// Sends a batch, in its order, and returns one outcome for each frame.
+    ///
+    /// `Ok` means that the backend took the frame. Core's single writer calls it, so the order of calls is
+    /// the order of messages. An error of one frame (no permission, server out of memory) concerns that
+    /// frame only; if the link itself broke, report [`Inbox::lost`] and answer
+    /// [`Interrupted`](crate::ErrorKind::Interrupted) for all whose fate is unknown. A result of the wrong
+    /// length is taken for a broken link.
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>>;
+
+    /// Subscribes to channels. `Ok`: the backend delivers every later publish on these channels, by
+    /// whomever, to this link. Idempotent.
+    ///
+    /// # Errors
+    /// A transient kind means that the link is broken, and core gives it up. Any other kind is a refusal of
+    /// something in `channels`; core asks again one by one to find out which, so an error may leave some of
+    /// them subscribed.
+    async fn subscribe(&self, channels: &[ChannelName]) -> Result<()>;
+
+    /// Unsubscribes. `Ok`: the backend has forgotten these channels for this link. Idempotent; frames
+    /// already under way may still be delivered.
+    ///
+    /// # Errors
+    /// Any error means that the link is broken.
+    async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()>;
+
+    /// Ends the link in good order: nothing of it is left at the server when it returns.
+    ///
+    /// # Errors
+    /// Whatever went wrong; core logs it, and drops the link all the same.
+    async fn close(&self) -> Result<()>;
+}
+
+/// One frame on its way out.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outgoing {
+    /// The channel's name on the wire: the prefix is already in it.
+    pub channel: ChannelName,
+    /// The frame: opaque bytes, never empty, at most [`MAX_FRAME`] long.
+    pub frame: Bytes,
+}
+
+impl Outgoing {
+    pub(crate) fn new(channel: ChannelName, frame: Bytes) -> Self {
+        Self { channel, frame }
+    }
+}
+
+/// The longest frame core ever sends, in bytes: fits into the default limit of every backend (NATS: 1 MiB).
+/// A longer one that arrives is foreign, and malformed.
+pub const MAX_FRAME: usize = 1_000_000;
+
+/// What a backend promises beyond the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Whether other processes can be reached, or only brokers of this process.
+    pub crosses_processes: bool,
+    /// How far the order of messages on a channel reaches.
+    pub ordering: Ordering,
+    /// Whether the `Ok` of a global post means that the backend took it, not only that it was sent.
+    pub confirms_publish: bool,
+}
+
+impl Capabilities {
+    /// The capabilities of a backend.
+    #[must_use]
+    pub const fn new(crosses_processes: bool, ordering: Ordering, confirms_publish: bool) -> Self {
+        Self { crosses_processes, ordering, confirms_publish }
+    }
+}
+
+/// How far the order of messages on a channel reaches. The weakest already keeps one publisher's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ordering {
+    /// Each publisher's messages in the order it posted them; two publishers may be seen interleaved in
+    /// two ways by two nodes.
+    PerPublisher,
+    /// All nodes see all messages of a channel in one order.
+    PerChannel,
+}
+
+/// A backend as a value: every backend crate exports one as `pub const BACKEND: Backend`.
+#[derive(Clone, Copy, Debug)]
+pub struct Backend {
+    /// The name, as in the facade's feature: `redis`.
+    pub name: &'static str,
+    /// The URL schemes it answers to: `redis`, `rediss`.
+    pub schemes: &'static [&'static str],
+    /// Makes a driver from a URL. Does no I/O; an error names the part of the URL that is wrong.
+    pub open: fn(&BrokerUrl) -> Result<Arc<dyn Driver>>,
+}
+
+impl Inbox {
+    /// Reports that the link is unusable. The first call counts; core drops the link.
+    pub fn lost(&self, error: Error) {
+        self.report_lost(error);
+    }
+}

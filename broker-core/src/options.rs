@@ -1,0 +1,246 @@
+//! Options: every limit and time of a broker, with the same meaning on every backend.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::{BrokerUrl, Error, ErrorKind, Result, channel::check_prefix, model::Codec};
+
+/// Limits and times of a [`Broker`](crate::Broker). The defaults suit a server on one network with its backend.
+///
+/// ```
+/// use broker::Options;
+///
+/// let mut options = Options::default();
+/// options.prefix = "shop".to_owned();
+/// options.queue_capacity = 256;
+/// ```
+///
+/// In a configuration file times are written as `"5s"` or `"250ms"`; in a URL the same keys are
+/// query keys: `redis://localhost/?prefix=shop&heartbeat=2s`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Options {
+    /// Keeps applications apart that share a backend: one segment of a channel name, put before every name
+    /// as `prefix.name`. Empty (the default): names go out as they are.
+    pub prefix: String,
+    /// How many messages a channel keeps for its slowest subscriber here before that one loses the oldest.
+    /// A subscription may hold 32 more that it has already taken. Default 1,024.
+    pub queue_capacity: usize,
+    /// How many bytes of global posts may wait to be sent; a post beyond that waits for room, at most
+    /// `publish_timeout`. Default 16 MiB.
+    pub outbox_bytes: usize,
+    /// The longest payload, in bytes, the same for every backend. Default 512 KiB, at most 900,000.
+    pub max_payload: usize,
+    /// How often the receive path is tested by a post of our own. Default 5 s.
+    #[serde(deserialize_with = "duration")]
+    pub heartbeat: Duration,
+    /// How long the echo of that post may take before the link counts as lost. A dead link is found within
+    /// `heartbeat + heartbeat_timeout`. Default 5 s.
+    #[serde(deserialize_with = "duration")]
+    pub heartbeat_timeout: Duration,
+    /// The limit for one attempt to open a link. Default 5 s.
+    #[serde(deserialize_with = "duration")]
+    pub connect_timeout: Duration,
+    /// How long a subscribe waits for its confirmation, also while the backend is away. Default 10 s.
+    #[serde(deserialize_with = "duration")]
+    pub subscribe_timeout: Duration,
+    /// How long a batch of posts may take before the link counts as lost. Default 5 s.
+    #[serde(deserialize_with = "duration")]
+    pub publish_timeout: Duration,
+    /// How long a channel stays subscribed at the backend after its last listener left, so that a page
+    /// reload does not flap. Default 1 s.
+    #[serde(deserialize_with = "duration")]
+    pub unsubscribe_delay: Duration,
+    /// How long [`Broker::drain`](crate::Broker::drain) waits for listeners and streams. Default 10 s.
+    #[serde(deserialize_with = "duration")]
+    pub drain_timeout: Duration,
+    /// The first wait after a lost link; doubled with jitter up to `backoff_max`. Default 50 ms.
+    #[serde(deserialize_with = "duration")]
+    pub backoff_min: Duration,
+    /// The longest wait between two attempts. Default 3 s.
+    #[serde(deserialize_with = "duration")]
+    pub backoff_max: Duration,
+    /// How typed messages are encoded. Every node reads every codec it was built with. Default JSON.
+    pub codec: Codec,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            prefix: String::new(),
+            queue_capacity: 1024,
+            outbox_bytes: 16 << 20,
+            max_payload: 512 << 10,
+            heartbeat: Duration::from_secs(5),
+            heartbeat_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            subscribe_timeout: Duration::from_secs(10),
+            publish_timeout: Duration::from_secs(5),
+            unsubscribe_delay: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(10),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(3),
+            codec: Codec::Json,
+        }
+    }
+}
+
+/// The longest `max_payload`: leaves room in a frame for the head and the headers.
+const MOST_PAYLOAD: usize = 900_000;
+
+impl Options {
+    /// The keys that [`with_url`](Self::with_url) reads, for error messages and help texts.
+    pub const URL_KEYS: &'static [&'static str] = &[
+        "prefix",
+        "queue_capacity",
+        "outbox_bytes",
+        "max_payload",
+        "heartbeat",
+        "heartbeat_timeout",
+        "connect_timeout",
+        "subscribe_timeout",
+        "publish_timeout",
+        "unsubscribe_delay",
+        "drain_timeout",
+        "backoff_min",
+        "backoff_max",
+        "codec",
+    ];
+
+    /// These options with the keys of a URL's query on top.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] naming the key whose value does not fit.
+    pub fn with_url(mut self, url: &BrokerUrl) -> Result<Self> {
+        for (key, value) in url.query() {
+            let value = value.as_str();
+            match key.as_str() {
+                "prefix" => value.clone_into(&mut self.prefix),
+                "queue_capacity" => self.queue_capacity = number(key, value)?,
+                "outbox_bytes" => self.outbox_bytes = number(key, value)?,
+                "max_payload" => self.max_payload = number(key, value)?,
+                "heartbeat" => self.heartbeat = time(key, value)?,
+                "heartbeat_timeout" => self.heartbeat_timeout = time(key, value)?,
+                "connect_timeout" => self.connect_timeout = time(key, value)?,
+                "subscribe_timeout" => self.subscribe_timeout = time(key, value)?,
+                "publish_timeout" => self.publish_timeout = time(key, value)?,
+                "unsubscribe_delay" => self.unsubscribe_delay = time(key, value)?,
+                "drain_timeout" => self.drain_timeout = time(key, value)?,
+                "backoff_min" => self.backoff_min = time(key, value)?,
+                "backoff_max" => self.backoff_max = time(key, value)?,
+                "codec" => self.codec = Codec::from_name(value)?,
+                _ => {} // the driver's
+            }
+        }
+        Ok(self)
+    }
+
+    /// Checks the options against each other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] naming the option and its bounds.
+    pub fn check(&self) -> Result<()> {
+        check_prefix(&self.prefix)?;
+        within("queue_capacity", self.queue_capacity, 1, 1 << 24)?;
+        within("max_payload", self.max_payload, 1, MOST_PAYLOAD)?;
+        within("outbox_bytes", self.outbox_bytes, crate::driver::MAX_FRAME, 1 << 30)?;
+        for (name, time) in [
+            ("heartbeat", self.heartbeat),
+            ("heartbeat_timeout", self.heartbeat_timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("subscribe_timeout", self.subscribe_timeout),
+            ("publish_timeout", self.publish_timeout),
+            ("backoff_min", self.backoff_min),
+        ] {
+            if time < Duration::from_millis(1) || time > Duration::from_secs(86_400) {
+                return Err(invalid(name, &format!("{time:?}"), "a time between 1ms and 24h"));
+            }
+        }
+        if self.backoff_max < self.backoff_min {
+            return Err(invalid("backoff_max", &format!("{:?}", self.backoff_max), "no less than backoff_min"));
+        }
+        Ok(())
+    }
+}
+
+fn within(name: &str, value: usize, least: usize, most: usize) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(invalid(name, &value.to_string(), &format!("between {least} and {most}")))
+}
+
+fn number(key: &str, value: &str) -> Result<usize> {
+    value.parse().map_err(|_| invalid(key, value, "a whole number"))
+}
+
+fn time(key: &str, value: &str) -> Result<Duration> {
+    humantime::parse_duration(value).map_err(|_| invalid(key, value, "a time such as 5s or 250ms"))
+}
+
+fn invalid(key: &str, value: &str, wanted: &str) -> Error {
+    let value = crate::channel::shown(value);
+    Error::new(ErrorKind::InvalidInput, format!("option {key} = {value}: must be {wanted}"))
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    humantime::parse_duration(&text)
+        .map_err(|_| serde::de::Error::custom(format!("`{text}` is not a time; write it as \"5s\" or \"250ms\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_legal() {
+        Options::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_url_sets_options_and_a_bad_value_is_named() {
+        let url = BrokerUrl::parse("memory:?prefix=shop&heartbeat=250ms&queue_capacity=7&codec=json").unwrap();
+        let options = Options::default().with_url(&url).unwrap();
+        assert_eq!(options.prefix, "shop");
+        assert_eq!(options.heartbeat, Duration::from_millis(250));
+        assert_eq!(options.queue_capacity, 7);
+
+        let url = BrokerUrl::parse("memory:?heartbeat=soon").unwrap();
+        let error = Options::default().with_url(&url).unwrap_err();
+        assert!(error.to_string().contains("heartbeat = `soon`"), "{error}");
+    }
+
+    #[test]
+    fn every_url_key_is_read_and_every_option_has_a_key() {
+        for key in Options::URL_KEYS {
+            let value = match *key {
+                "prefix" => "other",
+                "codec" => "none-such",
+                "queue_capacity" | "outbox_bytes" | "max_payload" => "777",
+                _ => "777ms",
+            };
+            let url = BrokerUrl::parse(&format!("memory:?{key}={value}")).unwrap();
+            let read = Options::default().with_url(&url);
+            assert!(read.is_err() || read.unwrap() != Options::default(), "{key} is not read");
+        }
+    }
+
+    #[test]
+    fn options_out_of_bounds_are_named() {
+        for change in [
+            (|o: &mut Options| o.queue_capacity = 0) as fn(&mut Options),
+            |o| o.max_payload = 1_000_000,
+            |o| o.outbox_bytes = 10,
+            |o| o.heartbeat = Duration::ZERO,
+            |o| o.backoff_max = Duration::ZERO,
+            |o| o.prefix = "a.b".to_owned(),
+        ] {
+            let mut options = Options::default();
+            change(&mut options);
+            assert_eq!(options.check().unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! BrokerUrl: which backend, where, as whom. Parsed once, with care for what may be printed.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use url::Url;
+
+use crate::{Error, ErrorKind, Options, Result, channel::shown};
+
+/// A parsed URL: `scheme://user:password@host:port/path?key=value`, or just `memory:`.
+///
+/// `Display` and `Debug` show scheme, host, port and path; never user, password or query.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrokerUrl {
+    scheme: String,
+    username: Option<String>,
+    password: Option<String>,
+    host: Option<String>,
+    port: Option<u16>,
+    /// Decoded, without the slash at its start.
+    path: String,
+    query: BTreeMap<String, String>,
+}
+
+impl BrokerUrl {
+    /// Parses a URL. User, password, path and query are percent-decoded.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] with the URL in a form that is safe to log.
+    pub fn parse(raw: &str) -> Result<Self> {
+        let invalid = |why: &str| {
+            let hint = "write it as scheme://user:password@host:port/path?key=value, or memory:";
+            Error::new(ErrorKind::InvalidInput, format!("url {}: {why}; {hint}", shown(&redacted(raw))))
+        };
+        let url = Url::parse(raw).map_err(|error| invalid(&error.to_string()))?;
+        let decoded = |text: &str| decode(text).ok_or_else(|| invalid("a percent-encoded part is not UTF-8"));
+        let mut query = BTreeMap::new();
+        for (key, value) in url.query_pairs() {
+            if query.insert(key.clone().into_owned(), value.into_owned()).is_some() {
+                return Err(invalid(&format!("key {} is given twice", shown(&key))));
+            }
+        }
+        if url.fragment().is_some() {
+            return Err(invalid("it has a fragment; a `#` in a password is written %23"));
+        }
+        Ok(Self {
+            scheme: url.scheme().to_owned(),
+            username: Some(decoded(url.username())?).filter(|user| !user.is_empty()),
+            password: url.password().map(decoded).transpose()?,
+            host: url.host_str().map(decoded).transpose()?.filter(|host| !host.is_empty()),
+            port: url.port(),
+            path: decoded(url.path().strip_prefix('/').unwrap_or(url.path()))?,
+            query,
+        })
+    }
+
+    /// The scheme, in lower case: `redis`.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The user, if one is given.
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        self.username.as_deref()
+    }
+
+    /// The password, if one is given. Not for printing.
+    #[must_use]
+    pub fn password(&self) -> Option<&str> {
+        self.password.as_deref()
+    }
+
+    /// The host: a name, an IPv4 address, or an IPv6 address in brackets.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The port, if one is given.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The path without the slash at its start.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The query's keys and values, in the order of the keys.
+    pub fn query(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.query.iter()
+    }
+
+    /// The value of a driver's own key.
+    #[must_use]
+    pub fn key(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// Checks that every key of the query is one of the driver's own (`keys`) or one of
+    /// [`Options::URL_KEYS`]. Every [`Backend::open`](crate::driver::Backend) calls it first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] naming the unknown key and the valid ones.
+    pub fn allow_keys(&self, keys: &[&str]) -> Result<()> {
+        let known = |key: &str| keys.contains(&key) || Options::URL_KEYS.contains(&key);
+        match self.query.keys().find(|key| !known(key)) {
+            None => Ok(()),
+            Some(unknown) => {
+                let valid = [keys, Options::URL_KEYS].concat().join(", ");
+                let message = format!("unknown key {} in url `{self}`; valid keys: {valid}", shown(unknown));
+                Err(Error::new(ErrorKind::InvalidInput, message))
+            }
+        }
+    }
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = match tail {
+            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        match escaped {
+            Some((high, low)) => {
+                bytes.push(high << 4 | low);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|digit| digit as u8)
+}
+
+/// What of a URL that may not even parse can be shown: the scheme, and what follows the last `@`.
+fn redacted(raw: &str) -> String {
+    let (scheme, rest) = match raw.split_once(':') {
+        Some((scheme, rest)) => (scheme, rest.trim_start_matches('/')),
+        None => ("", raw),
+    };
+    let shown = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let shown = shown.split(['?', '#', '&']).next().unwrap_or_default();
+    let hidden = if rest.contains('@') { "***@" } else { "" };
+    let colon = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{colon}{hidden}{shown}")
+}
+
+impl FromStr for BrokerUrl {
+    type Err = Error;
+
+    fn from_str(raw: &str) -> Result<Self> {
+        Self::parse(raw)
+    }
+}
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.scheme)?;
+        if let Some(host) = &self.host {
+            write!(f, "//{host}")?;
+            if let Some(port) = self.port {
+                write!(f, ":{port}")?;
+            }
+        }
+        if !self.path.is_empty() {
+            write!(f, "/{}", self.path)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BrokerUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn parts_are_decoded() {
+        let url = BrokerUrl::parse("rediss://ad%61:p%40ss%2Fw%23@example.net:7000/2?ca=%2Fetc%2Fca.pem").unwrap();
+        assert_eq!(url.scheme(), "rediss");
+        assert_eq!(url.username(), Some("ada"));
+        assert_eq!(url.password(), Some("p@ss/w#"));
+        assert_eq!((url.host(), url.port(), url.path()), (Some("example.net"), Some(7000), "2"));
+        assert_eq!(url.key("ca"), Some("/etc/ca.pem"));
+    }
+
+    #[test]
+    fn memory_needs_no_host() {
+        let url = BrokerUrl::parse("memory:").unwrap();
+        assert_eq!((url.scheme(), url.host(), url.path()), ("memory", None, ""));
+        assert_eq!(BrokerUrl::parse("memory://shared").unwrap().host(), Some("shared"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_valid_ones() {
+        let url = BrokerUrl::parse("redis://localhost/?tmeout=5s").unwrap();
+        let error = url.allow_keys(&["ca"]).unwrap_err().to_string();
+        assert!(error.contains("`tmeout`") && error.contains("ca, prefix"), "{error}");
+    }
+
+    #[test]
+    fn neither_errors_nor_debug_show_a_secret() {
+        for raw in [
+            "redis://ada:hunter2@localhost:99999/",
+            "redis://ada:hunter2@/",
+            "redis:ada:hunter2@localhost",
+            "redis://:hunter2?x@localhost:x",
+            "redis://a:hunter2/@local host/?token=hunter2",
+            "redis://localhost/?a=1&a=2&token=hunter2",
+            "redis://localhost:bad/?token=hunter2@x&b=hunter2",
+            "redis://:hunter2@localhost/?token=hunter2&a=x&token=y",
+        ] {
+            match BrokerUrl::parse(raw) {
+                Ok(url) => assert!(!format!("{url} {url:?}").contains("hunter2"), "{raw}"),
+                Err(error) => assert!(!format!("{error} {error:?}").contains("hunter2"), "{raw}: {error}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_parses_or_is_refused(raw in ".{0,80}") {
+            let _ = BrokerUrl::parse(&raw);
+        }
+    }
+}
