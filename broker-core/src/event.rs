@@ -1,0 +1,150 @@
+//! Event, Gap, CloseReason: what a subscription yields, and why it ends.
+
+use std::{borrow::Cow, fmt};
+
+use crate::{Error, Message};
+
+/// What an untyped [`Subscription`](crate::Subscription) yields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A message, in its place.
+    Message(Message),
+    /// Messages may be missing here.
+    Gap(Gap),
+    /// Something arrived that is not a message. The subscription goes on.
+    Malformed(Malformed),
+}
+
+/// Messages are missing, or may be, at this place in the stream.
+///
+/// The subscription is live again when you see it: read the present state anew, then go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// Exactly how many messages are missing; `None` when nobody can know, and it may even be none.
+    pub missed: Option<u64>,
+    /// Why.
+    pub cause: GapCause,
+}
+
+/// Why messages are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GapCause {
+    /// This subscriber was too slow and its queue overflowed; the oldest were dropped. Nobody else lost anything.
+    Overflow,
+    /// The link to the backend was lost and is back; what was posted in between was not received.
+    LinkLost,
+    /// The backend or its client dropped messages while the link lived on.
+    Dropped,
+}
+
+impl Gap {
+    pub(crate) const fn new(missed: Option<u64>, cause: GapCause) -> Self {
+        Self { missed, cause }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.missed {
+            Some(1) => f.write_str("1 message is missing: ")?,
+            Some(missed) => write!(f, "{missed} messages are missing: ")?,
+            None => f.write_str("messages may be missing: ")?,
+        }
+        f.write_str(match self.cause {
+            GapCause::Overflow => "this subscriber was too slow",
+            GapCause::LinkLost => "the link to the backend was lost and is back",
+            GapCause::Dropped => "the backend dropped messages",
+        })
+    }
+}
+
+/// Something arrived on the channel that is not a message of ours, or not one this version can read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    pub(crate) reason: Cow<'static, str>,
+    pub(crate) length: usize,
+}
+
+impl Malformed {
+    pub(crate) fn new(reason: impl Into<Cow<'static, str>>, length: usize) -> Self {
+        Self { reason: reason.into(), length }
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// How many bytes arrived.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes that are not a readable message: {}", self.length, self.reason)
+    }
+}
+
+/// What a typed stream yields in the place of a message. The stream lives on after each.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// Messages may be missing here.
+    Gap(Gap),
+    /// A message of another type. It can still be read through [`Message`].
+    WrongType {
+        /// The type this stream is for.
+        expected: &'static str,
+        /// The message.
+        message: Message,
+    },
+    /// Not a message, or one whose payload does not decode.
+    Malformed(Malformed),
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap(gap) => gap.fmt(f),
+            Self::WrongType { expected, message } => {
+                let found = message.type_name().unwrap_or("no type");
+                write!(f, "a message of type `{found}` on a stream of `{expected}`")
+            }
+            Self::Malformed(malformed) => malformed.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StreamError {}
+
+/// Why a subscription or a session ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// Its session was closed or dropped.
+    SessionClosed,
+    /// The broker was closed, or drained to the end.
+    BrokerClosed,
+    /// Its listener was removed.
+    Removed,
+    /// The backend refused the channel, now or at a reconnect: a permission is missing.
+    Refused(Error),
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SessionClosed => f.write_str("the session is closed"),
+            Self::BrokerClosed => f.write_str("the broker is closed"),
+            Self::Removed => f.write_str("the listener was removed"),
+            Self::Refused(error) => write!(f, "the backend refused the channel: {error}"),
+        }
+    }
+}

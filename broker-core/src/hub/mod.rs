@@ -1,0 +1,338 @@
+//! Hub: who listens to what in this process. Private; `hub.md` of the design has the measurements behind it.
+//!
+//! A table of channels, sharded by name so that cores do not meet on one lock, each channel a chain of
+//! [`Ring`]s. Lock order: shard, then ring. Nobody is woken and nothing of others is dropped under a lock:
+//! both are collected in an [`Aftermath`].
+
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    hash::{BuildHasher, Hash},
+    mem,
+    ops::{Add, Sub},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::Waker,
+};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use crate::{ChannelName, CloseReason, Event, Gap, GapCause, Malformed, Message};
+
+pub(crate) use ring::{Cursor, Ring, Taken};
+
+const SHARDS: usize = 64;
+
+/// Who listens to what.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    shards: Vec<RwLock<HashTable<Arc<Ring>>>>,
+    /// Seeded at random: names come from users.
+    hasher: RandomState,
+    capacity: usize,
+    /// No new subscriber; the present ones read the rest and end.
+    ended: AtomicBool,
+    /// No subscriber yields anything more.
+    closed: AtomicBool,
+    /// Subscribers that have not reached their end.
+    live: AtomicUsize,
+    /// Rung when `live` falls to zero.
+    idle: Notify,
+}
+
+/// What a ring keeps: 16 bytes, and it must stay so.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    Message(Message),
+    Notice(Arc<Notice>),
+}
+
+const _: () = assert!(mem::size_of::<Entry>() == 16);
+
+/// What stands in a ring that is not a message.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    Gap(Gap),
+    Malformed(Malformed),
+}
+
+/// How much something weighs in messages, so that what an overflow lost can be told exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Messages, one by one.
+    pub(crate) messages: u64,
+    /// Gaps of unknown size.
+    pub(crate) unknown: u64,
+}
+
+impl Add for Tally {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self { messages: self.messages + other.messages, unknown: self.unknown + other.unknown }
+    }
+}
+
+impl Sub for Tally {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self { messages: self.messages - other.messages, unknown: self.unknown - other.unknown }
+    }
+}
+
+impl Entry {
+    pub(crate) fn gap(gap: Gap) -> Self {
+        Self::Notice(Arc::new(Notice::Gap(gap)))
+    }
+
+    pub(crate) fn malformed(malformed: Malformed) -> Self {
+        Self::Notice(Arc::new(Notice::Malformed(malformed)))
+    }
+
+    fn weight(&self) -> Tally {
+        match self {
+            Self::Notice(notice) => match **notice {
+                Notice::Gap(Gap { missed: None, .. }) => Tally { messages: 0, unknown: 1 },
+                Notice::Gap(Gap { missed: Some(missed), .. }) => Tally { messages: missed, unknown: 0 },
+                Notice::Malformed(_) => Tally { messages: 1, unknown: 0 },
+            },
+            Self::Message(_) => Tally { messages: 1, unknown: 0 },
+        }
+    }
+
+    pub(crate) fn into_event(self) -> Event {
+        match self {
+            Self::Message(message) => Event::Message(message),
+            Self::Notice(notice) => match &*notice {
+                Notice::Gap(gap) => Event::Gap(*gap),
+                Notice::Malformed(malformed) => Event::Malformed(malformed.clone()),
+            },
+        }
+    }
+}
+
+impl Tally {
+    /// The next gap to tell of what an overflow took, and what then remains to be told.
+    pub(crate) fn next_gap(&mut self) -> Option<Gap> {
+        if self.messages > 0 {
+            return Some(Gap::new(Some(mem::take(&mut self.messages)), GapCause::Overflow));
+        }
+        // A gap of unknown size was itself pushed out: however many there were, one tells it.
+        (mem::take(&mut self.unknown) > 0).then_some(Gap::new(None, GapCause::LinkLost))
+    }
+}
+
+/// What is left to do once no lock is held: wake, and drop. Both may run foreign code.
+#[derive(Debug, Default)]
+#[must_use = "subscribers wait to be woken"]
+pub(crate) struct Aftermath {
+    wakers: SmallVec<[Waker; 4]>,
+    garbage: SmallVec<[Entry; 2]>,
+}
+
+impl Aftermath {
+    pub(crate) fn finish(self) {
+        self.wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            hasher: RandomState::default(),
+            capacity,
+            ended: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            live: AtomicUsize::new(0),
+            idle: Notify::new(),
+        }
+    }
+
+    fn hash(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    fn read(&self, hash: u64) -> RwLockReadGuard<'_, HashTable<Arc<Ring>>> {
+        self.shards[(hash >> 48) as usize % SHARDS].read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, hash: u64) -> RwLockWriteGuard<'_, HashTable<Arc<Ring>>> {
+        self.shards[(hash >> 48) as usize % SHARDS].write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Ring>> {
+        let hash = self.hash(name);
+        self.read(hash).find(hash, |ring| ring.channel.as_str() == name).cloned()
+    }
+
+    /// Adds a subscriber; `None` once the hub has ended. The seat is taken under the shard's lock, so that
+    /// an empty channel is not taken away at the same time.
+    pub(crate) fn join(&self, name: &ChannelName) -> Option<(Arc<Ring>, Cursor)> {
+        let hash = self.hash(name.as_str());
+        let joined = {
+            let shard = self.read(hash);
+            if self.ended.load(Ordering::SeqCst) {
+                return None;
+            }
+            shard.find(hash, |ring| ring.channel == *name).map(take_seat)
+        };
+        let joined = joined.or_else(|| {
+            let mut shard = self.write(hash);
+            if self.ended.load(Ordering::SeqCst) {
+                return None;
+            }
+            let rehash = |ring: &Arc<Ring>| self.hash(ring.channel.as_str());
+            let entry = shard.entry(hash, |ring| ring.channel == *name, rehash);
+            Some(take_seat(entry.or_insert_with(|| Arc::new(Ring::new(name.clone()))).get()))
+        });
+        if joined.is_some() {
+            self.live.fetch_add(1, Ordering::SeqCst);
+        }
+        joined
+    }
+
+    /// Removes a subscriber. True when the channel has nobody left here.
+    pub(crate) fn leave(&self, ring: &Ring, cursor: &Cursor) -> bool {
+        let mut after = Aftermath::default();
+        let last = ring.leave(cursor, &mut after) && self.remove_if_empty(&ring.channel);
+        after.finish();
+        last
+    }
+
+    fn remove_if_empty(&self, name: &ChannelName) -> bool {
+        let hash = self.hash(name.as_str());
+        let mut shard = self.write(hash);
+        let Ok(entry) = shard.find_entry(hash, |ring| ring.channel == *name) else { return false };
+        if chain(entry.get()).any(|ring| !ring.is_empty()) {
+            return false;
+        }
+        let (removed, _) = entry.remove();
+        drop(shard);
+        drop(removed);
+        true
+    }
+
+    /// A subscriber has reached its end, or is gone before it.
+    pub(crate) fn one_less_live(&self) {
+        if self.live.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Hands an entry to every subscriber of a channel here.
+    pub(crate) fn put(&self, name: &str, entry: Entry, from_link: bool) -> Aftermath {
+        let mut after = Aftermath::default();
+        let Some(mut ring) = self.find(name) else { return after };
+        while let Some(next) = ring.next.get().cloned() {
+            ring.put(entry.clone(), from_link, self.capacity, &mut after);
+            ring = next;
+        }
+        ring.put(entry, from_link, self.capacity, &mut after);
+        after
+    }
+
+    /// The link carrying a channel was lost; the gap is told when the channel is subscribed again.
+    pub(crate) fn mark_gap(&self, name: &ChannelName, gap: &Entry) {
+        if let Some(head) = self.find(name.as_str()) {
+            chain(&head).for_each(|ring| ring.mark_gap(gap.clone()));
+        }
+    }
+
+    /// A channel is subscribed at the backend: tells the gap that is due on it, if one is.
+    pub(crate) fn settle(&self, name: &ChannelName) {
+        let mut after = Aftermath::default();
+        if let Some(head) = self.find(name.as_str()) {
+            chain(&head).for_each(|ring| ring.settle(self.capacity, &mut after));
+        }
+        after.finish();
+    }
+
+    /// Ends a channel's present subscribers. A later subscriber begins anew.
+    pub(crate) fn refuse(&self, name: &ChannelName, reason: &CloseReason) {
+        let hash = self.hash(name.as_str());
+        let removed = {
+            let mut shard = self.write(hash);
+            shard.find_entry(hash, |ring| ring.channel == *name).ok().map(|entry| entry.remove().0)
+        };
+        let mut after = Aftermath::default();
+        if let Some(head) = &removed {
+            chain(head).for_each(|ring| ring.end(reason, &mut after));
+        }
+        after.finish();
+    }
+
+    /// Whether anybody here listens to a channel.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// Every channel somebody here listens to.
+    pub(crate) fn channels(&self) -> Vec<ChannelName> {
+        self.rings().iter().map(|ring| ring.channel.clone()).collect()
+    }
+
+    fn rings(&self) -> Vec<Arc<Ring>> {
+        let shard = |shard: &RwLock<HashTable<Arc<Ring>>>| {
+            shard.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(shard).collect()
+    }
+
+    /// Everyone reads the rest and ends; nobody joins any more.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        let mut after = Aftermath::default();
+        for head in self.rings() {
+            chain(&head).for_each(|ring| ring.end(&CloseReason::BrokerClosed, &mut after));
+        }
+        after.finish();
+    }
+
+    /// Everyone ends now; nothing more is yielded.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.end();
+        let mut after = Aftermath::default();
+        for head in self.rings() {
+            chain(&head).for_each(|ring| ring.nudge_all(&mut after));
+        }
+        after.finish();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Returns when every subscriber has reached its end or is gone.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.live.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}
+
+/// A seat in the first ring of the chain that has one free, or in a new one at its end.
+fn take_seat(head: &Arc<Ring>) -> (Arc<Ring>, Cursor) {
+    let mut ring = head;
+    loop {
+        if let Some(cursor) = ring.join() {
+            return (Arc::clone(ring), cursor);
+        }
+        ring = ring.next.get_or_init(|| Arc::new(Ring::new(ring.channel.clone())));
+    }
+}
+
+fn chain(head: &Arc<Ring>) -> impl Iterator<Item = &Arc<Ring>> {
+    std::iter::successors(Some(head), |ring| ring.next.get())
+}

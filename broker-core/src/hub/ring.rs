@@ -1,0 +1,306 @@
+//! Ring: what a channel keeps for its subscribers here, and a cursor for each of them.
+//!
+//! A message is stored once, however many subscribe; a subscriber holds only its position. A slot counts the
+//! cursors that stand on it, `at_tail` those that have read everything: so appending costs the same for one
+//! subscriber as for sixty-four, and what everyone has passed is dropped at once.
+//!
+//! Whenever the lock is free (asserted by [`Ring::check`] in tests):
+//! 1. the counts of all slots plus `at_tail` are the seats taken;
+//! 2. the first slot's count is above zero;
+//! 3. `gone` plus the weights in the ring is `posted`;
+//! 4. a seat that waits is taken, and it has a waker exactly when it waits;
+//! 5. the ring is no longer than the capacity.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use super::{Aftermath, Entry, Tally};
+use crate::{ChannelName, CloseReason};
+
+/// How many subscribers share a ring before the channel gets another: they fit one bit mask, and meet on one lock.
+const SEATS: u32 = 64;
+
+/// A channel's first ring, or one more in the chain behind it.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    pub(crate) channel: ChannelName,
+    /// Further rings of a channel with more than [`SEATS`] subscribers.
+    pub(super) next: OnceLock<Arc<Ring>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: VecDeque<Slot>,
+    /// The position of the first slot; positions count up from 0 and are never used again.
+    first: u64,
+    /// Cursors that have read everything.
+    at_tail: u8,
+    /// The weight of everything before `first`.
+    gone: Tally,
+    /// The weight of everything ever put here.
+    posted: Tally,
+    taken: u64,
+    waiting: u64,
+    /// One for each seat up to the highest taken so far.
+    wakers: Vec<Option<Waker>>,
+    /// The link was lost: the next entry from a link is preceded by this one.
+    gap_due: Option<Entry>,
+    /// Subscribers read the rest and then end.
+    ended: Option<CloseReason>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    entry: Entry,
+    /// Cursors that stand here: their next entry is this one. At most [`SEATS`].
+    readers: u8,
+}
+
+/// A subscriber's place in its ring.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    position: u64,
+    /// The weight of everything before `position`, had nothing been lost on the way.
+    seen: Tally,
+    pub(crate) seat: u8,
+}
+
+/// What a reader got.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Entries are in the batch; before them this much was lost to overflow.
+    Entries { missed: Tally },
+    /// The ring has ended and everything has been read.
+    End(CloseReason),
+}
+
+impl Ring {
+    pub(super) fn new(channel: ChannelName) -> Self {
+        Self { channel, next: OnceLock::new(), state: Mutex::default() }
+    }
+
+    /// No code of others runs under this lock, so a poisoned one is as good as new.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a seat at the tail; `None` when all are taken. "Subscribed" begins at one exact entry because
+    /// seat and position are taken under one lock.
+    pub(super) fn join(&self) -> Option<Cursor> {
+        let mut state = self.lock();
+        let seat = (!state.taken).trailing_zeros();
+        if seat == SEATS {
+            return None;
+        }
+        state.taken |= 1 << seat;
+        state.at_tail += 1;
+        if state.wakers.len() <= seat as usize {
+            state.wakers.push(None);
+        }
+        Some(Cursor { position: state.tail(), seen: state.posted, seat: seat as u8 })
+    }
+
+    /// Gives the seat back. True when nobody is left.
+    pub(super) fn leave(&self, cursor: &Cursor, after: &mut Aftermath) -> bool {
+        let mut state = self.lock();
+        let bit = 1 << cursor.seat;
+        state.taken &= !bit;
+        state.waiting &= !bit;
+        after.wakers.extend(state.wakers[cursor.seat as usize].take());
+        let position = cursor.position.max(state.first);
+        state.step_off(position);
+        while state.slots.front().is_some_and(|slot| slot.readers == 0) {
+            after.garbage.extend(state.pop());
+        }
+        if state.taken == 0 {
+            after.garbage.extend(state.gap_due.take());
+        }
+        state.taken == 0
+    }
+
+    /// Appends an entry for everyone who has a seat.
+    pub(super) fn put(&self, entry: Entry, from_link: bool, capacity: usize, after: &mut Aftermath) {
+        let mut state = self.lock();
+        if state.taken == 0 || state.ended.is_some() {
+            after.garbage.push(entry);
+            return;
+        }
+        let due = if from_link { state.gap_due.take() } else { None };
+        if let Some(gap) = due {
+            state.push(gap, capacity, after);
+        }
+        state.push(entry, capacity, after);
+        state.wake_waiting(after);
+    }
+
+    /// The link of this channel is lost: the gap is told as soon as the channel is subscribed again.
+    pub(super) fn mark_gap(&self, gap: Entry) {
+        let mut state = self.lock();
+        if state.taken != 0 {
+            state.gap_due = Some(gap);
+        }
+    }
+
+    /// The channel is subscribed again: tells the gap that is due, unless an entry already did.
+    pub(super) fn settle(&self, capacity: usize, after: &mut Aftermath) {
+        let mut state = self.lock();
+        if let Some(gap) = state.gap_due.take() {
+            state.push(gap, capacity, after);
+            state.wake_waiting(after);
+        }
+    }
+
+    /// Nothing more comes: subscribers read the rest and end.
+    pub(super) fn end(&self, reason: &CloseReason, after: &mut Aftermath) {
+        let mut state = self.lock();
+        state.ended.get_or_insert_with(|| reason.clone());
+        state.wake_waiting(after);
+    }
+
+    /// Wakes one subscriber so that it looks whether it was closed.
+    pub(crate) fn nudge(&self, seat: u8) {
+        let mut state = self.lock();
+        let bit = 1 << seat;
+        let waker = if state.waiting & bit == 0 { None } else { state.wakers[seat as usize].take() };
+        state.waiting &= !bit;
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Wakes everyone.
+    pub(super) fn nudge_all(&self, after: &mut Aftermath) {
+        self.lock().wake_waiting(after);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().taken == 0
+    }
+
+    /// Moves up to `most` entries into `batch`, or registers the waker. What nobody else will read is moved
+    /// out, the rest cloned.
+    pub(crate) fn take(
+        &self,
+        cursor: &mut Cursor,
+        batch: &mut VecDeque<Entry>,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Taken> {
+        let mut replaced = None; // dropped after the lock: a waker is foreign code
+        let mut state = self.lock();
+        let mut missed = Tally::default();
+        if cursor.position < state.first {
+            missed = state.gone - cursor.seen;
+            (cursor.position, cursor.seen) = (state.first, state.gone);
+        }
+        let available = (state.tail() - cursor.position) as usize;
+        if available > 0 {
+            state.read(cursor, batch, available.min(most));
+            return Poll::Ready(Taken::Entries { missed });
+        }
+        if let Some(reason) = &state.ended {
+            return Poll::Ready(Taken::End(reason.clone()));
+        }
+        state.waiting |= 1 << cursor.seat;
+        let place = &mut state.wakers[cursor.seat as usize];
+        if !place.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            replaced = place.replace(cx.waker().clone());
+        }
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// The invariants of the module's first lines.
+    #[cfg(test)]
+    pub(super) fn check(&self, capacity: usize) {
+        let state = self.lock();
+        let readers: u32 = state.slots.iter().map(|slot| u32::from(slot.readers)).sum();
+        assert_eq!(readers + u32::from(state.at_tail), state.taken.count_ones());
+        assert!(state.slots.front().is_none_or(|slot| slot.readers > 0));
+        let held = state.slots.iter().fold(Tally::default(), |sum, slot| sum + slot.entry.weight());
+        assert_eq!(state.gone + held, state.posted);
+        assert_eq!(state.waiting & !state.taken, 0);
+        for seat in 0..SEATS as usize {
+            let waker = state.wakers.get(seat).is_some_and(Option::is_some);
+            assert_eq!(waker, state.waiting & 1 << seat != 0);
+        }
+        assert!(state.slots.len() <= capacity);
+    }
+}
+
+impl State {
+    fn tail(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    fn push(&mut self, entry: Entry, capacity: usize, after: &mut Aftermath) {
+        self.posted = self.posted + entry.weight();
+        let readers = mem::take(&mut self.at_tail);
+        self.slots.push_back(Slot { entry, readers });
+        if self.slots.len() > capacity {
+            let lagging = self.slots.front().map_or(0, |slot| slot.readers);
+            after.garbage.extend(self.pop());
+            // Those who stood on it now stand on the next, and find out when they read.
+            match self.slots.front_mut() {
+                Some(slot) => slot.readers += lagging,
+                None => self.at_tail += lagging,
+            }
+        }
+        // What nobody stands before is dropped at once.
+        while self.slots.front().is_some_and(|slot| slot.readers == 0) {
+            after.garbage.extend(self.pop());
+        }
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let slot = self.slots.pop_front()?;
+        self.first += 1;
+        self.gone = self.gone + slot.entry.weight();
+        Some(slot.entry)
+    }
+
+    fn step_off(&mut self, position: u64) {
+        match self.slots.get_mut((position - self.first) as usize) {
+            Some(slot) => slot.readers -= 1,
+            None => self.at_tail -= 1,
+        }
+    }
+
+    fn read(&mut self, cursor: &mut Cursor, batch: &mut VecDeque<Entry>, count: usize) {
+        self.step_off(cursor.position);
+        let end = cursor.position + count as u64;
+        let mut seen = cursor.seen;
+        let mut keep = |entry: Entry| {
+            seen = seen + entry.weight();
+            batch.push_back(entry);
+        };
+        while self.first < end && self.slots.front().is_some_and(|slot| slot.readers == 0) {
+            self.pop().into_iter().for_each(&mut keep);
+            cursor.position = self.first;
+        }
+        let start = (cursor.position - self.first) as usize;
+        let rest = (end - cursor.position) as usize;
+        self.slots.iter().skip(start).take(rest).for_each(|slot| keep(slot.entry.clone()));
+        cursor.position = end;
+        cursor.seen = seen;
+        match self.slots.get_mut((end - self.first) as usize) {
+            Some(slot) => slot.readers += 1,
+            None => self.at_tail += 1,
+        }
+    }
+
+    fn wake_waiting(&mut self, after: &mut Aftermath) {
+        while self.waiting != 0 {
+            let seat = self.waiting.trailing_zeros() as usize;
+            self.waiting &= self.waiting - 1;
+            after.wakers.extend(self.wakers[seat].take());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Inbox: where a link hands over what it receives.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::{interest::Interest, names::Names, probe::Probe};
+use crate::{
+    Error, Gap, GapCause, Message, frame,
+    hub::{Entry, Hub},
+};
+
+/// Where a link hands over what it receives. Calls never block and never await; they may come from any thread.
+///
+/// An inbox belongs to one link. Once core has given the link up, whatever the inbox is handed is discarded.
+#[derive(Clone)]
+pub struct Inbox(Arc<Inner>);
+
+struct Inner {
+    /// Held while an entry goes to the queues: after [`Inbox::close`] not even a late one gets through, and
+    /// everything a link delivers has one order.
+    open: Mutex<bool>,
+    receivers: Receivers,
+    lost: OnceLock<Error>,
+    lost_bell: Notify,
+}
+
+/// Who hears what arrives.
+#[derive(Clone, Debug)]
+pub(crate) struct Receivers {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) interest: Arc<Interest>,
+    pub(crate) names: Names,
+    pub(crate) probe: Arc<Probe>,
+    /// Counts frames that are not readable messages.
+    pub(crate) malformed: Arc<AtomicU64>,
+}
+
+impl Inbox {
+    pub(super) fn new(receivers: Receivers) -> Self {
+        let (lost, lost_bell) = (OnceLock::new(), Notify::new());
+        Self(Arc::new(Inner { open: Mutex::new(true), receivers, lost, lost_bell }))
+    }
+
+    /// Hands over one frame that arrived on a channel, by the channel's name on the wire. It goes straight
+    /// to the queues of the listeners. Bytes that are no frame are reported to them as malformed.
+    pub fn deliver(&self, channel: &str, frame: Bytes) {
+        let Receivers { hub, names, probe, malformed, .. } = &self.0.receivers;
+        let Some(name) = names.from_wire(channel) else { return };
+        let entry = match frame::decode(&frame) {
+            Ok((wire, stamp)) if name.starts_with('$') => return probe.hear(name, &wire, stamp),
+            Ok((wire, _)) => Entry::Message(Message::from_wire(wire)),
+            Err(error) => {
+                malformed.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(channel = name, "{error}");
+                Entry::malformed(error)
+            }
+        };
+        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if *open {
+            let after = hub.put(name, entry, true);
+            drop(open);
+            after.finish();
+        }
+    }
+
+    /// The client dropped messages but the link lives on: every channel of the link is told.
+    pub fn gap(&self) {
+        let gap = Entry::gap(Gap::new(None, GapCause::Dropped));
+        for channel in self.0.receivers.interest.subscribed() {
+            self.0.receivers.hub.put(channel.as_str(), gap.clone(), true).finish();
+        }
+    }
+
+    pub(crate) fn report_lost(&self, error: Error) {
+        if self.0.lost.set(error).is_ok() {
+            self.0.lost_bell.notify_one();
+        }
+    }
+
+    /// Waits until the link is reported lost. One waiter.
+    pub(super) async fn wait_lost(&self) -> Error {
+        loop {
+            if let Some(error) = self.0.lost.get() {
+                return error.clone();
+            }
+            self.0.lost_bell.notified().await;
+        }
+    }
+
+    /// Nothing more gets through.
+    pub(super) fn close(&self) {
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("lost", &self.0.lost.get()).finish_non_exhaustive()
+    }
+}

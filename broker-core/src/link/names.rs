@@ -1,0 +1,38 @@
+//! Names: a channel's name in the application, and on the wire with the prefix before it.
+
+use std::sync::Arc;
+
+use crate::{ChannelName, NodeId};
+
+/// The prefix and what follows from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    /// Empty, or with the dot at its end.
+    prefix: Arc<str>,
+}
+
+impl Names {
+    pub(crate) fn new(prefix: &str) -> Self {
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
+        Self { prefix: prefix.into() }
+    }
+
+    pub(crate) fn to_wire(&self, name: &str) -> ChannelName {
+        ChannelName::internal(format!("{}{name}", self.prefix))
+    }
+
+    /// As [`to_wire`](Self::to_wire), sharing the name when there is no prefix.
+    pub(crate) fn share_to_wire(&self, name: &ChannelName) -> ChannelName {
+        if self.prefix.is_empty() { name.clone() } else { self.to_wire(name.as_str()) }
+    }
+
+    /// The name in the application; `None` for one that is not ours.
+    pub(crate) fn from_wire<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_prefix(&*self.prefix)
+    }
+}
+
+/// The channel of one node's probe.
+pub(crate) fn probe_channel(node: NodeId) -> ChannelName {
+    ChannelName::internal(format!("$node.{node}"))
+}

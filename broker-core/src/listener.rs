@@ -1,0 +1,110 @@
+//! Listeners: the task that calls one function with what a channel brings.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crate::{Model, Received, StreamError, Subscription, stream};
+
+/// Names a listener of one session, to remove it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId {
+    pub(crate) session: u64,
+    pub(crate) number: u64,
+}
+
+impl fmt::Display for ListenerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.session, self.number)
+    }
+}
+
+/// What a listener's function can take.
+///
+/// - [`Item<T>`](crate::Item): everything, gaps and unreadable messages included. Take this one where a loss matters.
+/// - [`Received<T>`]: the values alone; gaps and unreadable messages are logged as warnings.
+pub trait ListenerItem: Send + 'static + sealed::Sealed {
+    /// The type of the messages.
+    type Model: Model;
+
+    /// What of an item the function is called with.
+    #[doc(hidden)]
+    fn from_item(item: stream::Item<Self::Model>) -> Result<Self, StreamError>
+    where
+        Self: Sized;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T> Sealed for crate::Received<T> {}
+    impl<T> Sealed for crate::Item<T> {}
+}
+
+impl<T: Model> ListenerItem for Received<T> {
+    type Model = T;
+
+    fn from_item(item: stream::Item<T>) -> Result<Self, StreamError> {
+        item
+    }
+}
+
+impl<T: Model> ListenerItem for stream::Item<T> {
+    type Model = T;
+
+    fn from_item(item: stream::Item<T>) -> Result<Self, StreamError> {
+        Ok(item)
+    }
+}
+
+/// Closed when the listener is removed; its subscription then yields nothing more.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(AtomicBool);
+
+impl Gate {
+    pub(crate) fn close(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// The listener's loop. Calls are sequential; it ends with its subscription or by a panic of
+/// `function`, which unwinds this task and nothing else.
+///
+/// A block, not an `async fn`, so that the arguments live in the future once.
+pub(crate) fn listen<I, F, Fut>(
+    mut subscription: Subscription,
+    mut function: F,
+) -> impl Future<Output = ()> + Send
+where
+    I: ListenerItem,
+    F: FnMut(I) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    async move {
+        let _told = ToldOfPanic(subscription.channel().clone());
+        while let Some(event) = subscription.next().await {
+            match I::from_item(stream::item(event)) {
+                Ok(item) => function(item).await,
+                Err(error) => {
+                    tracing::warn!(channel = %subscription.channel(), "a listener was not called: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Logs when it is dropped by a panic.
+struct ToldOfPanic(crate::ChannelName);
+
+impl Drop for ToldOfPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(channel = %self.0, "a listener panicked and was removed");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Message: what was posted, as every subscriber of the process shares it.
+
+use std::{
+    any::{Any, TypeId},
+    fmt, mem,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+
+use crate::{Codec, Headers, Malformed, MessageId, Model, NodeId, Post, Received, Result, StreamError};
+
+/// A message: payload, headers, and where it came from. Cloning is cheap, and all clones share one decoded value.
+#[derive(Clone)]
+pub struct Message(Arc<dyn Envelope>);
+
+/// What every way of holding a message can answer. The trait object, not an enum, because it keeps a queue
+/// entry at 16 bytes and a typed local post at one allocation.
+pub(crate) trait Envelope: Send + Sync + 'static {
+    fn head(&self) -> &Head;
+    fn type_name(&self) -> Option<&str>;
+    fn codec(&self) -> Codec;
+    /// The encoded payload; a typed local message is encoded at every asking.
+    fn payload(&self) -> Result<Bytes>;
+    fn wire(&self) -> Option<&Wire>;
+    fn value_type(&self) -> Option<TypeId>;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+/// What a message knows about itself besides its content.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) id: MessageId,
+    /// The message's number in (origin, channel), from 1; 0 for a local message, which has none.
+    pub(crate) sequence: u64,
+    pub(crate) headers: Headers,
+}
+
+/// A message held as bytes: from the wire, or posted locally without a type.
+pub(crate) struct Wire {
+    pub(crate) head: Head,
+    pub(crate) type_name: Option<Box<str>>,
+    pub(crate) codec: Codec,
+    pub(crate) payload: Bytes,
+    /// The value, decoded by the first subscriber that asks and shared by the rest; or why it does not decode.
+    decoded: OnceLock<Result<Arc<dyn Any + Send + Sync>, Malformed>>,
+}
+
+/// A typed message posted in this process: the value itself.
+pub(crate) struct Local<T> {
+    head: Head,
+    codec: Codec,
+    pub(crate) value: T,
+}
+
+impl Wire {
+    pub(crate) fn new(head: Head, type_name: Option<Box<str>>, codec: Codec, payload: Bytes) -> Self {
+        Self { head, type_name, codec, payload, decoded: OnceLock::new() }
+    }
+
+    fn decode<T: Model>(&self) -> Result<Arc<T>, Malformed> {
+        let decode = || match self.codec.decode::<T>(&self.payload) {
+            Ok(value) => Ok(Arc::new(value)),
+            Err(reason) => {
+                let reason = format!("the payload is no `{}`: {reason}", T::NAME);
+                Err(Malformed::new(reason, self.payload.len()))
+            }
+        };
+        let shared = self.decoded.get_or_init(|| decode().map(|value| value as Arc<dyn Any + Send + Sync>)).clone()?;
+        // Two Rust types may share one name on the wire: the second decodes for itself.
+        shared.downcast::<T>().or_else(|_| decode())
+    }
+}
+
+impl Envelope for Wire {
+    fn head(&self) -> &Head {
+        &self.head
+    }
+    fn type_name(&self) -> Option<&str> {
+        self.type_name.as_deref()
+    }
+    fn codec(&self) -> Codec {
+        self.codec
+    }
+    fn payload(&self) -> Result<Bytes> {
+        Ok(self.payload.clone())
+    }
+    fn wire(&self) -> Option<&Wire> {
+        Some(self)
+    }
+    fn value_type(&self) -> Option<TypeId> {
+        None
+    }
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+impl<T: Model> Envelope for Local<T> {
+    fn head(&self) -> &Head {
+        &self.head
+    }
+    fn type_name(&self) -> Option<&str> {
+        Some(T::NAME)
+    }
+    fn codec(&self) -> Codec {
+        self.codec
+    }
+    fn payload(&self) -> Result<Bytes> {
+        self.codec.encode(&self.value)
+    }
+    fn wire(&self) -> Option<&Wire> {
+        None
+    }
+    fn value_type(&self) -> Option<TypeId> {
+        Some(TypeId::of::<T>())
+    }
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+impl Message {
+    pub(crate) fn from_wire(wire: Wire) -> Self {
+        Self(Arc::new(wire))
+    }
+
+    /// A local message without a type.
+    pub(crate) fn from_post(post: Post, id: MessageId) -> Self {
+        let head = Head { id, sequence: 0, headers: post.headers };
+        Self::from_wire(Wire::new(head, post.type_name, post.codec, post.payload))
+    }
+
+    /// A local message of a type: one allocation, nothing encoded.
+    pub(crate) fn from_value<T: Model>(value: T, id: MessageId, codec: Codec) -> Self {
+        let head = Head { id, sequence: 0, headers: Headers::new() };
+        Self(Arc::new(Local { head, codec, value }))
+    }
+
+    /// The id, the same on every node.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.0.head().id
+    }
+
+    /// The node that posted it.
+    #[must_use]
+    pub fn origin(&self) -> NodeId {
+        self.0.head().id.origin
+    }
+
+    /// Its number among the global posts of its origin on this channel, strictly increasing; `None` for a local post.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u64> {
+        Some(self.0.head().sequence).filter(|sequence| *sequence != 0)
+    }
+
+    /// Whether it was posted with [`Scope::Local`](crate::Scope::Local).
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.0.head().sequence == 0
+    }
+
+    /// The name of its type, if it has one.
+    #[must_use]
+    pub fn type_name(&self) -> Option<&str> {
+        self.0.type_name()
+    }
+
+    /// Its headers.
+    #[must_use]
+    pub fn headers(&self) -> &Headers {
+        &self.0.head().headers
+    }
+
+    /// The payload as bytes. A typed local message is encoded for it, every time; others are not copied.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when a typed local value cannot be encoded.
+    pub fn payload(&self) -> Result<Bytes> {
+        self.0.payload()
+    }
+
+    /// How the payload is encoded.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.0.codec()
+    }
+
+    /// The value, decoded at most once for all subscribers of the process.
+    ///
+    /// # Errors
+    /// [`StreamError::WrongType`] for a message of another type, [`StreamError::Malformed`] when the payload
+    /// does not decode.
+    pub fn decode<T: Model>(&self) -> Result<Received<T>, StreamError> {
+        if self.0.value_type() == Some(TypeId::of::<T>()) {
+            if let Ok(local) = Arc::clone(&self.0).into_any().downcast::<Local<T>>() {
+                return Ok(Received::local(local));
+            }
+        }
+        if self.type_name() != Some(T::NAME) {
+            return Err(StreamError::WrongType { expected: T::NAME, message: self.clone() });
+        }
+        let decoded = match self.0.wire() {
+            Some(wire) => wire.decode::<T>(),
+            None => self.recode::<T>(),
+        };
+        decoded.map(|value| Received::wire(self.clone(), value)).map_err(StreamError::Malformed)
+    }
+
+    /// A typed local message of another Rust type with the same name: through its encoding, as over the wire.
+    fn recode<T: Model>(&self) -> Result<Arc<T>, Malformed> {
+        let payload = self.payload().map_err(|error| Malformed::new(error.to_string(), 0))?;
+        self.codec().decode(&payload).map(Arc::new).map_err(|reason| Malformed::new(reason, payload.len()))
+    }
+}
+
+impl<T: Model> Local<T> {
+    pub(crate) fn message(self: Arc<Self>) -> Message {
+        Message(self)
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &format_args!("{}", self.id()))
+            .field("type_name", &self.type_name())
+            .field("headers", self.headers())
+            .finish_non_exhaustive()
+    }
+}
+
+// A queue holds entries by the thousand: see `hub::Entry`.
+const _: () = assert!(mem::size_of::<Message>() == 16);

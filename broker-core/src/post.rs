@@ -1,0 +1,83 @@
+//! Post: a message on its way out, with headers.
+
+use bytes::Bytes;
+
+use crate::{Codec, Error, ErrorKind, Headers, Model, Options, Result};
+
+/// A message to publish: a payload, a type name if it has one, and headers.
+///
+/// Anything that turns into [`Bytes`] is a post without type and headers.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+/// use broker::{Post, Scope};
+///
+/// let broker = broker::connect("memory:").await?;
+/// broker.publish("news", "plain bytes", Scope::Global).await?;
+/// broker.publish("news", Post::new("with a header").with_header("trace", "4bf92f35"), Scope::Global).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub(crate) payload: Bytes,
+    pub(crate) codec: Codec,
+    pub(crate) type_name: Option<Box<str>>,
+    pub(crate) headers: Headers,
+}
+
+impl Post {
+    /// A post of raw bytes.
+    pub fn new(payload: impl Into<Bytes>) -> Self {
+        Self { payload: payload.into(), codec: Codec::Raw, type_name: None, headers: Headers::new() }
+    }
+
+    /// A post of a value, encoded now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Codec`] when the value cannot be encoded that way.
+    pub fn encode<T: Model>(value: &T, codec: Codec) -> Result<Self> {
+        Ok(Self {
+            payload: codec.encode(value)?,
+            codec,
+            type_name: Some(T::NAME.into()),
+            headers: Headers::new(),
+        })
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Replaces the headers.
+    #[must_use]
+    pub fn with_headers(mut self, headers: Headers) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// The limits, the same on every backend and checked before anything is sent.
+    pub(crate) fn check(&self, options: &Options) -> Result<()> {
+        if self.payload.len() > options.max_payload {
+            let (length, most) = (self.payload.len(), options.max_payload);
+            let message = format!(
+                "a payload of {length} bytes; the limit is {most} (option max_payload): \
+                 send a reference to it instead, or raise the limit on every node"
+            );
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        if self.type_name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 255) {
+            let message = "a type name has 1 to 255 bytes; shorten it with #[model(name = \"…\")]";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        self.headers.check()
+    }
+}
+
+impl<P: Into<Bytes>> From<P> for Post {
+    fn from(payload: P) -> Self {
+        Self::new(payload)
+    }
+}

@@ -1,0 +1,70 @@
+//! MessageStream: a subscription seen as values of one type.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+
+use crate::{ChannelName, CloseReason, Event, Model, Received, StreamError, Subscription};
+
+/// What a typed stream yields: a value, or what stands in its place.
+pub type Item<T> = Result<Received<T>, StreamError>;
+
+/// A stream of one channel's messages as values of type `T`. Made by
+/// [`Session::create_stream`](crate::Session::create_stream).
+///
+/// A gap, a message of another type and one that does not decode are error items in their place; the stream
+/// lives on. All else is as with [`Subscription`].
+pub struct MessageStream<T> {
+    subscription: Subscription,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T: Model> MessageStream<T> {
+    pub(crate) fn new(subscription: Subscription) -> Self {
+        Self { subscription, item: PhantomData }
+    }
+
+    /// The channel.
+    #[must_use]
+    pub fn channel(&self) -> &ChannelName {
+        self.subscription.channel()
+    }
+
+    /// Why the stream ended; `None` while it lives.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        self.subscription.close_reason()
+    }
+
+    /// The next item; `None` at the end. Cancel safe: nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<Item<T>> {
+        self.subscription.next().await.map(item)
+    }
+}
+
+pub(crate) fn item<T: Model>(event: Event) -> Item<T> {
+    match event {
+        Event::Message(message) => message.decode(),
+        Event::Gap(gap) => Err(StreamError::Gap(gap)),
+        Event::Malformed(malformed) => Err(StreamError::Malformed(malformed)),
+    }
+}
+
+impl<T: Model> Stream for MessageStream<T> {
+    type Item = Item<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item<T>>> {
+        Pin::new(&mut self.subscription).poll_next(cx).map(|event| event.map(item))
+    }
+}
+
+impl<T> fmt::Debug for MessageStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MessageStream").field(&self.subscription).finish()
+    }
+}

@@ -1,0 +1,174 @@
+//! Subscription: the stream of a channel's events.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+
+use crate::{
+    Broker, ChannelName, CloseReason, Event,
+    hub::{Cursor, Entry, Ring, Taken, Tally},
+    session::Owner,
+};
+
+/// How many entries one look into the ring takes at most.
+const BATCH: usize = 32;
+
+/// A stream of the [`Event`]s of one channel, beginning at the moment it was made.
+///
+/// A slow reader never slows a publisher or another reader: beyond
+/// [`queue_capacity`](crate::Options::queue_capacity) the oldest messages are dropped for this reader only, and a
+/// [`Gap`](crate::Gap) with their exact number stands in their place. Dropping it unsubscribes.
+///
+/// The stream ends when its session or the broker is closed; [`close_reason`](Self::close_reason) then says why.
+pub struct Subscription {
+    broker: Broker,
+    ring: Arc<Ring>,
+    cursor: Cursor,
+    batch: VecDeque<Entry>,
+    /// Lost to overflow and not told yet; stands before what the next look finds.
+    owed: Tally,
+    /// The session it ends with, if it was opened through one.
+    owner: Option<Owner>,
+    ended: Option<CloseReason>,
+}
+
+impl Subscription {
+    /// `None` when the broker has ended.
+    pub(crate) fn open(broker: &Broker, channel: &ChannelName) -> Option<Self> {
+        let (ring, cursor) = broker.hub().join(channel)?;
+        Some(Self {
+            broker: broker.clone(),
+            ring,
+            cursor,
+            batch: VecDeque::new(),
+            owed: Tally::default(),
+            owner: None,
+            ended: None,
+        })
+    }
+
+    pub(crate) fn set_owner(&mut self, owner: Owner) {
+        self.owner = Some(owner);
+    }
+
+    /// Where its waker waits, so that its session can wake it.
+    pub(crate) fn seat(&self) -> (Arc<Ring>, u8) {
+        (Arc::clone(&self.ring), self.cursor.seat)
+    }
+
+    /// The channel.
+    #[must_use]
+    pub fn channel(&self) -> &ChannelName {
+        &self.ring.channel
+    }
+
+    /// Why the stream ended; `None` while it lives.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        self.ended.as_ref()
+    }
+
+    /// The next event; `None` at the end. Cancel safe: nothing is lost when the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Event, Scope};
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let mut news = broker.subscribe("news").await?;
+    /// broker.publish("news", "hello", Scope::Global).await?;
+    /// if let Some(Event::Message(message)) = news.next().await {
+    ///     assert_eq!(message.payload()?, "hello");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn next(&mut self) -> Option<Event> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        // Before the local batch: a closed session yields nothing more (promise 8).
+        if let Some(reason) = self.closed() {
+            return self.end(reason);
+        }
+        // One busy stream must not starve its task's siblings.
+        let budget = ready!(tokio::task::coop::poll_proceed(cx));
+        let event = self.poll_ring(cx);
+        if event.is_ready() {
+            budget.made_progress();
+            return event;
+        }
+        // Closed between the first look and the waker's registration: nobody would wake us.
+        self.closed().map_or(Poll::Pending, |reason| self.end(reason))
+    }
+
+    fn closed(&self) -> Option<CloseReason> {
+        let broker = || self.broker.hub().is_closed().then_some(CloseReason::BrokerClosed);
+        let owner = || self.owner.as_ref().and_then(Owner::close_reason);
+        self.ended.clone().or_else(owner).or_else(broker)
+    }
+
+    fn poll_ring(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        loop {
+            if let Some(gap) = self.owed.next_gap() {
+                return Poll::Ready(Some(Event::Gap(gap)));
+            }
+            if let Some(entry) = self.batch.pop_front() {
+                return Poll::Ready(Some(entry.into_event()));
+            }
+            match ready!(self.ring.take(&mut self.cursor, &mut self.batch, BATCH, cx)) {
+                Taken::Entries { missed } => self.owed = missed,
+                Taken::End(reason) => return self.end(reason),
+            }
+        }
+    }
+
+    fn end(&mut self, reason: CloseReason) -> Poll<Option<Event>> {
+        if self.ended.is_none() {
+            self.ended = Some(reason);
+            self.batch.clear();
+            self.broker.hub().one_less_live();
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll_event(cx)
+    }
+}
+
+impl Drop for Subscription {
+    /// Edits the table and rings a bell, nothing more.
+    fn drop(&mut self) {
+        if let Some(owner) = &self.owner {
+            owner.forget();
+        }
+        let last = self.broker.hub().leave(&self.ring, &self.cursor);
+        if self.ended.is_none() {
+            self.broker.hub().one_less_live();
+        }
+        if last {
+            self.broker.note_left(&self.ring.channel);
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("channel", self.channel())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
