@@ -1,0 +1,221 @@
+//! Address: from a URL to the client's settings, with every part that does not fit named.
+
+use std::path::PathBuf;
+
+use broker_core::{BrokerUrl, Error, ErrorKind, Result};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    io::tcp::TcpSettings,
+};
+
+use crate::errors::Peer;
+
+const KEYS: &[&str] = &["ca", "cert", "key"];
+const DEFAULT_PORT: u16 = 6379;
+
+/// Where the server is and as whom we go there.
+pub(crate) struct Address {
+    info: ConnectionInfo,
+    peer: Peer,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "rediss:// is refused before it is read"))]
+    files: PemFiles,
+}
+
+/// The PEM files of an encrypted connection.
+#[derive(Clone, Default)]
+#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "rediss:// is refused before it is read"))]
+pub(crate) struct PemFiles {
+    pub(crate) ca: Option<PathBuf>,
+    /// The client's certificate and its key.
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Address {
+    pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
+        url.allow_keys(KEYS)?;
+        let files = pem_files(url)?;
+        let target = match url.scheme() {
+            "redis+unix" => socket(url)?,
+            _ => tcp(url)?,
+        };
+        let user = url.username().unwrap_or("default").to_owned();
+        let peer = Peer::new(target.to_string(), user);
+        // Making settings from an address alone reads nothing and cannot fail.
+        let info = target.into_connection_info().map_err(|error| peer.error(&error))?;
+        let info = info
+            .set_redis_settings(credentials(url))
+            // Nagle's algorithm would hold small frames back until the last one is acknowledged.
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        Ok(Self { info, peer, files })
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The client for one attempt to connect. Only for TLS this reads something: the PEM files.
+    pub(crate) async fn client(&self) -> Result<Client> {
+        #[cfg(feature = "tls")]
+        if matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }) {
+            return crate::tls::client(self.info.clone(), self.files.clone()).await;
+        }
+        Client::open(self.info.clone()).map_err(|error| self.peer.error(&error))
+    }
+}
+
+fn tcp(url: &BrokerUrl) -> Result<ConnectionAddr> {
+    let Some(host) = url.host() else {
+        return Err(invalid(url, "names no host; write it as redis://127.0.0.1:6379/"));
+    };
+    if !url.path().is_empty() && url.path().parse::<u32>().is_err() {
+        return Err(invalid(url, "has a path that is no database number; leave it out"));
+    }
+    // A URL writes an IPv6 address in brackets; a resolver does not want them.
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
+    let port = url.port().unwrap_or(DEFAULT_PORT);
+    if url.scheme() != "rediss" {
+        return Ok(ConnectionAddr::Tcp(host, port));
+    }
+    if cfg!(feature = "tls") {
+        return Ok(ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None });
+    }
+    let message = format!("url `{url}`: rediss:// needs the cargo feature `tls`; enable it");
+    Err(Error::new(ErrorKind::Unsupported, message))
+}
+
+fn socket(url: &BrokerUrl) -> Result<ConnectionAddr> {
+    if cfg!(not(unix)) {
+        let message = format!("url `{url}`: this platform has no unix sockets; use redis://host:port/");
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    if !matches!(url.host(), None | Some("localhost")) || url.port().is_some() {
+        return Err(invalid(
+            url,
+            "has a host, but a socket is local; write it as redis+unix:///path/to.sock",
+        ));
+    }
+    if url.path().is_empty() {
+        return Err(invalid(url, "names no socket; write it as redis+unix:///path/to.sock"));
+    }
+    Ok(ConnectionAddr::Unix(PathBuf::from(format!("/{}", url.path()))))
+}
+
+fn credentials(url: &BrokerUrl) -> RedisConnectionInfo {
+    let info = RedisConnectionInfo::default()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    match (url.username(), url.password()) {
+        (None, None) => info,
+        (None, Some(password)) => info.set_password(password),
+        // Without a password the client would drop the user, and go on as the default user.
+        (Some(user), password) => info.set_username(user).set_password(password.unwrap_or_default()),
+    }
+}
+
+fn pem_files(url: &BrokerUrl) -> Result<PemFiles> {
+    if url.scheme() != "rediss" {
+        return match KEYS.iter().find(|key| url.key(key).is_some()) {
+            Some(key) => Err(invalid(url, &format!("has the key `{key}`, which is only for rediss://"))),
+            None => Ok(PemFiles::default()),
+        };
+    }
+    let path = |key| url.key(key).map(PathBuf::from);
+    let client = match (path("cert"), path("key")) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some((cert, key)),
+        _ => return Err(invalid(url, "has only one of the keys `cert` and `key`; give both or none")),
+    };
+    Ok(PemFiles { ca: path("ca"), client })
+}
+
+fn invalid(url: &BrokerUrl, why: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("url `{url}` {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Address> {
+        Address::parse(&BrokerUrl::parse(url).unwrap())
+    }
+
+    fn target(url: &str) -> ConnectionAddr {
+        parse(url).unwrap().info.addr().clone()
+    }
+
+    #[track_caller]
+    fn refused(url: &str, kind: ErrorKind, part: &str) {
+        let error = parse(url).err().expect("an error");
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+
+    #[test]
+    fn host_and_port() {
+        let tcp = |host: &str, port| ConnectionAddr::Tcp(host.to_owned(), port);
+        assert_eq!(target("redis://example.net"), tcp("example.net", 6379));
+        assert_eq!(target("redis://127.0.0.1:7000/"), tcp("127.0.0.1", 7000));
+        assert_eq!(target("redis://[::1]:7000/"), tcp("::1", 7000));
+        assert_eq!(target("redis://[::1]"), tcp("::1", 6379));
+        assert_eq!(target("redis://localhost/15?prefix=shop&heartbeat=1s"), tcp("localhost", 6379));
+    }
+
+    #[test]
+    fn no_delay_and_resp3() {
+        let address = parse("redis://localhost").unwrap();
+        assert!(address.info.tcp_settings().nodelay());
+        assert_eq!(address.info.redis_settings().protocol(), ProtocolVersion::RESP3);
+    }
+
+    #[test]
+    fn user_and_password() {
+        for (url, user, password) in [
+            ("redis://localhost", None, None),
+            ("redis://:p%40ss@localhost", None, Some("p@ss")),
+            ("redis://ada:secret@localhost", Some("ada"), Some("secret")),
+            ("redis://ada@localhost", Some("ada"), Some("")),
+            ("redis+unix://ada:secret@localhost/run/redis.sock", Some("ada"), Some("secret")),
+        ] {
+            let address = parse(url).unwrap();
+            let settings = address.info.redis_settings();
+            assert_eq!((settings.username(), settings.password()), (user, password), "{url}");
+        }
+    }
+
+    #[test]
+    fn sockets() {
+        let socket = ConnectionAddr::Unix("/run/my redis.sock".into());
+        assert_eq!(target("redis+unix:///run/my%20redis.sock"), socket);
+        assert_eq!(target("redis+unix://:secret@localhost/run/my%20redis.sock"), socket);
+        refused("redis+unix://elsewhere/run/redis.sock", ErrorKind::InvalidInput, "has a host");
+        refused("redis+unix://localhost:1/run/redis.sock", ErrorKind::InvalidInput, "has a host");
+        refused("redis+unix:", ErrorKind::InvalidInput, "names no socket");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        refused("redis:", ErrorKind::InvalidInput, "redis://127.0.0.1:6379/");
+        refused("redis:///1", ErrorKind::InvalidInput, "names no host");
+        refused("redis://localhost/shop", ErrorKind::InvalidInput, "database number");
+        refused("redis://localhost/-1", ErrorKind::InvalidInput, "database number");
+        refused("redis://localhost/?protocol=resp3", ErrorKind::InvalidInput, "`protocol`");
+        refused("redis://localhost/?ca=/ca.pem", ErrorKind::InvalidInput, "only for rediss://");
+        refused("rediss://localhost/?cert=/cert.pem", ErrorKind::InvalidInput, "give both");
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn tls_without_its_feature_names_the_feature() {
+        refused("rediss://localhost", ErrorKind::Unsupported, "feature `tls`");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tls_is_checked_and_takes_files() {
+        let address = parse("rediss://localhost:7/?ca=/ca.pem&cert=/cert.pem&key=/key.pem").unwrap();
+        assert!(matches!(address.info.addr(), ConnectionAddr::TcpTls { port: 7, insecure: false, .. }));
+        assert_eq!(address.files.ca, Some("/ca.pem".into()));
+        assert_eq!(address.files.client, Some(("/cert.pem".into(), "/key.pem".into())));
+    }
+}
