@@ -101,9 +101,9 @@ fn socket(url: &BrokerUrl) -> Result<ConnectionAddr> {
 }
 
 fn credentials(url: &BrokerUrl) -> RedisConnectionInfo {
-    let info = RedisConnectionInfo::default()
-        .set_protocol(ProtocolVersion::RESP3)
-        .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    // The client would also send its name, and read all replies before it looks at the first: of a server
+    // that refuses us and hangs up we would learn only that it hung up.
+    let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     match (url.username(), url.password()) {
         (None, None) => info,
         (None, Some(password)) => info.set_password(password),

@@ -29,11 +29,7 @@ impl Peer {
             Kind::AuthenticationFailed => self.refused("wrong password, or unknown user"),
             Kind::Parse | Kind::UnexpectedReturnType => self.foreign(),
             Kind::Io => self.io(error),
-            // What rustls refuses before anything is sent: a key that does not fit its certificate.
-            Kind::Client | Kind::InvalidClientConfig => Error::new(
-                ErrorKind::Misconfigured,
-                format!("cannot connect to {self} with these settings: {error}"),
-            ),
+            Kind::Client | Kind::InvalidClientConfig => self.settings(error),
             _ => Error::new(ErrorKind::Other, format!("the connection to {self} failed")),
         }
     }
@@ -100,23 +96,30 @@ impl Peer {
         Error::new(kind, format!("{self} {why} ({code})"))
     }
 
+    /// What is refused before anything is sent, such as a key that does not fit its certificate.
+    fn settings(&self, error: &RedisError) -> Error {
+        let message = format!("cannot connect to {self} with these settings: {error}");
+        Error::new(ErrorKind::Misconfigured, message)
+    }
+
     fn io(&self, error: &RedisError) -> Error {
         // The client wraps what it got in an Arc of its own, and shows that as the source.
         let inner = error.source().and_then(|source| source.downcast_ref::<Arc<Boxed>>());
-        match inner.and_then(|inner| inner.downcast_ref::<io::Error>()).map(io::Error::kind) {
-            Some(io::ErrorKind::BrokenPipe) => self.gone(),
+        let Some(io) = inner.and_then(|inner| inner.downcast_ref::<io::Error>()) else {
+            return self.settings(error);
+        };
+        let (kind, message) = match io.kind() {
+            io::ErrorKind::BrokenPipe => return self.gone(),
             // This is how TLS says that it does not trust, or understand, what it reads.
-            Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+            io::ErrorKind::InvalidData => {
                 let hint = "check the certificates, the key `ca`, and that this port speaks TLS";
-                let message = format!("no encrypted connection to {self}: {error}; {hint}");
-                Error::new(ErrorKind::Misconfigured, message)
+                (ErrorKind::Misconfigured, format!("no encrypted connection to {self}: {io}; {hint}"))
             }
-            Some(io::ErrorKind::PermissionDenied) => {
-                Error::new(ErrorKind::Forbidden, format!("may not open {self}: {error}"))
-            }
-            _ => Error::new(ErrorKind::Unavailable, format!("no connection to {self}: {error}"))
-                .with_source(error.clone()),
-        }
+            io::ErrorKind::PermissionDenied => (ErrorKind::Forbidden, format!("may not open {self}: {io}")),
+            io::ErrorKind::InvalidInput => (ErrorKind::InvalidInput, format!("cannot use {self}: {io}")),
+            _ => (ErrorKind::Unavailable, format!("no connection to {self}: {io}")),
+        };
+        Error::new(kind, message).with_source(error.clone())
     }
 }
 
@@ -216,6 +219,7 @@ mod tests {
             (io::ErrorKind::TimedOut, ErrorKind::Unavailable),
             (io::ErrorKind::PermissionDenied, ErrorKind::Forbidden),
             (io::ErrorKind::InvalidData, ErrorKind::Misconfigured),
+            (io::ErrorKind::InvalidInput, ErrorKind::InvalidInput),
         ] {
             let error = peer().error(&RedisError::from(io::Error::from(io)));
             assert_eq!(error.kind(), kind, "{error}");

@@ -56,9 +56,8 @@
 //! ACL SETUSER app  on >password resetchannels &news &user.* &$* -@all +publish +subscribe +unsubscribe
 //! ```
 //!
-//! `HELLO` and `QUIT` are allowed to everyone. `CLIENT SETINFO`, which names this library in `CLIENT LIST`,
-//! may be refused without harm. A user's permissions are checked at the moment of the call; when
-//! they are narrowed later, the server closes the connections they no longer cover.
+//! `HELLO` and `QUIT`, the only other commands sent, are allowed to everyone. When a user's channels are
+//! narrowed later, the server closes the connections that are subscribed to others.
 
 mod address;
 mod driver;

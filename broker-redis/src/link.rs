@@ -1,6 +1,6 @@
 //! RedisLink: one live pair of connections, and what becomes of what the server pushes.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, fmt};
 
 use async_trait::async_trait;
 use broker_core::{
@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use crate::errors::Peer;
 
 /// One link. Dropping it drops the last handles of both connections, and with them their tasks and sockets.
-#[derive(Debug)]
 pub(crate) struct RedisLink {
     subscriber: MultiplexedConnection,
     publisher: MultiplexedConnection,
@@ -119,6 +118,12 @@ impl Link for RedisLink {
         }
         self.closing.closed().await;
         Ok(())
+    }
+}
+
+impl fmt::Debug for RedisLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisLink({})", self.peer)
     }
 }
 
