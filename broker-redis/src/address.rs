@@ -13,16 +13,17 @@ use crate::errors::Peer;
 const KEYS: &[&str] = &["ca", "cert", "key"];
 const DEFAULT_PORT: u16 = 6379;
 
-/// Where the server is and as whom we go there.
+/// Where the server is and as whom we go there. The client's settings keep the password out of `Debug`.
+#[derive(Debug)]
 pub(crate) struct Address {
+    pub(crate) peer: Peer,
     info: ConnectionInfo,
-    peer: Peer,
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "rediss:// is refused before it is read"))]
     files: PemFiles,
 }
 
 /// The PEM files of an encrypted connection.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "rediss:// is refused before it is read"))]
 pub(crate) struct PemFiles {
     pub(crate) ca: Option<PathBuf>,
@@ -34,23 +35,13 @@ impl Address {
     pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
         url.allow_keys(KEYS)?;
         let files = pem_files(url)?;
-        let target = match url.scheme() {
-            "redis+unix" => socket(url)?,
-            _ => tcp(url)?,
-        };
-        let user = url.username().unwrap_or("default").to_owned();
-        let peer = Peer::new(target.to_string(), user);
+        let target = if url.scheme() == "redis+unix" { socket(url)? } else { tcp(url)? };
+        let peer = Peer::new(target.to_string(), url.username());
         // Making settings from an address alone reads nothing and cannot fail.
         let info = target.into_connection_info().map_err(|error| peer.error(&error))?;
-        let info = info
-            .set_redis_settings(credentials(url))
-            // Nagle's algorithm would hold small frames back until the last one is acknowledged.
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        Ok(Self { info, peer, files })
-    }
-
-    pub(crate) fn peer(&self) -> &Peer {
-        &self.peer
+        // Nagle's algorithm would hold a small frame back until the one before is acknowledged.
+        let tcp = TcpSettings::default().set_nodelay(true);
+        Ok(Self { peer, info: info.set_redis_settings(credentials(url)).set_tcp_settings(tcp), files })
     }
 
     /// The client for one attempt to connect. Only for TLS this reads something: the PEM files.
@@ -71,31 +62,24 @@ fn tcp(url: &BrokerUrl) -> Result<ConnectionAddr> {
         return Err(invalid(url, "has a path that is no database number; leave it out"));
     }
     // A URL writes an IPv6 address in brackets; a resolver does not want them.
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = url.port().unwrap_or(DEFAULT_PORT);
-    if url.scheme() != "rediss" {
-        return Ok(ConnectionAddr::Tcp(host, port));
+    match url.scheme() {
+        "rediss" if cfg!(feature = "tls") => {
+            Ok(ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None })
+        }
+        "rediss" => {
+            let message = format!("url `{url}` needs the cargo feature `tls`; enable it");
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
+        _ => Ok(ConnectionAddr::Tcp(host, port)),
     }
-    if cfg!(feature = "tls") {
-        return Ok(ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None });
-    }
-    let message = format!("url `{url}`: rediss:// needs the cargo feature `tls`; enable it");
-    Err(Error::new(ErrorKind::Unsupported, message))
 }
 
 fn socket(url: &BrokerUrl) -> Result<ConnectionAddr> {
-    if cfg!(not(unix)) {
-        let message = format!("url `{url}`: this platform has no unix sockets; use redis://host:port/");
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
-    if !matches!(url.host(), None | Some("localhost")) || url.port().is_some() {
-        return Err(invalid(
-            url,
-            "has a host, but a socket is local; write it as redis+unix:///path/to.sock",
-        ));
-    }
-    if url.path().is_empty() {
-        return Err(invalid(url, "names no socket; write it as redis+unix:///path/to.sock"));
+    let local = matches!(url.host(), None | Some("localhost")) && url.port().is_none();
+    if !local || url.path().is_empty() {
+        return Err(invalid(url, "needs a path and no host; write it as redis+unix:///path/to.sock"));
     }
     Ok(ConnectionAddr::Unix(PathBuf::from(format!("/{}", url.path()))))
 }
@@ -113,11 +97,8 @@ fn credentials(url: &BrokerUrl) -> RedisConnectionInfo {
 }
 
 fn pem_files(url: &BrokerUrl) -> Result<PemFiles> {
-    if url.scheme() != "rediss" {
-        return match KEYS.iter().find(|key| url.key(key).is_some()) {
-            Some(key) => Err(invalid(url, &format!("has the key `{key}`, which is only for rediss://"))),
-            None => Ok(PemFiles::default()),
-        };
+    if url.scheme() != "rediss" && KEYS.iter().any(|key| url.key(key).is_some()) {
+        return Err(invalid(url, "has one of the keys `ca`, `cert`, `key`, which are only for rediss://"));
     }
     let path = |key| url.key(key).map(PathBuf::from);
     let client = match (path("cert"), path("key")) {
@@ -146,7 +127,7 @@ mod tests {
 
     #[track_caller]
     fn refused(url: &str, kind: ErrorKind, part: &str) {
-        let error = parse(url).err().expect("an error");
+        let error = parse(url).expect_err("an error");
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }
@@ -188,9 +169,9 @@ mod tests {
         let socket = ConnectionAddr::Unix("/run/my redis.sock".into());
         assert_eq!(target("redis+unix:///run/my%20redis.sock"), socket);
         assert_eq!(target("redis+unix://:secret@localhost/run/my%20redis.sock"), socket);
-        refused("redis+unix://elsewhere/run/redis.sock", ErrorKind::InvalidInput, "has a host");
-        refused("redis+unix://localhost:1/run/redis.sock", ErrorKind::InvalidInput, "has a host");
-        refused("redis+unix:", ErrorKind::InvalidInput, "names no socket");
+        refused("redis+unix://elsewhere/run/redis.sock", ErrorKind::InvalidInput, "no host");
+        refused("redis+unix://localhost:1/run/redis.sock", ErrorKind::InvalidInput, "no host");
+        refused("redis+unix:", ErrorKind::InvalidInput, "needs a path");
     }
 
     #[test]

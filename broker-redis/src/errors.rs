@@ -3,10 +3,16 @@
 //! The server's own words are never repeated, only its error code: servers quote the command they refuse,
 //! and ours carry the password (`HELLO`) or the payload (`PUBLISH`).
 
-use std::{error::Error as _, fmt, io, sync::Arc};
+use std::{error::Error as _, io, sync::Arc};
 
-use broker_core::{Error, ErrorKind};
+use broker_core::{
+    Error,
+    ErrorKind::{Forbidden, InvalidInput, Misconfigured, Other, Protocol, Unavailable, Unsupported},
+};
 use redis::{ErrorKind as Kind, RedisError};
+
+/// Or an operator took the command away by renaming it.
+const TOO_OLD: &str = "lacks HELLO 3 (RESP3), PUBLISH or SUBSCRIBE: Redis 6 or newer, or Valkey, is needed";
 
 /// Whom an error is about.
 #[derive(Clone, Debug)]
@@ -17,126 +23,72 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(place: String, user: String) -> Self {
-        Self { place, user }
+    pub(crate) fn new(place: String, user: Option<&str>) -> Self {
+        Self { place, user: user.unwrap_or("default").to_owned() }
     }
 
     /// The one translation of the client's errors.
     pub(crate) fn error(&self, error: &RedisError) -> Error {
         match error.kind() {
             Kind::Server(_) | Kind::Extension => self.answered(error),
-            Kind::RESP3NotSupported => self.too_old(),
-            Kind::AuthenticationFailed => self.refused("wrong password, or unknown user"),
+            Kind::RESP3NotSupported => Error::new(Unsupported, format!("{} {TOO_OLD}", self.place)),
             Kind::Parse | Kind::UnexpectedReturnType => self.foreign(),
-            Kind::Io => self.io(error),
-            Kind::Client | Kind::InvalidClientConfig => self.settings(error),
-            _ => Error::new(ErrorKind::Other, format!("the connection to {self} failed")),
+            _ => self.local(error),
         }
     }
 
     /// The connection ended, by whomever.
     pub(crate) fn gone(&self) -> Error {
-        Error::new(ErrorKind::Unavailable, format!("the connection to {self} was closed"))
+        Error::new(Unavailable, format!("the connection to {} was closed", self.place))
     }
 
     /// The peer does not speak as a Redis server does.
     pub(crate) fn foreign(&self) -> Error {
-        let message = format!("{self} does not answer like a Redis server; check host, port and scheme");
-        Error::new(ErrorKind::Protocol, message)
-    }
-
-    fn too_old(&self) -> Error {
-        let message =
-            format!("{self} does not speak RESP3 (`HELLO 3`): Redis 6 or newer, or Valkey, is needed");
-        Error::new(ErrorKind::Unsupported, message)
-    }
-
-    fn refused(&self, why: &str) -> Error {
-        let message = format!("{self} refused the user `{}`: {why}", self.user.escape_debug());
-        Error::new(ErrorKind::Forbidden, message)
+        let why = "does not answer like a Redis server; check host, port and scheme";
+        Error::new(Protocol, format!("{} {why}", self.place))
     }
 
     /// The server answered with an error.
     fn answered(&self, error: &RedisError) -> Error {
         let code = error.code().unwrap_or_default();
-        let detail = error.detail().unwrap_or_default();
-        let (kind, why) = match code {
-            "WRONGPASS" => return self.refused("wrong password, or the user is unknown or disabled"),
-            "NOAUTH" => return self.refused("a password is required; write it into the url"),
-            "NOPERM" => {
-                return self.refused("no permission for the command or the channel; see `ACL GETUSER`");
-            }
-            "DENIED" => {
-                return self
-                    .refused("protected mode lets in only local clients; set a password at the server");
-            }
-            "NOPROTO" => return self.too_old(),
-            "ERR" if unknown_command(detail, "hello") => return self.too_old(),
-            "ERR" if unknown_command(detail, "") => {
-                (ErrorKind::Unsupported, "does not know the command; was it renamed or disabled?")
-            }
-            "ERR" if detail.starts_with("max number of clients") => {
-                (ErrorKind::Unavailable, "has no room for another client; see its `maxclients`")
-            }
-            "LOADING" => (ErrorKind::Unavailable, "is still loading its data"),
-            "BUSY" => (ErrorKind::Unavailable, "is busy with a script"),
-            "MASTERDOWN" => (ErrorKind::Unavailable, "is a replica that has lost its master"),
-            "READONLY" => (ErrorKind::Unavailable, "is a replica, and read-only"),
-            "CLUSTERDOWN" | "TRYAGAIN" => (ErrorKind::Unavailable, "belongs to a cluster that is not ready"),
-            "NOREPLICAS" => (ErrorKind::Unavailable, "has too few replicas to accept anything"),
-            "OOM" => (ErrorKind::Unavailable, "is out of memory; see its `maxmemory`"),
-            "MISCONF" => {
-                (ErrorKind::Misconfigured, "refuses work because it cannot save to disk; see its log")
-            }
-            code => {
-                let message = format!("{self} answered with the error code `{}`", word(code));
-                return Error::new(ErrorKind::Other, message);
-            }
+        let (kind, why) = match (code, error.detail().unwrap_or_default()) {
+            ("NOPROTO", _) => (Unsupported, TOO_OLD),
+            ("ERR", detail) if detail.starts_with("unknown command") => (Unsupported, TOO_OLD),
+            ("ERR", detail) if detail.starts_with("max number") => (Unavailable, "is full; see `maxclients`"),
+            ("WRONGPASS", _) => (Forbidden, "wrong password, or the user is unknown or disabled"),
+            ("NOAUTH", _) => (Forbidden, "a password is required; write it into the url"),
+            ("NOPERM", _) => (Forbidden, "no permission for this channel or command; see `ACL LIST`"),
+            ("DENIED", _) => (Forbidden, "protected mode; set a password at the server"),
+            ("READONLY" | "MASTERDOWN", _) => (Unavailable, "is a replica; give the master's address"),
+            ("OOM", _) => (Unavailable, "is out of memory; see its `maxmemory`"),
+            ("LOADING" | "BUSY" | "CLUSTERDOWN" | "NOREPLICAS", _) => (Unavailable, "is not ready"),
+            ("MISCONF", _) => (Misconfigured, "refuses work because it cannot save to disk; see its log"),
+            _ => (Other, "refused the command"),
         };
-        Error::new(kind, format!("{self} {why} ({code})"))
+        let Self { place, user } = self;
+        let refused = if kind == Forbidden { format!(" refused the user {user:?}:") } else { String::new() };
+        Error::new(kind, format!("{place}{refused} {why} ({})", word(code)))
     }
 
-    /// What is refused before anything is sent, such as a key that does not fit its certificate.
-    fn settings(&self, error: &RedisError) -> Error {
-        let message = format!("cannot connect to {self} with these settings: {error}");
-        Error::new(ErrorKind::Misconfigured, message)
-    }
-
-    fn io(&self, error: &RedisError) -> Error {
+    /// The way there failed, or was never begun because the settings do not fit each other.
+    fn local(&self, error: &RedisError) -> Error {
         // The client wraps what it got in an Arc of its own, and shows that as the source.
         let inner = error.source().and_then(|source| source.downcast_ref::<Arc<Boxed>>());
-        let Some(io) = inner.and_then(|inner| inner.downcast_ref::<io::Error>()) else {
-            return self.settings(error);
-        };
-        let (kind, message) = match io.kind() {
-            io::ErrorKind::BrokenPipe => return self.gone(),
+        let kind = inner.and_then(|inner| inner.downcast_ref::<io::Error>()).map(io::Error::kind);
+        let (kind, what) = match kind {
+            Some(io::ErrorKind::BrokenPipe) => return self.gone(),
             // This is how TLS says that it does not trust, or understand, what it reads.
-            io::ErrorKind::InvalidData => {
-                let hint = "check the certificates, the key `ca`, and that this port speaks TLS";
-                (ErrorKind::Misconfigured, format!("no encrypted connection to {self}: {io}; {hint}"))
-            }
-            io::ErrorKind::PermissionDenied => (ErrorKind::Forbidden, format!("may not open {self}: {io}")),
-            io::ErrorKind::InvalidInput => (ErrorKind::InvalidInput, format!("cannot use {self}: {io}")),
-            _ => (ErrorKind::Unavailable, format!("no connection to {self}: {io}")),
+            Some(io::ErrorKind::InvalidData) => (Misconfigured, "no trusted TLS (see the key `ca`) with"),
+            Some(io::ErrorKind::PermissionDenied) => (Forbidden, "may not open"),
+            Some(io::ErrorKind::InvalidInput) => (InvalidInput, "cannot use the address"),
+            None if error.kind() != Kind::Io => (Misconfigured, "these settings do not fit"),
+            _ => (Unavailable, "no connection to"),
         };
-        Error::new(kind, message).with_source(error.clone())
+        Error::new(kind, format!("{what} {}: {error}", self.place)).with_source(error.clone())
     }
 }
 
 type Boxed = dyn std::error::Error + Send + Sync;
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.place)
-    }
-}
-
-/// Servers of all ages say it with other quotes: unknown command `HELLO`, unknown command 'hello'.
-fn unknown_command(detail: &str, command: &str) -> bool {
-    let detail = detail.to_ascii_lowercase();
-    let Some(rest) = detail.strip_prefix("unknown command") else { return false };
-    rest.trim_start_matches([' ', '`', '\'', '"']).starts_with(command)
-}
 
 /// A code is one short word in capitals; anything else is not a code, and may be anything.
 fn word(code: &str) -> &str {
@@ -146,10 +98,12 @@ fn word(code: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use broker_core::ErrorKind;
+
     use super::*;
 
     fn peer() -> Peer {
-        Peer::new("127.0.0.1:6379".to_owned(), "ada".to_owned())
+        Peer::new("127.0.0.1:6379".to_owned(), Some("ada"))
     }
 
     /// The translation of a line as the server sends it.
@@ -176,7 +130,6 @@ mod tests {
             ("MASTERDOWN Link with MASTER is down", ErrorKind::Unavailable),
             ("READONLY You can't write against a read only replica.", ErrorKind::Unavailable),
             ("CLUSTERDOWN The cluster is down", ErrorKind::Unavailable),
-            ("TRYAGAIN later", ErrorKind::Unavailable),
             ("NOREPLICAS Not enough good replicas to write.", ErrorKind::Unavailable),
             ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::Unavailable),
             ("MISCONF Redis is configured to save RDB snapshots", ErrorKind::Misconfigured),
@@ -188,7 +141,7 @@ mod tests {
             assert_eq!(error.kind(), kind, "{line}: {error}");
             assert!(error.message().contains("127.0.0.1:6379"), "{error}");
         }
-        assert!(answer("WRONGPASS no").message().contains("`ada`"));
+        assert!(answer("WRONGPASS no").message().contains("\"ada\""));
         assert!(answer("ERR unknown command 'HELLO'").message().contains("Redis 6"));
         assert!(answer("WHATEVER").message().contains("WHATEVER"));
     }

@@ -80,5 +80,5 @@ const NAME: &str = "redis";
 
 fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
     let address = address::Address::parse(url).map_err(|error| error.with_backend(NAME))?;
-    Ok(Arc::new(driver::RedisDriver::new(address)))
+    Ok(Arc::new(driver::RedisDriver(address)))
 }

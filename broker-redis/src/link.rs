@@ -1,6 +1,6 @@
 //! RedisLink: one live pair of connections, and what becomes of what the server pushes.
 
-use std::{convert::Infallible, fmt};
+use std::convert::Infallible;
 
 use async_trait::async_trait;
 use broker_core::{
@@ -14,43 +14,31 @@ use tokio::sync::watch;
 use crate::errors::Peer;
 
 /// One link. Dropping it drops the last handles of both connections, and with them their tasks and sockets.
+#[derive(Debug)]
 pub(crate) struct RedisLink {
-    subscriber: MultiplexedConnection,
-    publisher: MultiplexedConnection,
-    inbox: Inbox,
-    peer: Peer,
+    pub(crate) subscriber: MultiplexedConnection,
+    pub(crate) publisher: MultiplexedConnection,
+    pub(crate) inbox: Inbox,
+    pub(crate) peer: Peer,
     /// Whether we are closing. Its receivers live in the connections, so it also tells when both are gone.
-    closing: watch::Sender<bool>,
+    pub(crate) closing: watch::Sender<bool>,
 }
 
 impl RedisLink {
-    pub(crate) fn new(
-        subscriber: MultiplexedConnection,
-        publisher: MultiplexedConnection,
-        inbox: Inbox,
-        peer: Peer,
-        closing: watch::Sender<bool>,
-    ) -> Self {
-        Self { subscriber, publisher, inbox, peer, closing }
-    }
-
     /// Translates an error of a call about channels, and gives the link up if it is the connection's.
     fn failed(&self, error: &RedisError, channels: &[ChannelName]) -> Error {
         let translated = self.peer.error(error);
         if error.code().is_none() {
             self.inbox.lost(translated.clone());
         }
-        match channels {
-            [channel] => translated.with_channel(channel.clone()),
-            _ => translated,
-        }
+        let [channel] = channels else { return translated };
+        translated.with_channel(channel.clone())
     }
 
     /// The link broke with a batch on its way: any frame of it may have arrived, or none.
     fn interrupted(&self, cause: &Error, frames: usize) -> Vec<Result<()>> {
         self.inbox.lost(cause.clone());
-        let error = Error::new(ErrorKind::Interrupted, cause.message());
-        vec![Err(error); frames]
+        vec![Err(Error::new(ErrorKind::Interrupted, cause.message())); frames]
     }
 }
 
@@ -65,25 +53,20 @@ impl Link for RedisLink {
             pipeline.cmd("PUBLISH").arg(outgoing.channel.as_str()).arg(&*outgoing.frame);
         }
         // Not `query_async`: that turns one refused command into the failure of all.
-        let sent = self.publisher.clone().send_packed_commands(&pipeline, 0, batch.len()).await;
-        let replies = match sent {
+        let replies = match self.publisher.clone().send_packed_commands(&pipeline, 0, batch.len()).await {
             Ok(replies) => replies,
             Err(error) => return self.interrupted(&self.peer.error(&error), batch.len()),
         };
-        let outcome = |(outgoing, reply): (&Outgoing, Value)| match reply {
+        let outcomes = batch.iter().zip(replies).map(|(outgoing, reply)| match reply {
             // The number of receivers, at this server only: it says nothing that could be promised.
             Value::Int(_) => Some(Ok(())),
             Value::ServerError(error) => {
                 Some(Err(self.peer.error(&error.into()).with_channel(outgoing.channel.clone())))
             }
+            // Nothing else answers a PUBLISH: these are not the replies to what we sent.
             _ => None,
-        };
-        let outcomes: Option<Vec<_>> = batch.iter().zip(replies).map(outcome).collect();
-        match outcomes {
-            Some(outcomes) if outcomes.len() == batch.len() => outcomes,
-            // Nothing else answers a PUBLISH: what we read are not the replies to what we sent.
-            _ => self.interrupted(&self.peer.foreign(), batch.len()),
-        }
+        });
+        outcomes.collect::<Option<_>>().unwrap_or_else(|| self.interrupted(&self.peer.foreign(), batch.len()))
     }
 
     /// The server checks all names before it subscribes any, and refuses with a single reply; the client
@@ -110,20 +93,13 @@ impl Link for RedisLink {
         self.closing.send_replace(true);
         for connection in [&self.publisher, &self.subscriber] {
             let quit = redis::cmd("QUIT").query_async::<()>(&mut connection.clone()).await;
-            match quit {
-                // It is gone already: all the better.
-                Err(error) if error.code().is_none() => {}
-                quit => quit.map_err(|error| self.peer.error(&error))?,
+            // Only an answer has a code. Without one it is gone already: all the better.
+            if let Some(error) = quit.err().filter(|error| error.code().is_some()) {
+                return Err(self.peer.error(&error));
             }
         }
         self.closing.closed().await;
         Ok(())
-    }
-}
-
-impl fmt::Debug for RedisLink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisLink({})", self.peer)
     }
 }
 

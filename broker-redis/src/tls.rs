@@ -1,6 +1,6 @@
 //! Encryption: the PEM files of a rediss:// URL, read anew for every attempt to connect.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use broker_core::{Error, ErrorKind, Result};
 use redis::{Client, ClientTlsConfig, ConnectionInfo, TlsCertificates};
@@ -15,23 +15,15 @@ pub(crate) async fn client(info: ConnectionInfo, files: PemFiles) -> Result<Clie
 
 fn build(info: ConnectionInfo, files: &PemFiles) -> Result<Client> {
     let root_cert = files.ca.as_deref().map(|path| read("ca", path)).transpose()?;
-    let client_tls = match &files.client {
-        None => None,
-        Some((cert, key)) => {
-            Some(ClientTlsConfig { client_cert: read("cert", cert)?, client_key: read("key", key)? })
-        }
-    };
+    let client = files.client.as_ref().map(|(cert, key)| {
+        Ok(ClientTlsConfig { client_cert: read("cert", cert)?, client_key: read("key", key)? })
+    });
+    let certificates = TlsCertificates { client_tls: client.transpose()?, root_cert };
     // The client's own text is left out: it may quote a line of the key file.
-    Client::build_with_tls(info, TlsCertificates { client_tls, root_cert }).map_err(|_| {
-        let named: Vec<_> = named(files).map(|(key, path)| format!("{key}={}", path.display())).collect();
-        let message = format!("one of the files {} is not valid PEM", named.join(", "));
+    Client::build_with_tls(info, certificates).map_err(|_| {
+        let message = format!("one of the PEM files does not hold what it should: {files:?}");
         Error::new(ErrorKind::InvalidInput, message)
     })
-}
-
-fn named(files: &PemFiles) -> impl Iterator<Item = (&'static str, &PathBuf)> {
-    let client = files.client.iter().flat_map(|(cert, key)| [("cert", cert), ("key", key)]);
-    files.ca.iter().map(|path| ("ca", path)).chain(client)
 }
 
 fn read(key: &str, path: &Path) -> Result<Vec<u8>> {
