@@ -1,0 +1,160 @@
+//! RedisDriver: opens the two connections of a link.
+
+use async_trait::async_trait;
+use broker_core::{
+    Result,
+    driver::{Capabilities, Driver, Inbox, Link, Ordering},
+};
+use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
+use tokio::sync::watch;
+
+use crate::{
+    NAME,
+    address::Address,
+    link::{RedisLink, receiver},
+};
+
+/// How many calls may wait for the socket. The client's default of 50 would make a burst of callers wait.
+const WAITING_CALLS: usize = 1024;
+
+/// A way to one Redis server.
+#[derive(Debug)]
+pub(crate) struct RedisDriver(pub(crate) Address);
+
+impl RedisDriver {
+    async fn open(&self, client: &Client, settings: &AsyncConnectionConfig) -> Result<MultiplexedConnection> {
+        let opened = client.get_multiplexed_async_connection_with_config(settings).await;
+        opened.map_err(|error| self.0.peer.error(&error))
+    }
+}
+
+#[async_trait]
+impl Driver for RedisDriver {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(true, Ordering::PerChannel, true)
+    }
+
+    /// Two connections: on one alone a burst of arriving messages would delay the replies to posts.
+    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
+        let (closing, watching) = watch::channel(false);
+        let peer = self.0.peer.clone();
+        // Core limits every call; a second limit in the client would only blur whose it was.
+        let settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(WAITING_CALLS)
+            .set_push_sender(receiver(inbox.clone(), peer.clone(), watching));
+        let client = self.0.client().await?;
+        let subscriber = self.open(&client, &settings).await?;
+        let publisher = self.open(&client, &settings).await?;
+        Ok(Box::new(RedisLink { subscriber, publisher, inbox, peer, closing }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_core::{BrokerUrl, Error, ErrorKind};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn failure(url: &str) -> Error {
+        let driver = RedisDriver(Address::parse(&BrokerUrl::parse(url).unwrap()).unwrap());
+        assert!(!format!("{driver:?}").contains("s3cret"));
+        let opened =
+            async { driver.open(&driver.0.client().await?, &AsyncConnectionConfig::new()).await }.await;
+        let error = opened.expect_err("an error");
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+        error
+    }
+
+    /// What connecting to a server that answers `answer` to the first thing it reads ends with.
+    async fn answered(answer: &'static [u8]) -> Error {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 1024]).await;
+            let _ = socket.write_all(answer).await;
+        });
+        let error = failure(&format!("redis://ada:s3cret@{address}")).await;
+        server.await.unwrap();
+        assert!(error.message().contains(&address.to_string()), "{error}");
+        error
+    }
+
+    #[tokio::test]
+    async fn an_old_server_is_too_old_and_its_echo_of_the_password_stays_out() {
+        for echo in [
+            &b"-ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `ada`, `s3cret`, \r\n"[..],
+            b"-ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'ada' 's3cret'\r\n",
+        ] {
+            let error = answered(echo).await;
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.message().contains("Redis 6"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_credentials_name_the_user() {
+        let error = answered(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n").await;
+        assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+        assert!(error.message().contains("\"ada\""), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_before_hanging_up_is_heard() {
+        let error = answered(b"-ERR max number of clients reached\r\n").await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("maxclients"), "{error}");
+        let error = answered(b"-DENIED Redis is running in protected mode\r\n").await;
+        assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_redis_server_is_a_protocol_error() {
+        for garbage in [
+            &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+            b"SSH-2.0-OpenSSH_9.6\r\n",
+            b"\x15\x03\x01\x00\x02\x02\x46",
+        ] {
+            let error = answered(garbage).await;
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_unavailable() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = failure(&format!("redis://ada:s3cret@{address}")).await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains(&address.to_string()), "{error}");
+
+        let error = failure("redis://host.invalid/").await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("host.invalid:6379"), "{error}");
+
+        let error = failure("redis+unix:///nowhere/redis.sock").await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("/nowhere/redis.sock"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_up_is_unavailable() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
+        let error = failure(&format!("redis://{address}")).await;
+        server.await.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+}

@@ -1,0 +1,132 @@
+//! RedisLink: one live pair of connections, and what becomes of what the server pushes.
+
+use std::convert::Infallible;
+
+use async_trait::async_trait;
+use broker_core::{
+    ChannelName, Error, ErrorKind, Result,
+    driver::{Inbox, Link, Outgoing},
+};
+use bytes::Bytes;
+use redis::{Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
+use tokio::sync::watch;
+
+use crate::errors::Peer;
+
+/// One link. Dropping it drops the last handles of both connections, and with them their tasks and sockets.
+#[derive(Debug)]
+pub(crate) struct RedisLink {
+    pub(crate) subscriber: MultiplexedConnection,
+    pub(crate) publisher: MultiplexedConnection,
+    pub(crate) inbox: Inbox,
+    pub(crate) peer: Peer,
+    /// Whether we are closing. Its receivers live in the connections, so it also tells when both are gone.
+    pub(crate) closing: watch::Sender<bool>,
+}
+
+impl RedisLink {
+    /// Translates an error of a call about channels, and gives the link up if it is the connection's.
+    fn failed(&self, error: &RedisError, channels: &[ChannelName]) -> Error {
+        let translated = self.peer.error(error);
+        if error.code().is_none() {
+            self.inbox.lost(translated.clone());
+        }
+        let [channel] = channels else { return translated };
+        translated.with_channel(channel.clone())
+    }
+
+    /// The link broke with a batch on its way: any frame of it may have arrived, or none.
+    fn interrupted(&self, cause: &Error, frames: usize) -> Vec<Result<()>> {
+        self.inbox.lost(cause.clone());
+        vec![Err(Error::new(ErrorKind::Interrupted, cause.message())); frames]
+    }
+}
+
+#[async_trait]
+impl Link for RedisLink {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let mut pipeline = Pipeline::with_capacity(batch.len());
+        for outgoing in batch {
+            pipeline.cmd("PUBLISH").arg(outgoing.channel.as_str()).arg(&*outgoing.frame);
+        }
+        // Not `query_async`: that turns one refused command into the failure of all.
+        let replies = match self.publisher.clone().send_packed_commands(&pipeline, 0, batch.len()).await {
+            Ok(replies) => replies,
+            Err(error) => return self.interrupted(&self.peer.error(&error), batch.len()),
+        };
+        let outcomes = batch.iter().zip(replies).map(|(outgoing, reply)| match reply {
+            // The number of receivers, at this server only: it says nothing that could be promised.
+            Value::Int(_) => Some(Ok(())),
+            Value::ServerError(error) => {
+                Some(Err(self.peer.error(&error.into()).with_channel(outgoing.channel.clone())))
+            }
+            // Nothing else answers a PUBLISH: these are not the replies to what we sent.
+            _ => None,
+        });
+        outcomes.collect::<Option<_>>().unwrap_or_else(|| self.interrupted(&self.peer.foreign(), batch.len()))
+    }
+
+    /// The server checks all names before it subscribes any, and refuses with a single reply; the client
+    /// expects that, so a refusal leaves replies and calls in step.
+    async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let done = self.subscriber.clone().subscribe(names(channels)).await;
+        done.map_err(|error| self.failed(&error, channels))
+    }
+
+    async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
+        // Without names the command would end every subscription.
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let done = self.subscriber.clone().unsubscribe(names(channels)).await;
+        done.map_err(|error| self.failed(&error, channels))
+    }
+
+    /// Asks the server to hang up, and waits until it has: it forgets a client's subscriptions first.
+    async fn close(&self) -> Result<()> {
+        self.closing.send_replace(true);
+        for connection in [&self.publisher, &self.subscriber] {
+            let quit = redis::cmd("QUIT").query_async::<()>(&mut connection.clone()).await;
+            // Only an answer has a code. Without one it is gone already: all the better.
+            if let Some(error) = quit.err().filter(|error| error.code().is_some()) {
+                return Err(self.peer.error(&error));
+            }
+        }
+        self.closing.closed().await;
+        Ok(())
+    }
+}
+
+fn names(channels: &[ChannelName]) -> Vec<&str> {
+    channels.iter().map(ChannelName::as_str).collect()
+}
+
+/// What both connections call for whatever the server pushes, from inside their tasks: it must not block.
+pub(crate) fn receiver(
+    inbox: Inbox,
+    peer: Peer,
+    closing: watch::Receiver<bool>,
+) -> impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static {
+    move |push| {
+        match push.kind {
+            PushKind::Message => match <[Value; 2]>::try_from(push.data) {
+                Ok([Value::BulkString(channel), Value::BulkString(frame)]) => {
+                    // A name that is not UTF-8 was never subscribed here.
+                    if let Ok(channel) = std::str::from_utf8(&channel) {
+                        inbox.deliver(channel, Bytes::from(frame));
+                    }
+                }
+                _ => inbox.lost(peer.foreign()),
+            },
+            PushKind::Disconnection if !*closing.borrow() => inbox.lost(peer.gone()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
