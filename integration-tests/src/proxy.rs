@@ -178,10 +178,10 @@ struct Connection {
 
 impl Connection {
     /// Waits until the state is such; for ever if the proxy is gone, for then the task is ended.
-    async fn until(&self, such: impl Fn(&State) -> bool + Send) {
+    async fn until(&self, such: impl Fn(&State) -> bool + Send + Sync) {
         let mut view = self.view.clone();
         if view.wait_for(|state| such(state)).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
