@@ -1,1 +1,10 @@
-//! To come.
+//! The conformance suite: one list of cases, every backend, real servers, injected faults.
+
+pub mod certificates;
+#[cfg(feature = "docker")]
+pub mod docker;
+pub mod proxy;
+pub mod redis_config;
+pub mod redis_control;
+pub mod redis_server;
+pub mod server;

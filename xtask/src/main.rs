@@ -1,2 +1,42 @@
-//! To come.
-fn main() {}
+//! The project's own commands: `cargo xtask test`, `cargo xtask lint`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod lint;
+mod run;
+mod servers;
+mod test;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own commands.")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the tests: unit tests, documentation tests, and the conformance suite on every backend.
+    ///
+    /// Missing server programs are installed with apt-get when this runs as root. Otherwise a Docker engine
+    /// serves, if one answers.
+    Test(test::Options),
+    /// Check the formatting, the lints in every combination of features that matters, and the documentation.
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Test(options) => test::run(&options),
+        Command::Lint => lint::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

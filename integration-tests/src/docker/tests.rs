@@ -1,0 +1,71 @@
+//! Tests of the Redis in a container; without an engine they say so and pass, unless CI insists.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::Value;
+use tokio::net::TcpStream;
+
+use super::{DockerRedis, available};
+use crate::{
+    certificates::Certificates,
+    redis_config::RedisConfig,
+    redis_control::ExistingRedis,
+    server::{Server, required},
+};
+
+async fn start(config: RedisConfig) -> Option<DockerRedis> {
+    if let Err(reason) = available().await {
+        assert!(!required("redis"), "{reason}");
+        eprintln!("ignored: {reason}");
+        return None;
+    }
+    Some(DockerRedis::start(config).await.unwrap())
+}
+
+/// What a client gets at the address that `server` gives now.
+async fn reach(server: &DockerRedis) -> Result<(), String> {
+    ExistingRedis::connect(&server.url_at(server.addr())).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stops_dies_and_starts_again_empty() {
+    let Some(server) = start(RedisConfig::default().password("secret")).await else { return };
+    assert!(server.addr().ip().is_loopback());
+    reach(&server).await.unwrap();
+    server.command(&[b"SET", b"key", b"\x00\xff"]).await.unwrap();
+
+    server.stop().await.unwrap();
+    server.stop().await.unwrap();
+    reach(&server).await.unwrap_err();
+    server.start_again().await.unwrap();
+    server.start_again().await.unwrap_err();
+    reach(&server).await.unwrap();
+    assert_eq!(server.command(&[b"GET", b"key"]).await, Ok(Value::Nil));
+
+    server.pause().await.unwrap();
+    let silence = tokio::time::timeout(Duration::from_millis(200), reach(&server)).await;
+    assert!(silence.is_err(), "a paused server answered: {silence:?}");
+    server.resume().await.unwrap();
+    reach(&server).await.unwrap();
+
+    server.pause().await.unwrap();
+    server.kill().await.unwrap();
+    server.kill().await.unwrap();
+    reach(&server).await.unwrap_err();
+    server.start_again().await.unwrap();
+    reach(&server).await.unwrap();
+
+    let addr = server.addr();
+    drop(server);
+    TcpStream::connect(addr).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn takes_certificates_along() {
+    let certificates = Arc::new(Certificates::new().unwrap());
+    let Some(server) = start(RedisConfig::default().tls(certificates, false)).await else { return };
+    assert!(server.url_at(server.addr()).starts_with("rediss://"));
+    // A plain client is refused at the TLS port, while commands take the other one.
+    ExistingRedis::connect(&format!("redis://{}", server.addr())).await.unwrap_err();
+    server.command(&[b"PING"]).await.unwrap();
+}

@@ -1,0 +1,252 @@
+//! Proxy: a TCP relay inside the test that cuts, stalls and heals connections.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::watch,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A relay on a loopback port. Dropping it closes its port and every connection.
+///
+/// Faults work on what arrives after the call: no byte that reaches the proxy after `cut` or `stall` has
+/// returned is passed on.
+#[derive(Debug)]
+pub struct Proxy {
+    addr: SocketAddr,
+    state: watch::Sender<State>,
+    live: Arc<AtomicUsize>,
+    _end: DropGuard,
+}
+
+/// What the proxy does now; and how often it did something that ends or spoils the connections of its time.
+/// A connection compares the counts with those at its birth, so none misses a fault healed at once.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    upstream: SocketAddr,
+    refusing: bool,
+    stalled: bool,
+    deaf: bool,
+    ends: u64,
+    stalls: u64,
+    deafenings: u64,
+}
+
+impl Proxy {
+    /// Listens on a loopback port and relays to `upstream`.
+    ///
+    /// # Errors
+    /// No port could be had.
+    pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let addr = listener.local_addr()?;
+        let state = State {
+            upstream,
+            refusing: false,
+            stalled: false,
+            deaf: false,
+            ends: 0,
+            stalls: 0,
+            deafenings: 0,
+        };
+        let (state, view) = watch::channel(state);
+        let (end, live) = (CancellationToken::new(), Arc::default());
+        tokio::spawn(accept(listener, view, Arc::clone(&live), end.clone()));
+        Ok(Self { addr, state, live, _end: end.drop_guard() })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Relays new connections to another address; those that live stay where they are.
+    pub fn set_upstream(&self, upstream: SocketAddr) {
+        self.state.send_modify(|state| state.upstream = upstream);
+    }
+
+    /// Resets every connection, and new ones at once, until [`heal`](Self::heal).
+    pub fn cut(&self) {
+        self.state.send_modify(|state| {
+            state.refusing = true;
+            state.ends += 1;
+        });
+    }
+
+    /// Closes every connection once; new ones are relayed as ever.
+    pub fn drop_connections(&self) {
+        self.state.send_modify(|state| state.ends += 1);
+    }
+
+    /// Stops relaying in both directions, as when a route is lost: sockets stay open, nothing moves, and
+    /// neither side hears that the other is gone. New connections are accepted and never answered.
+    pub fn stall(&self) {
+        self.state.send_modify(|state| {
+            state.stalled = true;
+            state.stalls += 1;
+        });
+    }
+
+    /// Loses everything on its way from server to client; the other direction works.
+    pub fn stall_downstream(&self) {
+        self.state.send_modify(|state| {
+            state.deaf = true;
+            state.deafenings += 1;
+        });
+    }
+
+    /// Relays new connections again. Those that lived through a stall stay as they are, for their bytes are
+    /// lost: silent until one side closes, which the other side now hears.
+    pub fn heal(&self) {
+        self.state.send_modify(|state| {
+            state.refusing = false;
+            state.stalled = false;
+            state.deaf = false;
+        });
+    }
+
+    /// How many connections clients hold open here.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.live.load(Ordering::SeqCst)
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(live: &Arc<AtomicUsize>) -> Self {
+        live.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(live))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    view: watch::Receiver<State>,
+    live: Arc<AtomicUsize>,
+    end: CancellationToken,
+) {
+    while let Some(accepted) = end.run_until_cancelled(listener.accept()).await {
+        // Fails for a client that is gone already, or for want of sockets: then let others finish first.
+        let Ok((client, _)) = accepted else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let born = *view.borrow();
+        if born.refusing {
+            reset(&client);
+            continue;
+        }
+        let connection = Connection { born, view: view.clone() };
+        let (counted, end) = (Counted::new(&live), end.clone());
+        tokio::spawn(async move { end.run_until_cancelled(connection.run(client, counted)).await });
+    }
+}
+
+/// Makes the close that follows an abrupt one.
+fn reset(socket: &TcpStream) {
+    // Fails for a socket that is closed already, which is as good.
+    let _ = socket.set_zero_linger();
+}
+
+#[derive(Clone)]
+struct Connection {
+    born: State,
+    view: watch::Receiver<State>,
+}
+
+impl Connection {
+    /// Waits until the state is such; for ever if the proxy is gone, for then the task is ended.
+    async fn until(&self, such: impl Fn(&State) -> bool + Send + Sync) {
+        let mut view = self.view.clone();
+        if view.wait_for(|state| such(state)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn run(self, mut client: TcpStream, counted: Counted) {
+        tokio::select! {
+            biased;
+            () = self.until(|state| state.ends != self.born.ends) => {}
+            () = self.relay(&mut client, counted) => {}
+        }
+        if self.view.borrow().refusing {
+            reset(&client);
+        }
+    }
+
+    async fn relay(&self, client: &mut TcpStream, counted: Counted) {
+        if self.born.stalled {
+            return closed(client).await;
+        }
+        let Ok(mut server) = TcpStream::connect(self.born.upstream).await else { return };
+        // Fails only for a socket that is closed already.
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        {
+            let (mut from_client, mut to_client) = client.split();
+            let (mut from_server, mut to_server) = server.split();
+            tokio::select! {
+                biased;
+                () = self.until(|state| state.stalls != self.born.stalls) => {}
+                () = self.copy(&mut from_client, &mut to_server, false) => return,
+                () = self.copy(&mut from_server, &mut to_client, true) => return,
+            }
+        }
+        let healed = || self.until(|state| !state.stalled);
+        tokio::select! {
+            () = closed(client) => drop(counted),
+            () = async { closed(&server).await; healed().await } => return,
+        }
+        healed().await;
+    }
+
+    async fn copy(&self, from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, downstream: bool) {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            let now = *self.view.borrow();
+            if now.ends != self.born.ends || now.stalls != self.born.stalls {
+                // Whoever waits for these counts takes over.
+                return std::future::pending().await;
+            }
+            let deaf = self.born.deaf || now.deafenings != self.born.deafenings;
+            if !(downstream && deaf) && to.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until the peer has closed, and reads nothing: bytes stay in the socket, as on a lost route.
+async fn closed(socket: &TcpStream) {
+    while let Ok(ready) = socket.ready(Interest::READABLE).await {
+        if ready.is_read_closed() {
+            return;
+        }
+        // Forgets the readiness, so that the next `ready` waits for news.
+        let _ = socket.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

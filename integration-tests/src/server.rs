@@ -1,0 +1,202 @@
+//! Server: what every test server can do, and the one place that decides where servers come from.
+//!
+//! | Variable | Meaning |
+//! |---|---|
+//! | `BROKER_TEST_SERVERS=process` | Server programs of this machine, each on a free loopback port (the default). |
+//! | `BROKER_TEST_SERVERS=docker` | Containers; needs the feature `docker`. |
+//! | `BROKER_TEST_REDIS_URL=redis://…` | One Redis that runs already. It is never stopped: such cases are ignored. |
+//! | `BROKER_REQUIRE=redis,…` | For these backends a missing server is a failure. `CI=true` means all of them. |
+//!
+//! Servers end when they are dropped. A `static`, or `std::process::exit` while one is alive, leaves it
+//! running.
+
+use std::{
+    env, fmt,
+    future::Future,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    redis_config::RedisConfig,
+    redis_control::ExistingRedis,
+    redis_server::{self, RedisServer},
+};
+
+/// How long a server may take to start, stop or answer.
+pub const LIMIT: Duration = Duration::from_secs(15);
+
+/// A running server that a test may break. Shared by reference; every call states its own failure.
+#[async_trait]
+pub trait Server: fmt::Debug + Send + Sync {
+    /// Where clients reach it now. Read it again after [`start_again`](Self::start_again).
+    fn addr(&self) -> SocketAddr;
+
+    /// The URL of this server as reached through `addr`: its own address, or that of a proxy before it.
+    fn url_at(&self, addr: SocketAddr) -> String;
+
+    /// Whether stopping, starting and pausing work; they are errors on a server that is not ours.
+    fn can_restart(&self) -> bool {
+        true
+    }
+
+    /// Stops the server in good order and waits until it is gone. Nothing happens if it is gone already.
+    async fn stop(&self) -> Result<(), String>;
+
+    /// Kills the server at once and waits until it is gone. Nothing happens if it is gone already.
+    async fn kill(&self) -> Result<(), String>;
+
+    /// Starts the server after [`stop`](Self::stop) or [`kill`](Self::kill), empty, and waits until it answers.
+    async fn start_again(&self) -> Result<(), String>;
+
+    /// Freezes the server: connections stay open, nothing answers.
+    async fn pause(&self) -> Result<(), String>;
+
+    /// Ends a [`pause`](Self::pause).
+    async fn resume(&self) -> Result<(), String>;
+
+    /// Runs one command on the server itself, around any proxy, on a connection of its own.
+    async fn command(&self, args: &[&[u8]]) -> Result<redis::Value, String>;
+}
+
+/// Where test servers come from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Server programs of this machine.
+    Process,
+    /// Containers.
+    Docker,
+    /// A Redis that runs already, by URL.
+    Existing(String),
+}
+
+impl Source {
+    /// The source that the environment asks for.
+    ///
+    /// # Errors
+    /// The variable has a value that means nothing.
+    pub fn from_env() -> Result<Self, String> {
+        if let Ok(url) = env::var("BROKER_TEST_REDIS_URL") {
+            return Ok(Self::Existing(url));
+        }
+        match env::var("BROKER_TEST_SERVERS").as_deref() {
+            Err(_) | Ok("" | "process") => Ok(Self::Process),
+            Ok("docker") => Ok(Self::Docker),
+            Ok(other) => Err(format!("BROKER_TEST_SERVERS is `{other}`: must be `process` or `docker`")),
+        }
+    }
+
+    /// Whether a Redis can be had from here.
+    ///
+    /// # Errors
+    /// Why not, and what to do about it: the reason to show for ignored cases.
+    pub async fn redis_available(&self) -> Result<(), String> {
+        match self {
+            Self::Process => redis_server::available(),
+            Self::Docker => docker_available().await,
+            Self::Existing(url) => ExistingRedis::connect(url).await.map(drop),
+        }
+    }
+
+    /// Starts a Redis, or reaches the existing one, and waits until it answers.
+    ///
+    /// # Errors
+    /// It did not start, or the existing server would need another configuration.
+    pub async fn start_redis(&self, config: RedisConfig) -> Result<Box<dyn Server>, String> {
+        match self {
+            Self::Process => Ok(Box::new(RedisServer::start(config).await?)),
+            Self::Docker => start_docker_redis(config).await,
+            Self::Existing(_) if !config.is_default() => {
+                Err("this case needs a Redis with a configuration of its own".to_owned())
+            }
+            Self::Existing(url) => Ok(Box::new(ExistingRedis::connect(url).await?)),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "Process",
+            Self::Docker => "Docker",
+            Self::Existing(_) => "Existing",
+        })
+    }
+}
+
+#[cfg(feature = "docker")]
+async fn docker_available() -> Result<(), String> {
+    crate::docker::available().await
+}
+
+#[cfg(feature = "docker")]
+async fn start_docker_redis(config: RedisConfig) -> Result<Box<dyn Server>, String> {
+    Ok(Box::new(crate::docker::DockerRedis::start(config).await?))
+}
+
+#[cfg(not(feature = "docker"))]
+const WITHOUT_DOCKER: &str = "built without the feature `docker`: run `cargo xtask test --docker`";
+
+#[cfg(not(feature = "docker"))]
+async fn docker_available() -> Result<(), String> {
+    Err(WITHOUT_DOCKER.to_owned())
+}
+
+#[cfg(not(feature = "docker"))]
+async fn start_docker_redis(_: RedisConfig) -> Result<Box<dyn Server>, String> {
+    Err(WITHOUT_DOCKER.to_owned())
+}
+
+/// Whether a missing server for this backend is a failure rather than a reason to ignore its cases.
+#[must_use]
+pub fn required(backend: &str) -> bool {
+    let listed = env::var("BROKER_REQUIRE").unwrap_or_default();
+    env::var("CI").is_ok_and(|ci| ci == "true") || listed.split(',').any(|name| name.trim() == backend)
+}
+
+/// Asks `probe` again and again until it is content, or the time limit passes.
+///
+/// # Errors
+/// The time limit passed; says for what it waited and what the last answer was.
+pub async fn eventually<T, F, Fut>(what: &str, limit: Duration, mut probe: F) -> Result<T, String>
+where
+    F: FnMut() -> Fut + Send,
+    Fut: Future<Output = Result<T, String>> + Send,
+    T: Send,
+{
+    let deadline = Instant::now() + limit;
+    let mut last = "no answer".to_owned();
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        match tokio::time::timeout(left, probe()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(reason)) => last = reason,
+            Err(_) => break,
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Err(format!("{what}: not within {limit:?}: {last}"))
+}
+
+/// A port of this machine that nobody listens on.
+///
+/// Taken from below the range from which the system picks ports for connections, so that a server that is
+/// down for a while finds its port free again. Another process may still be faster: then try again.
+///
+/// # Errors
+/// Every port tried was taken.
+pub fn free_port() -> Result<u16, String> {
+    use std::{
+        hash::{BuildHasher, RandomState},
+        net::{Ipv4Addr, TcpListener},
+    };
+    for attempt in 0..1000_u32 {
+        let random = RandomState::new().hash_one(attempt);
+        let port = 20_000 + u16::try_from(random % 12_000).unwrap_or_default();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("no free port between 20000 and 32000".to_owned())
+}

@@ -1,0 +1,73 @@
+//! Running other programs: each command is printed first, and a failure of it is a failure here.
+
+use std::{
+    env,
+    io::{self, BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// `cargo` with these arguments, at the root of the workspace.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    // Cargo tells its children which cargo runs, so that a chosen toolchain stays chosen.
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(root());
+    command
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Runs a command; its output goes where ours goes.
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    let line = announce(command);
+    let status = command.stdin(Stdio::null()).status().map_err(|error| format!("{line}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("failed: {line} ({status})")) }
+}
+
+/// Runs a command, hands each line of its standard output to `each`, and says whether it succeeded.
+pub(crate) fn run_by_line(command: &mut Command, mut each: impl FnMut(&str)) -> Result<(), String> {
+    let line = announce(command);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = child.map_err(|error| format!("{line}: {error}"))?;
+    if let Some(output) = child.stdout.take() {
+        for bytes in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            each(&String::from_utf8_lossy(&bytes));
+        }
+    }
+    let status = child.wait().map_err(|error| format!("{line}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("failed: {line} ({status})")) }
+}
+
+/// Whether a command succeeds, in silence. A missing program is a no.
+pub(crate) fn succeeds(program: &str, args: &[&str]) -> bool {
+    let status = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Prints the command as one would type it, and returns that line.
+fn announce(command: &Command) -> String {
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let variables =
+        variables.map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
+    let program =
+        Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let args = command.get_args().map(|arg| match arg.to_string_lossy() {
+        plain if plain.is_empty() || plain.contains(' ') => format!("'{plain}'"),
+        plain => plain.into_owned(),
+    });
+    let words: Vec<String> = variables.chain([program]).chain(args).collect();
+    let line = words.join(" ");
+    println!("$ {line}");
+    // What the child prints comes after this line, also into a file.
+    let _ = io::stdout().flush();
+    line
+}
