@@ -51,10 +51,9 @@ impl ChannelName {
 pub(crate) fn check(name: &str) -> Result<()> {
     match broken_rule(name) {
         None => Ok(()),
-        Some(rule) => Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("channel name {}: {rule}", shown(name)),
-        )),
+        Some(rule) => {
+            Err(Error::new(ErrorKind::InvalidInput, format!("channel name {}: {rule}", shown(name))))
+        }
     }
 }
 
@@ -75,9 +74,13 @@ fn segments_and_characters(name: &str) -> Option<&'static str> {
     let mut empty_segment = true;
     for c in name.chars() {
         match c {
-            '.' if empty_segment => return Some("has an empty segment; write something between and around the dots"),
+            '.' if empty_segment => {
+                return Some("has an empty segment; write something between and around the dots");
+            }
             '.' => empty_segment = true,
-            '*' | '>' | '#' => return Some("has one of `*`, `>`, `#`, which are wildcards on some backends; leave it out"),
+            '*' | '>' | '#' => {
+                return Some("has one of `*`, `>`, `#`, which are wildcards on some backends; leave it out");
+            }
             c if c.is_whitespace() => return Some("has white space; use `-`, `_` or `.` instead"),
             c if c.is_control() => return Some("has a control character; leave it out"),
             _ => empty_segment = false,

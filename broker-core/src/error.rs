@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn the_deepest_layer_names_the_operation() {
-        let error = Error::new(ErrorKind::Timeout, "late").with_operation("subscribe").with_operation("connect");
+        let error =
+            Error::new(ErrorKind::Timeout, "late").with_operation("subscribe").with_operation("connect");
         assert_eq!(error.operation(), Some("subscribe"));
     }
 }

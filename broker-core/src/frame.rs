@@ -175,7 +175,9 @@ mod tests {
 
     #[test]
     fn foreign_text_unknown_version_flags_and_codec_are_told_apart() {
-        let reason = |bytes: &[u8]| decode(&Bytes::copy_from_slice(bytes)).map(|_| ()).unwrap_err().reason().to_owned();
+        let reason = |bytes: &[u8]| {
+            decode(&Bytes::copy_from_slice(bytes)).map(|_| ()).unwrap_err().reason().to_owned()
+        };
         let frame = framed(&Post::new("x"));
         assert!(reason(b"hello").contains("something else"));
         assert!(reason(b"").contains("something else"));

@@ -1,21 +1,52 @@
-//! Core.
+//! The contract every backend implements, and everything that backends share.
+//!
+//! Applications depend on the crate `broker`, which re-exports all of this and connects by URL. Backends
+//! depend on this crate alone; [`driver`] is the page to read before writing one.
+//!
+//! **A message posted to a channel reaches every listener in every server, in order, or the listener is told
+//! exactly what it may have missed.** [`Broker`] is the handle of one node; [`Session`] owns listeners and
+//! streams, and ends them with itself; [`Subscription`] is a stream of [`Event`]s, [`MessageStream`] the same
+//! as typed values. What is local, global, bounded or told is said at each of them.
 
+mod broker;
 mod channel;
 pub mod driver;
 mod error;
+mod event;
+mod frame;
 mod headers;
+mod health;
+mod hub;
 mod link;
+mod listener;
+mod message;
 mod model;
 mod node;
 mod options;
+mod post;
+mod received;
 mod scope;
+mod session;
+mod stream;
+mod subscription;
 mod url;
 
+pub use broker::Broker;
 pub use channel::ChannelName;
+pub use driver::Backend;
 pub use error::{Error, ErrorKind, Result};
+pub use event::{CloseReason, Event, Gap, GapCause, Malformed, StreamError};
 pub use headers::Headers;
+pub use health::{Health, State};
+pub use listener::{ListenerId, ListenerItem};
+pub use message::Message;
 pub use model::{Codec, Model};
 pub use node::{MessageId, NodeId};
 pub use options::Options;
+pub use post::Post;
+pub use received::Received;
 pub use scope::Scope;
+pub use session::Session;
+pub use stream::{Item, MessageStream};
+pub use subscription::Subscription;
 pub use url::BrokerUrl;

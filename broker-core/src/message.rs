@@ -66,7 +66,8 @@ impl Wire {
                 Err(Malformed::new(reason, self.payload.len()))
             }
         };
-        let shared = self.decoded.get_or_init(|| decode().map(|value| value as Arc<dyn Any + Send + Sync>)).clone()?;
+        let shared =
+            self.decoded.get_or_init(|| decode().map(|value| value as Arc<dyn Any + Send + Sync>)).clone()?;
         // Two Rust types may share one name on the wire: the second decodes for itself.
         shared.downcast::<T>().or_else(|_| decode())
     }

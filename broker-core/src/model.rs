@@ -97,7 +97,9 @@ impl Codec {
             #[cfg(feature = "msgpack")]
             Self::MsgPack => rmp_serde::from_slice(payload).map_err(|error| error.to_string()),
             #[cfg(not(feature = "msgpack"))]
-            Self::MsgPack => Err("the payload is MessagePack and this build lacks the feature `msgpack`".to_owned()),
+            Self::MsgPack => {
+                Err("the payload is MessagePack and this build lacks the feature `msgpack`".to_owned())
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! NodeId and MessageId: who sent a message, and which one it was.
 
-use std::{fmt, sync::atomic::{AtomicU64, Ordering}};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// A process in the cluster, or rather one [`Broker`](crate::Broker) in it: random, new at every start.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -158,8 +158,19 @@ impl Options {
                 return Err(invalid(name, &format!("{time:?}"), "a time between 1ms and 24h"));
             }
         }
+        if self.codec == Codec::Raw || !self.codec.is_available() {
+            return Err(invalid(
+                "codec",
+                &format!("{:?}", self.codec),
+                "json, or msgpack with the feature `msgpack`",
+            ));
+        }
         if self.backoff_max < self.backoff_min {
-            return Err(invalid("backoff_max", &format!("{:?}", self.backoff_max), "no less than backoff_min"));
+            return Err(invalid(
+                "backoff_max",
+                &format!("{:?}", self.backoff_max),
+                "no less than backoff_min",
+            ));
         }
         Ok(())
     }
@@ -187,8 +198,9 @@ fn invalid(key: &str, value: &str, wanted: &str) -> Error {
 
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
-    humantime::parse_duration(&text)
-        .map_err(|_| serde::de::Error::custom(format!("`{text}` is not a time; write it as \"5s\" or \"250ms\"")))
+    humantime::parse_duration(&text).map_err(|_| {
+        serde::de::Error::custom(format!("`{text}` is not a time; write it as \"5s\" or \"250ms\""))
+    })
 }
 
 #[cfg(test)]
@@ -202,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_url_sets_options_and_a_bad_value_is_named() {
-        let url = BrokerUrl::parse("memory:?prefix=shop&heartbeat=250ms&queue_capacity=7&codec=json").unwrap();
+        let url =
+            BrokerUrl::parse("memory:?prefix=shop&heartbeat=250ms&queue_capacity=7&codec=json").unwrap();
         let options = Options::default().with_url(&url).unwrap();
         assert_eq!(options.prefix, "shop");
         assert_eq!(options.heartbeat, Duration::from_millis(250));

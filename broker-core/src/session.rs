@@ -10,8 +10,8 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    Broker, CloseReason, Error, ErrorKind, ListenerId, ListenerItem, MessageStream, Model, Post, Result, Scope,
-    Subscription,
+    Broker, CloseReason, Error, ErrorKind, ListenerId, ListenerItem, MessageStream, Model, Post, Result,
+    Scope, Subscription,
     hub::Ring,
     listener::{Gate, listen},
 };
@@ -135,7 +135,12 @@ impl Session {
     /// [`InvalidInput`](ErrorKind::InvalidInput), [`TooLarge`](ErrorKind::TooLarge) and
     /// [`Codec`](ErrorKind::Codec) before anything is sent; [`NoBackend`](ErrorKind::NoBackend) for a global
     /// post on a local broker; [`Closed`](ErrorKind::Closed).
-    pub async fn post_message<T: Model>(&self, channel: impl AsRef<str> + Send, message: T, scope: Scope) -> Result<()> {
+    pub async fn post_message<T: Model>(
+        &self,
+        channel: impl AsRef<str> + Send,
+        message: T,
+        scope: Scope,
+    ) -> Result<()> {
         self.check_open("post_message")?;
         self.broker.post_value(channel.as_ref(), message, scope).await
     }
@@ -144,7 +149,12 @@ impl Session {
     ///
     /// # Errors
     /// As [`post_message`](Self::post_message).
-    pub async fn post(&self, channel: impl AsRef<str> + Send, post: impl Into<Post> + Send, scope: Scope) -> Result<()> {
+    pub async fn post(
+        &self,
+        channel: impl AsRef<str> + Send,
+        post: impl Into<Post> + Send,
+        scope: Scope,
+    ) -> Result<()> {
         self.check_open("post")?;
         self.broker.publish(channel, post, scope).await
     }
@@ -185,7 +195,11 @@ impl Session {
     ///
     /// # Errors
     /// As [`create_stream`](Self::create_stream).
-    pub async fn add_listener<I, F, Fut>(&self, channel: impl AsRef<str> + Send, function: F) -> Result<ListenerId>
+    pub async fn add_listener<I, F, Fut>(
+        &self,
+        channel: impl AsRef<str> + Send,
+        function: F,
+    ) -> Result<ListenerId>
     where
         I: ListenerItem,
         F: FnMut(I) -> Fut + Send + 'static,
@@ -193,7 +207,7 @@ impl Session {
     {
         let gate = Some(Arc::new(Gate::default()));
         let (subscription, number) = self.open("add_listener", channel.as_ref(), gate).await?;
-        self.broker.spawn_listener(listen(subscription, function));
+        self.broker.spawn_listener(listen(subscription, function))?;
         Ok(ListenerId { session: self.shared.id, number })
     }
 
@@ -317,7 +331,8 @@ impl Session {
 }
 
 fn closed(operation: &'static str) -> Error {
-    Error::new(ErrorKind::Closed, "the session is closed; open another with broker.session()").with_operation(operation)
+    Error::new(ErrorKind::Closed, "the session is closed; open another with broker.session()")
+        .with_operation(operation)
 }
 
 impl Drop for Session {
@@ -329,6 +344,9 @@ impl Drop for Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("id", &self.shared.id).field("closed", &self.is_closed()).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("id", &self.shared.id)
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
     }
 }

@@ -32,6 +32,9 @@ impl BrokerUrl {
             Error::new(ErrorKind::InvalidInput, format!("url {}: {why}; {hint}", shown(&redacted(raw))))
         };
         let url = Url::parse(raw).map_err(|error| invalid(&error.to_string()))?;
+        if url.cannot_be_a_base() && !url.path().is_empty() {
+            return Err(invalid("two slashes are missing behind the scheme"));
+        }
         let decoded = |text: &str| decode(text).ok_or_else(|| invalid("a percent-encoded part is not UTF-8"));
         let mut query = BTreeMap::new();
         for (key, value) in url.query_pairs() {
@@ -194,7 +197,8 @@ mod tests {
 
     #[test]
     fn parts_are_decoded() {
-        let url = BrokerUrl::parse("rediss://ad%61:p%40ss%2Fw%23@example.net:7000/2?ca=%2Fetc%2Fca.pem").unwrap();
+        let url =
+            BrokerUrl::parse("rediss://ad%61:p%40ss%2Fw%23@example.net:7000/2?ca=%2Fetc%2Fca.pem").unwrap();
         assert_eq!(url.scheme(), "rediss");
         assert_eq!(url.username(), Some("ada"));
         assert_eq!(url.password(), Some("p@ss/w#"));

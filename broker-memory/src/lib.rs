@@ -1,1 +1,54 @@
-//! To come.
+//! The in-process backend.
+//!
+//! `memory:` is a bus of one broker's own: the embedded default, where a global post reaches every session of
+//! the process. `memory://name` is a bus shared by every broker of that name in the process: a real cluster
+//! for tests and development, with faults of its own ([`Bus`]). Nothing outlives the process.
+//!
+//! `Ok` of a global post means that the message is in the queue of every listener, or about to be put there.
+
+mod bus;
+mod link;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use broker_core::{
+    Backend, BrokerUrl, Error, ErrorKind, Result,
+    driver::{Capabilities, Driver, Inbox, Link, Ordering},
+};
+
+pub use bus::{Bus, Line};
+
+/// The backend `memory`: scheme `memory:`, own URL key `line`.
+pub const BACKEND: Backend = Backend { name: "memory", schemes: &["memory"], open };
+
+fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
+    url.allow_keys(&["line"])?;
+    if url.username().or(url.password()).is_some() || url.port().is_some() || !url.path().is_empty() {
+        let message = "a memory url has a name at most: write memory: or memory://name";
+        return Err(Error::new(ErrorKind::InvalidInput, message).with_backend("memory"));
+    }
+    let bus = url.host().map_or_else(Bus::private, Bus::named);
+    Ok(Arc::new(MemoryDriver { bus, line: url.key("line").unwrap_or_default().into() }))
+}
+
+#[derive(Debug)]
+struct MemoryDriver {
+    bus: Bus,
+    line: Box<str>,
+}
+
+#[async_trait]
+impl Driver for MemoryDriver {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(false, Ordering::PerChannel, true)
+    }
+
+    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
+        Ok(Box::new(link::MemoryLink::open(&self.bus, &self.line, inbox).await?))
+    }
+}

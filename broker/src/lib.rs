@@ -1,1 +1,111 @@
-//! To come.
+//! Publish, subscribe and revoke with one meaning on every backend, chosen by one URL.
+//!
+//! **A message posted to a channel reaches every listener in every server, in order, or the listener is told
+//! exactly what it may have missed**, on an in-process bus, Redis, and what comes next. The meaning follows
+//! Serverpod's server events.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+//! use broker::{Model, Scope, StreamError};
+//!
+//! #[derive(serde::Serialize, serde::Deserialize, Model)]
+//! struct PixelAdded { index: u32, colour: u8 }
+//!
+//! let broker = broker::connect("memory:").await?; // or redis://127.0.0.1/, and nothing else changes
+//! let session = broker.session();
+//!
+//! let mut pixels = session.create_stream::<PixelAdded>("pixel-added").await?;
+//! session.post_message("pixel-added", PixelAdded { index: 17, colour: 3 }, Scope::Global).await?;
+//!
+//! while let Some(item) = pixels.next().await {
+//!     match item {
+//!         Ok(pixel) => { println!("{} is now {}", pixel.index, pixel.colour); break }
+//!         Err(StreamError::Gap(gap)) => println!("read the board anew: {gap}"), // already subscribed again
+//!         Err(other) => println!("not a pixel: {other}"),                       // the stream lives on
+//!     }
+//! }
+//! broker.close().await;
+//! # Ok(()) }
+//! ```
+//!
+//! # Backends
+//!
+//! | feature | scheme | reaches |
+//! |---|---|---|
+//! | `memory` (default) | `memory:` | every session of this broker |
+//! | `memory` (default) | `memory://name` | every broker of that name in the process |
+//! | `redis` | `redis://`, `redis+unix://` | every process on that server |
+//! | `redis`, `tls` | `rediss://` | the same, encrypted |
+//!
+//! `msgpack` adds MessagePack beside JSON; `full` is everything. Limits and times are [`Options`], and can be
+//! given in the URL (`?prefix=shop&heartbeat=2s`) or a configuration file ([`Config`]).
+
+mod backends;
+mod config;
+
+pub use broker_core::*;
+/// Gives a type its name on the wire; see the trait of the same name.
+pub use broker_macros::Model;
+pub use config::Config;
+
+/// Connects to the backend a URL names, with the default options.
+///
+/// Waits for the first link. From then on the broker keeps itself connected.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] for a URL that is wrong, naming the part and the remedy;
+/// [`ErrorKind::Unsupported`] for a backend this build lacks, naming the feature to turn on; or why the
+/// first attempt to connect failed, within `connect_timeout` plus the time to subscribe.
+pub async fn connect(url: &str) -> Result<Broker> {
+    connect_with(url, Options::default()).await
+}
+
+/// Connects with options; those in the URL's query win.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+/// let mut options = broker::Options::default();
+/// options.prefix = "shop".to_owned();
+/// let broker = broker::connect_with("memory:?queue_capacity=64", options).await?;
+/// assert_eq!(broker.options().queue_capacity, 64);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_with(url: &str, options: Options) -> Result<Broker> {
+    let (driver, options) = prepare(url, options)?;
+    Broker::connect(driver, options).await
+}
+
+/// Makes a broker that connects in the background, for as long as it takes: for a server that must start
+/// while its backend is away. Until then local posts work and global ones are
+/// [`Unavailable`](ErrorKind::Unavailable); [`Broker::ready`] waits. Does no I/O itself.
+///
+/// # Errors
+/// As [`connect`], but for the connecting.
+pub fn open(url: &str, options: Options) -> Result<Broker> {
+    let (driver, options) = prepare(url, options)?;
+    Broker::start(driver, options)
+}
+
+/// Connects to the URL in the environment variable `BROKER_URL`; without it, to `memory:`.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn from_env() -> Result<Broker> {
+    match std::env::var("BROKER_URL") {
+        Ok(url) => connect(&url).await,
+        Err(std::env::VarError::NotPresent) => connect("memory:").await,
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::new(ErrorKind::InvalidInput, "the environment variable BROKER_URL is not UTF-8"))
+        }
+    }
+}
+
+fn prepare(url: &str, options: Options) -> Result<(std::sync::Arc<dyn driver::Driver>, Options)> {
+    let url = BrokerUrl::parse(url)?;
+    let options = options.with_url(&url)?;
+    options.check()?;
+    Ok((backends::open(&url)?, options))
+}

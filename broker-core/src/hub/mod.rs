@@ -9,7 +9,7 @@ mod ring;
 mod tests;
 
 use std::{
-    hash::{BuildHasher, Hash},
+    hash::BuildHasher,
     mem,
     ops::{Add, Sub},
     sync::{
@@ -304,6 +304,10 @@ impl Hub {
             chain(&head).for_each(|ring| ring.nudge_all(&mut after));
         }
         after.finish();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

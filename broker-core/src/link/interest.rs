@@ -41,6 +41,8 @@ struct State {
     waiters: HashMap<ChannelName, Vec<Waiter>>,
     /// Why there is no link.
     last_error: Option<Error>,
+    /// There will never be one again.
+    closed: bool,
 }
 
 type Waiter = oneshot::Sender<Result<()>>;
@@ -58,6 +60,9 @@ impl Interest {
     pub(crate) async fn confirmed(&self, name: &ChannelName, limit: Duration) -> Result<()> {
         let waiter = {
             let mut state = self.lock();
+            if state.closed {
+                return Err(Error::closed());
+            }
             if state.actual.contains(name) {
                 return Ok(());
             }
@@ -99,11 +104,15 @@ impl Interest {
         actual
     }
 
-    /// Everyone who waits is told that it will not come.
-    pub(super) fn fail_all(&self, error: &Error) {
-        let waiters = mem::take(&mut self.lock().waiters);
+    /// There will be no link any more: everyone who waits is told.
+    pub(super) fn close(&self) {
+        let waiters = {
+            let mut state = self.lock();
+            state.closed = true;
+            mem::take(&mut state.waiters)
+        };
         for waiter in waiters.into_values().flatten() {
-            let _ = waiter.send(Err(error.clone()));
+            let _ = waiter.send(Err(Error::closed()));
         }
     }
 
@@ -201,7 +210,8 @@ impl Waiting<'_> {
         let state = self.interest.lock();
         match &state.last_error {
             Some(error) => {
-                let message = format!("not confirmed within {limit:?}, the backend is away: {}", error.message());
+                let message =
+                    format!("not confirmed within {limit:?}, the backend is away: {}", error.message());
                 Error::new(ErrorKind::Unavailable, message).with_source(error.clone())
             }
             None => Error::new(ErrorKind::Timeout, format!("not confirmed within {limit:?}")),

@@ -1,23 +1,275 @@
-//! Link: private.
+//! The supervisor of one link after another, and what it keeps in step. Private, but for [`Inbox`].
+//!
+//! One task per broker: connect with backoff, subscribe everything that is wanted, see an own post come back,
+//! run until something breaks, withdraw, begin again.
 
-use bytes::Bytes;
+mod inbox;
+pub(crate) mod interest;
+pub(crate) mod names;
+pub(crate) mod outbox;
+pub(crate) mod probe;
+#[cfg(test)]
+mod tests;
 
-use crate::Error;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-/// Where a link hands over what it receives. Calls never block and never await.
-#[derive(Clone, Debug)]
-pub struct Inbox(());
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
-impl Inbox {
-    /// Hands over one frame that arrived on a channel, by the channel's name on the wire.
-    pub fn deliver(&self, channel: &str, frame: Bytes) {
-        let _ = (channel, frame);
+use crate::{
+    ChannelName, CloseReason, Error, ErrorKind, Gap, GapCause, Health, Options, Result,
+    driver::{Driver, Link, Outgoing},
+    health::State,
+    hub::Entry,
+};
+
+pub use inbox::Inbox;
+pub(crate) use inbox::Receivers;
+use outbox::Outbox;
+
+/// How many channels go into one subscribe call.
+const CHUNK: usize = 1000;
+/// How long a link may take to close in good order.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Keeps a link up until it is told to stop.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) receivers: Receivers,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) health: watch::Sender<Health>,
+    pub(crate) options: Options,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Supervisor {
+    /// Runs until it is stopped; then the link is closed in good order and the health is `Closed`.
+    pub(crate) async fn run(self) {
+        let mut backoff = self.backoff();
+        loop {
+            let born = Instant::now();
+            let Some(error) = self.one_link().await else { break };
+            tracing::warn!(backend = self.driver.name(), "the link is down: {error}");
+            if born.elapsed() > self.options.backoff_max {
+                backoff = self.backoff();
+            }
+            let wait = backoff.next().unwrap_or(self.options.backoff_max);
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.stop.cancelled() => break,
+            }
+        }
+        self.receivers.interest.close();
+        self.health.send_modify(|health| health.enter(State::Closed));
     }
 
-    /// The client dropped messages but the link lives on: every channel of the link is told.
-    pub fn gap(&self) {}
+    fn backoff(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        ExponentialBuilder::default()
+            .with_min_delay(self.options.backoff_min)
+            .with_max_delay(self.options.backoff_max)
+            .with_jitter()
+            .without_max_times()
+            .build()
+    }
 
-    pub(crate) fn report_lost(&self, error: Error) {
-        drop(error);
+    /// One link from its opening to its end. `None` when it was stopped.
+    async fn one_link(&self) -> Option<Error> {
+        let inbox = Inbox::new(self.receivers.clone());
+        let opened = tokio::select! {
+            opened = self.open(&inbox) => opened,
+            () = self.stop.cancelled() => return None,
+        };
+        let (link, error) = match opened {
+            Err(error) => (None, Some(error)),
+            Ok(link) => {
+                let error = tokio::select! {
+                    error = self.serve(&*link, &inbox) => Some(error),
+                    () = self.stop.cancelled() => None,
+                };
+                (Some(link), error)
+            }
+        };
+        inbox.close();
+        let error = error.map(|error| error.with_operation("connect").with_backend(self.driver.name()));
+        self.withdraw(error.as_ref());
+        if let (Some(link), None) = (link, &error) {
+            self.close(&*link).await;
+        }
+        error
+    }
+
+    async fn open(&self, inbox: &Inbox) -> Result<Box<dyn Link>> {
+        let limit = self.options.connect_timeout;
+        match timeout(limit, self.driver.connect(inbox.clone())).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("no link within {limit:?}: is this the right address, and the right kind of server?"),
+            )),
+        }
+    }
+
+    /// Brings a link up and runs it; returns what broke it.
+    async fn serve(&self, link: &dyn Link, inbox: &Inbox) -> Error {
+        let work = async {
+            self.bring_up(link).await?;
+            self.outbox.open();
+            self.health.send_modify(|health| {
+                health.enter(State::Connected);
+                health.failures = 0;
+                health.links += 1;
+            });
+            tracing::info!(backend = self.driver.name(), "connected");
+            tokio::try_join!(self.write(link), self.reconcile(link), self.heartbeat())?;
+            Ok::<(), Error>(())
+        };
+        tokio::select! {
+            biased;
+            error = inbox.wait_lost() => error,
+            done = work => done.err().unwrap_or_else(|| Error::new(ErrorKind::Other, "the link ended")),
+        }
+    }
+
+    /// Subscribes what is wanted, then waits for an own post to come back.
+    async fn bring_up(&self, link: &dyn Link) -> Result<()> {
+        let Receivers { hub, interest, probe, .. } = &self.receivers;
+        interest.begin();
+        let own = [probe.wire_name.clone()];
+        self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&own)).await??;
+        self.subscribe_all(link, &hub.channels()).await?;
+        let (token, frame) = probe.next();
+        let batch = [Outgoing::new(probe.wire_name.clone(), frame.freeze())];
+        let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
+        published.into_iter().collect::<Result<()>>()?;
+        probe.echo(token, self.options.heartbeat_timeout).await
+    }
+
+    /// Sends batch after batch.
+    async fn write(&self, link: &dyn Link) -> Result<()> {
+        loop {
+            let (frames, tell) = outbox::split(self.outbox.batch().await);
+            let outcomes = self.timed("publish", self.options.publish_timeout, link.publish(&frames)).await?;
+            if outcomes.len() != frames.len() {
+                return Err(Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes"));
+            }
+            for (tell, outcome) in tell.into_iter().zip(outcomes) {
+                tell(outcome);
+            }
+        }
+    }
+
+    /// Makes what is subscribed equal to what is wanted, whenever either changes.
+    async fn reconcile(&self, link: &dyn Link) -> Result<()> {
+        let Receivers { hub, interest, .. } = &self.receivers;
+        loop {
+            self.subscribe_all(link, &interest.take_asked(hub)).await?;
+            for chunk in self.on_wire(&interest.take_left(hub)).chunks(CHUNK) {
+                self.timed("unsubscribe", self.options.subscribe_timeout, link.unsubscribe(chunk)).await??;
+            }
+            interest.changed().await;
+        }
+    }
+
+    /// Subscribes in chunks. A refused chunk is halved until the refused names are found; only those fail.
+    async fn subscribe_all(&self, link: &dyn Link, names: &[ChannelName]) -> Result<()> {
+        let mut chunks: Vec<&[ChannelName]> = names.chunks(CHUNK).collect();
+        while let Some(chunk) = chunks.pop() {
+            let wire = self.on_wire(chunk);
+            match self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&wire)).await? {
+                Ok(()) => self.confirmed(chunk),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => match chunk {
+                    [name] => self.refused(name, error),
+                    _ => chunks.extend(chunk.chunks(chunk.len().div_ceil(2))),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn on_wire(&self, names: &[ChannelName]) -> Vec<ChannelName> {
+        names.iter().map(|name| self.receivers.names.share_to_wire(name)).collect()
+    }
+
+    fn confirmed(&self, names: &[ChannelName]) {
+        // Subscribed from here on, so the gap may be told; a listener that waits sees it in its past.
+        names.iter().for_each(|name| self.receivers.hub.settle(name));
+        self.receivers.interest.confirm(names);
+    }
+
+    fn refused(&self, name: &ChannelName, error: Error) {
+        let error = error.with_backend(self.driver.name()).with_channel(name.clone());
+        tracing::warn!("{error}");
+        self.receivers.interest.refuse(name, &error);
+        self.receivers.hub.refuse(name, &CloseReason::Refused(error));
+    }
+
+    /// Posts to itself every heartbeat; ends when the echo does not come.
+    async fn heartbeat(&self) -> Result<()> {
+        let probe = &self.receivers.probe;
+        loop {
+            sleep(self.options.heartbeat).await;
+            let (token, frame) = probe.next();
+            self.outbox.post_own(&probe.wire_name, frame, true)?;
+            probe.echo(token, self.options.heartbeat_timeout).await?;
+        }
+    }
+
+    /// After a link: posts fail, and every channel it carried will be told of a gap.
+    fn withdraw(&self, error: Option<&Error>) {
+        let unavailable = match error {
+            Some(error) => {
+                let message = format!("the backend is away: {}", error.message());
+                Error::new(ErrorKind::Unavailable, message).with_source(error.clone())
+            }
+            None => Error::closed(),
+        };
+        self.outbox.shut(unavailable);
+        let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));
+        for name in self.receivers.interest.end(error.unwrap_or(&Error::closed())) {
+            self.receivers.hub.mark_gap(&name, &gap);
+        }
+        if let Some(error) = error {
+            self.health.send_modify(|health| {
+                health.enter(State::Connecting);
+                health.last_error = Some(error.clone());
+                health.failures += 1;
+                health.malformed = self.receivers.malformed.load(Ordering::Relaxed);
+            });
+        }
+    }
+
+    async fn close(&self, link: &dyn Link) {
+        match timeout(CLOSE_LIMIT, link.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(backend = self.driver.name(), "the link did not close in order: {error}")
+            }
+            Err(_) => {
+                tracing::warn!(backend = self.driver.name(), "the link did not close within {CLOSE_LIMIT:?}")
+            }
+        }
+    }
+
+    /// A call that is late means that the link is broken.
+    async fn timed<T>(
+        &self,
+        operation: &'static str,
+        limit: Duration,
+        call: impl Future<Output = T> + Send,
+    ) -> Result<T> {
+        timeout(limit, call).await.map_err(|_| {
+            Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}"))
+                .with_operation(operation)
+                .with_backend(self.driver.name())
+        })
     }
 }

@@ -63,7 +63,9 @@ impl Probe {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::new(
                 ErrorKind::Timeout,
-                format!("a post of our own did not come back within {limit:?}: the link is dead or the backend stuck"),
+                format!(
+                    "a post of our own did not come back within {limit:?}: the link is dead or the backend stuck"
+                ),
             )),
         }
     }

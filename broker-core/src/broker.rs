@@ -1,0 +1,468 @@
+//! Broker: the handle users clone.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    ChannelName, CloseReason, Error, ErrorKind, Health, Message, MessageId, Model, NodeId, Options, Post,
+    Result, Scope, Session, Subscription,
+    channel::check,
+    driver::{Capabilities, Driver},
+    frame,
+    health::State,
+    hub::{Entry, Hub},
+    link::{Receivers, Supervisor, interest::Interest, names::Names, outbox::Outbox, probe::Probe},
+    session,
+};
+
+/// A node: publishes, subscribes, opens sessions. Cloning is cheap, and all clones are one broker.
+///
+/// Made by `broker::connect(url)`. When the last clone, session and subscription of it is dropped, its link
+/// is closed in the background; [`close`](Self::close) and [`drain`](Self::drain) wait for that.
+#[derive(Clone)]
+pub struct Broker(Arc<Shared>);
+
+struct Shared {
+    node: NodeId,
+    options: Options,
+    hub: Arc<Hub>,
+    /// `None` for a local broker.
+    backend: Option<Backend>,
+    numbers: AtomicU64,
+    health: watch::Sender<Health>,
+    /// To end what is open when the broker closes.
+    sessions: Mutex<HashMap<u64, Weak<session::Shared>>>,
+    /// The supervisor and the listeners.
+    tasks: TaskTracker,
+    runtime: Option<Handle>,
+    stop: CancellationToken,
+    /// Ends listeners in the middle of a call; only when the broker closes.
+    abort: CancellationToken,
+}
+
+struct Backend {
+    driver: Arc<dyn Driver>,
+    interest: Arc<Interest>,
+    outbox: Arc<Outbox>,
+    probe: Arc<Probe>,
+    malformed: Arc<AtomicU64>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Broker {
+    /// A broker without a backend: local posts only, no task, no I/O. A global post is an error.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Broker, ErrorKind, Scope};
+    ///
+    /// let broker = Broker::local();
+    /// broker.publish("news", "here", Scope::Auto).await?;
+    /// let error = broker.publish("news", "everywhere", Scope::Global).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NoBackend);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn local() -> Self {
+        Self::new(Options::default(), None, watch::Sender::new(Health::new(State::Local)), None).0
+    }
+
+    /// Starts a broker over a driver. It connects in the background, for as long as it takes;
+    /// [`ready`](Self::ready) waits for it. Does no I/O itself.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for options out of bounds, or outside a tokio runtime.
+    pub fn start(driver: Arc<dyn Driver>, options: Options) -> Result<Self> {
+        options.check()?;
+        let runtime = current_runtime("a broker")?;
+        let health = watch::Sender::new(Health::new(State::Connecting));
+        let (broker, supervisor) = Self::new(options, Some(driver), health, Some(runtime.clone()));
+        if let Some(supervisor) = supervisor {
+            broker.0.tasks.spawn_on(supervisor.run(), &runtime);
+        }
+        Ok(broker)
+    }
+
+    /// Starts a broker and waits for the first link.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), or why the first attempt to connect failed; the broker is closed then.
+    pub async fn connect(driver: Arc<dyn Driver>, options: Options) -> Result<Self> {
+        let broker = Self::start(driver, options)?;
+        let mut health = broker.0.health.subscribe();
+        let settled = |health: &Health| health.failures > 0 || health.state != State::Connecting;
+        let failed = match health.wait_for(settled).await {
+            Ok(health) if health.is_connected() => None,
+            Ok(health) => Some(health.last_error.clone().unwrap_or_else(Error::closed)),
+            Err(_) => Some(Error::closed()),
+        };
+        match failed {
+            None => Ok(broker),
+            Some(error) => {
+                broker.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn new(
+        options: Options,
+        driver: Option<Arc<dyn Driver>>,
+        health: watch::Sender<Health>,
+        runtime: Option<Handle>,
+    ) -> (Self, Option<Supervisor>) {
+        let node = NodeId::random();
+        let hub = Arc::new(Hub::new(options.queue_capacity));
+        let stop = CancellationToken::new();
+        let names = Names::new(&options.prefix);
+        let backend = driver.map(|driver| Backend {
+            driver,
+            interest: Arc::new(Interest::new(options.unsubscribe_delay)),
+            outbox: Arc::new(Outbox::new(options.outbox_bytes, options.publish_timeout, names.clone())),
+            probe: Arc::new(Probe::new(node, &names)),
+            malformed: Arc::default(),
+        });
+        let supervisor = backend.as_ref().map(|backend| Supervisor {
+            driver: Arc::clone(&backend.driver),
+            receivers: Receivers {
+                hub: Arc::clone(&hub),
+                interest: Arc::clone(&backend.interest),
+                names,
+                probe: Arc::clone(&backend.probe),
+                malformed: Arc::clone(&backend.malformed),
+            },
+            outbox: Arc::clone(&backend.outbox),
+            health: health.clone(),
+            options: options.clone(),
+            stop: stop.clone(),
+        });
+        let broker = Self(Arc::new(Shared {
+            node,
+            options,
+            hub,
+            backend,
+            numbers: AtomicU64::new(0),
+            health,
+            sessions: Mutex::default(),
+            tasks: TaskTracker::new(),
+            runtime,
+            stop,
+            abort: CancellationToken::new(),
+        }));
+        (broker, supervisor)
+    }
+
+    /// Opens an anonymous session.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        let id = self.0.numbers.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::new(session::Shared::new(id));
+        self.sessions().insert(id, Arc::downgrade(&shared));
+        if self.is_closed() {
+            shared.close(CloseReason::BrokerClosed);
+        }
+        Session::new(self.clone(), shared)
+    }
+
+    /// Publishes bytes, or a [`Post`] with type and headers. The scopes are those of
+    /// [`Session::post_message`]. Not cancel safe: a dropped call may or may not have sent the message.
+    ///
+    /// # Errors
+    /// As [`Session::post_message`].
+    pub async fn publish(
+        &self,
+        channel: impl AsRef<str> + Send,
+        post: impl Into<Post> + Send,
+        scope: Scope,
+    ) -> Result<()> {
+        let channel = channel.as_ref();
+        let post = post.into();
+        let sent =
+            match self.accept(channel, scope).and_then(|global| post.check(&self.0.options).map(|()| global))
+            {
+                Err(error) => Err(error),
+                Ok(Some(backend)) => backend.outbox.post(channel, frame::encode(&post, self.0.node)).await,
+                Ok(None) => {
+                    self.put_local(channel, Message::from_post(post, self.next_id()));
+                    Ok(())
+                }
+            };
+        sent.map_err(|error| self.at("publish", channel, error))
+    }
+
+    pub(crate) async fn post_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
+        let local = match self.accept(channel, scope) {
+            Err(error) => return Err(self.at("post_message", channel, error)),
+            Ok(global) => global.is_none(),
+        };
+        let codec = self.0.options.codec;
+        if local {
+            self.put_local(channel, Message::from_value(value, self.next_id(), codec));
+            return Ok(());
+        }
+        let post = Post::encode(&value, codec).map_err(|error| self.at("post_message", channel, error))?;
+        drop(value);
+        self.publish(channel, post, Scope::Global).await.map_err(|error| error.with_operation("post_message"))
+    }
+
+    /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.
+    fn accept(&self, channel: &str, scope: Scope) -> Result<Option<&Backend>> {
+        check(channel)?;
+        if self.0.hub.has_ended() {
+            return Err(Error::closed());
+        }
+        match (scope, &self.0.backend) {
+            (Scope::Local, _) | (Scope::Auto, None) => Ok(None),
+            (Scope::Global | Scope::Auto, Some(backend)) => backend.outbox.check().map(|()| Some(backend)),
+            (Scope::Global, None) => Err(Error::new(
+                ErrorKind::NoBackend,
+                "this broker is local; make it with broker::connect(url), or post with Scope::Local or Scope::Auto",
+            )),
+        }
+    }
+
+    fn put_local(&self, channel: &str, message: Message) {
+        self.0.hub.put(channel, Entry::Message(message), false).finish();
+    }
+
+    fn next_id(&self) -> MessageId {
+        // Local messages count down from the top, global ones up: one node's ids never meet.
+        let number = u64::MAX - self.0.numbers.fetch_add(1, Ordering::Relaxed);
+        MessageId { origin: self.0.node, number }
+    }
+
+    fn at(&self, operation: &'static str, channel: &str, error: Error) -> Error {
+        let error = match &self.0.backend {
+            Some(backend) => error.with_backend(backend.driver.name()),
+            None => error,
+        };
+        let error = error.with_operation(operation);
+        // An illegal name is quoted by the message already, shortened.
+        match ChannelName::new(channel) {
+            Ok(name) => error.with_channel(name),
+            Err(_) => error,
+        }
+    }
+
+    /// Subscribes to a channel outside of any session. When it returns, every later post from any process is
+    /// delivered, or reported missing. Cancel safe: a dropped call leaves nothing behind.
+    ///
+    /// # Errors
+    /// As [`Session::create_stream`].
+    pub async fn subscribe(&self, channel: impl AsRef<str> + Send) -> Result<Subscription> {
+        let subscription = self.join("subscribe", channel.as_ref())?;
+        self.confirm("subscribe", &subscription).await?;
+        Ok(subscription)
+    }
+
+    pub(crate) fn join(&self, operation: &'static str, channel: &str) -> Result<Subscription> {
+        let name = ChannelName::new(channel).map_err(|error| error.with_operation(operation))?;
+        Subscription::open(self, &name).ok_or_else(|| self.at(operation, channel, Error::closed()))
+    }
+
+    pub(crate) async fn confirm(&self, operation: &'static str, subscription: &Subscription) -> Result<()> {
+        let Some(backend) = &self.0.backend else { return Ok(()) };
+        let name = subscription.channel();
+        let confirmed = backend.interest.confirmed(name, self.0.options.subscribe_timeout).await;
+        confirmed.map_err(|error| self.at(operation, name.as_str(), error))
+    }
+
+    pub(crate) fn note_left(&self, channel: &ChannelName) {
+        if let Some(backend) = &self.0.backend {
+            backend.interest.note_left(channel);
+        }
+    }
+
+    /// Runs a listener as a task of this broker.
+    pub(crate) fn spawn_listener(&self, listener: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let runtime = match &self.0.runtime {
+            Some(runtime) => runtime.clone(),
+            None => current_runtime("a listener")?,
+        };
+        let abort = self.0.abort.clone();
+        let task = async move {
+            tokio::select! {
+                () = listener => {}
+                () = abort.cancelled() => {}
+            }
+        };
+        self.0.tasks.spawn_on(task, &runtime);
+        Ok(())
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Weak<session::Shared>>> {
+        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn forget_session(&self, id: u64) {
+        self.sessions().remove(&id);
+    }
+
+    /// The id of this node, new at every start.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.0.node
+    }
+
+    /// The backend's name: `redis`; `None` for a local broker.
+    #[must_use]
+    pub fn backend(&self) -> Option<&'static str> {
+        self.0.backend.as_ref().map(|backend| backend.driver.name())
+    }
+
+    /// What the backend promises beyond the contract; `None` for a local broker.
+    #[must_use]
+    pub fn capabilities(&self) -> Option<Capabilities> {
+        self.0.backend.as_ref().map(|backend| backend.driver.capabilities())
+    }
+
+    /// The options in force.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// The state of the receive path, now.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// let broker = broker::connect("memory:").await?;
+    /// assert!(broker.health().is_connected());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let mut health = self.0.health.borrow().clone();
+        if let Some(backend) = &self.0.backend {
+            health.malformed = backend.malformed.load(Ordering::Relaxed);
+        }
+        health
+    }
+
+    /// Waits until the broker is connected (a local one always is). Waits as long as it takes: put a time
+    /// limit around it. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) when the broker is closed instead.
+    pub async fn ready(&self) -> Result<()> {
+        let mut health = self.0.health.subscribe();
+        let settled = health.wait_for(|health| health.state != State::Connecting).await;
+        match settled {
+            Ok(health) if health.state == State::Closed => Err(Error::closed()),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.stop.is_cancelled()
+    }
+
+    /// Finishes what was accepted, then closes: no new post, subscription or session; every accepted post is
+    /// sent and has come back; listeners and streams read their queues to the end, for at most
+    /// `drain_timeout`; then [`close`](Self::close). Idempotent, and may be called from several tasks.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::Scope;
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let mut news = broker.subscribe("news").await?;
+    /// broker.publish("news", "last words", Scope::Global).await?;
+    /// let reader = tokio::spawn(async move {
+    ///     let mut heard = 0;
+    ///     while news.next().await.is_some() {
+    ///         heard += 1;
+    ///     }
+    ///     heard
+    /// });
+    /// broker.drain().await;
+    /// assert_eq!(reader.await.unwrap(), 1);
+    /// # Ok(()) }
+    /// ```
+    pub async fn drain(&self) {
+        let limit = self.0.options.drain_timeout;
+        let drained = async {
+            if let Some(backend) = &self.0.backend {
+                backend.outbox.seal();
+                // In turn behind everything accepted: when it is back, so is all that went before it.
+                let (token, frame) = backend.probe.next();
+                if backend.outbox.post_own(&backend.probe.wire_name, frame, false).is_ok() {
+                    let _ = backend.probe.echo(token, limit).await;
+                }
+            }
+            self.0.hub.end();
+            self.0.hub.idle().await;
+        };
+        tokio::select! {
+            drained = timeout(limit, drained) => {
+                if drained.is_err() {
+                    tracing::warn!("not everything was read within {limit:?}; closing all the same");
+                }
+            }
+            () = self.0.stop.cancelled() => {}
+        }
+        self.close().await;
+    }
+
+    /// Closes now: every session, stream and listener ends, posts that wait fail, and when it returns neither
+    /// task, socket nor subscription of this broker is left. Idempotent, and may be called from several tasks.
+    ///
+    /// A listener in the middle of a call is dropped at its next await; one that blocks its thread instead is
+    /// waited for, for at most `drain_timeout`.
+    pub async fn close(&self) {
+        self.0.stop.cancel();
+        self.0.hub.close();
+        let sessions = std::mem::take(&mut *self.sessions());
+        for session in sessions.into_values().filter_map(|session| session.upgrade()) {
+            session.close(CloseReason::BrokerClosed);
+        }
+        self.0.abort.cancel();
+        self.0.tasks.close();
+        if timeout(self.0.options.drain_timeout, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("a listener blocks its thread; the broker is closed without it");
+        }
+        self.0.health.send_if_modified(|health| {
+            let open = health.state != State::Closed;
+            health.enter(State::Closed);
+            open
+        });
+    }
+}
+
+fn current_runtime(what: &str) -> Result<Handle> {
+    Handle::try_current().map_err(|_| {
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("{what} needs a tokio runtime: call this from within one"),
+        )
+    })
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("node", &self.0.node)
+            .field("backend", &self.backend())
+            .field("state", &self.0.health.borrow().state)
+            .finish_non_exhaustive()
+    }
+}

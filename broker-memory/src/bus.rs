@@ -1,0 +1,287 @@
+//! Bus: what stands for the server. Members, their channels, and faults on purpose.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    fmt, mem,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use broker_core::{
+    ChannelName, Error, ErrorKind,
+    driver::{Inbox, Outgoing},
+};
+use bytes::Bytes;
+
+/// A bus in this process, and the handle to disturb it in tests.
+///
+/// Faults follow those of a real network. *Cut*: links are lost at once and new ones are refused. *Stall*:
+/// packets are swallowed without a word, in both directions; a link that lived through a stall stays dead
+/// after [`heal`](Self::heal), and only its missing echo tells. They can be made for all, or for one
+/// [`Line`] (`memory://name?line=n1`).
+#[derive(Clone)]
+pub struct Bus(Arc<Shared>);
+
+struct Shared {
+    name: Option<Box<str>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    members: BTreeMap<u64, Member>,
+    channels: HashMap<ChannelName, HashSet<u64>>,
+    /// The faults in force; the key "" is the bus as a whole.
+    faults: HashMap<Box<str>, Fault>,
+    /// Under way to members. One publisher at a time delivers, without the lock, so that a woken task may
+    /// come back here; the order of the queue is the order for all.
+    queue: VecDeque<(Vec<Inbox>, ChannelName, Bytes)>,
+    delivering: bool,
+}
+
+struct Member {
+    inbox: Inbox,
+    line: Box<str>,
+    /// Lived through a stall: hears nothing, and is heard by nobody.
+    dead: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Cut,
+    Stall,
+}
+
+/// What a call through a line meets.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Passage {
+    Clear,
+    /// Refused at once.
+    Cut,
+    /// No answer, ever.
+    Stalled,
+}
+
+static NAMED: LazyLock<Mutex<HashMap<Box<str>, Weak<Shared>>>> = LazyLock::new(Mutex::default);
+
+impl Bus {
+    /// A bus that nobody else can reach.
+    #[must_use]
+    pub fn private() -> Self {
+        Self(Arc::new(Shared { name: None, state: Mutex::default() }))
+    }
+
+    /// The bus of that name in this process; made when it does not exist, and gone when nobody holds it.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = named.get(name).and_then(Weak::upgrade) {
+            return Self(shared);
+        }
+        named.retain(|_, bus| bus.strong_count() > 0);
+        let shared = Arc::new(Shared { name: Some(name.into()), state: Mutex::default() });
+        named.insert(name.into(), Arc::downgrade(&shared));
+        Self(shared)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One node's piece of wire.
+    #[must_use]
+    pub fn line(&self, name: &str) -> Line {
+        Line { bus: self.clone(), name: name.into() }
+    }
+
+    /// Loses every link, and refuses new ones until [`heal`](Self::heal): a killed server.
+    pub fn cut(&self) {
+        self.set_fault("", Fault::Cut);
+    }
+
+    /// Swallows everything until [`heal`](Self::heal): a server that hangs.
+    pub fn stall(&self) {
+        self.set_fault("", Fault::Stall);
+    }
+
+    /// Ends the fault of the bus as a whole; those of single lines stay.
+    pub fn heal(&self) {
+        self.lock().faults.remove("");
+    }
+
+    /// Loses every link once; new ones are welcome.
+    pub fn drop_links(&self) {
+        self.lose(|_| true);
+    }
+
+    /// The channels that have a subscriber, sorted.
+    #[must_use]
+    pub fn channels(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.lock().channels.keys().map(ToString::to_string).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// How many links there are.
+    #[must_use]
+    pub fn links(&self) -> usize {
+        self.lock().members.len()
+    }
+
+    /// Publishes bytes as they are, as a foreign program would.
+    pub fn publish_raw(&self, channel: &str, bytes: impl Into<Bytes>) {
+        if let Ok(name) = ChannelName::new(channel) {
+            self.enqueue([(name, bytes.into())]);
+        }
+    }
+
+    fn set_fault(&self, line: &str, fault: Fault) {
+        let on_line = |member: &Member| line.is_empty() || *member.line == *line;
+        self.lock().faults.insert(line.into(), fault);
+        match fault {
+            Fault::Cut => self.lose(on_line),
+            Fault::Stall => {
+                self.lock().members.values_mut().filter(|m| on_line(m)).for_each(|m| m.dead = true)
+            }
+        }
+    }
+
+    fn lose(&self, chosen: impl Fn(&Member) -> bool) {
+        let lost: Vec<Inbox> = {
+            let mut state = self.lock();
+            let ids: Vec<u64> = state.members.iter().filter(|(_, m)| chosen(m)).map(|(id, _)| *id).collect();
+            ids.into_iter().filter_map(|id| state.remove(id)).map(|member| member.inbox).collect()
+        };
+        for inbox in lost {
+            inbox.lost(Error::new(ErrorKind::Unavailable, "the bus dropped the link").with_backend("memory"));
+        }
+    }
+
+    /// What a new link on this line meets.
+    pub(crate) fn passage(&self, line: &str) -> Passage {
+        let state = self.lock();
+        let faults = [state.faults.get(""), state.faults.get(line)];
+        match faults {
+            [Some(Fault::Cut), _] | [_, Some(Fault::Cut)] => Passage::Cut,
+            [None, None] => Passage::Clear,
+            _ => Passage::Stalled,
+        }
+    }
+
+    /// What a call of a link meets.
+    pub(crate) fn passage_of(&self, id: u64) -> Passage {
+        match self.lock().members.get(&id) {
+            None => Passage::Cut,
+            Some(Member { dead: true, .. }) => Passage::Stalled,
+            Some(_) => Passage::Clear,
+        }
+    }
+
+    pub(crate) fn join(&self, line: &str, inbox: Inbox) -> u64 {
+        let mut state = self.lock();
+        state.next += 1;
+        let id = state.next;
+        state.members.insert(id, Member { inbox, line: line.into(), dead: false });
+        id
+    }
+
+    pub(crate) fn leave(&self, id: u64) {
+        let member = self.lock().remove(id);
+        drop(member);
+    }
+
+    pub(crate) fn subscribe(&self, id: u64, channels: &[ChannelName]) {
+        let mut state = self.lock();
+        for channel in channels {
+            state.channels.entry(channel.clone()).or_default().insert(id);
+        }
+    }
+
+    pub(crate) fn unsubscribe(&self, id: u64, channels: &[ChannelName]) {
+        let mut state = self.lock();
+        for channel in channels {
+            state.unsubscribe(id, channel);
+        }
+    }
+
+    pub(crate) fn publish(&self, batch: &[Outgoing]) {
+        self.enqueue(batch.iter().map(|out| (out.channel.clone(), out.frame.clone())));
+    }
+
+    fn enqueue(&self, frames: impl IntoIterator<Item = (ChannelName, Bytes)>) {
+        let mut state = self.lock();
+        for (channel, frame) in frames {
+            let members = state.hearing(&channel);
+            state.queue.push_back((members, channel, frame));
+        }
+        if mem::replace(&mut state.delivering, true) {
+            return; // whoever delivers now delivers these too
+        }
+        loop {
+            let queue = mem::take(&mut state.queue);
+            if queue.is_empty() {
+                state.delivering = false;
+                return;
+            }
+            drop(state);
+            for (members, channel, frame) in queue {
+                members.iter().for_each(|inbox| inbox.deliver(channel.as_str(), frame.clone()));
+            }
+            state = self.lock();
+        }
+    }
+}
+
+impl State {
+    fn hearing(&self, channel: &ChannelName) -> Vec<Inbox> {
+        let ids = self.channels.get(channel).into_iter().flatten();
+        ids.filter_map(|id| self.members.get(id)).filter(|m| !m.dead).map(|m| m.inbox.clone()).collect()
+    }
+
+    fn unsubscribe(&mut self, id: u64, channel: &ChannelName) {
+        if let Some(ids) = self.channels.get_mut(channel) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.channels.remove(channel);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Member> {
+        self.channels.retain(|_, ids| {
+            ids.remove(&id);
+            !ids.is_empty()
+        });
+        self.members.remove(&id)
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+/// One node's piece of wire to a [`Bus`]: cut, stalled and healed by itself.
+#[derive(Clone, Debug)]
+pub struct Line {
+    bus: Bus,
+    name: Box<str>,
+}
+
+impl Line {
+    /// Loses the links of this line, and refuses new ones until [`heal`](Self::heal).
+    pub fn cut(&self) {
+        self.bus.set_fault(&self.name, Fault::Cut);
+    }
+
+    /// Swallows everything on this line until [`heal`](Self::heal).
+    pub fn stall(&self) {
+        self.bus.set_fault(&self.name, Fault::Stall);
+    }
+
+    /// Ends the line's fault. Links that lived through a stall stay dead.
+    pub fn heal(&self) {
+        self.bus.lock().faults.remove(&self.name);
+    }
+}

@@ -1,0 +1,70 @@
+//! MemoryLink: one membership of a bus.
+
+use std::future::pending;
+
+use async_trait::async_trait;
+use broker_core::{
+    ChannelName, Error, ErrorKind, Result,
+    driver::{Inbox, Link, Outgoing},
+};
+
+use crate::bus::{Bus, Passage};
+
+#[derive(Debug)]
+pub(crate) struct MemoryLink {
+    bus: Bus,
+    id: u64,
+}
+
+impl MemoryLink {
+    pub(crate) async fn open(bus: &Bus, line: &str, inbox: Inbox) -> Result<Self> {
+        pass(bus.passage(line)).await?;
+        Ok(Self { bus: bus.clone(), id: bus.join(line, inbox) })
+    }
+
+    async fn pass(&self) -> Result<()> {
+        pass(self.bus.passage_of(self.id)).await
+    }
+}
+
+async fn pass(passage: Passage) -> Result<()> {
+    match passage {
+        Passage::Clear => Ok(()),
+        Passage::Stalled => pending().await,
+        Passage::Cut => Err(Error::new(ErrorKind::Unavailable, "the bus is cut off")),
+    }
+}
+
+#[async_trait]
+impl Link for MemoryLink {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+        match self.pass().await {
+            Ok(()) => self.bus.publish(batch),
+            Err(error) => return batch.iter().map(|_| Err(error.clone())).collect(),
+        }
+        batch.iter().map(|_| Ok(())).collect()
+    }
+
+    async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
+        self.pass().await?;
+        self.bus.subscribe(self.id, channels);
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
+        self.pass().await?;
+        self.bus.unsubscribe(self.id, channels);
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.bus.leave(self.id);
+        Ok(())
+    }
+}
+
+impl Drop for MemoryLink {
+    fn drop(&mut self) {
+        self.bus.leave(self.id);
+    }
+}

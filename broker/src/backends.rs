@@ -1,0 +1,72 @@
+//! The backends of this build: the one file of the workspace that asks for features.
+
+use std::sync::Arc;
+
+use broker_core::{Backend, BrokerUrl, Error, ErrorKind, Result, driver::Driver};
+
+/// Compiled in.
+const BACKENDS: &[Backend] = &[
+    #[cfg(feature = "memory")]
+    broker_memory::BACKEND,
+    #[cfg(feature = "redis")]
+    broker_redis::BACKEND,
+];
+
+/// Every scheme this project knows, with the feature that brings it.
+const KNOWN: &[(&str, &str)] =
+    &[("memory", "memory"), ("redis", "redis"), ("rediss", "redis` and `tls"), ("redis+unix", "redis")];
+
+/// Makes the driver for a URL.
+pub(crate) fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
+    install_crypto();
+    let scheme = url.scheme();
+    match BACKENDS.iter().find(|backend| backend.schemes.contains(&scheme)) {
+        Some(backend) => (backend.open)(url).map_err(|error| error.with_backend(backend.name)),
+        None => Err(missing(scheme)),
+    }
+}
+
+fn missing(scheme: &str) -> Error {
+    if let Some((_, feature)) = KNOWN.iter().find(|(known, _)| *known == scheme) {
+        let message = format!(
+            "url scheme `{scheme}`: this build lacks it; turn on the feature `{feature}` of the crate broker"
+        );
+        return Error::new(ErrorKind::Unsupported, message);
+    }
+    let schemes: Vec<&str> = BACKENDS.iter().flat_map(|backend| backend.schemes).copied().collect();
+    let schemes = schemes.join(", ");
+    let message = format!("url scheme `{scheme}` is unknown; this build has: {schemes}");
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+/// One crypto provider for every backend: without one rustls panics at the first connect, with two as well.
+fn install_crypto() {
+    #[cfg(feature = "tls")]
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(url: &str) -> Error {
+        open(&BrokerUrl::parse(url).expect("a url")).expect_err("no such backend")
+    }
+
+    #[test]
+    fn an_unknown_scheme_lists_the_compiled_ones() {
+        let error = error("gopher://localhost");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("gopher"), "{error}");
+        #[cfg(feature = "memory")]
+        assert!(error.to_string().contains("memory"), "{error}");
+    }
+
+    #[test]
+    #[cfg(not(feature = "redis"))]
+    fn a_backend_that_is_off_names_its_feature() {
+        let error = error("redis://localhost");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("feature `redis`"), "{error}");
+    }
+}
