@@ -8,8 +8,6 @@ pub(crate) mod interest;
 pub(crate) mod names;
 pub(crate) mod outbox;
 pub(crate) mod probe;
-#[cfg(test)]
-mod tests;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -232,7 +230,7 @@ impl Supervisor {
             }
             None => Error::closed(),
         };
-        self.outbox.shut(unavailable);
+        self.outbox.shut(&unavailable);
         let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));
         for name in self.receivers.interest.end(error.unwrap_or(&Error::closed())) {
             self.receivers.hub.mark_gap(&name, &gap);
@@ -248,14 +246,10 @@ impl Supervisor {
     }
 
     async fn close(&self, link: &dyn Link) {
-        match timeout(CLOSE_LIMIT, link.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(backend = self.driver.name(), "the link did not close in order: {error}")
-            }
-            Err(_) => {
-                tracing::warn!(backend = self.driver.name(), "the link did not close within {CLOSE_LIMIT:?}")
-            }
+        let closed = timeout(CLOSE_LIMIT, link.close()).await;
+        let late = |_| Err(Error::new(ErrorKind::Timeout, format!("not closed within {CLOSE_LIMIT:?}")));
+        if let Err(error) = closed.unwrap_or_else(late) {
+            tracing::warn!(backend = self.driver.name(), "the link did not close in order: {error}");
         }
     }
 
