@@ -287,3 +287,25 @@ async fn dropping_the_last_handle_closes_the_link() {
         sleep(Duration::from_millis(1)).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn drain_with_the_link_gone_still_lets_listeners_read_their_queues() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut news = broker.subscribe("news").await.unwrap();
+    broker.publish("news", "read me", Scope::Global).await.unwrap();
+    driver.world().hang_publish = true;
+    let begun = Instant::now();
+    let drained = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.drain().await }
+    });
+    while driver.world().published.len() < 3 {
+        sleep(Duration::from_millis(1)).await; // probe, post, barrier
+    }
+    driver.lose();
+    assert_eq!(payload(&mut news).await, "read me");
+    assert!(news.next().await.is_none());
+    drained.await.unwrap();
+    assert!(begun.elapsed() < options().drain_timeout);
+}

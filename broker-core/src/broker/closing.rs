@@ -3,7 +3,7 @@
 use tokio::time::timeout;
 
 use super::{Broker, Shared};
-use crate::{CloseReason, health::State};
+use crate::{CloseReason, health::State, link::probe::Kind};
 
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -37,14 +37,7 @@ impl Broker {
     pub async fn drain(&self) {
         let limit = self.0.options.drain_timeout;
         let drained = async {
-            if let Some(backend) = &self.0.backend {
-                backend.outbox.seal();
-                // In turn behind everything accepted: when it is back, so is all that went before it.
-                let (token, frame) = backend.probe.next();
-                if backend.outbox.post_own(&backend.probe.wire_name, frame, false).is_ok() {
-                    let _ = backend.probe.echo(token, limit).await;
-                }
-            }
+            self.flush().await;
             self.0.hub.end();
             self.0.hub.idle().await;
         };
@@ -57,6 +50,21 @@ impl Broker {
             () = self.0.stop.cancelled() => {}
         }
         self.close().await;
+    }
+
+    /// Takes nothing new, and waits until everything accepted has come back. With the link gone nothing more comes.
+    async fn flush(&self) {
+        let Some(backend) = &self.0.backend else { return };
+        backend.outbox.seal();
+        let (token, frame) = backend.probe.next(Kind::Barrier);
+        if backend.outbox.post_own(&backend.probe.wire_name, frame, false).is_err() {
+            return;
+        }
+        let mut health = self.0.health.subscribe();
+        tokio::select! {
+            _ = backend.probe.echo(token, self.0.options.drain_timeout) => {}
+            _ = health.wait_for(|health| !health.is_connected()) => {}
+        }
     }
 
     /// Closes now: every session, stream and listener ends, posts that wait fail, and when it returns neither

@@ -31,6 +31,7 @@ use crate::{
 pub use inbox::Inbox;
 pub(crate) use inbox::Receivers;
 use outbox::Outbox;
+use probe::Kind;
 
 /// How many channels go into one subscribe call.
 const CHUNK: usize = 1000;
@@ -143,7 +144,7 @@ impl Supervisor {
         let own = [probe.wire_name.clone()];
         self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&own)).await??;
         self.subscribe_all(link, &hub.channels()).await?;
-        let (token, frame) = probe.next();
+        let (token, frame) = probe.next(Kind::Heartbeat);
         let batch = [Outgoing::new(probe.wire_name.clone(), frame.freeze())];
         let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
         published.into_iter().collect::<Result<()>>()?;
@@ -215,7 +216,7 @@ impl Supervisor {
         let probe = &self.receivers.probe;
         loop {
             sleep(self.options.heartbeat).await;
-            let (token, frame) = probe.next();
+            let (token, frame) = probe.next(Kind::Heartbeat);
             self.outbox.post_own(&probe.wire_name, frame, true)?;
             probe.echo(token, self.options.heartbeat_timeout).await?;
         }
