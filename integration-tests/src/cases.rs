@@ -2,10 +2,13 @@
 
 use crate::case::Case;
 
+mod configuration;
+mod lifecycle;
+mod models;
 mod subscribing;
 
 /// Every case, by subject.
-const SUBJECTS: &[&[Case]] = &[subscribing::CASES];
+const SUBJECTS: &[&[Case]] = &[configuration::CASES, lifecycle::CASES, subscribing::CASES];
 
 /// Every case.
 pub fn all() -> impl Iterator<Item = &'static Case> {

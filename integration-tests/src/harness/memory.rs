@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use broker_memory::Bus;
 
-use super::{Entry, Harness, Line};
+use super::{Entry, Harness, Line, is_core_own};
 use crate::case::Need;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -83,7 +83,7 @@ impl Harness for MemoryHarness {
     }
 
     async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
-        Ok(self.bus.channels().into_iter().filter(|name| !name.starts_with('$')).collect())
+        Ok(self.bus.channels().into_iter().filter(|name| !is_core_own(name)).collect())
     }
 
     async fn connections(&self) -> Result<usize, String> {
