@@ -3,12 +3,15 @@
 use crate::case::Case;
 
 mod configuration;
+mod isolation;
 mod lifecycle;
 mod models;
+mod names;
 mod subscribing;
 
 /// Every case, by subject.
-const SUBJECTS: &[&[Case]] = &[configuration::CASES, lifecycle::CASES, subscribing::CASES];
+const SUBJECTS: &[&[Case]] =
+    &[configuration::CASES, lifecycle::CASES, subscribing::CASES, isolation::CASES, names::CASES];
 
 /// Every case.
 pub fn all() -> impl Iterator<Item = &'static Case> {
