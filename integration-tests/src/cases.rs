@@ -7,11 +7,20 @@ mod isolation;
 mod lifecycle;
 mod models;
 mod names;
+mod publishing;
 mod subscribing;
+mod values;
 
 /// Every case, by subject.
-const SUBJECTS: &[&[Case]] =
-    &[configuration::CASES, lifecycle::CASES, subscribing::CASES, isolation::CASES, names::CASES];
+const SUBJECTS: &[&[Case]] = &[
+    configuration::CASES,
+    lifecycle::CASES,
+    subscribing::CASES,
+    isolation::CASES,
+    names::CASES,
+    publishing::CASES,
+    values::CASES,
+];
 
 /// Every case.
 pub fn all() -> impl Iterator<Item = &'static Case> {
