@@ -5,8 +5,10 @@ use crate::case::Case;
 mod configuration;
 mod isolation;
 mod lifecycle;
+mod limits;
 mod models;
 mod names;
+mod order;
 mod publishing;
 mod subscribing;
 mod values;
@@ -20,6 +22,8 @@ const SUBJECTS: &[&[Case]] = &[
     names::CASES,
     publishing::CASES,
     values::CASES,
+    limits::CASES,
+    order::CASES,
 ];
 
 /// Every case.
