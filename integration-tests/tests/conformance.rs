@@ -1,2 +1,88 @@
-//! To come.
-fn main() {}
+//! The one test binary over all backends: `<backend>::<sentence>`, each case on a cluster of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use integration_tests::{
+    case::{Case, Failure},
+    cases,
+    harness::{Entry, HARNESSES, Harness},
+    server::required,
+};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
+
+/// How long a case may take. One that takes longer hangs.
+const CASE_LIMIT: Duration = Duration::from_secs(60);
+/// How long the tasks of a case may take to end after it.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for entry in HARNESSES {
+        let missing = runtime("probe").and_then(|runtime| runtime.block_on((entry.available)())).err();
+        if let Some(reason) = &missing {
+            eprintln!("{}: no server: {reason}", entry.name());
+        }
+        trials.extend(cases::all().map(|case| trial(entry, case, missing.clone())));
+    }
+    // Every trial drops its server before it ends, so that none outlives this process.
+    libtest_mimic::run(&arguments, trials).exit()
+}
+
+fn trial(entry: &'static Entry, case: &'static Case, missing: Option<String>) -> Trial {
+    let name = format!("{}::{}", entry.name(), case.name);
+    let ignored = match (case.not_applicable(entry), missing) {
+        (Some(reason), _) => {
+            eprintln!("{name}: {reason}");
+            Some(reason)
+        }
+        (None, Some(reason)) if required(entry.name()) => {
+            return Trial::test(name, move || Err(format!("no server: {reason}").into()));
+        }
+        (None, missing) => missing,
+    };
+    let (flag, label) = (ignored.is_some(), name.clone());
+    let run = move || match ignored {
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => run(entry, case, &label).map(|()| Completion::Completed),
+    };
+    // Runners take a case that ends as ignored for a pass, but believe the flag.
+    Trial::ignorable_test(name, run).with_ignored_flag(flag)
+}
+
+fn run(entry: &'static Entry, case: &'static Case, name: &str) -> Result<(), Failed> {
+    let runtime = runtime(name)?;
+    let outcome = runtime.block_on(on_a_cluster(entry, case));
+    runtime.shutdown_timeout(END_LIMIT);
+    outcome.map_err(|reason| format!("{name}: {reason}").into())
+}
+
+/// Two workers for every case. They bear its name, and so does what they print in a panic.
+fn runtime(name: &str) -> Result<Runtime, String> {
+    let built = Builder::new_multi_thread().worker_threads(2).thread_name(name).enable_all().build();
+    built.map_err(|error| format!("no runtime: {error}"))
+}
+
+async fn on_a_cluster(entry: &Entry, case: &'static Case) -> Result<(), String> {
+    let harness: Arc<dyn Harness> = (entry.start)().await?.into();
+    let running = Arc::clone(&harness);
+    // As a task of its own a case may panic, or block its thread, and its server still ends.
+    let mut task = tokio::spawn(async move { (case.run)(&*running).await });
+    let outcome = match timeout(CASE_LIMIT, &mut task).await {
+        Ok(Ok(outcome)) => outcome.map_err(|failure: Failure| format!("{failure:?}")),
+        Ok(Err(panic)) => Err(panic.to_string()),
+        Err(_) => {
+            task.abort();
+            Err(format!("hangs: not done within {CASE_LIMIT:?}"))
+        }
+    };
+    if outcome.is_err() && Arc::strong_count(&harness) > 1 {
+        // Somebody still holds it and may do so for ever.
+        let _ = timeout(END_LIMIT, harness.kill_server()).await;
+    }
+    outcome
+}

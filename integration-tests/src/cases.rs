@@ -1,0 +1,32 @@
+//! The list of cases: one slice for each subject.
+
+use crate::case::Case;
+
+mod configuration;
+mod isolation;
+mod lifecycle;
+mod limits;
+mod models;
+mod names;
+mod order;
+mod publishing;
+mod subscribing;
+mod values;
+
+/// Every case, by subject.
+const SUBJECTS: &[&[Case]] = &[
+    configuration::CASES,
+    lifecycle::CASES,
+    subscribing::CASES,
+    isolation::CASES,
+    names::CASES,
+    publishing::CASES,
+    values::CASES,
+    limits::CASES,
+    order::CASES,
+];
+
+/// Every case.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    SUBJECTS.iter().copied().flatten()
+}

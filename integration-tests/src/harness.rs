@@ -1,0 +1,205 @@
+//! Harness: one cluster for one case, whatever the backend; and the list of backends.
+
+mod memory;
+mod redis;
+
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use broker::{Backend, Broker, BrokerUrl, Options, driver::Capabilities};
+use futures_util::future::BoxFuture;
+
+use crate::case::Need;
+
+/// Every backend of the suite: one file and one line each.
+pub const HARNESSES: &[Entry] = &[memory::ENTRY, redis::ENTRY];
+
+/// How the suite comes to one backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The backend under test.
+    pub backend: Backend,
+    /// A URL of that backend, to make a driver from and ask it what it declares. Nobody connects to it.
+    pub example: &'static str,
+    /// Whether a server can be had; if not, why, and what to do about it.
+    pub available: fn() -> BoxFuture<'static, Result<(), String>>,
+    /// Why it cannot give what a case needs; `None` when it can.
+    pub lacks: fn(Need) -> Option<&'static str>,
+    /// Starts a cluster for one case.
+    pub start: Start,
+}
+
+/// Starts a cluster.
+pub type Start = fn() -> BoxFuture<'static, Result<Box<dyn Harness>, String>>;
+
+impl Entry {
+    /// The name in the names of cases: `redis`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.backend.name
+    }
+
+    /// What the driver declares beyond the contract.
+    ///
+    /// # Panics
+    /// The example is no URL of the backend.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        let driver = BrokerUrl::parse(self.example).and_then(|url| (self.backend.open)(&url));
+        driver.expect("the example is a URL of its backend").capabilities()
+    }
+}
+
+/// One cluster for one case: a server of its own, and nodes that each have a line of their own to it.
+///
+/// Dropping it ends its server. Drop it inside the Tokio runtime in which it was started.
+#[async_trait]
+pub trait Harness: fmt::Debug + Send + Sync {
+    /// The backend's name.
+    fn backend(&self) -> &'static str;
+
+    /// Options for quick tests that raise no false alarm on a loaded machine. Half-open links are found
+    /// within [`QUICK_HEARTBEAT`] plus a `heartbeat_timeout` of 5 s: a case about them sets a shorter one.
+    fn options(&self) -> Options {
+        quick_options()
+    }
+
+    /// The server's URL, around any line.
+    fn url(&self) -> String;
+
+    /// A line to the server that no other node uses.
+    async fn line(&self) -> Result<Arc<dyn Line>, String>;
+
+    /// Ends the server at once: every link is lost, and nobody answers any more.
+    async fn kill_server(&self) -> Result<(), String>;
+
+    /// Starts a killed server again, empty.
+    async fn start_server(&self) -> Result<(), String>;
+
+    /// Freezes the server: links stay open, nothing answers.
+    async fn pause_server(&self) -> Result<(), String>;
+
+    /// Ends a pause. Links that lived through it may live on, or be found dead.
+    async fn resume_server(&self) -> Result<(), String>;
+
+    /// The server ends every link once, and is there for new ones.
+    async fn drop_links(&self) -> Result<(), String>;
+
+    /// The names on the wire that have a subscriber at the server, sorted. Core's own (`$…`) are left out.
+    async fn subscribed_channels(&self) -> Result<Vec<String>, String>;
+
+    /// How many connections of nodes the server has; a link has one or more.
+    async fn connections(&self) -> Result<usize, String>;
+
+    /// Publishes bytes that are no frame of ours, as another program would.
+    async fn publish_raw(&self, channel: &str, bytes: &[u8]) -> Result<(), String>;
+
+    /// From now on the server refuses every channel that does not begin with `start`. Needs
+    /// [`Need::Permissions`]; links that are open may be lost by it.
+    async fn allow_only(&self, start: &str) -> Result<(), String>;
+}
+
+/// How often the nodes of the suite test their links.
+pub const QUICK_HEARTBEAT: Duration = Duration::from_millis(200);
+
+fn quick_options() -> Options {
+    let mut options = Options::default();
+    options.heartbeat = QUICK_HEARTBEAT;
+    options.backoff_min = Duration::from_millis(10);
+    options.backoff_max = Duration::from_millis(100);
+    options.unsubscribe_delay = Duration::from_millis(30);
+    options
+}
+
+/// Whether a name on the wire is one of core's own channels, with whatever prefix.
+fn is_core_own(wire: &str) -> bool {
+    wire.starts_with('$') || wire.contains(".$node.")
+}
+
+impl dyn Harness + '_ {
+    /// A fresh node, connected.
+    ///
+    /// # Errors
+    /// No line, or no link.
+    pub async fn node(&self) -> Result<Node, String> {
+        self.node_with(|_| {}).await
+    }
+
+    /// A fresh node with other options, connected.
+    ///
+    /// # Errors
+    /// No line, or no link.
+    pub async fn node_with(&self, change: impl FnOnce(&mut Options) + Send) -> Result<Node, String> {
+        let node = self.open_node(change).await?;
+        node.broker.ready().await.map_err(|error| error.to_string())?;
+        Ok(node)
+    }
+
+    /// A fresh node that connects in the background.
+    ///
+    /// # Errors
+    /// No line, or options out of bounds.
+    pub async fn open_node(&self, change: impl FnOnce(&mut Options) + Send) -> Result<Node, String> {
+        let line = self.line().await?;
+        self.open_on(line, change)
+    }
+
+    /// A node on a line that exists already, connecting in the background.
+    ///
+    /// # Errors
+    /// Options out of bounds.
+    pub fn open_on(&self, line: Arc<dyn Line>, change: impl FnOnce(&mut Options)) -> Result<Node, String> {
+        let mut options = self.options();
+        change(&mut options);
+        let broker = broker::open(&line.url(), options).map_err(|error| error.to_string())?;
+        Ok(Node { broker, line })
+    }
+
+    /// Kills the server and starts it again, empty.
+    ///
+    /// # Errors
+    /// It does not end, or not start.
+    pub async fn restart_server(&self) -> Result<(), String> {
+        self.kill_server().await?;
+        self.start_server().await
+    }
+}
+
+/// One node's wire to the server. Dropping it ends what is connected through it.
+pub trait Line: fmt::Debug + Send + Sync {
+    /// The server's URL by way of this line.
+    fn url(&self) -> String;
+
+    /// Loses the links of this line at once, and refuses new ones until [`heal`](Self::heal).
+    fn cut(&self);
+
+    /// Swallows everything in both directions until [`heal`](Self::heal); nobody is told. What lived through
+    /// it is dead for good.
+    fn stall(&self);
+
+    /// Swallows what comes from the server, as far as the backend knows directions; else as
+    /// [`stall`](Self::stall).
+    fn stall_downstream(&self) {
+        self.stall();
+    }
+
+    /// Ends the fault.
+    fn heal(&self);
+}
+
+/// A node: a broker, and the line it is connected through.
+#[derive(Debug)]
+pub struct Node {
+    /// The broker.
+    pub broker: Broker,
+    /// Its line.
+    pub line: Arc<dyn Line>,
+}
+
+impl Deref for Node {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        &self.broker
+    }
+}

@@ -1,0 +1,132 @@
+//! MemoryHarness: a bus of this process, with its own faults.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use broker_memory::Bus;
+
+use super::{Entry, Harness, Line, is_core_own};
+use crate::case::Need;
+
+pub(super) const ENTRY: Entry = Entry {
+    backend: broker_memory::BACKEND,
+    example: "memory:",
+    available: || Box::pin(async { Ok(()) }),
+    lacks,
+    start: || Box::pin(async { Ok(Box::new(MemoryHarness::new()) as Box<dyn Harness>) }),
+};
+
+fn lacks(need: Need) -> Option<&'static str> {
+    match need {
+        Need::Permissions => Some("a bus in this process refuses nobody"),
+        Need::OwnServer | Need::ChannelOrder => None,
+    }
+}
+
+#[derive(Debug)]
+struct MemoryHarness {
+    bus: Bus,
+    name: String,
+    lines: AtomicU64,
+}
+
+impl MemoryHarness {
+    fn new() -> Self {
+        static BUSES: AtomicU64 = AtomicU64::new(1);
+        let name = format!("case{}", BUSES.fetch_add(1, Ordering::Relaxed));
+        Self { bus: Bus::named(&name), name, lines: AtomicU64::new(1) }
+    }
+}
+
+#[async_trait]
+impl Harness for MemoryHarness {
+    fn backend(&self) -> &'static str {
+        broker_memory::BACKEND.name
+    }
+
+    fn url(&self) -> String {
+        format!("memory://{}", self.name)
+    }
+
+    async fn line(&self) -> Result<Arc<dyn Line>, String> {
+        let name = format!("n{}", self.lines.fetch_add(1, Ordering::Relaxed));
+        let url = format!("{}?line={name}", self.url());
+        Ok(Arc::new(MemoryLine { line: self.bus.line(&name), url }))
+    }
+
+    async fn kill_server(&self) -> Result<(), String> {
+        self.bus.cut();
+        Ok(())
+    }
+
+    async fn start_server(&self) -> Result<(), String> {
+        self.bus.heal();
+        Ok(())
+    }
+
+    async fn pause_server(&self) -> Result<(), String> {
+        self.bus.stall();
+        Ok(())
+    }
+
+    async fn resume_server(&self) -> Result<(), String> {
+        self.bus.heal();
+        Ok(())
+    }
+
+    async fn drop_links(&self) -> Result<(), String> {
+        self.bus.drop_links();
+        Ok(())
+    }
+
+    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+        Ok(self.bus.channels().into_iter().filter(|name| !is_core_own(name)).collect())
+    }
+
+    async fn connections(&self) -> Result<usize, String> {
+        Ok(self.bus.links())
+    }
+
+    async fn publish_raw(&self, channel: &str, bytes: &[u8]) -> Result<(), String> {
+        self.bus.publish_raw(channel, bytes.to_vec());
+        Ok(())
+    }
+
+    async fn allow_only(&self, _: &str) -> Result<(), String> {
+        Err("a bus in this process refuses nobody".to_owned())
+    }
+}
+
+#[derive(Debug)]
+struct MemoryLine {
+    line: broker_memory::Line,
+    url: String,
+}
+
+impl Line for MemoryLine {
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    fn cut(&self) {
+        self.line.cut();
+    }
+
+    fn stall(&self) {
+        self.line.stall();
+    }
+
+    fn heal(&self) {
+        self.line.heal();
+    }
+}
+
+/// As with a real wire: what hangs on it ends with it.
+impl Drop for MemoryLine {
+    fn drop(&mut self) {
+        self.line.cut();
+    }
+}
