@@ -1,5 +1,8 @@
 //! Broker: the handle users clone.
 
+mod closing;
+mod posting;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -10,17 +13,14 @@ use std::{
     },
 };
 
-use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tokio::{runtime::Handle, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    ChannelName, CloseReason, Error, ErrorKind, Health, Message, MessageId, Model, NodeId, Options, Post,
-    Result, Scope, Session, Subscription,
-    channel::check,
+    ChannelName, CloseReason, Error, ErrorKind, Health, NodeId, Options, Result, Session, Subscription,
     driver::{Capabilities, Driver},
-    frame,
     health::State,
-    hub::{Entry, Hub},
+    hub::Hub,
     link::{Receivers, Supervisor, interest::Interest, names::Names, outbox::Outbox, probe::Probe},
     session,
 };
@@ -56,12 +56,6 @@ struct Backend {
     outbox: Arc<Outbox>,
     probe: Arc<Probe>,
     malformed: Arc<AtomicU64>,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
 }
 
 impl Broker {
@@ -177,73 +171,6 @@ impl Broker {
             shared.close(CloseReason::BrokerClosed);
         }
         Session::new(self.clone(), shared)
-    }
-
-    /// Publishes bytes, or a [`Post`] with type and headers. The scopes are those of
-    /// [`Session::post_message`]. Not cancel safe: a dropped call may or may not have sent the message.
-    ///
-    /// # Errors
-    /// As [`Session::post_message`].
-    pub async fn publish(
-        &self,
-        channel: impl AsRef<str> + Send,
-        post: impl Into<Post> + Send,
-        scope: Scope,
-    ) -> Result<()> {
-        let channel = channel.as_ref();
-        let post = post.into();
-        let sent =
-            match self.accept(channel, scope).and_then(|global| post.check(&self.0.options).map(|()| global))
-            {
-                Err(error) => Err(error),
-                Ok(Some(backend)) => backend.outbox.post(channel, frame::encode(&post, self.0.node)).await,
-                Ok(None) => {
-                    self.put_local(channel, Message::from_post(post, self.next_id()));
-                    Ok(())
-                }
-            };
-        sent.map_err(|error| self.at("publish", channel, error))
-    }
-
-    pub(crate) async fn post_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
-        let local = match self.accept(channel, scope) {
-            Err(error) => return Err(self.at("post_message", channel, error)),
-            Ok(global) => global.is_none(),
-        };
-        let codec = self.0.options.codec;
-        if local {
-            self.put_local(channel, Message::from_value(value, self.next_id(), codec));
-            return Ok(());
-        }
-        let post = Post::encode(&value, codec).map_err(|error| self.at("post_message", channel, error))?;
-        drop(value);
-        self.publish(channel, post, Scope::Global).await.map_err(|error| error.with_operation("post_message"))
-    }
-
-    /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.
-    fn accept(&self, channel: &str, scope: Scope) -> Result<Option<&Backend>> {
-        check(channel)?;
-        if self.0.hub.has_ended() {
-            return Err(Error::closed());
-        }
-        match (scope, &self.0.backend) {
-            (Scope::Local, _) | (Scope::Auto, None) => Ok(None),
-            (Scope::Global | Scope::Auto, Some(backend)) => backend.outbox.check().map(|()| Some(backend)),
-            (Scope::Global, None) => Err(Error::new(
-                ErrorKind::NoBackend,
-                "this broker is local; make it with broker::connect(url), or post with Scope::Local or Scope::Auto",
-            )),
-        }
-    }
-
-    fn put_local(&self, channel: &str, message: Message) {
-        self.0.hub.put(channel, Entry::Message(message), false).finish();
-    }
-
-    fn next_id(&self) -> MessageId {
-        // Local messages count down from the top, global ones up: one node's ids never meet.
-        let number = u64::MAX - self.0.numbers.fetch_add(1, Ordering::Relaxed);
-        MessageId { origin: self.0.node, number }
     }
 
     fn at(&self, operation: &'static str, channel: &str, error: Error) -> Error {
@@ -374,77 +301,6 @@ impl Broker {
 
     fn is_closed(&self) -> bool {
         self.0.stop.is_cancelled()
-    }
-
-    /// Finishes what was accepted, then closes: no new post, subscription or session; every accepted post is
-    /// sent and has come back; listeners and streams read their queues to the end, for at most
-    /// `drain_timeout`; then [`close`](Self::close). Idempotent, and may be called from several tasks.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
-    /// use broker::Scope;
-    ///
-    /// let broker = broker::connect("memory:").await?;
-    /// let mut news = broker.subscribe("news").await?;
-    /// broker.publish("news", "last words", Scope::Global).await?;
-    /// let reader = tokio::spawn(async move {
-    ///     let mut heard = 0;
-    ///     while news.next().await.is_some() {
-    ///         heard += 1;
-    ///     }
-    ///     heard
-    /// });
-    /// broker.drain().await;
-    /// assert_eq!(reader.await.unwrap(), 1);
-    /// # Ok(()) }
-    /// ```
-    pub async fn drain(&self) {
-        let limit = self.0.options.drain_timeout;
-        let drained = async {
-            if let Some(backend) = &self.0.backend {
-                backend.outbox.seal();
-                // In turn behind everything accepted: when it is back, so is all that went before it.
-                let (token, frame) = backend.probe.next();
-                if backend.outbox.post_own(&backend.probe.wire_name, frame, false).is_ok() {
-                    let _ = backend.probe.echo(token, limit).await;
-                }
-            }
-            self.0.hub.end();
-            self.0.hub.idle().await;
-        };
-        tokio::select! {
-            drained = timeout(limit, drained) => {
-                if drained.is_err() {
-                    tracing::warn!("not everything was read within {limit:?}; closing all the same");
-                }
-            }
-            () = self.0.stop.cancelled() => {}
-        }
-        self.close().await;
-    }
-
-    /// Closes now: every session, stream and listener ends, posts that wait fail, and when it returns neither
-    /// task, socket nor subscription of this broker is left. Idempotent, and may be called from several tasks.
-    ///
-    /// A listener in the middle of a call is dropped at its next await; one that blocks its thread instead is
-    /// waited for, for at most `drain_timeout`.
-    pub async fn close(&self) {
-        self.0.stop.cancel();
-        self.0.hub.close();
-        let sessions = std::mem::take(&mut *self.sessions());
-        for session in sessions.into_values().filter_map(|session| session.upgrade()) {
-            session.close(CloseReason::BrokerClosed);
-        }
-        self.0.abort.cancel();
-        self.0.tasks.close();
-        if timeout(self.0.options.drain_timeout, self.0.tasks.wait()).await.is_err() {
-            tracing::warn!("a listener blocks its thread; the broker is closed without it");
-        }
-        self.0.health.send_if_modified(|health| {
-            let open = health.state != State::Closed;
-            health.enter(State::Closed);
-            open
-        });
     }
 }
 

@@ -76,6 +76,7 @@ impl Gate {
 /// `function`, which unwinds this task and nothing else.
 ///
 /// A block, not an `async fn`, so that the arguments live in the future once.
+#[expect(clippy::manual_async_fn, reason = "see above")]
 pub(crate) fn listen<I, F, Fut>(
     mut subscription: Subscription,
     mut function: F,

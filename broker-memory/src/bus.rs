@@ -141,7 +141,7 @@ impl Bus {
         match fault {
             Fault::Cut => self.lose(on_line),
             Fault::Stall => {
-                self.lock().members.values_mut().filter(|m| on_line(m)).for_each(|m| m.dead = true)
+                self.lock().members.values_mut().filter(|m| on_line(m)).for_each(|m| m.dead = true);
             }
         }
     }

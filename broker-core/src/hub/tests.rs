@@ -1,1 +1,196 @@
-//! To come.
+//! The hub against a model, and in a storm.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{MessageId, NodeId, Post};
+
+fn entry(number: u64) -> Entry {
+    let id = MessageId { origin: NodeId::from_u64(1), number };
+    Entry::Message(Message::from_post(Post::new("x"), id))
+}
+
+fn name(text: &str) -> ChannelName {
+    ChannelName::new(text).unwrap()
+}
+
+/// What one subscriber of the model holds.
+struct Reader {
+    ring: Arc<Ring>,
+    cursor: Cursor,
+    /// Numbers posted since it joined and not read yet.
+    backlog: VecDeque<u64>,
+}
+
+/// Everything that is readable now: what was missed before it, and the numbers.
+fn take(reader: &mut Reader, most: usize) -> Option<(Tally, Vec<u64>)> {
+    let mut batch = VecDeque::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    match reader.ring.take(&mut reader.cursor, &mut batch, most, &mut cx) {
+        Poll::Pending => None,
+        Poll::Ready(Taken::End(_)) => panic!("nobody ended it"),
+        Poll::Ready(Taken::Entries { missed }) => {
+            let number = |entry: Entry| match entry.into_event() {
+                Event::Message(message) => message.id().number(),
+                other => panic!("{other:?}"),
+            };
+            Some((missed, batch.into_iter().map(number).collect()))
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join,
+    Leave(usize),
+    Put,
+    Take(usize, usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Join),
+        1 => any::<usize>().prop_map(Step::Leave),
+        6 => Just(Step::Put),
+        4 => (any::<usize>(), 1..6_usize).prop_map(|(who, most)| Step::Take(who, most)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// A subscriber gets every message since it joined, in order; of what exceeds the capacity it is told the
+    /// exact number; and the ring's invariants hold after every step.
+    #[test]
+    fn the_ring_agrees_with_the_model(capacity in 1..9_usize, steps in proptest::collection::vec(step(), 1..200)) {
+        let hub = Hub::new(capacity);
+        let channel = name("c");
+        let mut readers: Vec<Reader> = Vec::new();
+        let mut posted = 0;
+        for step in steps {
+            match step {
+                Step::Join if readers.len() < 100 => {
+                    let (ring, cursor) = hub.join(&channel).unwrap();
+                    readers.push(Reader { ring, cursor, backlog: VecDeque::new() });
+                }
+                Step::Join => {}
+                Step::Leave(who) => {
+                    if let Some(who) = who.checked_rem(readers.len()) {
+                        let reader = readers.swap_remove(who);
+                        let last = hub.leave(&reader.ring, &reader.cursor);
+                        prop_assert_eq!(last, readers.is_empty());
+                    }
+                }
+                Step::Put => {
+                    posted += 1;
+                    hub.put("c", entry(posted), true).finish();
+                    readers.iter_mut().for_each(|reader| reader.backlog.push_back(posted));
+                }
+                Step::Take(who, most) => {
+                    if let Some(who) = who.checked_rem(readers.len()) {
+                        let reader = &mut readers[who];
+                        let lost = reader.backlog.len().saturating_sub(capacity);
+                        reader.backlog.drain(..lost);
+                        let count = most.min(reader.backlog.len());
+                        let expected: Vec<u64> = reader.backlog.drain(..count).collect();
+                        match take(reader, most) {
+                            None => prop_assert!(expected.is_empty() && lost == 0),
+                            Some((missed, got)) => {
+                                prop_assert_eq!(missed, Tally { messages: lost as u64, unknown: 0 });
+                                prop_assert_eq!(got, expected);
+                            }
+                        }
+                    }
+                }
+            }
+            readers.iter().for_each(|reader| reader.ring.check(capacity));
+        }
+        for reader in readers {
+            hub.leave(&reader.ring, &reader.cursor);
+        }
+        prop_assert!(hub.channels().is_empty());
+    }
+}
+
+#[test]
+fn two_hundred_subscribers_on_one_channel_hear_everything() {
+    let hub = Hub::new(16);
+    let channel = name("busy");
+    let join = |_| hub.join(&channel).unwrap();
+    let mut readers: Vec<Reader> =
+        (0..200).map(join).map(|(ring, cursor)| Reader { ring, cursor, backlog: VecDeque::new() }).collect();
+    (1..=10).for_each(|number| hub.put("busy", entry(number), false).finish());
+    for reader in &mut readers {
+        assert_eq!(take(reader, 32), Some((Tally::default(), (1..=10).collect())));
+    }
+    assert!(readers.drain(..).any(|reader| hub.leave(&reader.ring, &reader.cursor)));
+    assert!(hub.channels().is_empty());
+}
+
+#[test]
+fn the_gap_of_a_lost_link_stands_before_the_first_entry_of_the_next() {
+    let hub = Hub::new(16);
+    let channel = name("c");
+    let (ring, mut cursor) = hub.join(&channel).unwrap();
+    let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));
+    hub.put("c", entry(1), true).finish();
+    hub.mark_gap(&channel, &gap);
+    hub.put("c", entry(2), false).finish(); // a local post: nothing is subscribed again yet
+    hub.put("c", entry(3), true).finish();
+    hub.settle(&channel); // told already
+    let mut batch = VecDeque::new();
+    let taken = ring.take(&mut cursor, &mut batch, 32, &mut Context::from_waker(Waker::noop()));
+    assert!(taken.is_ready());
+    let seen: Vec<String> = batch
+        .into_iter()
+        .map(|entry| match entry.into_event() {
+            Event::Message(message) => message.id().number().to_string(),
+            Event::Gap(_) => "gap".to_owned(),
+            Event::Malformed(_) => "malformed".to_owned(),
+        })
+        .collect();
+    assert_eq!(seen, ["1", "2", "gap", "3"]);
+}
+
+#[test]
+fn a_gap_of_unknown_size_that_overflows_is_still_told() {
+    let mut owed = Tally { messages: 7, unknown: 2 };
+    assert_eq!(owed.next_gap(), Some(Gap::new(Some(7), GapCause::Overflow)));
+    assert_eq!(owed.next_gap(), Some(Gap::new(None, GapCause::LinkLost)));
+    assert_eq!(owed.next_gap(), None);
+}
+
+/// Subscribers come and go on several threads while others post: every message after joining arrives or is
+/// counted, and nothing is left.
+#[test]
+fn a_storm_leaves_nothing_behind_and_no_hole_untold() {
+    const CAPACITY: usize = 8;
+    let hub = Hub::new(CAPACITY);
+    let channel = name("storm");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (1..=20_000).for_each(|number| hub.put("storm", entry(number), true).finish()));
+        }
+        for thread in 0..3_u64 {
+            let (hub, channel) = (&hub, &channel);
+            scope.spawn(move || {
+                for round in 0..2_000 {
+                    let (ring, cursor) = hub.join(channel).unwrap();
+                    let mut reader = Reader { ring, cursor, backlog: VecDeque::new() };
+                    for _ in 0..(thread + round) % 4 {
+                        let _ = take(&mut reader, 3);
+                        reader.ring.check(CAPACITY);
+                    }
+                    hub.leave(&reader.ring, &reader.cursor);
+                }
+            });
+        }
+    });
+    assert!(hub.channels().is_empty());
+}

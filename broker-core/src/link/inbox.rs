@@ -51,9 +51,13 @@ impl Inbox {
 
     /// Hands over one frame that arrived on a channel, by the channel's name on the wire. It goes straight
     /// to the queues of the listeners. Bytes that are no frame are reported to them as malformed.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the payload is a slice of the frame: a link gives it away"
+    )]
     pub fn deliver(&self, channel: &str, frame: Bytes) {
         let Receivers { hub, names, probe, malformed, .. } = &self.0.receivers;
-        let Some(name) = names.from_wire(channel) else { return };
+        let Some(name) = names.strip(channel) else { return };
         let entry = match frame::decode(&frame) {
             Ok((wire, stamp)) if name.starts_with('$') => return probe.hear(name, &wire, stamp),
             Ok((wire, _)) => Entry::Message(Message::from_wire(wire)),

@@ -8,8 +8,6 @@ pub(crate) mod interest;
 pub(crate) mod names;
 pub(crate) mod outbox;
 pub(crate) mod probe;
-#[cfg(test)]
-mod tests;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -33,6 +31,7 @@ use crate::{
 pub use inbox::Inbox;
 pub(crate) use inbox::Receivers;
 use outbox::Outbox;
+use probe::Kind;
 
 /// How many channels go into one subscribe call.
 const CHUNK: usize = 1000;
@@ -145,7 +144,7 @@ impl Supervisor {
         let own = [probe.wire_name.clone()];
         self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&own)).await??;
         self.subscribe_all(link, &hub.channels()).await?;
-        let (token, frame) = probe.next();
+        let (token, frame) = probe.next(Kind::Heartbeat);
         let batch = [Outgoing::new(probe.wire_name.clone(), frame.freeze())];
         let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
         published.into_iter().collect::<Result<()>>()?;
@@ -217,7 +216,7 @@ impl Supervisor {
         let probe = &self.receivers.probe;
         loop {
             sleep(self.options.heartbeat).await;
-            let (token, frame) = probe.next();
+            let (token, frame) = probe.next(Kind::Heartbeat);
             self.outbox.post_own(&probe.wire_name, frame, true)?;
             probe.echo(token, self.options.heartbeat_timeout).await?;
         }
@@ -232,7 +231,7 @@ impl Supervisor {
             }
             None => Error::closed(),
         };
-        self.outbox.shut(unavailable);
+        self.outbox.shut(&unavailable);
         let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));
         for name in self.receivers.interest.end(error.unwrap_or(&Error::closed())) {
             self.receivers.hub.mark_gap(&name, &gap);
@@ -248,14 +247,10 @@ impl Supervisor {
     }
 
     async fn close(&self, link: &dyn Link) {
-        match timeout(CLOSE_LIMIT, link.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(backend = self.driver.name(), "the link did not close in order: {error}")
-            }
-            Err(_) => {
-                tracing::warn!(backend = self.driver.name(), "the link did not close within {CLOSE_LIMIT:?}")
-            }
+        let closed = timeout(CLOSE_LIMIT, link.close()).await;
+        let late = |_| Err(Error::new(ErrorKind::Timeout, format!("not closed within {CLOSE_LIMIT:?}")));
+        if let Err(error) = closed.unwrap_or_else(late) {
+            tracing::warn!(backend = self.driver.name(), "the link did not close in order: {error}");
         }
     }
 

@@ -27,7 +27,7 @@ impl Names {
     }
 
     /// The name in the application; `None` for one that is not ours.
-    pub(crate) fn from_wire<'a>(&self, name: &'a str) -> Option<&'a str> {
+    pub(crate) fn strip<'a>(&self, name: &'a str) -> Option<&'a str> {
         name.strip_prefix(&*self.prefix)
     }
 }

@@ -156,7 +156,7 @@ impl Outbox {
     }
 
     /// The link is gone: what is queued fails as never sent.
-    pub(super) fn shut(&self, error: Error) {
+    pub(super) fn shut(&self, error: &Error) {
         let unsent = {
             let mut state = self.lock();
             state.shut = Some(error.clone());

@@ -1,0 +1,93 @@
+//! How a broker ends: drained, closed, or dropped.
+
+use tokio::time::timeout;
+
+use super::{Broker, Shared};
+use crate::{CloseReason, health::State, link::probe::Kind};
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Broker {
+    /// Finishes what was accepted, then closes: no new post, subscription or session; every accepted post is
+    /// sent and has come back; listeners and streams read their queues to the end, for at most
+    /// `drain_timeout`; then [`close`](Self::close). Idempotent, and may be called from several tasks.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::Scope;
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let mut news = broker.subscribe("news").await?;
+    /// broker.publish("news", "last words", Scope::Global).await?;
+    /// let reader = tokio::spawn(async move {
+    ///     let mut heard = 0;
+    ///     while news.next().await.is_some() {
+    ///         heard += 1;
+    ///     }
+    ///     heard
+    /// });
+    /// broker.drain().await;
+    /// assert_eq!(reader.await.unwrap(), 1);
+    /// # Ok(()) }
+    /// ```
+    pub async fn drain(&self) {
+        let limit = self.0.options.drain_timeout;
+        let drained = async {
+            self.flush().await;
+            self.0.hub.end();
+            self.0.hub.idle().await;
+        };
+        tokio::select! {
+            drained = timeout(limit, drained) => {
+                if drained.is_err() {
+                    tracing::warn!("not everything was read within {limit:?}; closing all the same");
+                }
+            }
+            () = self.0.stop.cancelled() => {}
+        }
+        self.close().await;
+    }
+
+    /// Takes nothing new, and waits until everything accepted has come back. With the link gone nothing more comes.
+    async fn flush(&self) {
+        let Some(backend) = &self.0.backend else { return };
+        backend.outbox.seal();
+        let (token, frame) = backend.probe.next(Kind::Barrier);
+        if backend.outbox.post_own(&backend.probe.wire_name, frame, false).is_err() {
+            return;
+        }
+        let mut health = self.0.health.subscribe();
+        tokio::select! {
+            _ = backend.probe.echo(token, self.0.options.drain_timeout) => {}
+            _ = health.wait_for(|health| !health.is_connected()) => {}
+        }
+    }
+
+    /// Closes now: every session, stream and listener ends, posts that wait fail, and when it returns neither
+    /// task, socket nor subscription of this broker is left. Idempotent, and may be called from several tasks.
+    ///
+    /// A listener in the middle of a call is dropped at its next await; one that blocks its thread instead is
+    /// waited for, for at most `drain_timeout`.
+    pub async fn close(&self) {
+        self.0.stop.cancel();
+        self.0.hub.close();
+        let sessions = std::mem::take(&mut *self.sessions());
+        for session in sessions.into_values().filter_map(|session| session.upgrade()) {
+            session.close(CloseReason::BrokerClosed);
+        }
+        self.0.abort.cancel();
+        self.0.tasks.close();
+        if timeout(self.0.options.drain_timeout, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("a listener blocks its thread; the broker is closed without it");
+        }
+        self.0.health.send_if_modified(|health| {
+            let open = health.state != State::Closed;
+            health.enter(State::Closed);
+            open
+        });
+    }
+}

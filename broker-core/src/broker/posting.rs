@@ -1,0 +1,77 @@
+//! How a post leaves the caller: checked, then to the backend or straight into the queues here.
+
+use std::sync::atomic::Ordering;
+
+use super::{Backend, Broker};
+use crate::{
+    Error, ErrorKind, Message, MessageId, Model, Post, Result, Scope, channel::check, frame, hub::Entry,
+};
+
+impl Broker {
+    /// Publishes bytes, or a [`Post`] with type and headers. The scopes are those of
+    /// [`Session::post_message`](crate::Session::post_message). Not cancel safe: a dropped call may or may not have sent the message.
+    ///
+    /// # Errors
+    /// As [`Session::post_message`](crate::Session::post_message).
+    pub async fn publish(
+        &self,
+        channel: impl AsRef<str> + Send,
+        post: impl Into<Post> + Send,
+        scope: Scope,
+    ) -> Result<()> {
+        let channel = channel.as_ref();
+        let post = post.into();
+        let sent =
+            match self.accept(channel, scope).and_then(|global| post.check(&self.0.options).map(|()| global))
+            {
+                Err(error) => Err(error),
+                Ok(Some(backend)) => backend.outbox.post(channel, frame::encode(&post, self.0.node)).await,
+                Ok(None) => {
+                    self.put_local(channel, Message::from_post(post, self.next_id()));
+                    Ok(())
+                }
+            };
+        sent.map_err(|error| self.at("publish", channel, error))
+    }
+
+    pub(crate) async fn post_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
+        let local = match self.accept(channel, scope) {
+            Err(error) => return Err(self.at("post_message", channel, error)),
+            Ok(global) => global.is_none(),
+        };
+        let codec = self.0.options.codec;
+        if local {
+            self.put_local(channel, Message::from_value(value, self.next_id(), codec));
+            return Ok(());
+        }
+        let post = Post::encode(&value, codec).map_err(|error| self.at("post_message", channel, error))?;
+        drop(value);
+        self.publish(channel, post, Scope::Global).await.map_err(|error| error.with_operation("post_message"))
+    }
+
+    /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.
+    fn accept(&self, channel: &str, scope: Scope) -> Result<Option<&Backend>> {
+        check(channel)?;
+        if self.0.hub.has_ended() {
+            return Err(Error::closed());
+        }
+        match (scope, &self.0.backend) {
+            (Scope::Local, _) | (Scope::Auto, None) => Ok(None),
+            (Scope::Global | Scope::Auto, Some(backend)) => backend.outbox.check().map(|()| Some(backend)),
+            (Scope::Global, None) => Err(Error::new(
+                ErrorKind::NoBackend,
+                "this broker is local; make it with broker::connect(url), or post with Scope::Local or Scope::Auto",
+            )),
+        }
+    }
+
+    fn put_local(&self, channel: &str, message: Message) {
+        self.0.hub.put(channel, Entry::Message(message), false).finish();
+    }
+
+    fn next_id(&self) -> MessageId {
+        // Local messages count down from the top, global ones up: one node's ids never meet.
+        let number = u64::MAX - self.0.numbers.fetch_add(1, Ordering::Relaxed);
+        MessageId { origin: self.0.node, number }
+    }
+}

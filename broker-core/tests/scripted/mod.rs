@@ -1,0 +1,152 @@
+//! A driver that does what a test tells it: an in-process server with knobs.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use broker_core::{
+    Broker, ChannelName, Error, ErrorKind, Options, Result,
+    driver::{Capabilities, Driver, Inbox, Link, Ordering, Outgoing},
+};
+use tokio::time::Instant;
+
+/// What the server does, and what it has seen.
+#[derive(Default)]
+pub(crate) struct World {
+    /// Connecting fails with this.
+    pub(crate) refuse_connect: Option<ErrorKind>,
+    /// Connecting never answers.
+    pub(crate) hang_connect: bool,
+    /// Publishing never answers.
+    pub(crate) hang_publish: bool,
+    /// Publishing answers `Ok` and forgets.
+    pub(crate) swallow: bool,
+    /// Publishing returns one outcome too few.
+    pub(crate) miscount: bool,
+    /// Channels nobody may subscribe to.
+    pub(crate) forbidden: HashSet<String>,
+    /// Delivered on the link, inside `subscribe`, before it is confirmed.
+    pub(crate) early: Option<Outgoing>,
+
+    pub(crate) connects: Vec<Instant>,
+    pub(crate) subscribed: BTreeSet<String>,
+    pub(crate) subscribe_calls: usize,
+    pub(crate) published: Vec<Outgoing>,
+    /// Of every link so far.
+    pub(crate) inboxes: Vec<Inbox>,
+    pub(crate) closes: usize,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Scripted(Arc<Mutex<World>>);
+
+impl std::fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scripted")
+    }
+}
+
+impl Scripted {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) async fn connect(&self, options: Options) -> Result<Broker> {
+        Broker::connect(Arc::new(self.clone()), options).await
+    }
+
+    /// Breaks the present link.
+    pub(crate) fn lose(&self) {
+        let inbox = self.world().inboxes.last().cloned().unwrap();
+        inbox.lost(Error::new(ErrorKind::Unavailable, "the test broke it"));
+    }
+}
+
+/// Short and distinct times; they pass at once under paused time.
+pub(crate) fn options() -> Options {
+    let mut options = Options::default();
+    options.heartbeat = Duration::from_secs(5);
+    options.heartbeat_timeout = Duration::from_secs(3);
+    options.publish_timeout = Duration::from_secs(2);
+    options.unsubscribe_delay = Duration::from_secs(1);
+    options
+}
+
+#[async_trait]
+impl Driver for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(false, Ordering::PerChannel, true)
+    }
+
+    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
+        let hang = {
+            let mut world = self.world();
+            world.connects.push(Instant::now());
+            if let Some(kind) = world.refuse_connect {
+                return Err(Error::new(kind, "the test refuses"));
+            }
+            world.subscribed.clear();
+            world.inboxes.push(inbox);
+            world.hang_connect
+        };
+        if hang {
+            pending::<()>().await;
+        }
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Link for Scripted {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+        let (hang, miscount, heard, inbox) = {
+            let mut world = self.world();
+            world.published.extend_from_slice(batch);
+            let heard: Vec<Outgoing> =
+                batch.iter().filter(|out| world.subscribed.contains(out.channel.as_str())).cloned().collect();
+            let heard = if world.swallow || world.hang_publish { Vec::new() } else { heard };
+            (world.hang_publish, world.miscount, heard, world.inboxes.last().cloned().unwrap())
+        };
+        if hang {
+            pending::<()>().await;
+        }
+        heard.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame));
+        batch.iter().skip(usize::from(miscount)).map(|_| Ok(())).collect()
+    }
+
+    async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
+        let (early, inbox) = {
+            let mut world = self.world();
+            world.subscribe_calls += 1;
+            if channels.iter().any(|name| world.forbidden.contains(name.as_str())) {
+                return Err(Error::new(ErrorKind::Forbidden, "the test forbids it"));
+            }
+            world.subscribed.extend(channels.iter().map(ToString::to_string));
+            let early = world.early.take_if(|out| channels.contains(&out.channel));
+            (early, world.inboxes.last().cloned().unwrap())
+        };
+        early.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame));
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
+        let mut world = self.world();
+        channels.iter().for_each(|name| {
+            world.subscribed.remove(name.as_str());
+        });
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.world().closes += 1;
+        Ok(())
+    }
+}

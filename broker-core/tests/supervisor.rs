@@ -1,0 +1,311 @@
+//! The supervisor, under paused time, over a driver that does what the test tells it.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+mod scripted;
+
+use std::time::Duration;
+
+use broker_core::{Broker, ErrorKind, Event, Gap, GapCause, Scope, State, Subscription};
+use scripted::{Scripted, options};
+use tokio::time::{Instant, sleep, timeout};
+
+async fn payload(subscription: &mut Subscription) -> String {
+    match subscription.next().await {
+        Some(Event::Message(message)) => String::from_utf8(message.payload().unwrap().to_vec()).unwrap(),
+        other => panic!("not a message: {other:?}"),
+    }
+}
+
+async fn gap(subscription: &mut Subscription) -> Gap {
+    match subscription.next().await {
+        Some(Event::Gap(gap)) => gap,
+        other => panic!("not a gap: {other:?}"),
+    }
+}
+
+async fn disconnected(broker: &Broker) {
+    while broker.health().is_connected() {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_failure_to_connect_is_the_answer() {
+    let driver = Scripted::default();
+    driver.world().refuse_connect = Some(ErrorKind::Forbidden);
+    let error = driver.connect(options()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Forbidden);
+    assert_eq!((error.operation(), error.backend()), (Some("connect"), Some("scripted")));
+    assert_eq!(driver.world().connects.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_is_an_error_within_the_limit() {
+    let driver = Scripted::default();
+    driver.world().hang_connect = true;
+    let begun = Instant::now();
+    let error = driver.connect(options()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(begun.elapsed().as_secs(), options().connect_timeout.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_back_off_with_jitter_and_a_bound_and_end_with_the_broker() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().refuse_connect = Some(ErrorKind::Unavailable);
+    driver.lose();
+    sleep(Duration::from_secs(60)).await;
+    let connects = driver.world().connects.clone();
+    let waits: Vec<Duration> = connects[1..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!((10..60).contains(&waits.len()), "{} attempts in a minute", waits.len());
+    // Jitter adds at most one minimal wait.
+    assert!(waits.iter().all(|wait| *wait <= options().backoff_max * 2), "{waits:?}");
+    let distinct: std::collections::HashSet<_> = waits.iter().collect();
+    assert!(distinct.len() > 5, "no jitter: {waits:?}");
+    assert_eq!(broker.health().failures as usize, connects.len());
+    broker.close().await;
+    let attempts = driver.world().connects.len();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(driver.world().connects.len(), attempts);
+    assert_eq!(broker.health().state, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_echo_means_that_the_link_is_lost() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut news = broker.subscribe("news").await.unwrap();
+    driver.world().swallow = true;
+    let begun = Instant::now();
+    disconnected(&broker).await;
+    assert!(begun.elapsed() <= options().heartbeat + options().heartbeat_timeout + Duration::from_millis(10));
+    assert!(broker.health().last_error.unwrap().to_string().contains("did not come back"));
+    // Still swallowed: a link that opens but does not echo is not `Connected`.
+    sleep(Duration::from_secs(30)).await;
+    assert!(!broker.health().is_connected());
+    driver.world().swallow = false;
+    broker.ready().await.unwrap();
+    assert_eq!(gap(&mut news).await.cause, GapCause::LinkLost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_echo_is_asked_for_every_heartbeat() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let before = driver.world().published.len();
+    sleep(options().heartbeat * 10 + Duration::from_secs(1)).await;
+    assert_eq!(driver.world().published.len() - before, 10);
+    assert!(broker.health().is_connected());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gap_stands_before_the_first_message_of_the_new_link() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut news = broker.subscribe("news").await.unwrap();
+    broker.publish("news", "one", Scope::Global).await.unwrap();
+    let frame = driver.world().published.last().cloned();
+    driver.world().early = frame;
+    driver.lose();
+    disconnected(&broker).await;
+    broker.ready().await.unwrap();
+    broker.publish("news", "two", Scope::Global).await.unwrap();
+    assert_eq!(payload(&mut news).await, "one");
+    let told = gap(&mut news).await;
+    assert_eq!((told.missed, told.cause), (None, GapCause::LinkLost));
+    assert_eq!(payload(&mut news).await, "one"); // delivered before the subscribe was even confirmed
+    assert_eq!(payload(&mut news).await, "two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_link_still_delivers_is_discarded() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut news = broker.subscribe("news").await.unwrap();
+    broker.publish("news", "one", Scope::Global).await.unwrap();
+    let late = driver.world().published.last().cloned().unwrap();
+    let dead = driver.world().inboxes.last().cloned().unwrap();
+    driver.lose();
+    disconnected(&broker).await;
+    broker.ready().await.unwrap();
+    dead.deliver(late.channel.as_str(), late.frame);
+    broker.publish("news", "two", Scope::Global).await.unwrap();
+    assert_eq!(payload(&mut news).await, "one");
+    assert_eq!(gap(&mut news).await.cause, GapCause::LinkLost);
+    assert_eq!(payload(&mut news).await, "two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_dropped_messages_is_a_gap_on_every_channel() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut both = [broker.subscribe("a").await.unwrap(), broker.subscribe("b").await.unwrap()];
+    let inbox = driver.world().inboxes.last().cloned().unwrap();
+    inbox.gap();
+    for subscription in &mut both {
+        assert_eq!(gap(subscription).await.cause, GapCause::Dropped);
+    }
+    assert!(broker.health().is_connected());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_publish_interrupts_what_was_sent_and_fails_what_was_not() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().hang_publish = true;
+    let first = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.publish("news", "sent", Scope::Global).await }
+    });
+    while driver.world().published.len() < 2 {
+        sleep(Duration::from_millis(1)).await; // the first probe, then ours
+    }
+    let second = broker.publish("news", "queued", Scope::Global).await.unwrap_err();
+    assert_eq!(second.kind(), ErrorKind::Unavailable);
+    assert_eq!(first.await.unwrap().unwrap_err().kind(), ErrorKind::Interrupted);
+    let third = timeout(Duration::ZERO, broker.publish("news", "late", Scope::Global)).await;
+    assert_eq!(third.expect("at once").unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_outbox_is_overloaded_and_nothing_is_hoarded() {
+    let driver = Scripted::default();
+    let mut options = options();
+    options.outbox_bytes = 1_000_000;
+    options.publish_timeout = Duration::from_secs(2);
+    options.heartbeat = Duration::from_secs(60);
+    let broker = driver.connect(options).await.unwrap();
+    driver.world().hang_publish = true;
+    let post = || {
+        let broker = broker.clone();
+        tokio::spawn(async move { broker.publish("news", vec![0; 400_000], Scope::Global).await })
+    };
+    let posts: Vec<_> = (0..4).map(|_| post()).collect();
+    let mut kinds = Vec::new();
+    for post in posts {
+        kinds.push(post.await.unwrap().unwrap_err().kind());
+    }
+    // Two had room and were sent or queued when the link was given up; the others found no room in time,
+    // or found the link gone.
+    let waited =
+        kinds.iter().filter(|kind| matches!(kind, ErrorKind::Overloaded | ErrorKind::Unavailable)).count();
+    assert!(kinds.contains(&ErrorKind::Interrupted) && waited >= 2, "{kinds:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_loses_count_loses_the_link() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().miscount = true;
+    let error = broker.publish("news", "x", Scope::Global).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    driver.world().miscount = false;
+    disconnected(&broker).await;
+    broker.ready().await.unwrap();
+    broker.publish("news", "x", Scope::Global).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_channel_is_found_among_thousands_and_the_others_live() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut all = Vec::new();
+    for n in 0..3000 {
+        all.push(broker.subscribe(format!("c{n}")).await.unwrap());
+    }
+    driver.world().forbidden.insert("c1234".to_owned());
+    driver.world().subscribe_calls = 0;
+    driver.lose();
+    disconnected(&broker).await;
+    broker.ready().await.unwrap();
+    let calls = driver.world().subscribe_calls;
+    assert!(calls < 40, "{calls} calls to find one name");
+    assert_eq!(driver.world().subscribed.len(), 3000); // 2,999 and the probe's own
+    for (n, subscription) in all.iter_mut().enumerate() {
+        match n {
+            1234 => assert!(subscription.next().await.is_none()),
+            _ => assert_eq!(gap(subscription).await.cause, GapCause::LinkLost),
+        }
+    }
+    let reason = all[1234].close_reason().unwrap().to_string();
+    assert!(reason.contains("refused") && reason.contains("c1234"), "{reason}");
+    let error = broker.subscribe("c1234").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Forbidden);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_one_leaving_unsubscribes_after_the_delay_and_a_reload_does_not_flap() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let news = broker.subscribe("news").await.unwrap();
+    let calls = driver.world().subscribe_calls;
+    drop(news);
+    sleep(Duration::from_millis(900)).await;
+    let news = broker.subscribe("news").await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert!(driver.world().subscribed.contains("news"));
+    assert_eq!(driver.world().subscribe_calls, calls, "the reload was seen at the backend");
+    drop(news);
+    sleep(Duration::from_millis(900)).await;
+    assert!(driver.world().subscribed.contains("news"));
+    sleep(Duration::from_millis(200)).await;
+    assert!(!driver.world().subscribed.contains("news"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscribing_while_the_backend_is_away_waits_then_fails_or_is_confirmed() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().refuse_connect = Some(ErrorKind::Unavailable);
+    driver.lose();
+    disconnected(&broker).await;
+    let error = broker.subscribe("news").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let waiting = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.subscribe("news").await }
+    });
+    sleep(Duration::from_secs(1)).await;
+    driver.world().refuse_connect = None;
+    let mut news = waiting.await.unwrap().unwrap();
+    broker.ready().await.unwrap();
+    broker.publish("news", "hello", Scope::Global).await.unwrap();
+    assert_eq!(payload(&mut news).await, "hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_handle_closes_the_link() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let news = broker.subscribe("news").await.unwrap();
+    drop(broker);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(driver.world().closes, 0, "a subscription keeps its broker");
+    drop(news);
+    while driver.world().closes == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_with_the_link_gone_still_lets_listeners_read_their_queues() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut news = broker.subscribe("news").await.unwrap();
+    broker.publish("news", "read me", Scope::Global).await.unwrap();
+    driver.world().hang_publish = true;
+    let begun = Instant::now();
+    let drained = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.drain().await }
+    });
+    while driver.world().published.len() < 3 {
+        sleep(Duration::from_millis(1)).await; // probe, post, barrier
+    }
+    driver.lose();
+    assert_eq!(payload(&mut news).await, "read me");
+    assert!(news.next().await.is_none());
+    drained.await.unwrap();
+    assert!(begun.elapsed() < options().drain_timeout);
+}
