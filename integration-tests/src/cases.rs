@@ -2,10 +2,14 @@
 
 use crate::case::Case;
 
+mod lag;
+mod loss;
+mod sessions;
+mod steps;
 mod subscribing;
 
 /// Every case, by subject.
-const SUBJECTS: &[&[Case]] = &[subscribing::CASES];
+const SUBJECTS: &[&[Case]] = &[subscribing::CASES, lag::CASES, loss::CASES, sessions::CASES];
 
 /// Every case.
 pub fn all() -> impl Iterator<Item = &'static Case> {
