@@ -4,12 +4,16 @@ use crate::case::Case;
 
 mod configuration;
 mod isolation;
+mod lag;
 mod lifecycle;
 mod limits;
+mod loss;
 mod models;
 mod names;
 mod order;
 mod publishing;
+mod sessions;
+mod steps;
 mod subscribing;
 mod values;
 
@@ -24,6 +28,9 @@ const SUBJECTS: &[&[Case]] = &[
     values::CASES,
     limits::CASES,
     order::CASES,
+    lag::CASES,
+    loss::CASES,
+    sessions::CASES,
 ];
 
 /// Every case.
