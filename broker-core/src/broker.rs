@@ -278,7 +278,8 @@ impl Broker {
     pub(crate) async fn confirm(&self, operation: &'static str, subscription: &Subscription) -> Result<()> {
         let Some(backend) = &self.0.backend else { return Ok(()) };
         let name = subscription.channel();
-        let confirmed = backend.interest.confirmed(name, self.0.options.subscribe_timeout).await;
+        let (limit, refusal) = (self.0.options.subscribe_timeout, || subscription.refusal());
+        let confirmed = backend.interest.confirmed(name, limit, refusal).await;
         confirmed.map_err(|error| self.at(operation, name.as_str(), error))
     }
 

@@ -12,7 +12,7 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
-    Broker, ChannelName, CloseReason, Event,
+    Broker, ChannelName, CloseReason, Error, Event,
     hub::{Cursor, Entry, Ring, Taken, Tally},
     session::Owner,
 };
@@ -56,6 +56,14 @@ impl Subscription {
 
     pub(crate) fn set_owner(&mut self, owner: Owner) {
         self.owner = Some(owner);
+    }
+
+    /// Why the backend refused the channel, if it did.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        match self.ring.end_reason() {
+            Some(CloseReason::Refused(error)) => Some(error),
+            _ => None,
+        }
     }
 
     /// Where its waker waits, so that its session can wake it.

@@ -123,6 +123,11 @@ impl Ring {
         state.taken == 0
     }
 
+    /// Why the ring has ended, if it has.
+    pub(crate) fn end_reason(&self) -> Option<CloseReason> {
+        self.lock().ended.clone()
+    }
+
     /// Appends an entry for everyone who has a seat.
     pub(super) fn put(&self, entry: Entry, from_link: bool, capacity: usize, after: &mut Aftermath) {
         let mut state = self.lock();
