@@ -58,6 +58,12 @@ impl Subscription {
         self.owner = Some(owner);
     }
 
+    /// Forgets what arrived so far. While it waited to be confirmed that may have been a rest of an earlier
+    /// subscription of this node, with a hole behind it.
+    pub(crate) fn begin_here(&mut self) {
+        self.ring.skip(&mut self.cursor);
+    }
+
     /// Why the backend refused the channel, if it did.
     pub(crate) fn refusal(&self) -> Option<Error> {
         match self.ring.end_reason() {
