@@ -22,6 +22,14 @@ impl MemoryLink {
         Ok(Self { bus: bus.clone(), id: bus.join(line, inbox) })
     }
 
+    fn permit(&self, channel: &ChannelName) -> Result<()> {
+        if self.bus.permits(channel) {
+            return Ok(());
+        }
+        let message = format!("the bus permits no channel `{channel}`");
+        Err(Error::new(ErrorKind::Forbidden, message).with_channel(channel.clone()))
+    }
+
     async fn pass(&self) -> Result<()> {
         pass(self.bus.passage_of(self.id)).await
     }
@@ -38,15 +46,18 @@ async fn pass(passage: Passage) -> Result<()> {
 #[async_trait]
 impl Link for MemoryLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
-        match self.pass().await {
-            Ok(()) => self.bus.publish(batch),
-            Err(error) => return batch.iter().map(|_| Err(error.clone())).collect(),
+        if let Err(error) = self.pass().await {
+            return batch.iter().map(|_| Err(error.clone())).collect();
         }
-        batch.iter().map(|_| Ok(())).collect()
+        let outcomes: Vec<Result<()>> = batch.iter().map(|outgoing| self.permit(&outgoing.channel)).collect();
+        let taken = batch.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+        self.bus.publish(taken.map(|(outgoing, _)| outgoing));
+        outcomes
     }
 
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
         self.pass().await?;
+        channels.iter().try_for_each(|channel| self.permit(channel))?;
         self.bus.subscribe(self.id, channels);
         Ok(())
     }

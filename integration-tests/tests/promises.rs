@@ -7,7 +7,8 @@ use integration_tests::cases;
 /// The promises of the design that the suite covers so far. 9, revocation, comes later.
 const IN_SCOPE: [u8; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12];
 
-const BEGIN: &str = "<!-- promises: written by `BLESS=1 cargo test -p integration-tests --test promises` -->\n";
+const BEGIN: &str =
+    "<!-- promises: written by `BLESS=1 cargo test -p integration-tests --test promises` -->\n";
 const END: &str = "<!-- end of promises -->\n";
 
 fn table() -> String {
