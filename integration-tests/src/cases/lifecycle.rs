@@ -13,7 +13,7 @@ use futures_util::{
     FutureExt,
     future::{join, join_all, poll_immediate},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::models::Greeting;
 use crate::{
@@ -277,21 +277,21 @@ async fn draining_delivers_what_was_accepted(h: &dyn Harness) -> Outcome {
 }
 
 /// A node that drains for as long as somebody has not read: forever, here.
-async fn draining_for_ever(h: &dyn Harness) -> Outcome<(Node, broker::Subscription)> {
+async fn draining_for_ever(h: &dyn Harness) -> Outcome<(Node, broker::Subscription, JoinHandle<()>)> {
     let node = h.node_with(|options| options.drain_timeout = Duration::from_secs(3600)).await?;
     let mut unread = node.subscribe("unread").await?;
     node.publish("unread", "first", Scope::Global).await?;
     node.publish("unread", "second", Scope::Global).await?;
     assert_eq!(collect(&mut unread, 1).await?, ["first"]);
     let broker = node.broker.clone();
-    tokio::spawn(async move { broker.drain().await });
+    let drain = tokio::spawn(async move { broker.drain().await });
     let post = || node.publish("other", "post", Scope::Local).now_or_never();
     until("the drain to begin", || matches!(post(), Some(Err(_)))).await?;
-    Ok((node, unread))
+    Ok((node, unread, drain))
 }
 
 async fn draining_takes_nothing_new(h: &dyn Harness) -> Outcome {
-    let (node, mut unread) = draining_for_ever(h).await?;
+    let (node, mut unread, drain) = draining_for_ever(h).await?;
     for scope in [Scope::Local, Scope::Global] {
         let error = node.publish("unread", "too late", scope).await.err();
         assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Closed));
@@ -301,7 +301,8 @@ async fn draining_takes_nothing_new(h: &dyn Harness) -> Outcome {
     // The reader was waited for, and reads to the end.
     assert_eq!(collect(&mut unread, 1).await?, ["second"]);
     assert!(within("the end", unread.next()).await?.is_none());
-    until("the drain to end", || node.health().state == State::Closed).await?;
+    within("the drain to end", drain).await??;
+    assert_eq!(node.health().state, State::Closed);
     Ok(())
 }
 
@@ -317,8 +318,9 @@ async fn draining_ends_at_its_limit(h: &dyn Harness) -> Outcome {
 }
 
 async fn closing_cuts_a_drain_short(h: &dyn Harness) -> Outcome {
-    let (node, mut unread) = draining_for_ever(h).await?;
+    let (node, mut unread, drain) = draining_for_ever(h).await?;
     within("the close", node.close()).await?;
+    within("the drain to end with it", drain).await??;
     let next = within("the end", unread.next()).await?;
     assert!(next.is_none(), "read after the close: {next:?}");
     Ok(())
