@@ -3,13 +3,15 @@
 use crate::case::Case;
 
 mod lag;
+mod listeners;
 mod loss;
 mod sessions;
 mod steps;
 mod subscribing;
 
 /// Every case, by subject.
-const SUBJECTS: &[&[Case]] = &[subscribing::CASES, lag::CASES, loss::CASES, sessions::CASES];
+const SUBJECTS: &[&[Case]] =
+    &[subscribing::CASES, lag::CASES, loss::CASES, sessions::CASES, listeners::CASES];
 
 /// Every case.
 pub fn all() -> impl Iterator<Item = &'static Case> {
