@@ -232,25 +232,28 @@ async fn a_listener_can_post_and_listen_itself(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = Arc::new(node.session());
     let (heard, mut calls) = unbounded_channel();
+    let (done, mut outcomes) = unbounded_channel();
     let answering = {
         let session = Arc::downgrade(&session);
-        move |item: Received<Count>| {
-            let (session, heard) = (session.clone(), heard.clone());
+        move |question: Received<Count>| {
+            let (session, heard, done) = (session.clone(), heard.clone(), done.clone());
             async move {
                 let Some(session) = session.upgrade() else { return };
-                let inner = {
-                    let heard = heard.clone();
-                    move |item: Item<Count>| std::future::ready(drop(heard.send(item)))
+                let listening = move |item: Item<Count>| {
+                    let _ = heard.send(item);
+                    std::future::ready(())
                 };
-                let added = session.add_listener("answers", inner).await.is_ok();
-                let posted = session.post_message("answers", Count { n: item.n + 1 }, Scope::Global).await;
-                assert!(added && posted.is_ok());
+                let added = session.add_listener("answers", listening).await.map(drop);
+                let answer = Count { n: question.n + 1 };
+                let posted = session.post_message("answers", answer, Scope::Global).await;
+                let _ = done.send(added.and(posted));
             }
         }
     };
     session.add_listener("questions", answering).await?;
     count(&node, "questions", 41).await?;
     called_with(&mut calls, 42).await?;
+    next_call(&mut outcomes).await??;
     Ok(())
 }
 
@@ -326,7 +329,7 @@ async fn closing_the_broker_ends_a_call_that_waits_for_ever(h: &dyn Harness) -> 
         let heard = heard.clone();
         async move {
             let _ = heard.send(());
-            pending().await
+            pending::<()>().await;
         }
     };
     session.add_listener("counts", stuck).await?;
