@@ -123,7 +123,8 @@ impl Subscription {
         self.closed().map_or(Poll::Pending, |reason| self.end(reason))
     }
 
-    fn closed(&self) -> Option<CloseReason> {
+    /// Why nothing more may be yielded, if so.
+    pub(crate) fn closed(&self) -> Option<CloseReason> {
         let broker = || self.broker.hub().is_closed().then_some(CloseReason::BrokerClosed);
         let owner = || self.owner.as_ref().and_then(Owner::close_reason);
         self.ended.clone().or_else(owner).or_else(broker)

@@ -2,15 +2,19 @@
 
 use crate::case::Case;
 
+mod cluster;
 mod configuration;
+mod health;
 mod isolation;
 mod lag;
 mod lifecycle;
 mod limits;
+mod listeners;
 mod loss;
 mod models;
 mod names;
 mod order;
+mod outage;
 mod publishing;
 mod sessions;
 mod steps;
@@ -30,7 +34,11 @@ const SUBJECTS: &[&[Case]] = &[
     order::CASES,
     lag::CASES,
     loss::CASES,
+    outage::CASES,
     sessions::CASES,
+    listeners::CASES,
+    cluster::CASES,
+    health::CASES,
 ];
 
 /// Every case.

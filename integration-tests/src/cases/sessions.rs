@@ -203,9 +203,9 @@ async fn a_session_says_why_it_ended(h: &dyn Harness) -> Outcome {
         };
         tokio::task::yield_now().await;
         if by_broker {
-            node.close().await
+            node.close().await;
         } else {
-            session.close()
+            session.close();
         }
         let early = within("the reason", waiting).await??;
         for reason in [early, within("the reason", session.closed()).await?] {
