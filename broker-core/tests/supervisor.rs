@@ -28,7 +28,7 @@ async fn gap(subscription: &mut Subscription) -> Gap {
     }
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+async fn until(what: &str, condition: impl Fn() -> bool + Sync) {
     let waited = async {
         while !condition() {
             sleep(Duration::from_millis(1)).await;
