@@ -154,7 +154,7 @@ impl Random {
 
     /// Noise, or a frame with a few bytes of noise in it.
     fn bytes(&mut self) -> Vec<u8> {
-        if self.next() % 2 == 0 {
+        if self.next() & 1 == 0 {
             return (0..self.next() % 300).map(|_| self.next() as u8).collect();
         }
         let mut bytes = frame(self.next() % 3, "{\"n\":7}");

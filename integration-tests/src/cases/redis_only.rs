@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use broker::{Broker, Error, ErrorKind, Scope};
+use broker::{Broker, CloseReason, Error, ErrorKind, Scope};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -27,10 +27,11 @@ pub(super) const CASES: &[Case] = &[
     case!(tls_with_the_right_authority_works_from_end_to_end, [1, 2]).needs(OWN),
     case!(tls_with_another_authority_is_refused_and_names_the_key, [11]).needs(OWN),
     case!(tls_without_the_client_certificate_is_refused, [11]).needs(OWN),
-    case!(a_unix_socket_works_like_a_port, [1, 2]).needs(OWN),
+    case!(a_unix_socket_works_like_a_port, [1, 2]).needs(&[Need::Process]),
     case!(a_full_server_is_unavailable_until_there_is_room, [6, 10]).needs(OWN),
     case!(without_permission_to_publish_it_is_never_connected, [10]).needs(OWN),
     case!(a_post_without_permission_is_forbidden_and_the_link_lives, [11]).needs(OWN),
+    case!(a_permission_withdrawn_ends_its_channel_and_no_other, [4, 11]).needs(OWN),
     case!(a_killed_subscriber_connection_is_a_gap_and_recovers, [4]).needs(OWN),
     case!(a_killed_publisher_connection_is_noticed_and_recovers, [4, 6]).needs(OWN),
     case!(a_password_changed_under_way_is_said_at_the_next_link, [10]).needs(OWN),
@@ -216,7 +217,6 @@ async fn tls_without_the_client_certificate_is_refused(h: &dyn Harness) -> Outco
     Ok(())
 }
 
-/// The socket lies on this machine, so the server is a process here, wherever those of the other cases are.
 async fn a_unix_socket_works_like_a_port(h: &dyn Harness) -> Outcome {
     let server = RedisServer::start(RedisConfig::default()).await?;
     let socket = server.socket();
@@ -301,6 +301,31 @@ async fn a_post_without_permission_is_forbidden_and_the_link_lives(h: &dyn Harne
     fence(&ada, &mut open).await?;
     fence(&other, &mut closed).await?;
     assert_eq!(ada.health().links, 1);
+    Ok(())
+}
+
+/// The server ends the connection of whoever is subscribed to what is no longer allowed.
+async fn a_permission_withdrawn_ends_its_channel_and_no_other(h: &dyn Harness) -> Outcome {
+    let server = server(RedisConfig::default()).await?;
+    let node = connect(h, &server.url_at(server.addr())).await?;
+    let (mut open, mut shut) = (node.subscribe("open").await?, node.subscribe("shut").await?);
+    server.command(&[b"ACL", b"SETUSER", b"default", b"resetchannels", b"&open", b"&$*"]).await?;
+    assert!(within("the end", shut.next()).await?.is_none());
+    let Some(CloseReason::Refused(error)) = shut.close_reason() else {
+        return Err(format!("ended because: {:?}", shut.close_reason()).into());
+    };
+    assert_eq!((error.kind(), error.channel().map(AsRef::as_ref)), (ErrorKind::Forbidden, Some("shut")));
+    linked(&node, 2).await?;
+    told_of_the_loss(&mut open).await?;
+    fence(&node, &mut open).await?;
+    let refused = node.subscribe("shut").await.map(drop).map_err(|error| error.kind());
+    assert_eq!(refused, Err(ErrorKind::Forbidden));
+    // Granted again, it is a channel like any other.
+    server.command(&[b"ACL", b"SETUSER", b"default", b"allchannels"]).await?;
+    let mut again = node.subscribe("shut").await?;
+    fence(&node, &mut again).await?;
+    fence(&node, &mut open).await?;
+    assert_eq!(node.health().links, 2);
     Ok(())
 }
 

@@ -22,7 +22,7 @@ pub(super) const ENTRY: Entry = Entry {
 fn lacks(need: Need) -> Option<&'static str> {
     match need {
         Need::Permissions => Some("a bus in this process refuses nobody"),
-        Need::OwnServer | Need::ChannelOrder => None,
+        Need::OwnServer | Need::Process | Need::ChannelOrder => None,
     }
 }
 
