@@ -51,6 +51,8 @@ impl Case {
 pub enum Need {
     /// A server that the case has to itself: to kill, start and pause, and to count what is open there.
     OwnServer,
+    /// A server that is a process of this machine, and shares its files.
+    Process,
     /// A server that can refuse channels.
     Permissions,
     /// One order of a channel's messages for all nodes.

@@ -5,6 +5,7 @@ use crate::case::Case;
 mod cluster;
 mod configuration;
 mod health;
+mod hostile;
 mod isolation;
 mod lag;
 mod lifecycle;
@@ -16,6 +17,7 @@ mod names;
 mod order;
 mod outage;
 mod publishing;
+mod redis_only;
 mod sessions;
 mod steps;
 mod subscribing;
@@ -39,9 +41,19 @@ const SUBJECTS: &[&[Case]] = &[
     listeners::CASES,
     cluster::CASES,
     health::CASES,
+    hostile::CASES,
 ];
 
-/// Every case.
+/// Cases about one backend alone, by its name.
+const ONLY: &[(&str, &[Case])] = &[("redis", redis_only::CASES)];
+
+/// Every case for a backend.
+pub fn of(backend: &str) -> impl Iterator<Item = &'static Case> {
+    let only = ONLY.iter().filter(move |(name, _)| *name == backend).flat_map(|(_, cases)| *cases);
+    all().chain(only)
+}
+
+/// Every case that is for all backends.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     SUBJECTS.iter().copied().flatten()
 }

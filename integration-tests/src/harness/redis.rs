@@ -33,7 +33,10 @@ fn lacks(need: Need) -> Option<&'static str> {
         Need::OwnServer | Need::Permissions if matches!(Source::from_env(), Ok(Source::Existing(_))) => {
             Some("the server was given by BROKER_TEST_REDIS_URL and is not ours to change")
         }
-        Need::OwnServer | Need::Permissions | Need::ChannelOrder => None,
+        Need::Process if !matches!(Source::from_env(), Ok(Source::Process)) => {
+            Some("the server is no process of this machine")
+        }
+        Need::OwnServer | Need::Process | Need::Permissions | Need::ChannelOrder => None,
     }
 }
 
