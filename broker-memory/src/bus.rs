@@ -157,17 +157,6 @@ impl Bus {
         }
     }
 
-    /// What a new link on this line meets.
-    pub(crate) fn passage(&self, line: &str) -> Passage {
-        let state = self.lock();
-        let faults = [state.faults.get(""), state.faults.get(line)];
-        match faults {
-            [Some(Fault::Cut), _] | [_, Some(Fault::Cut)] => Passage::Cut,
-            [None, None] => Passage::Clear,
-            _ => Passage::Stalled,
-        }
-    }
-
     /// What a call of a link meets.
     pub(crate) fn passage_of(&self, id: u64) -> Passage {
         match self.lock().members.get(&id) {
@@ -177,12 +166,18 @@ impl Bus {
         }
     }
 
-    pub(crate) fn join(&self, line: &str, inbox: Inbox) -> u64 {
+    /// A new link on a line, or what it meets instead. One step: a fault that is made meanwhile is not missed.
+    pub(crate) fn join(&self, line: &str, inbox: Inbox) -> Result<u64, Passage> {
         let mut state = self.lock();
+        match [state.faults.get(""), state.faults.get(line)] {
+            [Some(Fault::Cut), _] | [_, Some(Fault::Cut)] => return Err(Passage::Cut),
+            [None, None] => {}
+            _ => return Err(Passage::Stalled),
+        }
         state.next += 1;
         let id = state.next;
         state.members.insert(id, Member { inbox, line: line.into(), dead: false });
-        id
+        Ok(id)
     }
 
     pub(crate) fn leave(&self, id: u64) {
@@ -192,6 +187,9 @@ impl Bus {
 
     pub(crate) fn subscribe(&self, id: u64, channels: &[ChannelName]) {
         let mut state = self.lock();
+        if !state.members.contains_key(&id) {
+            return; // lost meanwhile, and told so
+        }
         for channel in channels {
             state.channels.entry(channel.clone()).or_default().insert(id);
         }

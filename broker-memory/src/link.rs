@@ -18,8 +18,11 @@ pub(crate) struct MemoryLink {
 
 impl MemoryLink {
     pub(crate) async fn open(bus: &Bus, line: &str, inbox: Inbox) -> Result<Self> {
-        pass(bus.passage(line)).await?;
-        Ok(Self { bus: bus.clone(), id: bus.join(line, inbox) })
+        match bus.join(line, inbox) {
+            Ok(id) => Ok(Self { bus: bus.clone(), id }),
+            Err(Passage::Cut) => Err(cut_off()),
+            Err(_) => pending().await,
+        }
     }
 
     async fn pass(&self) -> Result<()> {
@@ -31,8 +34,12 @@ async fn pass(passage: Passage) -> Result<()> {
     match passage {
         Passage::Clear => Ok(()),
         Passage::Stalled => pending().await,
-        Passage::Cut => Err(Error::new(ErrorKind::Unavailable, "the bus is cut off")),
+        Passage::Cut => Err(cut_off()),
     }
+}
+
+fn cut_off() -> Error {
+    Error::new(ErrorKind::Unavailable, "the bus is cut off")
 }
 
 #[async_trait]
