@@ -158,6 +158,15 @@ impl Options {
                 return Err(invalid(name, &format!("{time:?}"), "a time between 1ms and 24h"));
             }
         }
+        for (name, time) in [
+            ("unsubscribe_delay", self.unsubscribe_delay),
+            ("drain_timeout", self.drain_timeout),
+            ("backoff_max", self.backoff_max),
+        ] {
+            if time > Duration::from_secs(86_400) {
+                return Err(invalid(name, &format!("{time:?}"), "at most 24h"));
+            }
+        }
         if self.codec == Codec::Raw || !self.codec.is_available() {
             return Err(invalid(
                 "codec",
@@ -249,6 +258,9 @@ mod tests {
             |o| o.outbox_bytes = 10,
             |o| o.heartbeat = Duration::ZERO,
             |o| o.backoff_max = Duration::ZERO,
+            |o| o.unsubscribe_delay = Duration::MAX,
+            |o| o.drain_timeout = Duration::MAX,
+            |o| o.backoff_max = Duration::MAX,
             |o| o.prefix = "a.b".to_owned(),
         ] {
             let mut options = Options::default();

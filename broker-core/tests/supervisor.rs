@@ -314,3 +314,41 @@ async fn drain_with_the_link_gone_still_lets_listeners_read_their_queues() {
     drained.await.unwrap();
     assert!(begun.elapsed() < options().drain_timeout);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_dies_before_it_is_up_leaves_a_gap_behind_what_it_delivered() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut news = broker.subscribe("news").await.unwrap();
+    broker.publish("news", "one", Scope::Global).await.unwrap();
+    // The second link delivers a message, and dies before it has confirmed the channel.
+    let frame = driver.world().published.last().cloned();
+    driver.world().early = frame;
+    driver.world().hang_subscribe = true;
+    driver.lose();
+    disconnected(&broker).await;
+    until("the second link has delivered", || driver.world().early.is_none()).await;
+    driver.world().hang_subscribe = false;
+    driver.lose();
+    broker.ready().await.unwrap();
+    broker.publish("news", "two", Scope::Global).await.unwrap();
+    assert_eq!(payload(&mut news).await, "one");
+    assert_eq!(gap(&mut news).await.cause, GapCause::LinkLost);
+    assert_eq!(payload(&mut news).await, "one");
+    assert_eq!(gap(&mut news).await.cause, GapCause::LinkLost); // between the second link and the third
+    assert_eq!(payload(&mut news).await, "two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_a_dead_link_reports_late_is_discarded() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let dead = driver.world().inboxes.last().cloned().unwrap();
+    driver.lose();
+    disconnected(&broker).await;
+    broker.ready().await.unwrap();
+    let mut news = broker.subscribe("news").await.unwrap();
+    dead.gap();
+    broker.publish("news", "one", Scope::Global).await.unwrap();
+    assert_eq!(payload(&mut news).await, "one");
+}

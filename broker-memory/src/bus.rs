@@ -54,6 +54,9 @@ enum Fault {
     Stall,
 }
 
+/// How many frames may be under way before a publisher waits; each may add one more batch.
+const BEHIND: usize = 4096;
+
 /// What a call through a line meets.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Passage {
@@ -166,17 +169,6 @@ impl Bus {
         }
     }
 
-    /// What a new link on this line meets.
-    pub(crate) fn passage(&self, line: &str) -> Passage {
-        let state = self.lock();
-        let faults = [state.faults.get(""), state.faults.get(line)];
-        match faults {
-            [Some(Fault::Cut), _] | [_, Some(Fault::Cut)] => Passage::Cut,
-            [None, None] => Passage::Clear,
-            _ => Passage::Stalled,
-        }
-    }
-
     /// What a call of a link meets.
     pub(crate) fn passage_of(&self, id: u64) -> Passage {
         match self.lock().members.get(&id) {
@@ -192,12 +184,18 @@ impl Bus {
         self.lock().permitted.as_ref().is_none_or(|start| name.starts_with(&**start) || name.contains('$'))
     }
 
-    pub(crate) fn join(&self, line: &str, inbox: Inbox) -> u64 {
+    /// A new link on a line, or what it meets instead. One step: a fault that is made meanwhile is not missed.
+    pub(crate) fn join(&self, line: &str, inbox: Inbox) -> Result<u64, Passage> {
         let mut state = self.lock();
+        match [state.faults.get(""), state.faults.get(line)] {
+            [Some(Fault::Cut), _] | [_, Some(Fault::Cut)] => return Err(Passage::Cut),
+            [None, None] => {}
+            _ => return Err(Passage::Stalled),
+        }
         state.next += 1;
         let id = state.next;
         state.members.insert(id, Member { inbox, line: line.into(), dead: false });
-        id
+        Ok(id)
     }
 
     pub(crate) fn leave(&self, id: u64) {
@@ -207,6 +205,9 @@ impl Bus {
 
     pub(crate) fn subscribe(&self, id: u64, channels: &[ChannelName]) {
         let mut state = self.lock();
+        if !state.members.contains_key(&id) {
+            return; // lost meanwhile, and told so
+        }
         for channel in channels {
             state.channels.entry(channel.clone()).or_default().insert(id);
         }
@@ -217,6 +218,11 @@ impl Bus {
         for channel in channels {
             state.unsubscribe(id, channel);
         }
+    }
+
+    /// Whether so much is under way to members that a publisher has to wait.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.lock().queue.len() >= BEHIND
     }
 
     pub(crate) fn publish<'a>(&self, frames: impl Iterator<Item = &'a Outgoing>) {

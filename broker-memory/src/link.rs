@@ -1,6 +1,10 @@
 //! MemoryLink: one membership of a bus.
 
-use std::future::pending;
+use std::{
+    future::{pending, poll_fn},
+    mem,
+    task::Poll,
+};
 
 use async_trait::async_trait;
 use broker_core::{
@@ -18,8 +22,11 @@ pub(crate) struct MemoryLink {
 
 impl MemoryLink {
     pub(crate) async fn open(bus: &Bus, line: &str, inbox: Inbox) -> Result<Self> {
-        pass(bus.passage(line)).await?;
-        Ok(Self { bus: bus.clone(), id: bus.join(line, inbox) })
+        match bus.join(line, inbox) {
+            Ok(id) => Ok(Self { bus: bus.clone(), id }),
+            Err(Passage::Cut) => Err(cut_off()),
+            Err(_) => pending().await,
+        }
     }
 
     fn permit(&self, channel: &ChannelName) -> Result<()> {
@@ -39,8 +46,25 @@ async fn pass(passage: Passage) -> Result<()> {
     match passage {
         Passage::Clear => Ok(()),
         Passage::Stalled => pending().await,
-        Passage::Cut => Err(Error::new(ErrorKind::Unavailable, "the bus is cut off")),
+        Passage::Cut => Err(cut_off()),
     }
+}
+
+/// Lets other tasks run.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+fn cut_off() -> Error {
+    Error::new(ErrorKind::Unavailable, "the bus is cut off")
 }
 
 #[async_trait]
@@ -48,6 +72,9 @@ impl Link for MemoryLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
         if let Err(error) = self.pass().await {
             return batch.iter().map(|_| Err(error.clone())).collect();
+        }
+        while self.bus.is_behind() {
+            give_way().await;
         }
         let outcomes: Vec<Result<()>> = batch.iter().map(|outgoing| self.permit(&outgoing.channel)).collect();
         let taken = batch.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());

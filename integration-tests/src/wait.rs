@@ -14,7 +14,12 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 /// # Errors
 /// It takes longer; says what was awaited.
 pub async fn within<T>(what: &str, future: impl Future<Output = T> + Send) -> Result<T, String> {
-    tokio::time::timeout(LIMIT, future).await.map_err(|_| format!("{what}: not within {LIMIT:?}"))
+    tokio::select! {
+        // First: a future that nobody wakes would else be found ready at the limit.
+        biased;
+        () = tokio::time::sleep(LIMIT) => Err(format!("{what}: not within {LIMIT:?}")),
+        output = future => Ok(output),
+    }
 }
 
 /// Waits until a condition holds, within [`LIMIT`].

@@ -12,6 +12,11 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     // Cargo tells its children which cargo runs, so that a chosen toolchain stays chosen.
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
+    // Nor is it this package that is built: build scripts would see a change, and build again.
+    let ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)).for_each(|(name, _)| {
+        command.env_remove(name);
+    });
     command
 }
 

@@ -12,8 +12,8 @@ impl Drop for Shared {
 }
 
 impl Broker {
-    /// Finishes what was accepted, then closes: no new post, subscription or session; every accepted post is
-    /// sent and has come back; listeners and streams read their queues to the end, for at most
+    /// Finishes what was accepted, then closes: no new post and no new subscription; every accepted post is sent
+    /// and has come back; listeners and streams read their queues to the end, for at most
     /// `drain_timeout`; then [`close`](Self::close). Idempotent, and may be called from several tasks.
     ///
     /// ```

@@ -9,7 +9,8 @@ use crate::{
 
 impl Broker {
     /// Publishes bytes, or a [`Post`] with type and headers. The scopes are those of
-    /// [`Session::post_message`](crate::Session::post_message). Not cancel safe: a dropped call may or may not have sent the message.
+    /// [`Session::post_message`](crate::Session::post_message). Not cancel safe: a dropped call may or may not
+    /// have sent the message.
     ///
     /// # Errors
     /// As [`Session::post_message`](crate::Session::post_message).
@@ -19,34 +20,38 @@ impl Broker {
         post: impl Into<Post> + Send,
         scope: Scope,
     ) -> Result<()> {
-        let channel = channel.as_ref();
-        let post = post.into();
-        let sent =
-            match self.accept(channel, scope).and_then(|global| post.check(&self.0.options).map(|()| global))
-            {
-                Err(error) => Err(error),
-                Ok(Some(backend)) => backend.outbox.post(channel, frame::encode(&post, self.0.node)).await,
-                Ok(None) => {
-                    self.put_local(channel, Message::from_post(post, self.next_id()));
-                    Ok(())
-                }
-            };
+        let (channel, post) = (channel.as_ref(), post.into());
+        let sent = self.send_post(channel, post, scope).await;
         sent.map_err(|error| self.at("publish", channel, error))
     }
 
+    /// [`Session::post_message`](crate::Session::post_message).
     pub(crate) async fn post_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
-        let local = match self.accept(channel, scope) {
-            Err(error) => return Err(self.at("post_message", channel, error)),
-            Ok(global) => global.is_none(),
-        };
+        let sent = self.send_value(channel, value, scope).await;
+        sent.map_err(|error| self.at("post_message", channel, error))
+    }
+
+    async fn send_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
         let codec = self.0.options.codec;
-        if local {
+        if self.accept(channel, scope)?.is_none() {
             self.put_local(channel, Message::from_value(value, self.next_id(), codec));
             return Ok(());
         }
-        let post = Post::encode(&value, codec).map_err(|error| self.at("post_message", channel, error))?;
+        let post = Post::encode(&value, codec)?;
         drop(value);
-        self.publish(channel, post, Scope::Global).await.map_err(|error| error.with_operation("post_message"))
+        self.send_post(channel, post, Scope::Global).await
+    }
+
+    async fn send_post(&self, channel: &str, post: Post, scope: Scope) -> Result<()> {
+        let backend = self.accept(channel, scope)?;
+        post.check(&self.0.options)?;
+        match backend {
+            Some(backend) => backend.outbox.post(channel, frame::encode(&post, self.0.node)).await,
+            None => {
+                self.put_local(channel, Message::from_post(post, self.next_id()));
+                Ok(())
+            }
+        }
     }
 
     /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 use super::{interest::Interest, names::Names, probe::Probe};
 use crate::{
-    Error, Gap, GapCause, Message, frame,
-    hub::{Entry, Hub},
+    ChannelName, Error, Gap, GapCause, Message, frame,
+    hub::{Aftermath, Entry, Hub},
 };
 
 /// Where a link hands over what it receives. Calls never block and never await; they may come from any thread.
@@ -78,8 +78,13 @@ impl Inbox {
     /// The client dropped messages but the link lives on: every channel of the link is told.
     pub fn gap(&self) {
         let gap = Entry::gap(Gap::new(None, GapCause::Dropped));
-        for channel in self.0.receivers.interest.subscribed() {
-            self.0.receivers.hub.put(channel.as_str(), gap.clone(), true).finish();
+        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if *open {
+            let channels = self.0.receivers.interest.subscribed();
+            let put = |channel: &ChannelName| self.0.receivers.hub.put(channel.as_str(), gap.clone(), true);
+            let told: Vec<_> = channels.iter().map(put).collect();
+            drop(open);
+            told.into_iter().for_each(Aftermath::finish);
         }
     }
 

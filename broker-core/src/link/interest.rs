@@ -33,6 +33,8 @@ struct State {
     online: bool,
     /// Subscribed at the backend through the present link, confirmed.
     actual: HashSet<ChannelName>,
+    /// Asked of the link just now: perhaps subscribed already, and then it may have been heard.
+    trying: Vec<ChannelName>,
     /// Somebody waits for these, or may.
     asked: Vec<ChannelName>,
     /// When the last listener left; and the same names in the order in which to look at them.
@@ -104,13 +106,14 @@ impl Interest {
         state.last_error = None;
     }
 
-    /// The link is gone. Returns what was subscribed through it.
+    /// The link is gone. Returns what was subscribed through it, or may have been.
     pub(super) fn end(&self, error: &Error) -> HashSet<ChannelName> {
         let mut state = self.lock();
-        let actual = mem::take(&mut state.actual);
+        let mut carried = mem::take(&mut state.actual);
+        carried.extend(mem::take(&mut state.trying));
         let waiters = mem::take(&mut state.waiters);
         *state = State { waiters, last_error: Some(error.clone()), ..State::default() };
-        actual
+        carried
     }
 
     /// There will be no link any more: everyone who waits is told.
@@ -158,11 +161,17 @@ impl Interest {
         due
     }
 
+    /// These are asked of the link now.
+    pub(super) fn trying(&self, names: &[ChannelName]) {
+        self.lock().trying = names.to_vec();
+    }
+
     /// The backend has confirmed these.
     pub(super) fn confirm(&self, names: &[ChannelName]) {
         let mut told = Vec::new();
         {
             let mut state = self.lock();
+            state.trying.clear();
             for name in names {
                 state.actual.insert(name.clone());
                 told.extend(state.waiters.remove(name).into_iter().flatten());

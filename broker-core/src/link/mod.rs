@@ -182,6 +182,7 @@ impl Supervisor {
         let mut chunks: Vec<&[ChannelName]> = names.chunks(CHUNK).collect();
         while let Some(chunk) = chunks.pop() {
             let wire = self.on_wire(chunk);
+            self.receivers.interest.trying(chunk);
             match self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&wire)).await? {
                 Ok(()) => self.confirmed(chunk),
                 Err(error) if error.is_transient() => return Err(error),

@@ -21,6 +21,8 @@ pub(crate) struct World {
     pub(crate) refuse_connect: Option<ErrorKind>,
     /// Connecting never answers.
     pub(crate) hang_connect: bool,
+    /// Subscribing to any but the broker's own channel delivers what is early, and never answers.
+    pub(crate) hang_subscribe: bool,
     /// Publishing never answers.
     pub(crate) hang_publish: bool,
     /// Publishing answers after this long.
@@ -127,7 +129,7 @@ impl Link for Scripted {
     }
 
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
-        let (early, inbox) = {
+        let (early, hang, inbox) = {
             let mut world = self.world();
             world.subscribe_calls += 1;
             if channels.iter().any(|name| world.forbidden.contains(name.as_str())) {
@@ -135,9 +137,13 @@ impl Link for Scripted {
             }
             world.subscribed.extend(channels.iter().map(ToString::to_string));
             let early = world.early.take_if(|out| channels.contains(&out.channel));
-            (early, world.inboxes.last().cloned().unwrap())
+            let hang = world.hang_subscribe && channels.iter().any(|name| !name.as_str().starts_with('$'));
+            (early, hang, world.inboxes.last().cloned().unwrap())
         };
         early.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame));
+        if hang {
+            pending::<()>().await;
+        }
         Ok(())
     }
 

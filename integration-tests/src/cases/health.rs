@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use broker::{ErrorKind, Options, State};
+use broker::{ErrorKind, State};
 
-use super::steps::{down, heard_again, hears, linked, post};
+use super::steps::{alert, down, heard_again, hears, linked, post};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
@@ -22,15 +22,10 @@ pub(super) const CASES: &[Case] = &[
     case!(a_healthy_link_is_left_alone, [10]),
 ];
 
-fn impatient(options: &mut Options) {
-    options.heartbeat_timeout = Duration::from_millis(500);
-    options.connect_timeout = Duration::from_millis(300);
-}
-
 /// The connection can be opened, and that is all.
 async fn a_server_that_never_answers_is_never_connected(h: &dyn Harness) -> Outcome {
     h.pause_server().await?;
-    let node = h.open_node(impatient).await?;
+    let node = h.open_node(alert).await?;
     let mut ready = std::pin::pin!(node.ready());
     tokio::select! {
         early = &mut ready => return Err(format!("ready before the server answered: {early:?}").into()),
@@ -44,7 +39,7 @@ async fn a_server_that_never_answers_is_never_connected(h: &dyn Harness) -> Outc
 }
 
 async fn while_a_line_is_stalled_it_is_not_connected(h: &dyn Harness) -> Outcome {
-    let (node, other) = (h.node_with(impatient).await?, h.node().await?);
+    let (node, other) = (h.node_with(alert).await?, h.node().await?);
     let mut heard = node.subscribe("news").await?;
     node.line.stall();
     down(&node).await?;

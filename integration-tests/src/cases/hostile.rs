@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use broker::{Event, Item, Malformed, Received, StreamError, Subscription, driver::MAX_FRAME};
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::steps::{Count, called_with, count, down, heard_again, hears, listener, next_call, post};
+use super::steps::{Count, alert, called_with, count, down, heard_again, hears, listener, next_call, post};
 use crate::{
     case::{Case, Outcome, case},
     harness::{Harness, Node},
@@ -298,11 +298,7 @@ async fn nobody_can_spoil_the_health_of_a_node(h: &dyn Harness) -> Outcome {
 
 /// Frames in the name of the node itself, with numbers that it has not used yet.
 async fn nobody_can_feign_the_echo_of_a_dead_link(h: &dyn Harness) -> Outcome {
-    let quick = |options: &mut broker::Options| {
-        options.heartbeat_timeout = std::time::Duration::from_millis(500);
-        options.connect_timeout = std::time::Duration::from_millis(500);
-    };
-    let (node, channel) = node_and_its_channel(h, quick).await?;
+    let (node, channel) = node_and_its_channel(h, alert).await?;
     let mut forged = frame(u64::MAX, "");
     forged[4..12].copy_from_slice(&node.node_id().as_u64().to_be_bytes());
     // One for each kind of probe.

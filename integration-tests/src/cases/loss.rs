@@ -1,19 +1,16 @@
 //! Cases about links that break: everyone is told, in the right place, and lives on.
 
-use std::time::Duration;
-
-use broker::Options;
 use futures_util::future::try_join_all;
 use tokio::task::JoinSet;
 
 use super::steps::{
-    called_with, called_with_the_loss, count, down, heard_again, hears, linked, listener, lost_link, post,
-    tasks, told_of_the_loss,
+    alert, called_with, called_with_the_loss, count, down, heard_again, hears, linked, listener, lost_link,
+    post, tasks, told_of_the_loss,
 };
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
-    wait::{fence, next_gap, text, until, until_is, within},
+    wait::{fence, text, until, until_is, within},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -28,12 +25,6 @@ pub(super) const CASES: &[Case] = &[
     case!(five_thousand_channels_are_subscribed_again_and_told, [1, 4]),
     case!(a_flapping_line_leaks_nothing, [12]).needs(&[Need::OwnServer]),
 ];
-
-/// Finds a dead link soon; for cases that expect nothing of a link that lives.
-fn alert(options: &mut Options) {
-    options.heartbeat_timeout = Duration::from_millis(500);
-    options.connect_timeout = Duration::from_millis(500);
-}
 
 async fn after_a_restart_every_stream_and_listener_is_told_and_lives_on(h: &dyn Harness) -> Outcome {
     let nodes = [h.node().await?, h.node().await?];
@@ -135,7 +126,8 @@ async fn a_waiting_stream_wakes_up_for_the_gap(h: &dyn Harness) -> Outcome {
         waiting.spawn(async move {
             assert!(futures_util::poll!(std::pin::pin!(stream.next())).is_pending());
             drop(asleep);
-            next_gap(&mut stream).await
+            // Without a time limit here: its timer would wake the task.
+            stream.next().await
         });
     }
     drop(asleep);
@@ -143,8 +135,11 @@ async fn a_waiting_stream_wakes_up_for_the_gap(h: &dyn Harness) -> Outcome {
     node.line.cut();
     down(&node).await?;
     node.line.heal();
-    while let Some(gap) = within("a stream to wake up", waiting.join_next()).await? {
-        lost_link(&gap??)?;
+    while let Some(event) = within("a stream to wake up", waiting.join_next()).await? {
+        match event? {
+            Some(broker::Event::Gap(gap)) => lost_link(&gap)?,
+            other => return Err(format!("woke up for {other:?}").into()),
+        }
     }
     Ok(())
 }
@@ -254,5 +249,7 @@ async fn a_flapping_line_leaks_nothing(h: &dyn Harness) -> Outcome {
     until_is("one link for each node", connections, || h.connections()).await?;
     until("the tasks of lost links to end", || tasks() <= at_first).await?;
     assert_eq!(h.subscribed_channels().await?.len(), 1);
+    drop(heard);
+    until_is("the server to forget the channel", Vec::new(), || h.subscribed_channels()).await?;
     Ok(())
 }

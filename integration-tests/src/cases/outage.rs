@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range, time::Duration};
 use broker::{Broker, Error, ErrorKind, Event, GapCause, Message, Scope, Subscription};
 use tokio::sync::watch;
 
-use super::steps::{down, hears, linked, post};
+use super::steps::{alert, down, hears, linked, post};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::{Harness, Node},
@@ -19,6 +19,8 @@ pub(super) const CASES: &[Case] = &[
     case!(subscribing_while_cut_off_waits_and_is_confirmed_after_healing, [1]),
     case!(subscribing_while_cut_off_fails_in_time_and_leaves_no_trace, [1, 12]),
     case!(what_a_killed_server_took_was_heard_or_lies_in_a_gap, [3, 4, 6]).needs(&[Need::OwnServer]),
+    case!(a_post_whose_answer_is_lost_is_not_said_to_be_refused, [6]),
+    case!(what_a_reader_missed_while_cut_off_lies_in_its_gaps, [3, 4]),
     case!(what_was_accepted_before_the_publisher_was_cut_off_is_heard, [3, 4, 6]),
 ];
 
@@ -50,11 +52,7 @@ async fn posts_while_cut_off_fail_at_once_and_none_is_hoarded(h: &dyn Harness) -
 
 /// Before the stall is noticed a post waits for its answer; after, it is refused at once.
 async fn a_post_into_a_stalled_line_ends_and_is_not_hoarded(h: &dyn Harness) -> Outcome {
-    let quick = |options: &mut broker::Options| {
-        options.heartbeat_timeout = Duration::from_secs(1);
-        options.connect_timeout = Duration::from_secs(1);
-    };
-    let (node, other) = (h.node_with(quick).await?, h.node().await?);
+    let (node, other) = (h.node_with(alert).await?, h.node().await?);
     let mut heard = other.subscribe("news").await?;
     node.line.stall();
     let early = within("the first post", node.publish("news", "early", Scope::Global)).await?;
@@ -249,6 +247,51 @@ async fn what_a_killed_server_took_was_heard_or_lies_in_a_gap(h: &dyn Harness) -
         assert_eq!(stretches.len(), 3, "two gaps expected");
         check(&posted, &stretches)?;
     }
+    Ok(())
+}
+
+/// The server takes the posts and its answers get lost, as far as the backend knows directions.
+async fn a_post_whose_answer_is_lost_is_not_said_to_be_refused(h: &dyn Harness) -> Outcome {
+    let (publisher, other) = (h.node_with(alert).await?, h.node().await?);
+    let mut heard = other.subscribe("numbers").await?;
+    publisher.line.stall_downstream();
+    let mut posted = Posted::default();
+    let posts = (0..10_u64).map(|n| publisher.publish("numbers", n.to_string(), Scope::Global));
+    let outcomes = within("the posts to end", futures_util::future::join_all(posts)).await?;
+    for (n, outcome) in (0..).zip(outcomes) {
+        posted.note(n, outcome)?;
+    }
+    publisher.line.heal();
+    linked(&publisher, 2).await?;
+    post(&publisher, "numbers", "end").await?;
+    assert!(posted.accepted.is_empty(), "accepted without an answer: {:?}", posted.accepted);
+    check(&posted, &heard_of_the_row(&mut heard).await?)?;
+    Ok(())
+}
+
+async fn what_a_reader_missed_while_cut_off_lies_in_its_gaps(h: &dyn Harness) -> Outcome {
+    let large = |options: &mut broker::Options| options.queue_capacity = 1 << 20;
+    let (publisher, other): (Node, Node) = (h.node().await?, h.node_with(large).await?);
+    let mut heard = other.subscribe("numbers").await?;
+    let ((told, _), (stop, stopping)) = (watch::channel(0), watch::channel(false));
+    let breaking = async {
+        for round in 0..10 {
+            more(&told, 50).await?;
+            other.line.cut();
+            down(&other).await?;
+            more(&told, 50).await?;
+            other.line.heal();
+            linked(&other, round + 2).await?;
+        }
+        more(&told, 50).await?;
+        stop.send_replace(true);
+        Ok(())
+    };
+    let (posted, ()) = futures_util::try_join!(row(&publisher, &told, &stopping), breaking)?;
+    assert_eq!((posted.refused.len(), posted.unknown.len()), (0, 0));
+    let stretches = heard_of_the_row(&mut heard).await?;
+    assert_eq!(stretches.len(), 11, "ten gaps expected");
+    check(&posted, &stretches)?;
     Ok(())
 }
 

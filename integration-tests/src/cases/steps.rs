@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, Event, Gap, GapCause, Item, Model, Scope, Session, StreamError, Subscription};
+use broker::{Broker, Event, Gap, GapCause, Item, Model, Options, Scope, Session, StreamError, Subscription};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -57,6 +57,13 @@ pub(super) fn lost_link(gap: &Gap) -> Result<(), String> {
         Gap { missed: None, cause: GapCause::LinkLost, .. } => Ok(()),
         other => Err(format!("expected the gap of a lost link, got {other:?}")),
     }
+}
+
+/// Nothing but a missing echo tells that a link is dead, and that soon.
+pub(super) fn alert(options: &mut Options) {
+    options.heartbeat_timeout = Duration::from_millis(500);
+    options.connect_timeout = Duration::from_millis(500);
+    options.publish_timeout = Duration::from_secs(60);
 }
 
 /// Waits until a node has noticed that its link is gone.
