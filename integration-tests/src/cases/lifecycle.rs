@@ -33,6 +33,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_broker_can_be_started_again_and_again, [12]).needs(&[Need::OwnServer]),
     case!(draining_delivers_what_was_accepted, [12]),
     case!(draining_takes_nothing_new, [12]),
+    case!(draining_refuses_posts_from_its_first_moment, [12]),
     case!(draining_ends_at_its_limit, [12]),
     case!(closing_cuts_a_drain_short, [12]),
     case!(draining_and_closing_in_any_order_is_harmless, [12]),
@@ -64,10 +65,10 @@ async fn closing_is_idempotent_and_concurrent(h: &dyn Harness) -> Outcome {
         closed?;
     }
     within("one more close", node.close()).await?;
-    within("a drain after it", node.drain()).await?;
     assert_eq!(node.health().state, State::Closed);
     assert!(within("the end of the stream", news.next()).await?.is_none());
     assert!(matches!(news.close_reason(), Some(CloseReason::BrokerClosed)), "{:?}", news.close_reason());
+    within("a drain after it", node.drain()).await?;
     Ok(())
 }
 
@@ -86,21 +87,28 @@ async fn closing_ends_everyone_who_waits(h: &dyn Harness) -> Outcome {
     let mut receiving = Box::pin(news.next());
     let mut receiving_too = Box::pin(others.next());
     let mut ending = Box::pin(session.closed());
-    let mut publishing = Box::pin(node.publish("news", "post", Scope::Global));
+    // More than goes out at once: the last of them waits in the outbox.
+    let mut publishing = Vec::new();
+    for _ in 0..5 {
+        let mut post = Box::pin(node.publish("news", vec![0; 500_000], Scope::Global));
+        assert!(poll_immediate(&mut post).await.is_none());
+        publishing.push(post);
+    }
     let mut subscribing = Box::pin(node.subscribe("other"));
     assert!(poll_immediate(&mut receiving).await.is_none());
     assert!(poll_immediate(&mut receiving_too).await.is_none());
     assert!(poll_immediate(&mut ending).await.is_none());
-    assert!(poll_immediate(&mut publishing).await.is_none());
     assert!(poll_immediate(&mut subscribing).await.is_none());
 
     within("the close", node.close()).await?;
     assert!(within("the stream's end", receiving).await?.is_none());
     assert!(within("the session's stream's end", receiving_too).await?.is_none());
     assert!(matches!(within("the session's end", ending).await?, CloseReason::BrokerClosed));
-    let error = within("the post's end", publishing).await?.err().map(|error| error.kind());
-    // It was handed over, or it was not; nobody can know.
-    assert!(matches!(error, Some(ErrorKind::Interrupted | ErrorKind::Closed)), "{error:?}");
+    let outcomes = within("the posts' end", join_all(publishing)).await?;
+    let errors: Vec<_> = outcomes.into_iter().map(|post| post.err().map(|error| error.kind())).collect();
+    // Of those that were handed over nobody can know whether they were delivered.
+    assert!(matches!(errors[0], Some(ErrorKind::Interrupted | ErrorKind::Closed)), "{errors:?}");
+    assert_eq!(errors[4], Some(ErrorKind::Closed));
     let error = within("the subscribe's end", subscribing).await?.err().map(|error| error.kind());
     assert_eq!(error, Some(ErrorKind::Closed));
     Ok(())
@@ -303,6 +311,27 @@ async fn draining_takes_nothing_new(h: &dyn Harness) -> Outcome {
     assert!(within("the end", unread.next()).await?.is_none());
     within("the drain to end", drain).await??;
     assert_eq!(node.health().state, State::Closed);
+    Ok(())
+}
+
+/// Also while what was accepted is still on its way, and cannot arrive.
+async fn draining_refuses_posts_from_its_first_moment(h: &dyn Harness) -> Outcome {
+    let change = |options: &mut broker::Options| {
+        options.publish_timeout = Duration::from_secs(3600);
+        options.drain_timeout = Duration::from_secs(3600);
+        options.heartbeat = Duration::from_secs(3600);
+    };
+    let node = h.node_with(change).await?;
+    node.line.stall();
+    let mut accepted = Box::pin(node.publish("news", "before", Scope::Global));
+    assert!(poll_immediate(&mut accepted).await.is_none());
+    let mut drain = Box::pin(node.drain());
+    assert!(poll_immediate(&mut drain).await.is_none());
+    let outcome = poll_immediate(&mut Box::pin(node.publish("news", "behind", Scope::Global))).await;
+    let kind = outcome.and_then(Result::err).map(|error| error.kind());
+    assert_eq!(kind, Some(ErrorKind::Closed));
+    within("the close", node.close()).await?;
+    within("the drain to end with it", drain).await?;
     Ok(())
 }
 
