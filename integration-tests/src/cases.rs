@@ -57,3 +57,21 @@ pub fn of(backend: &str) -> impl Iterator<Item = &'static Case> {
 pub fn all() -> impl Iterator<Item = &'static Case> {
     SUBJECTS.iter().copied().flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::all;
+
+    #[test]
+    fn every_case_is_one_sentence_about_promises_that_exist() {
+        let mut names = HashSet::new();
+        for case in all() {
+            assert!(names.insert(case.name), "{} twice", case.name);
+            assert!(case.name.split('_').count() > 2, "{} is no sentence", case.name);
+            assert!(case.promises.iter().all(|promise| (1..=12).contains(promise)), "{}", case.name);
+            assert!(!case.promises.is_empty(), "{}", case.name);
+        }
+    }
+}

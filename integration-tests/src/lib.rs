@@ -1,4 +1,14 @@
 //! The conformance suite: one list of cases, every backend, real servers, injected faults.
+//!
+//! A [case](case::Case) is a sentence and a function over a [`Harness`](harness::Harness): one cluster of its
+//! own, with a server to break and nodes on [lines](harness::Line) to cut, stall and heal. The binary runs every
+//! case on every backend as `<backend>::<sentence>`.
+//!
+//! - **A new case**: an `async fn` in the file of its subject below `cases/`, and a line in that file's list.
+//!   It waits for conditions ([`wait`]), never for time; that nothing more arrives is shown by a
+//!   [fence](wait::fence). See it fail once: break the line in core that it guards.
+//! - **A new backend**: a file below `harness/`, and a line in [`HARNESSES`](harness::HARNESSES). What it
+//!   cannot do it declares, and such cases are shown as not applicable.
 
 pub mod case;
 pub mod cases;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use broker::{Broker, ErrorKind, Scope, State};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::{
@@ -116,6 +116,8 @@ async fn a_line_that_is_cut_is_an_error_at_once(h: &dyn Harness) -> Outcome {
 async fn a_server_that_never_answers_is_an_error_within_the_limit(h: &dyn Harness) -> Outcome {
     let line = h.line().await?;
     line.stall();
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
     let mut options = h.options();
     options.connect_timeout = Duration::from_millis(200);
     let began = Instant::now();
@@ -124,6 +126,7 @@ async fn a_server_that_never_answers_is_an_error_within_the_limit(h: &dyn Harnes
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.message().contains("200ms"), "{error}");
     assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
+    until("everything of the attempt to end", || tasks() <= before).await?;
     Ok(())
 }
 
