@@ -192,8 +192,8 @@ impl Broker {
     /// # Errors
     /// As [`Session::create_stream`].
     pub async fn subscribe(&self, channel: impl AsRef<str> + Send) -> Result<Subscription> {
-        let subscription = self.join("subscribe", channel.as_ref())?;
-        self.confirm("subscribe", &subscription).await?;
+        let mut subscription = self.join("subscribe", channel.as_ref())?;
+        self.confirm("subscribe", &mut subscription).await?;
         Ok(subscription)
     }
 
@@ -202,11 +202,18 @@ impl Broker {
         Subscription::open(self, &name).ok_or_else(|| self.at(operation, channel, Error::closed()))
     }
 
-    pub(crate) async fn confirm(&self, operation: &'static str, subscription: &Subscription) -> Result<()> {
+    pub(crate) async fn confirm(
+        &self,
+        operation: &'static str,
+        subscription: &mut Subscription,
+    ) -> Result<()> {
         let Some(backend) = &self.0.backend else { return Ok(()) };
         let name = subscription.channel();
-        let confirmed = backend.interest.confirmed(name, self.0.options.subscribe_timeout).await;
-        confirmed.map_err(|error| self.at(operation, name.as_str(), error))
+        let (limit, refusal) = (self.0.options.subscribe_timeout, || subscription.refusal());
+        let confirmed = backend.interest.confirmed(name, limit, refusal).await;
+        confirmed.map_err(|error| self.at(operation, name.as_str(), error))?;
+        subscription.begin_here();
+        Ok(())
     }
 
     pub(crate) fn note_left(&self, channel: &ChannelName) {

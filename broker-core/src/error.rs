@@ -181,16 +181,13 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, message, operation, backend, channel, .. } = &*self.0;
         match (operation, backend) {
-            (Some(operation), Some(backend)) => write!(f, "{operation} on {backend}")?,
-            (Some(operation), None) => f.write_str(operation)?,
-            (None, Some(backend)) => f.write_str(backend)?,
+            (Some(operation), Some(backend)) => write!(f, "{operation} on {backend} ")?,
+            (Some(operation), None) => write!(f, "{operation} ")?,
+            (None, Some(backend)) => write!(f, "{backend} ")?,
             (None, None) => {}
         }
         if let Some(channel) = channel {
-            write!(f, " (channel `{channel}`)")?;
-        }
-        if operation.is_some() || backend.is_some() || channel.is_some() {
-            f.write_str(" ")?;
+            write!(f, "(channel `{channel}`) ")?;
         }
         write!(f, "{kind}: {message}")
     }

@@ -292,7 +292,7 @@ impl Session {
             number
         };
         subscription.set_owner(Owner { session: Arc::clone(&self.shared), number, gate });
-        self.broker.confirm(operation, &subscription).await?;
+        self.broker.confirm(operation, &mut subscription).await?;
         Ok((subscription, number))
     }
 

@@ -12,7 +12,7 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
-    Broker, ChannelName, CloseReason, Event,
+    Broker, ChannelName, CloseReason, Error, Event,
     hub::{Cursor, Entry, Ring, Taken, Tally},
     session::Owner,
 };
@@ -56,6 +56,20 @@ impl Subscription {
 
     pub(crate) fn set_owner(&mut self, owner: Owner) {
         self.owner = Some(owner);
+    }
+
+    /// Forgets what arrived so far. While it waited to be confirmed that may have been a rest of an earlier
+    /// subscription of this node, with a hole behind it.
+    pub(crate) fn begin_here(&mut self) {
+        self.ring.skip(&mut self.cursor);
+    }
+
+    /// Why the backend refused the channel, if it did.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        match self.ring.end_reason() {
+            Some(CloseReason::Refused(error)) => Some(error),
+            _ => None,
+        }
     }
 
     /// Where its waker waits, so that its session can wake it.

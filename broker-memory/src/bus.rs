@@ -33,6 +33,8 @@ struct State {
     channels: HashMap<ChannelName, HashSet<u64>>,
     /// The faults in force; the key "" is the bus as a whole.
     faults: HashMap<Box<str>, Fault>,
+    /// What the names of permitted channels begin with, if not all are.
+    permitted: Option<Box<str>>,
     /// Under way to members. One publisher at a time delivers, without the lock, so that a woken task may
     /// come back here; the order of the queue is the order for all.
     queue: VecDeque<(Vec<Inbox>, ChannelName, Bytes)>,
@@ -114,6 +116,13 @@ impl Bus {
         self.lose(|_| true);
     }
 
+    /// From now on refuses every channel whose name does not begin with `start`, but for the broker's own.
+    /// Links are lost, so that what they are subscribed to is asked for again.
+    pub fn allow_only(&self, start: &str) {
+        self.lock().permitted = Some(start.into());
+        self.drop_links();
+    }
+
     /// The channels that have a subscriber, sorted.
     #[must_use]
     pub fn channels(&self) -> Vec<String> {
@@ -166,6 +175,12 @@ impl Bus {
         }
     }
 
+    /// Whether the bus lets anybody use a channel.
+    pub(crate) fn permits(&self, channel: &ChannelName) -> bool {
+        let name = channel.as_str();
+        self.lock().permitted.as_ref().is_none_or(|start| name.starts_with(&**start) || name.contains('$'))
+    }
+
     /// A new link on a line, or what it meets instead. One step: a fault that is made meanwhile is not missed.
     pub(crate) fn join(&self, line: &str, inbox: Inbox) -> Result<u64, Passage> {
         let mut state = self.lock();
@@ -202,8 +217,8 @@ impl Bus {
         }
     }
 
-    pub(crate) fn publish(&self, batch: &[Outgoing]) {
-        self.enqueue(batch.iter().map(|out| (out.channel.clone(), out.frame.clone())));
+    pub(crate) fn publish<'a>(&self, frames: impl Iterator<Item = &'a Outgoing>) {
+        self.enqueue(frames.map(|out| (out.channel.clone(), out.frame.clone())));
     }
 
     fn enqueue(&self, frames: impl IntoIterator<Item = (ChannelName, Bytes)>) {

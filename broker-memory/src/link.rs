@@ -25,6 +25,14 @@ impl MemoryLink {
         }
     }
 
+    fn permit(&self, channel: &ChannelName) -> Result<()> {
+        if self.bus.permits(channel) {
+            return Ok(());
+        }
+        let message = format!("the bus permits no channel `{channel}`");
+        Err(Error::new(ErrorKind::Forbidden, message).with_channel(channel.clone()))
+    }
+
     async fn pass(&self) -> Result<()> {
         pass(self.bus.passage_of(self.id)).await
     }
@@ -45,15 +53,18 @@ fn cut_off() -> Error {
 #[async_trait]
 impl Link for MemoryLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
-        match self.pass().await {
-            Ok(()) => self.bus.publish(batch),
-            Err(error) => return batch.iter().map(|_| Err(error.clone())).collect(),
+        if let Err(error) = self.pass().await {
+            return batch.iter().map(|_| Err(error.clone())).collect();
         }
-        batch.iter().map(|_| Ok(())).collect()
+        let outcomes: Vec<Result<()>> = batch.iter().map(|outgoing| self.permit(&outgoing.channel)).collect();
+        let taken = batch.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+        self.bus.publish(taken.map(|(outgoing, _)| outgoing));
+        outcomes
     }
 
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
         self.pass().await?;
+        channels.iter().try_for_each(|channel| self.permit(channel))?;
         self.bus.subscribe(self.id, channels);
         Ok(())
     }

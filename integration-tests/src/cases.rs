@@ -3,25 +3,42 @@
 use crate::case::Case;
 
 mod cluster;
+mod configuration;
 mod health;
 mod hostile;
+mod isolation;
 mod lag;
+mod lifecycle;
+mod limits;
 mod listeners;
 mod loss;
+mod models;
+mod names;
+mod order;
 mod outage;
+mod publishing;
 mod redis_only;
 mod sessions;
 mod steps;
 mod subscribing;
+mod values;
 
 /// Every case, by subject.
 const SUBJECTS: &[&[Case]] = &[
+    configuration::CASES,
+    lifecycle::CASES,
     subscribing::CASES,
+    isolation::CASES,
+    names::CASES,
+    publishing::CASES,
+    values::CASES,
+    limits::CASES,
+    order::CASES,
     lag::CASES,
     loss::CASES,
+    outage::CASES,
     sessions::CASES,
     listeners::CASES,
-    outage::CASES,
     cluster::CASES,
     health::CASES,
     hostile::CASES,
@@ -36,7 +53,7 @@ pub fn of(backend: &str) -> impl Iterator<Item = &'static Case> {
     all().chain(only)
 }
 
-/// Every case.
+/// Every case that is for all backends.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     SUBJECTS.iter().copied().flatten()
 }

@@ -111,6 +111,11 @@ fn quick_options() -> Options {
     options
 }
 
+/// Whether a name on the wire is one of core's own channels, with whatever prefix.
+fn is_core_own(wire: &str) -> bool {
+    wire.starts_with('$') || wire.contains(".$node.")
+}
+
 impl dyn Harness + '_ {
     /// A fresh node, connected.
     ///

@@ -105,6 +105,20 @@ impl Ring {
         Some(Cursor { position: state.tail(), seen: state.posted, seat: seat as u8 })
     }
 
+    /// Moves the cursor behind everything that is here.
+    pub(crate) fn skip(&self, cursor: &mut Cursor) {
+        let mut garbage = Vec::new(); // dropped after the lock
+        let mut state = self.lock();
+        let position = cursor.position.max(state.first);
+        state.step_off(position);
+        state.at_tail += 1;
+        while state.slots.front().is_some_and(|slot| slot.readers == 0) {
+            garbage.extend(state.pop());
+        }
+        (cursor.position, cursor.seen) = (state.tail(), state.posted);
+        drop(state);
+    }
+
     /// Gives the seat back. True when nobody is left.
     pub(super) fn leave(&self, cursor: &Cursor, after: &mut Aftermath) -> bool {
         let mut state = self.lock();
@@ -121,6 +135,11 @@ impl Ring {
             after.garbage.extend(state.gap_due.take());
         }
         state.taken == 0
+    }
+
+    /// Why the ring has ended, if it has.
+    pub(crate) fn end_reason(&self) -> Option<CloseReason> {
+        self.lock().ended.clone()
     }
 
     /// Appends an entry for everyone who has a seat.

@@ -56,8 +56,14 @@ impl Interest {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the backend has confirmed a channel that has a listener in the hub.
-    pub(crate) async fn confirmed(&self, name: &ChannelName, limit: Duration) -> Result<()> {
+    /// Waits until the backend has confirmed a channel that has a listener in the hub. A refusal ends the
+    /// listener first and tells those who wait second: one who comes between is told by `refusal`.
+    pub(crate) async fn confirmed(
+        &self,
+        name: &ChannelName,
+        limit: Duration,
+        refusal: impl Fn() -> Option<Error> + Send,
+    ) -> Result<()> {
         let waiter = {
             let mut state = self.lock();
             if state.closed {
@@ -73,6 +79,9 @@ impl Interest {
             }
             Waiting { interest: self, name, receiver: Some(receiver) }
         };
+        if let Some(error) = refusal() {
+            return Err(error);
+        }
         self.bell.notify_one();
         waiter.outcome(limit).await
     }

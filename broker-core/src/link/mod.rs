@@ -207,8 +207,8 @@ impl Supervisor {
     fn refused(&self, name: &ChannelName, error: Error) {
         let error = error.with_backend(self.driver.name()).with_channel(name.clone());
         tracing::warn!("{error}");
+        self.receivers.hub.refuse(name, &CloseReason::Refused(error.clone()));
         self.receivers.interest.refuse(name, &error);
-        self.receivers.hub.refuse(name, &CloseReason::Refused(error));
     }
 
     /// Posts to itself every heartbeat; ends when the echo does not come.

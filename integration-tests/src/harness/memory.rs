@@ -8,23 +8,15 @@ use std::sync::{
 use async_trait::async_trait;
 use broker_memory::Bus;
 
-use super::{Entry, Harness, Line};
-use crate::case::Need;
+use super::{Entry, Harness, Line, is_core_own};
 
 pub(super) const ENTRY: Entry = Entry {
     backend: broker_memory::BACKEND,
     example: "memory:",
     available: || Box::pin(async { Ok(()) }),
-    lacks,
+    lacks: |_| None,
     start: || Box::pin(async { Ok(Box::new(MemoryHarness::new()) as Box<dyn Harness>) }),
 };
-
-fn lacks(need: Need) -> Option<&'static str> {
-    match need {
-        Need::Permissions => Some("a bus in this process refuses nobody"),
-        Need::OwnServer | Need::Process | Need::ChannelOrder => None,
-    }
-}
 
 #[derive(Debug)]
 struct MemoryHarness {
@@ -83,7 +75,7 @@ impl Harness for MemoryHarness {
     }
 
     async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
-        Ok(self.bus.channels().into_iter().filter(|name| !name.starts_with('$')).collect())
+        Ok(self.bus.channels().into_iter().filter(|name| !is_core_own(name)).collect())
     }
 
     async fn connections(&self) -> Result<usize, String> {
@@ -95,8 +87,9 @@ impl Harness for MemoryHarness {
         Ok(())
     }
 
-    async fn allow_only(&self, _: &str) -> Result<(), String> {
-        Err("a bus in this process refuses nobody".to_owned())
+    async fn allow_only(&self, start: &str) -> Result<(), String> {
+        self.bus.allow_only(start);
+        Ok(())
     }
 }
 

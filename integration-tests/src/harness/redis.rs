@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use broker::Options;
 use redis::{FromRedisValue, Value};
 
-use super::{Entry, Harness, Line, quick_options};
+use super::{Entry, Harness, Line, is_core_own, quick_options};
 use crate::{
     case::Need,
     proxy::Proxy,
@@ -124,8 +124,7 @@ impl Harness for RedisHarness {
     async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
         let pattern = self.on_wire("*");
         let names: HashSet<String> = self.ask(&[b"PUBSUB", b"CHANNELS", pattern.as_bytes()]).await?;
-        let own = self.on_wire("$");
-        let mut names: Vec<String> = names.into_iter().filter(|name| !name.starts_with(&own)).collect();
+        let mut names: Vec<String> = names.into_iter().filter(|name| !is_core_own(name)).collect();
         names.sort_unstable();
         Ok(names)
     }

@@ -1,0 +1,45 @@
+//! Every public type can be sent and shared, and so can the futures of every verb.
+
+use broker_core::{
+    Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers, Health, Item,
+    ListenerId, Malformed, Message, MessageStream, Model, Options, Post, Received, Scope, Session,
+    StreamError, Subscription, driver::Inbox,
+};
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Pixel;
+
+impl Model for Pixel {
+    const NAME: &'static str = "Pixel";
+}
+
+fn both<T: Send + Sync>() {}
+fn sent<T: Send>(value: T) {
+    drop(value);
+}
+
+#[test]
+fn types() {
+    both::<(Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers, Health)>();
+    both::<(Inbox, Item<Pixel>, ListenerId, Malformed, Message, Options, Post, Received<Pixel>, Scope)>();
+    both::<(Session, StreamError, Subscription, MessageStream<Pixel>)>();
+}
+
+#[test]
+fn futures() {
+    let broker = Broker::local();
+    let session = broker.session();
+    sent(broker.publish("c", "x", Scope::Auto));
+    sent(broker.subscribe("c"));
+    sent(broker.ready());
+    sent(broker.drain());
+    sent(broker.close());
+    sent(session.post_message("c", Pixel, Scope::Auto));
+    sent(session.post("c", "x", Scope::Auto));
+    sent(session.create_stream::<Pixel>("c"));
+    sent(session.subscribe("c"));
+    sent(session.add_listener("c", |_: Received<Pixel>| async {}));
+    sent(session.add_listener("c", async |_: Item<Pixel>| {}));
+    sent(session.revoke_authentication("ada"));
+    sent(session.closed());
+}

@@ -1,0 +1,63 @@
+//! A configuration file, good and bad, and what a URL may say.
+
+use broker::{Config, ErrorKind, Options};
+
+fn parse(text: &str) -> Result<Config, String> {
+    toml::from_str(text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    assert_eq!(parse("").unwrap(), Config::default());
+    assert_eq!(Config::default().url, "memory:");
+}
+
+#[test]
+fn the_example_file_says_what_it_shows() {
+    let config = parse(include_str!("../examples/broker.toml")).unwrap();
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_valid_ones() {
+    let error = parse("uri = \"memory:\"").unwrap_err();
+    assert!(error.contains("uri") && error.contains("url"), "{error}");
+    let error = parse("[options]\nqueue = 7").unwrap_err();
+    assert!(error.contains("queue") && error.contains("queue_capacity"), "{error}");
+}
+
+#[test]
+fn a_value_that_is_no_time_says_how_to_write_one() {
+    let error = parse("[options]\nheartbeat = \"soon\"").unwrap_err();
+    assert!(error.contains("soon") && error.contains("5s"), "{error}");
+}
+
+#[test]
+fn debug_does_not_show_the_url() {
+    let config = parse("url = \"redis://ada:hunter2@localhost\"").unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_bad_url_is_an_error_that_says_what_to_write() {
+    for (url, word) in [
+        ("", "scheme://"),
+        ("localhost", "scheme://"),
+        ("memory:x", "two slashes"),
+        ("memory:?lime=1", "lime"),
+        ("memory:?heartbeat=soon", "heartbeat"),
+        ("memory:?prefix=a.b", "prefix"),
+        ("memory://name:80", "memory://name"),
+        ("gopher://localhost", "gopher"),
+    ] {
+        let error = broker::connect(url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}");
+        assert!(error.to_string().contains(word), "{url}: {error}");
+    }
+}
+
+#[test]
+fn outside_a_runtime_it_is_an_error() {
+    let error = broker::open("memory:", Options::default()).unwrap_err();
+    assert!(error.to_string().contains("tokio runtime"), "{error}");
+}
