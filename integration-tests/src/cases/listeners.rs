@@ -206,7 +206,7 @@ async fn a_listener_can_close_its_session(h: &dyn Harness) -> Outcome {
 
 /// A call that waits for its own end is dropped at that wait; the broker is closed all the same.
 async fn a_listener_can_close_its_broker_without_hanging(h: &dyn Harness) -> Outcome {
-    let node = h.node().await?;
+    let node = h.node_with(|options| options.drain_timeout = std::time::Duration::from_secs(60)).await?;
     let session = node.session();
     let (alive, mut gone) = unbounded_channel::<()>();
     let closing = {

@@ -340,8 +340,12 @@ async fn a_killed_publisher_connection_is_noticed_and_recovers(h: &dyn Harness) 
 /// Half of a link is gone: the other half goes too.
 async fn killed(h: &dyn Harness, kind: &str) -> Outcome {
     let server = server(RedisConfig::default()).await?;
+    let mut options = h.options();
+    // The end of a connection is heard by itself, not only missed.
+    options.heartbeat = Duration::from_secs(60);
     let url = server.url_at(server.addr());
-    let (node, other) = (connect(h, &url).await?, connect(h, &url).await?);
+    let node = broker::connect_with(&url, options.clone()).await?;
+    let other = broker::connect_with(&url, options).await?;
     let mut heard = node.subscribe("news").await?;
     for round in 0..3 {
         server.command(&[b"CLIENT", b"KILL", b"TYPE", kind.as_bytes()]).await?;
