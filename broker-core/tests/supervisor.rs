@@ -352,3 +352,26 @@ async fn a_gap_that_a_dead_link_reports_late_is_discarded() {
     broker.publish("news", "one", Scope::Global).await.unwrap();
     assert_eq!(payload(&mut news).await, "one");
 }
+
+#[tokio::test(start_paused = true)]
+async fn drain_tells_the_outcome_of_every_accepted_post() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    // Echoes come at once, outcomes only later: an echo must not end the drain before they are told.
+    driver.world().echo_first = true;
+    driver.world().slow_publish = Duration::from_millis(500);
+    let post = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.publish("news", "accepted", Scope::Global).await }
+    });
+    until("the post is under way", || driver.world().published.len() == 2).await;
+    broker.drain().await;
+    post.await.unwrap().unwrap();
+    // And one that shares its batch with the barrier.
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().echo_first = true;
+    driver.world().slow_publish = Duration::from_millis(500);
+    let (posted, ()) = tokio::join!(broker.publish("news", "accepted", Scope::Global), broker.drain());
+    posted.unwrap();
+}

@@ -57,12 +57,16 @@ impl Broker {
         let Some(backend) = &self.0.backend else { return };
         backend.outbox.seal();
         let (token, frame) = backend.probe.next(Kind::Barrier);
-        if backend.outbox.post_own(&backend.probe.wire_name, frame, false).is_err() {
-            return;
-        }
+        let Ok(outcome) = backend.outbox.post_own(&backend.probe.wire_name, frame, false) else { return };
+        // Its outcome is told after those of the posts before it, which its echo may overtake.
+        let come_back = async {
+            if let Ok(Ok(())) = outcome.await {
+                let _ = backend.probe.echo(token, self.0.options.drain_timeout).await;
+            }
+        };
         let mut health = self.0.health.subscribe();
         tokio::select! {
-            _ = backend.probe.echo(token, self.0.options.drain_timeout) => {}
+            () = come_back => {}
             _ = health.wait_for(|health| !health.is_connected()) => {}
         }
     }

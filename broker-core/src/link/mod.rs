@@ -218,7 +218,7 @@ impl Supervisor {
         loop {
             sleep(self.options.heartbeat).await;
             let (token, frame) = probe.next(Kind::Heartbeat);
-            self.outbox.post_own(&probe.wire_name, frame, true)?;
+            drop(self.outbox.post_own(&probe.wire_name, frame, true)?);
             probe.echo(token, self.options.heartbeat_timeout).await?;
         }
     }

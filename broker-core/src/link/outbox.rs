@@ -134,9 +134,15 @@ impl Outbox {
     }
 
     /// Queues a frame of the broker's own. It has its own numbering and takes no room: there are few.
-    /// `urgent` ones overtake everything; the others go in turn, also while the outbox is sealed.
-    pub(crate) fn post_own(&self, wire_name: &ChannelName, frame: BytesMut, urgent: bool) -> Result<()> {
-        let (outcome, _) = oneshot::channel();
+    /// `urgent` ones overtake everything; the others go in turn, also while the outbox is sealed, and their
+    /// outcome is told after those of everything before them.
+    pub(crate) fn post_own(
+        &self,
+        wire_name: &ChannelName,
+        frame: BytesMut,
+        urgent: bool,
+    ) -> Result<oneshot::Receiver<Result<()>>> {
+        let (outcome, receiver) = oneshot::channel();
         let outgoing = Outgoing::new(wire_name.clone(), frame.freeze());
         let pending = Pending { outgoing, outcome, _room: None };
         {
@@ -147,7 +153,7 @@ impl Outbox {
             if urgent { state.urgent.push_back(pending) } else { state.queue.push_back(pending) }
         }
         self.bell.notify_one();
-        Ok(())
+        Ok(receiver)
     }
 
     /// The link is up.

@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) hang_publish: bool,
     /// Publishing answers after this long.
     pub(crate) slow_publish: Duration,
+    /// What is published arrives before publishing answers, also when that is slow.
+    pub(crate) echo_first: bool,
     /// Publishing answers `Ok` and forgets.
     pub(crate) swallow: bool,
     /// Publishing returns one outcome too few.
@@ -111,20 +113,25 @@ impl Driver for Scripted {
 #[async_trait]
 impl Link for Scripted {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
-        let (hang, slow, miscount, heard, inbox) = {
+        let (hang, slow, echo_first, miscount, heard, inbox) = {
             let mut world = self.world();
             world.published.extend_from_slice(batch);
             let heard: Vec<Outgoing> =
                 batch.iter().filter(|out| world.subscribed.contains(out.channel.as_str())).cloned().collect();
             let heard = if world.swallow || world.hang_publish { Vec::new() } else { heard };
             let inbox = world.inboxes.last().cloned().unwrap();
-            (world.hang_publish, world.slow_publish, world.miscount, heard, inbox)
+            (world.hang_publish, world.slow_publish, world.echo_first, world.miscount, heard, inbox)
         };
         if hang {
             pending::<()>().await;
         }
-        tokio::time::sleep(slow).await;
+        if !echo_first {
+            tokio::time::sleep(slow).await;
+        }
         heard.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame));
+        if echo_first {
+            tokio::time::sleep(slow).await;
+        }
         batch.iter().skip(usize::from(miscount)).map(|_| Ok(())).collect()
     }
 
