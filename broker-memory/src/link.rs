@@ -1,10 +1,6 @@
 //! MemoryLink: one membership of a bus.
 
-use std::{
-    future::{pending, poll_fn},
-    mem,
-    task::Poll,
-};
+use std::future::pending;
 
 use async_trait::async_trait;
 use broker_core::{
@@ -50,19 +46,6 @@ async fn pass(passage: Passage) -> Result<()> {
     }
 }
 
-/// Lets other tasks run.
-async fn give_way() {
-    let mut given = false;
-    poll_fn(|cx| {
-        if mem::replace(&mut given, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 fn cut_off() -> Error {
     Error::new(ErrorKind::Unavailable, "the bus is cut off")
 }
@@ -74,7 +57,7 @@ impl Link for MemoryLink {
             return batch.iter().map(|_| Err(error.clone())).collect();
         }
         while self.bus.is_behind() {
-            give_way().await;
+            tokio::task::yield_now().await;
         }
         let outcomes: Vec<Result<()>> = batch.iter().map(|outgoing| self.permit(&outgoing.channel)).collect();
         let taken = batch.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
