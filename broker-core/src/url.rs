@@ -1,6 +1,6 @@
 //! BrokerUrl: which backend, where, as whom. Parsed once, with care for what may be printed.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
 use url::Url;
 
@@ -8,14 +8,15 @@ use crate::{Error, ErrorKind, Options, Result, channel::shown};
 
 /// A parsed URL: `scheme://user:password@host:port/path?key=value`, or just `memory:`.
 ///
+/// A cluster can be given by several hosts, with commas between: `nats://user:password@a:4222,b:4222`.
+///
 /// `Display` and `Debug` show scheme, host, port and path; never user, password or query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl {
     scheme: String,
     username: Option<String>,
     password: Option<String>,
-    host: Option<String>,
-    port: Option<u16>,
+    hosts: Vec<(String, Option<u16>)>,
     /// Decoded, without the slash at its start.
     path: String,
     query: BTreeMap<String, String>,
@@ -31,7 +32,8 @@ impl BrokerUrl {
             let hint = "write it as scheme://user:password@host:port/path?key=value, or memory:";
             Error::new(ErrorKind::InvalidInput, format!("url {}: {why}; {hint}", shown(&redacted(raw))))
         };
-        let url = Url::parse(raw).map_err(|error| invalid(&error.to_string()))?;
+        let (first, others) = split_hosts(raw);
+        let url = Url::parse(&first).map_err(|error| invalid(&error.to_string()))?;
         if url.cannot_be_a_base() && !url.path().is_empty() {
             return Err(invalid("two slashes are missing behind the scheme"));
         }
@@ -45,12 +47,20 @@ impl BrokerUrl {
         if url.fragment().is_some() {
             return Err(invalid("it has a fragment; a `#` in a password is written %23"));
         }
+        let mut hosts = Vec::new();
+        for url in [Ok(url.clone())].into_iter().chain(others.iter().map(|other| Url::parse(other))) {
+            let url = url.map_err(|error| invalid(&format!("one of its hosts: {error}")))?;
+            match url.host_str().map(decoded).transpose()?.filter(|host| !host.is_empty()) {
+                Some(host) => hosts.push((host, url.port())),
+                None if others.is_empty() => {}
+                None => return Err(invalid("an empty name in its list of hosts")),
+            }
+        }
         Ok(Self {
             scheme: url.scheme().to_owned(),
             username: Some(decoded(url.username())?).filter(|user| !user.is_empty()),
             password: url.password().map(decoded).transpose()?,
-            host: url.host_str().map(decoded).transpose()?.filter(|host| !host.is_empty()),
-            port: url.port(),
+            hosts,
             path: decoded(url.path().strip_prefix('/').unwrap_or(url.path()))?,
             query,
         })
@@ -74,16 +84,21 @@ impl BrokerUrl {
         self.password.as_deref()
     }
 
-    /// The host: a name, an IPv4 address, or an IPv6 address in brackets.
+    /// The host: a name, an IPv4 address, or an IPv6 address in brackets. The first one of several.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
-        self.host.as_deref()
+        self.hosts.first().map(|(host, _)| host.as_str())
     }
 
-    /// The port, if one is given.
+    /// The port of that host, if one is given.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
-        self.port
+        self.hosts.first().and_then(|(_, port)| *port)
+    }
+
+    /// Every host, each with its port if one is given, in the order of the URL.
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = (&str, Option<u16>)> {
+        self.hosts.iter().map(|(host, port)| (host.as_str(), *port))
     }
 
     /// The path without the slash at its start.
@@ -104,11 +119,26 @@ impl BrokerUrl {
     }
 
     /// Checks that every key of the query is one of the driver's own (`keys`) or one of
-    /// [`Options::URL_KEYS`]. Every [`Backend::open`](crate::driver::Backend) calls it first.
+    /// [`Options::URL_KEYS`], and that there is one host at most. Every
+    /// [`Backend::open`](crate::driver::Backend) calls it first, or
+    /// [`allow_keys_and_hosts`](Self::allow_keys_and_hosts).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] naming the unknown key and the valid ones, or the hosts.
+    pub fn allow_keys(&self, keys: &[&str]) -> Result<()> {
+        if self.hosts.len() > 1 {
+            let message = format!("url `{self}` names several hosts; this backend takes one");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        self.allow_keys_and_hosts(keys)
+    }
+
+    /// As [`allow_keys`](Self::allow_keys), for a backend that goes to any one of several
+    /// [`hosts`](Self::hosts).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] naming the unknown key and the valid ones.
-    pub fn allow_keys(&self, keys: &[&str]) -> Result<()> {
+    pub fn allow_keys_and_hosts(&self, keys: &[&str]) -> Result<()> {
         let known = |key: &str| keys.contains(&key) || Options::URL_KEYS.contains(&key);
         match self.query.keys().find(|key| !known(key)) {
             None => Ok(()),
@@ -119,6 +149,18 @@ impl BrokerUrl {
             }
         }
     }
+}
+
+/// A URL with its first host only, and one URL without anything else for every other host.
+fn split_hosts(raw: &str) -> (Cow<'_, str>, Vec<String>) {
+    let Some((scheme, rest)) = raw.split_once("://") else { return (raw.into(), Vec::new()) };
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // A comma before the last `@` belongs to the password.
+    let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+    let mut hosts = hosts.split(',');
+    let first = hosts.next().unwrap_or_default();
+    let others = hosts.map(|host| format!("{scheme}://{host}")).collect();
+    (format!("{scheme}://{user}{first}{tail}").into(), others)
 }
 
 fn decode(text: &str) -> Option<String> {
@@ -171,9 +213,9 @@ impl FromStr for BrokerUrl {
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.scheme)?;
-        if let Some(host) = &self.host {
-            write!(f, "//{host}")?;
-            if let Some(port) = self.port {
+        for (index, (host, port)) in self.hosts.iter().enumerate() {
+            write!(f, "{}{host}", if index == 0 { "//" } else { "," })?;
+            if let Some(port) = port {
                 write!(f, ":{port}")?;
             }
         }
@@ -214,6 +256,33 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_share_everything_else() {
+        let raw = "nats://ada:s3cret,p%40ss@a,[::1]:4223,10.0.0.1:4224/path,x?prefix=a,b";
+        let url = BrokerUrl::parse(raw).unwrap();
+        let hosts: Vec<_> = url.hosts().collect();
+        assert_eq!(hosts, [("a", None), ("[::1]", Some(4223)), ("10.0.0.1", Some(4224))]);
+        assert_eq!((url.host(), url.port()), (Some("a"), None));
+        assert_eq!((url.username(), url.password()), (Some("ada"), Some("s3cret,p@ss")));
+        assert_eq!((url.path(), url.key("prefix")), ("path,x", Some("a,b")));
+        assert_eq!(url.to_string(), "nats://a,[::1]:4223,10.0.0.1:4224/path,x");
+        assert_eq!(BrokerUrl::parse("memory:").unwrap().hosts().len(), 0);
+    }
+
+    #[test]
+    fn several_hosts_must_be_hosts_and_be_allowed() {
+        for raw in
+            ["nats://a,", "nats://,b", "nats://a,,b", "nats://a,b:x", "nats://a,b c", "nats://a,b:99999"]
+        {
+            assert!(BrokerUrl::parse(raw).is_err(), "{raw}");
+        }
+        let url = BrokerUrl::parse("redis://:hunter2@a,b/").unwrap();
+        let error = url.allow_keys(&[]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("`redis://a,b`"), "{error}");
+        assert!(url.allow_keys_and_hosts(&[]).is_ok());
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_the_valid_ones() {
         let url = BrokerUrl::parse("redis://localhost/?tmeout=5s").unwrap();
         let error = url.allow_keys(&["ca"]).unwrap_err().to_string();
@@ -231,6 +300,10 @@ mod tests {
             "redis://localhost/?a=1&a=2&token=hunter2",
             "redis://localhost:bad/?token=hunter2@x&b=hunter2",
             "redis://:hunter2@localhost/?token=hunter2&a=x&token=y",
+            "nats://ada:hunter2@a,b:99999",
+            "nats://ada:hunter2@a,,b?token=hunter2",
+            "nats://ada:hunter2,x@a,b",
+            "nats://ada:hunter2@a,bob:hunter2@b",
         ] {
             match BrokerUrl::parse(raw) {
                 Ok(url) => assert!(!format!("{url} {url:?}").contains("hunter2"), "{raw}"),
