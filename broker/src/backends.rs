@@ -8,13 +8,21 @@ use broker_core::{Backend, BrokerUrl, Error, ErrorKind, Result, driver::Driver};
 const BACKENDS: &[Backend] = &[
     #[cfg(feature = "memory")]
     broker_memory::BACKEND,
+    #[cfg(feature = "nats")]
+    broker_nats::BACKEND,
     #[cfg(feature = "redis")]
     broker_redis::BACKEND,
 ];
 
 /// Every scheme this project knows, with the feature that brings it.
-const KNOWN: &[(&str, &str)] =
-    &[("memory", "memory"), ("redis", "redis"), ("rediss", "redis` and `tls"), ("redis+unix", "redis")];
+const KNOWN: &[(&str, &str)] = &[
+    ("memory", "memory"),
+    ("nats", "nats"),
+    ("tls", "nats"),
+    ("redis", "redis"),
+    ("rediss", "redis` and `tls"),
+    ("redis+unix", "redis"),
+];
 
 /// Makes the driver for a URL.
 pub(crate) fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
@@ -41,7 +49,7 @@ fn missing(scheme: &str) -> Error {
 
 /// One crypto provider for every backend: without one rustls panics at the first connect, with two as well.
 fn install_crypto() {
-    #[cfg(feature = "tls")]
+    #[cfg(any(feature = "nats", feature = "tls"))]
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 

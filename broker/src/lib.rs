@@ -1,7 +1,7 @@
 //! Publish, subscribe and revoke with one meaning on every backend, chosen by one URL.
 //!
 //! **A message posted to a channel reaches every listener in every server, in order, or the listener is told
-//! exactly what it may have missed**, on an in-process bus, Redis, and what comes next. The meaning follows
+//! exactly what it may have missed**, on an in-process bus, Redis, NATS, and what comes next. The meaning follows
 //! Serverpod's server events.
 //!
 //! ```
@@ -34,6 +34,7 @@
 //! |---|---|---|
 //! | `memory` (default) | `memory:` | every session of this broker |
 //! | `memory` (default) | `memory://name` | every broker of that name in the process |
+//! | `nats` | `nats://`, `tls://` (encrypted) | every process on that server or its cluster |
 //! | `redis` | `redis://`, `redis+unix://` | every process on that server |
 //! | `redis`, `tls` | `rediss://` | the same, encrypted |
 //!

@@ -6,12 +6,14 @@ use crate::run;
 const COMBINATIONS: &[(&str, &str)] = &[
     ("broker", ""),
     ("broker", "memory"),
+    ("broker", "nats"),
     ("broker", "redis"),
     ("broker", "redis,tls"),
     ("broker", "msgpack"),
     ("broker", "full"),
     ("broker-core", ""),
     ("broker-core", "msgpack"),
+    ("broker-nats", ""),
     ("broker-redis", ""),
     ("broker-redis", "tls"),
 ];

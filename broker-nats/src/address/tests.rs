@@ -1,0 +1,72 @@
+//! What a URL may say, and how what does not fit is named.
+
+use super::*;
+
+fn parse(url: &str) -> Result<Address> {
+    Address::parse(&BrokerUrl::parse(url).unwrap())
+}
+
+#[track_caller]
+fn refused(url: &str, part: &str) {
+    let error = parse(url).expect_err("an error");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains(part), "{error}");
+    assert!(!error.to_string().contains("s3cret"), "{error}");
+}
+
+fn places(url: &str) -> Vec<String> {
+    parse(url).unwrap().servers.into_iter().map(|server| server.peer.place).collect()
+}
+
+#[test]
+fn hosts_and_ports() {
+    assert_eq!(places("nats://example.net"), ["example.net:4222"]);
+    assert_eq!(places("nats://127.0.0.1:7000/"), ["127.0.0.1:7000"]);
+    assert_eq!(places("tls://a,[::1]:7000,10.0.0.1?prefix=shop"), ["a:4222", "[::1]:7000", "10.0.0.1:4222"]);
+    let address = parse("nats://[::1]:7000,b").unwrap();
+    assert_eq!((address.servers[0].addr.host(), address.servers[0].addr.port()), ("::1", 7000));
+    assert_eq!((address.servers[1].addr.host(), address.servers[1].addr.port()), ("b", 4222));
+    assert!(!address.servers[0].addr.tls_required());
+    assert!(parse("tls://b").unwrap().servers[0].addr.tls_required());
+}
+
+#[test]
+fn one_way_to_sign_in() {
+    for (url, who) in [
+        ("nats://h", "a client without credentials"),
+        ("nats://ada:s3cret@h", "the user \"ada\""),
+        ("nats://s3cret@h", "the token"),
+        ("nats://h?nkey=/seed", "the nkey /seed"),
+        ("nats://h?creds=/creds", "the credentials /creds"),
+    ] {
+        let address = parse(url).unwrap();
+        assert_eq!(address.servers[0].peer.who, who, "{url}");
+        assert!(!format!("{address:?}").contains("s3cret"), "{address:?}");
+    }
+    refused("nats://:s3cret@h", "a token stands alone");
+    refused("nats://s3cret@h?nkey=/seed", "give one");
+    refused("nats://ada:s3cret@h?creds=/creds", "give one");
+    refused("nats://h?creds=/creds&nkey=/seed", "give one");
+}
+
+#[test]
+fn keys_have_their_meaning() {
+    let address = parse("tls://h?ca=/ca&cert=/cert&key=/key&inbox=_INBOX_shop&ping_interval=7").unwrap();
+    assert_eq!(address.ca, Some("/ca".into()));
+    assert_eq!(address.client, Some(("/cert".into(), "/key".into())));
+    assert_eq!(address.inbox, "_INBOX_shop");
+    assert_eq!(address.ping, Duration::from_secs(7));
+    assert_eq!(parse("nats://h").unwrap().ping, Duration::from_secs(5));
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    refused("nats:", "nats://127.0.0.1:4222");
+    refused("nats://h/path", "has a path");
+    refused("nats://h?tls=true", "`tls`");
+    refused("nats://h?ca=/ca", "only for tls://");
+    refused("tls://h?key=/key", "give both");
+    refused("nats://h?inbox=a.*", "wildcards");
+    refused("nats://h?ping_interval=0", "ping_interval");
+    refused("nats://h?ping_interval=5s", "ping_interval");
+}

@@ -1,0 +1,96 @@
+//! The NATS driver: one connection that is never healed, and a round trip behind every promise. For NATS 2.2 or
+//! newer; tested with 2.15.
+//!
+//! Users depend on the facade `broker` with its feature `nats` and write a URL; this crate exports only
+//! [`BACKEND`].
+//!
+//! # The URL
+//!
+//! ```text
+//! nats://user:password@host:4222?prefix=shop
+//! nats://token@host
+//! nats://a:4222,b:4222,c:4222?creds=/etc/nats/shop.creds
+//! tls://host?nkey=/etc/nats/shop.nk&ca=/etc/ssl/nats-ca.pem
+//! ```
+//!
+//! - The port defaults to 4222; the host has no default. Of several hosts a link goes to any one that answers,
+//!   beginning anywhere; servers that the cluster announces are not used, so name all of them.
+//! - One way to sign in: user and password, a token, the seed of an nkey (the file `nkey`), or a JWT with its
+//!   seed (the file `creds`). Files are read at every connect, so they may be renewed in place.
+//! - `tls://` insists on encryption; `nats://` encrypts where the server demands it. The server's certificate is
+//!   checked against the system's roots, or against those in the PEM file `ca`. `cert` and `key`, given
+//!   together, are the PEM files of a client certificate. The facade installs the rustls provider; whoever
+//!   uses this crate without it, beside other users of rustls, installs one before connecting.
+//! - `inbox` (default `_INBOX`) is where the driver's own subject lives; see the permissions below.
+//! - `ping_interval`, in whole seconds (default 5), is how often the client looks after an idle connection. Core
+//!   finds a dead link by its own heartbeat; this is for what nobody waits for.
+//!
+//! Times are core's options (`connect_timeout`, `publish_timeout`, …): the driver has none of its own, but for
+//! 2 s that each one of several servers may take.
+//!
+//! # What `Ok` means
+//!
+//! - *publish*: the server has processed the frame. It is in the output buffer of every connection of that
+//!   server that was subscribed at that moment, and on its way to the other servers of a cluster. NATS stores
+//!   nothing: a node without a link does not get it later.
+//! - *subscribe*: the server has processed the subscriptions, and refused none. In a cluster the other servers
+//!   hear of them a moment later: what is published there in that moment may be missed.
+//! - *unsubscribe*: the server has processed it.
+//! - *close*: the server has forgotten every subscription, and the socket is closed.
+//!
+//! The round trip behind them is a message to ourselves: a server does one thing of a connection after the
+//! other, so when it is back, everything before it has been done.
+//!
+//! # What is lost when
+//!
+//! - **A link breaks**: everything published until another is open. A frame whose round trip did not come back
+//!   is reported `Interrupted`, and is not sent again: the client's own recovery is off, so that nothing
+//!   is delivered late.
+//! - **A server is about to shut down** (lame duck mode): the link is given up at once, to go to another server.
+//! - **A node reads too slowly**: what arrives is handed over at once, so the client's own queues never fill. When
+//!   the node is too busy even for that, the server ends the connection (`write_deadline`, `max_pending`). That
+//!   is a broken link like any other.
+//!
+//! Each publisher's messages have one order for all; those of two publishers may be seen interleaved in two ways
+//! by two nodes, since each server of a cluster delivers for itself. What one link hears comes in the order of
+//! its arrival, across channels.
+//!
+//! # Permissions
+//!
+//! A user needs the channels, in both directions as far as they are used: its own names and the broker's own, which
+//! start with `$`. With a `prefix` all of them start with it. And every link has a subject of its own, to which it
+//! publishes and subscribes.
+//!
+//! ```text
+//! permissions: { publish: ["shop.>", "_INBOX.>"], subscribe: ["shop.>", "_INBOX.>"] }
+//! permissions: { publish: ["news", "user.*", "$node.>", "_INBOX.>"], subscribe: [ the same ] }
+//! ```
+//!
+//! What is refused is told per channel, and the link lives on. A permission that is taken away ends the link, and
+//! the next one finds out what is still allowed. A frame longer than the server's `max_payload` (default 1 MiB,
+//! enough for all) is refused by itself, too.
+
+mod address;
+mod driver;
+mod errors;
+mod feed;
+mod ground;
+mod link;
+mod watch;
+
+use std::sync::Arc;
+
+use broker_core::{
+    BrokerUrl, Result,
+    driver::{Backend, Driver},
+};
+
+/// NATS, for `nats://` and `tls://`.
+pub const BACKEND: Backend = Backend { name: NAME, schemes: &["nats", "tls"], open };
+
+const NAME: &str = "nats";
+
+fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
+    let address = address::Address::parse(url).map_err(|error| error.with_backend(NAME))?;
+    Ok(Arc::new(driver::NatsDriver(address)))
+}
