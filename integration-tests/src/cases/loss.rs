@@ -24,6 +24,7 @@ pub(super) const CASES: &[Case] = &[
     case!(links_that_the_server_drops_come_back_with_a_gap, [4]).needs(&[Need::OwnServer]),
     case!(five_thousand_channels_are_subscribed_again_and_told, [1, 4]),
     case!(a_flapping_line_leaks_nothing, [12]).needs(&[Need::OwnServer]),
+    case!(links_found_dead_leave_nothing_behind, [12]).needs(&[Need::OwnServer]),
 ];
 
 async fn after_a_restart_every_stream_and_listener_is_told_and_lives_on(h: &dyn Harness) -> Outcome {
@@ -251,5 +252,22 @@ async fn a_flapping_line_leaks_nothing(h: &dyn Harness) -> Outcome {
     assert_eq!(h.subscribed_channels().await?.len(), 1);
     drop(heard);
     until_is("the server to forget the channel", Vec::new(), || h.subscribed_channels()).await?;
+    Ok(())
+}
+
+/// Nobody tells a node that they are dead, nor the server that they were given up.
+async fn links_found_dead_leave_nothing_behind(h: &dyn Harness) -> Outcome {
+    let node = h.node_with(alert).await?;
+    let _heard = node.subscribe("news").await?;
+    let (connections, at_first) = (h.connections().await?, tasks());
+    for _ in 0..3 {
+        let links = node.health().links;
+        node.line.stall();
+        down(&node).await?;
+        node.line.heal();
+        linked(&node, links + 1).await?;
+    }
+    until_is("one link", connections, || h.connections()).await?;
+    until("the tasks of dead links to end", || tasks() <= at_first).await?;
     Ok(())
 }
