@@ -14,6 +14,7 @@ mod listeners;
 mod loss;
 mod models;
 mod names;
+mod nats_only;
 mod order;
 mod outage;
 mod publishing;
@@ -45,7 +46,7 @@ const SUBJECTS: &[&[Case]] = &[
 ];
 
 /// Cases about one backend alone, by its name.
-const ONLY: &[(&str, &[Case])] = &[("redis", redis_only::CASES)];
+const ONLY: &[(&str, &[Case])] = &[("nats", nats_only::CASES), ("redis", redis_only::CASES)];
 
 /// Every case for a backend.
 pub fn of(backend: &str) -> impl Iterator<Item = &'static Case> {

@@ -1,6 +1,7 @@
 //! Harness: one cluster for one case, whatever the backend; and the list of backends.
 
 mod memory;
+mod nats;
 mod redis;
 
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
@@ -12,7 +13,7 @@ use futures_util::future::BoxFuture;
 use crate::case::Need;
 
 /// Every backend of the suite: one file and one line each.
-pub const HARNESSES: &[Entry] = &[memory::ENTRY, redis::ENTRY];
+pub const HARNESSES: &[Entry] = &[memory::ENTRY, nats::ENTRY, redis::ENTRY];
 
 /// How the suite comes to one backend.
 #[derive(Clone, Copy, Debug)]

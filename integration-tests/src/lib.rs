@@ -16,6 +16,10 @@ pub mod certificates;
 #[cfg(feature = "docker")]
 pub mod docker;
 pub mod harness;
+pub mod nats_config;
+pub mod nats_control;
+pub mod nats_server;
+pub(crate) mod process;
 pub mod proxy;
 pub mod redis_config;
 pub mod redis_control;

@@ -8,7 +8,7 @@ use redis::{
     RedisConnectionInfo,
 };
 
-use crate::server::{LIMIT, Server};
+use crate::server::{LIMIT, Redis, Server};
 
 /// Runs one command on a connection of its own.
 pub(crate) async fn control(
@@ -100,7 +100,10 @@ impl Server for ExistingRedis {
     async fn resume(&self) -> Result<(), String> {
         Err(NOT_OURS.to_owned())
     }
+}
 
+#[async_trait]
+impl Redis for ExistingRedis {
     async fn command(&self, args: &[&[u8]]) -> Result<redis::Value, String> {
         run(self.info.clone(), args).await
     }

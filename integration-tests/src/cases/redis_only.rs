@@ -15,7 +15,7 @@ use crate::{
     harness::Harness,
     redis_config::RedisConfig,
     redis_server::RedisServer,
-    server::{Server, Source, free_port},
+    server::{Redis, Server, Source, free_port},
     wait::{fence, until, within},
 };
 
@@ -39,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
 
 const OWN: &[Need] = &[Need::OwnServer];
 
-async fn server(config: RedisConfig) -> Result<Box<dyn Server>, String> {
+async fn server(config: RedisConfig) -> Result<Box<dyn Redis>, String> {
     Source::from_env()?.start_redis(config).await
 }
 

@@ -1,16 +1,18 @@
-//! Tests of the Redis in a container; without an engine they say so and pass, unless CI insists.
+//! Tests of the servers in containers; without an engine they say so and pass, unless CI insists.
 
 use std::{sync::Arc, time::Duration};
 
 use redis::Value;
 use tokio::net::TcpStream;
 
-use super::{DockerRedis, available};
+use super::{DockerNats, DockerRedis, available};
 use crate::{
     certificates::Certificates,
+    nats_config::NatsConfig,
+    nats_control::{ask, publish_raw},
     redis_config::RedisConfig,
     redis_control::ExistingRedis,
-    server::{Server, required},
+    server::{Nats, Redis, Server, required},
 };
 
 async fn start(config: RedisConfig) -> Option<DockerRedis> {
@@ -68,4 +70,28 @@ async fn takes_certificates_along() {
     // A plain client is refused at the TLS port, while commands take the other one.
     ExistingRedis::connect(&format!("redis://{}", server.addr())).await.unwrap_err();
     server.command(&[b"PING"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_dies_starts_again_and_takes_another_configuration() {
+    if let Err(reason) = available().await {
+        assert!(!required("nats"), "{reason}");
+        eprintln!("ignored: {reason}");
+        return;
+    }
+    let server = DockerNats::start(NatsConfig::default()).await.unwrap();
+    assert!(server.addr().ip().is_loopback() && server.monitor().ip().is_loopback());
+    publish_raw(server.addr(), "news", b"hello").await.unwrap();
+    let limit = || async { ask(server.monitor(), "varz").await.unwrap()["max_payload"].as_u64() };
+    server.reconfigure(NatsConfig::default().line("max_payload: 777")).await.unwrap();
+    assert_eq!(limit().await, Some(777));
+    server.kill().await.unwrap();
+    publish_raw(server.addr(), "news", b"hello").await.unwrap_err();
+    server.start_again().await.unwrap();
+    publish_raw(server.addr(), "news", b"hello").await.unwrap();
+    server.pause().await.unwrap();
+    let silence = tokio::time::timeout(Duration::from_millis(200), ask(server.monitor(), "varz")).await;
+    assert!(silence.is_err(), "a paused server answered: {silence:?}");
+    server.resume().await.unwrap();
+    assert_eq!(limit().await, Some(777));
 }

@@ -17,7 +17,7 @@ use crate::{
     case::Need,
     proxy::Proxy,
     redis_config::RedisConfig,
-    server::{Server, Source},
+    server::{Redis, Source},
 };
 
 pub(super) const ENTRY: Entry = Entry {
@@ -42,7 +42,7 @@ fn lacks(need: Need) -> Option<&'static str> {
 
 #[derive(Debug)]
 struct RedisHarness {
-    server: Box<dyn Server>,
+    server: Box<dyn Redis>,
     /// Keeps cases apart on a server that they share; empty on one of our own.
     prefix: String,
     proxies: Mutex<Vec<Weak<Proxy>>>,

@@ -9,7 +9,7 @@ use crate::{
     certificates::Certificates,
     redis_config::RedisConfig,
     redis_control::ExistingRedis,
-    server::{Server, required},
+    server::{Redis, Server, required},
 };
 
 /// A server, or `None` where there is no program and nobody insists on one.

@@ -1,0 +1,143 @@
+//! DockerNats: a NATS server in a container.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use testcontainers_modules::testcontainers::{GenericImage, ImageExt, core::Mount};
+
+use super::{Container, tag};
+use crate::{
+    nats_config::NatsConfig,
+    nats_control::ask,
+    server::{LIMIT, Nats, Server, eventually},
+};
+
+const CLIENTS: u16 = 4222;
+const MONITOR: u16 = 8222;
+/// Where the directory with the configuration is inside the container.
+const INSIDE: &str = "/etc/nats";
+
+/// A NATS server in a container, on loopback ports of this machine. Dropping it removes the container.
+///
+/// It reads its configuration from a directory that it shares with this machine, so that it can be changed.
+/// Use it on one Tokio runtime, which must still run when it is dropped.
+#[derive(Debug)]
+pub struct DockerNats {
+    config: Mutex<NatsConfig>,
+    container: Container<GenericImage>,
+    dir: TempDir,
+    clients: AtomicU16,
+    monitor: AtomicU16,
+}
+
+impl DockerNats {
+    /// Starts a container and waits until the server answers on this machine's side.
+    ///
+    /// # Errors
+    /// No engine, no image, a refused configuration, or no answer in time.
+    pub async fn start(config: NatsConfig) -> Result<Self, String> {
+        let dir = tempfile::Builder::new().prefix("nats-").tempdir();
+        let dir = dir.map_err(|error| format!("no temporary directory: {error}"))?;
+        write_config(&dir, &config)?;
+        let (tag, outside) = (tag("nats")?, dir.path().display().to_string());
+        let container = Container::start("nats", &[CLIENTS, MONITOR], || {
+            let image = GenericImage::new("nats", tag).with_mount(Mount::bind_mount(&*outside, INSIDE));
+            Ok(image.with_cmd(["--config".to_owned(), format!("{INSIDE}/nats.conf")]))
+        });
+        let (clients, monitor) = (AtomicU16::new(0), AtomicU16::new(0));
+        let server = Self { config: Mutex::new(config), container: container.await?, dir, clients, monitor };
+        server.ready().await?;
+        Ok(server)
+    }
+
+    fn config(&self) -> MutexGuard<'_, NatsConfig> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the ports and waits for an answer.
+    async fn ready(&self) -> Result<(), String> {
+        for (inside, port) in [(CLIENTS, &self.clients), (MONITOR, &self.monitor)] {
+            port.store(self.container.port(inside).await?, Ordering::SeqCst);
+        }
+        eventually("the nats container to answer", LIMIT, || self.config_time()).await.map(drop)
+    }
+
+    /// When the configuration in force was read.
+    async fn config_time(&self) -> Result<String, String> {
+        Ok(ask(self.monitor(), "varz").await?["config_load_time"].to_string())
+    }
+}
+
+/// Writes the configuration, and the certificates, where the container finds them.
+fn write_config(dir: &TempDir, config: &NatsConfig) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", dir.path().display());
+    let mut files = Vec::new();
+    for (setting, file) in config.tls_files() {
+        fs::copy(file, dir.path().join(setting)).map_err(failed)?;
+        files.push((setting, format!("{INSIDE}/{setting}")));
+    }
+    let text = config.render(&format!("0.0.0.0:{CLIENTS}"), &format!("0.0.0.0:{MONITOR}"), &files);
+    fs::write(dir.path().join("nats.conf"), text).map_err(failed)
+}
+
+#[async_trait]
+impl Server for DockerNats {
+    fn addr(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.clients.load(Ordering::SeqCst)))
+    }
+
+    fn url_at(&self, addr: SocketAddr) -> String {
+        self.config().url_at(addr)
+    }
+
+    async fn stop(&self) -> Result<(), String> {
+        self.container.stop().await
+    }
+
+    async fn kill(&self) -> Result<(), String> {
+        self.container.kill().await
+    }
+
+    async fn start_again(&self) -> Result<(), String> {
+        self.container.start_again().await?;
+        self.ready().await
+    }
+
+    async fn pause(&self) -> Result<(), String> {
+        self.container.pause().await
+    }
+
+    async fn resume(&self) -> Result<(), String> {
+        self.container.resume().await
+    }
+}
+
+#[async_trait]
+impl Nats for DockerNats {
+    fn monitor(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.monitor.load(Ordering::SeqCst)))
+    }
+
+    async fn reconfigure(&self, config: NatsConfig) -> Result<(), String> {
+        let before = self.config_time().await?;
+        write_config(&self.dir, &config)?;
+        *self.config() = config;
+        self.container.signal("HUP").await?;
+        eventually("the new configuration", LIMIT, || async {
+            if self.config_time().await? == before { Err("the old one".to_owned()) } else { Ok(()) }
+        })
+        .await
+    }
+
+    async fn retire(&self) -> Result<(), String> {
+        self.container.signal("USR2").await
+    }
+}

@@ -1,0 +1,115 @@
+//! DockerRedis: a Redis in a container.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use async_trait::async_trait;
+use redis::ConnectionAddr;
+use testcontainers_modules::{
+    redis::Redis as RedisImage,
+    testcontainers::{ContainerRequest, ImageExt},
+};
+
+use super::{Container, tag};
+use crate::{
+    redis_config::RedisConfig,
+    redis_control::control,
+    server::{LIMIT, Redis, Server, eventually},
+};
+
+/// The plain port inside the container, over which the tests control it.
+const PLAIN: u16 = 6379;
+/// The port for TLS inside the container.
+const TLS: u16 = 6380;
+
+/// A Redis in a container, on loopback ports of this machine. Dropping it removes the container.
+///
+/// Use it on one Tokio runtime, which must still run when it is dropped.
+#[derive(Debug)]
+pub struct DockerRedis {
+    config: RedisConfig,
+    container: Container<RedisImage>,
+    plain: AtomicU16,
+    tls: AtomicU16,
+}
+
+impl DockerRedis {
+    /// Starts a container and waits until the server answers on this machine's side.
+    ///
+    /// # Errors
+    /// No engine, no image, a refused configuration, or no answer in time.
+    pub async fn start(config: RedisConfig) -> Result<Self, String> {
+        let container = Container::start("redis", &[PLAIN, TLS], || request(&config)).await?;
+        let server = Self { config, container, plain: AtomicU16::new(0), tls: AtomicU16::new(0) };
+        server.ready().await?;
+        Ok(server)
+    }
+
+    /// Reads the ports and waits for an answer.
+    async fn ready(&self) -> Result<(), String> {
+        for (inside, port) in [(PLAIN, &self.plain), (TLS, &self.tls)] {
+            port.store(self.container.port(inside).await?, Ordering::SeqCst);
+        }
+        eventually("the redis container to answer", LIMIT, || self.command(&[b"PING"])).await.map(drop)
+    }
+}
+
+/// A container with the configuration, and the certificates, copied into it.
+fn request(config: &RedisConfig) -> Result<ContainerRequest<RedisImage>, String> {
+    let mut text = config.render();
+    text += &format!("protected-mode no\nport {PLAIN}\n");
+    let mut request = RedisImage::default().with_tag(tag("redis")?);
+    for (setting, file) in config.tls_files() {
+        let inside = format!("/{setting}.pem");
+        text += &format!("{setting} {inside}\n");
+        let bytes = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        request = request.with_copy_to(inside, bytes);
+    }
+    if config.is_tls() {
+        text += &format!("tls-port {TLS}\n");
+    }
+    Ok(request.with_copy_to("/redis.conf", text.into_bytes()).with_cmd(["redis-server", "/redis.conf"]))
+}
+
+#[async_trait]
+impl Server for DockerRedis {
+    fn addr(&self) -> SocketAddr {
+        let port = if self.config.is_tls() { &self.tls } else { &self.plain };
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port.load(Ordering::SeqCst)))
+    }
+
+    fn url_at(&self, addr: SocketAddr) -> String {
+        self.config.url_at(addr)
+    }
+
+    async fn stop(&self) -> Result<(), String> {
+        self.container.stop().await
+    }
+
+    async fn kill(&self) -> Result<(), String> {
+        self.container.kill().await
+    }
+
+    async fn start_again(&self) -> Result<(), String> {
+        self.container.start_again().await?;
+        self.ready().await
+    }
+
+    async fn pause(&self) -> Result<(), String> {
+        self.container.pause().await
+    }
+
+    async fn resume(&self) -> Result<(), String> {
+        self.container.resume().await
+    }
+}
+
+#[async_trait]
+impl Redis for DockerRedis {
+    async fn command(&self, args: &[&[u8]]) -> Result<redis::Value, String> {
+        let addr = ConnectionAddr::Tcp(Ipv4Addr::LOCALHOST.to_string(), self.plain.load(Ordering::SeqCst));
+        control(addr, RedisConfig::control_user(), args).await
+    }
+}

@@ -1,0 +1,174 @@
+//! NatsHarness: a NATS server of the case's own, and a fault proxy before it for every node.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use super::{Entry, Harness, Line, is_core_own};
+use crate::{
+    case::Need,
+    nats_config::NatsConfig,
+    nats_control::{ask, connections, kick, publish_raw},
+    proxy::Proxy,
+    server::{LIMIT, Nats, Source, eventually},
+};
+
+pub(super) const ENTRY: Entry = Entry {
+    backend: broker_nats::BACKEND,
+    example: "nats://localhost",
+    available: || Box::pin(async { Source::fresh_from_env()?.nats_available().await }),
+    lacks,
+    start: || Box::pin(async { Ok(Box::new(NatsHarness::start().await?) as Box<dyn Harness>) }),
+};
+
+fn lacks(need: Need) -> Option<&'static str> {
+    match need {
+        Need::Process if !matches!(Source::fresh_from_env(), Ok(Source::Process)) => {
+            Some("the server is no process of this machine")
+        }
+        Need::OwnServer | Need::Process | Need::Permissions | Need::ChannelOrder => None,
+    }
+}
+
+/// How long connections may take to come and go.
+const SETTLED: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct NatsHarness {
+    server: Box<dyn Nats>,
+    proxies: Mutex<Vec<Weak<Proxy>>>,
+}
+
+/// Other programs may send more than a frame of ours can be.
+fn config() -> NatsConfig {
+    NatsConfig::default().line("max_payload: 8MB")
+}
+
+impl NatsHarness {
+    async fn start() -> Result<Self, String> {
+        let server = Source::fresh_from_env()?.start_nats(config()).await?;
+        Ok(Self { server, proxies: Mutex::default() })
+    }
+
+    fn proxies(&self) -> Vec<Arc<Proxy>> {
+        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        proxies.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+#[async_trait]
+impl Harness for NatsHarness {
+    fn backend(&self) -> &'static str {
+        broker_nats::BACKEND.name
+    }
+
+    fn url(&self) -> String {
+        self.server.url_at(self.server.addr())
+    }
+
+    async fn line(&self) -> Result<Arc<dyn Line>, String> {
+        let proxy = Proxy::start(self.server.addr()).await.map_err(|error| format!("proxy: {error}"))?;
+        let proxy = Arc::new(proxy);
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&proxy));
+        Ok(Arc::new(NatsLine { url: self.server.url_at(proxy.addr()), proxy }))
+    }
+
+    async fn kill_server(&self) -> Result<(), String> {
+        self.server.kill().await
+    }
+
+    async fn start_server(&self) -> Result<(), String> {
+        self.server.start_again().await?;
+        self.proxies().iter().for_each(|proxy| proxy.set_upstream(self.server.addr()));
+        Ok(())
+    }
+
+    async fn pause_server(&self) -> Result<(), String> {
+        self.server.pause().await
+    }
+
+    async fn resume_server(&self) -> Result<(), String> {
+        self.server.resume().await
+    }
+
+    async fn drop_links(&self) -> Result<(), String> {
+        let monitor = self.server.monitor();
+        let about = ask(monitor, "varz").await?;
+        let id = about["server_id"].as_str().ok_or("a server without an id")?;
+        let before = connections(monitor).await?;
+        for connection in &before {
+            kick(self.server.addr(), id, connection.id).await?;
+        }
+        eventually("the links to end", LIMIT, || async {
+            let now = connections(monitor).await?;
+            let left = now.iter().filter(|one| before.iter().any(|other| other.id == one.id)).count();
+            if left == 0 { Ok(()) } else { Err(format!("{left} left")) }
+        })
+        .await
+    }
+
+    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+        let connections = connections(self.server.monitor()).await?;
+        let names = connections.into_iter().flat_map(|connection| connection.subjects);
+        let mut names: Vec<String> =
+            names.filter(|name| !is_core_own(name) && !name.starts_with("_INBOX.")).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    async fn connections(&self) -> Result<usize, String> {
+        let monitor = self.server.monitor();
+        // A link that has closed has no subscription left, but the server hears a moment later that it hung up.
+        let settled = eventually("every connection to be subscribed", SETTLED, || async {
+            let all = connections(monitor).await?;
+            if all.iter().all(|one| !one.subjects.is_empty()) { Ok(all) } else { Err(String::new()) }
+        });
+        match settled.await {
+            Ok(all) => Ok(all.len()),
+            Err(_) => connections(monitor).await.map(|all| all.len()),
+        }
+    }
+
+    async fn publish_raw(&self, channel: &str, bytes: &[u8]) -> Result<(), String> {
+        publish_raw(self.server.addr(), channel, bytes).await
+    }
+
+    /// NATS knows whole segments only, so `start` is one, or several.
+    async fn allow_only(&self, start: &str) -> Result<(), String> {
+        let below = format!("{start}.>");
+        let allowed = [start, &below, "$node.>", "_INBOX.>"];
+        self.server.reconfigure(config().allow(&allowed)).await
+    }
+}
+
+#[derive(Debug)]
+struct NatsLine {
+    proxy: Arc<Proxy>,
+    url: String,
+}
+
+impl Line for NatsLine {
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    fn cut(&self) {
+        self.proxy.cut();
+    }
+
+    fn stall(&self) {
+        self.proxy.stall();
+    }
+
+    fn stall_downstream(&self) {
+        self.proxy.stall_downstream();
+    }
+
+    fn heal(&self) {
+        self.proxy.heal();
+    }
+}

@@ -1,0 +1,115 @@
+//! NatsConfig: what a test wants of its NATS server, wherever the server runs.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use crate::certificates::Certificates;
+
+/// The user, and its password, with which tests control a server. It is of another account: what it does and
+/// hears is no business of the nodes.
+pub(crate) const CONTROL: &str = "control";
+/// The user, and its password, as which tests publish as another program would.
+pub(crate) const STRANGER: &str = "stranger";
+
+/// What a test wants of its NATS server. The default: no password, no TLS, everything allowed.
+#[derive(Clone, Debug, Default)]
+pub struct NatsConfig {
+    password: Option<String>,
+    tls: Option<Tls>,
+    allowed: Option<Vec<String>>,
+    users: Vec<String>,
+    lines: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Tls {
+    certificates: Arc<Certificates>,
+    client_certificates: bool,
+}
+
+impl NatsConfig {
+    /// Requires the user `app` and this password. Letters and digits: it goes into a URL as it is.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
+    /// Speaks TLS, and only TLS, with the server certificate of this set. With `client_certificates`, a
+    /// client must show one of the same authority.
+    #[must_use]
+    pub fn tls(mut self, certificates: Arc<Certificates>, client_certificates: bool) -> Self {
+        self.tls = Some(Tls { certificates, client_certificates });
+        self
+    }
+
+    /// Allows the user `app`, or everyone where there is no password, these subjects only.
+    #[must_use]
+    pub fn allow(mut self, subjects: &[&str]) -> Self {
+        self.allowed = Some(subjects.iter().map(|&subject| subject.to_owned()).collect());
+        self
+    }
+
+    /// Adds a user: `nkey: UD…`, or `user: anna, password: secret`.
+    #[must_use]
+    pub fn user(mut self, user: &str) -> Self {
+        self.users.push(user.to_owned());
+        self
+    }
+
+    /// Adds a line to the configuration: `max_payload: 1024`.
+    #[must_use]
+    pub fn line(mut self, line: &str) -> Self {
+        self.lines.push(line.to_owned());
+        self
+    }
+
+    /// The URL of a server with this configuration.
+    pub(crate) fn url_at(&self, addr: SocketAddr) -> String {
+        let scheme = if self.tls.is_some() { "tls" } else { "nats" };
+        let user = self.password.as_ref().map(|password| format!("app:{password}@")).unwrap_or_default();
+        format!("{scheme}://{user}{addr}")
+    }
+
+    /// The certificate files by the setting that names them, as far as TLS is wanted.
+    pub(crate) fn tls_files(&self) -> Vec<(&'static str, PathBuf)> {
+        let Some(Tls { certificates, .. }) = &self.tls else { return Vec::new() };
+        vec![
+            ("cert_file", certificates.server()),
+            ("key_file", certificates.server_key()),
+            ("ca_file", certificates.authority()),
+        ]
+    }
+
+    /// The configuration file of a server that listens at these addresses and reads those certificate files.
+    pub(crate) fn render(&self, listen: &str, monitor: &str, tls_files: &[(&str, String)]) -> String {
+        let permissions = self.allowed.as_ref().map(|subjects| {
+            let subjects: Vec<String> = subjects.iter().map(|subject| format!("{subject:?}")).collect();
+            let subjects = subjects.join(", ");
+            format!(", permissions: {{ publish: [{subjects}], subscribe: [{subjects}] }}")
+        });
+        let (password, permissions) =
+            (self.password.as_deref().unwrap_or("app"), permissions.unwrap_or_default());
+        let mut users = vec![
+            format!("user: app, password: {password:?}{permissions}"),
+            format!("user: {STRANGER}, password: {STRANGER}"),
+        ];
+        users.extend(self.users.iter().cloned());
+        let mut lines = vec![
+            format!("listen: {listen:?}"),
+            format!("http: {monitor:?}"),
+            format!("accounts {{ APP {{ users [ {{ {} }} ] }}", users.join(" }, { ")),
+            format!("CONTROL {{ users [ {{ user: {CONTROL}, password: {CONTROL} }} ] }} }}"),
+            "system_account: CONTROL".to_owned(),
+        ];
+        if self.password.is_none() {
+            lines.push("no_auth_user: app".to_owned());
+        }
+        if let Some(Tls { client_certificates, .. }) = &self.tls {
+            let files: Vec<String> =
+                tls_files.iter().map(|(setting, file)| format!("{setting}: {file:?}")).collect();
+            lines.push(format!("tls {{ {}, verify: {client_certificates} }}", files.join(", ")));
+        }
+        lines.extend(self.lines.iter().cloned());
+        lines.join("\n") + "\n"
+    }
+}

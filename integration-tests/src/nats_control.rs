@@ -1,0 +1,105 @@
+//! Questions and orders to a NATS server around the driver under test, and around its client.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::{
+    nats_config::{CONTROL, STRANGER},
+    server::LIMIT,
+};
+
+/// One connection of a client, as the server sees it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Its number.
+    pub id: u64,
+    /// What it is subscribed to.
+    pub subjects: Vec<String>,
+}
+
+/// What a server tells about itself at one of its monitoring pages: `varz`.
+///
+/// # Errors
+/// No answer in time, or none that can be read.
+pub async fn ask(monitor: SocketAddr, page: &str) -> Result<Value, String> {
+    let exchange = async {
+        let mut socket = TcpStream::connect(monitor).await?;
+        socket.write_all(format!("GET /{page} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = within(exchange).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (_, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("/{page}: {answer}"))?;
+    serde_json::from_str(body).map_err(|error| format!("/{page}: {error}: {body}"))
+}
+
+/// The connections of clients, but for the tests' own.
+///
+/// # Errors
+/// No answer in time, or none that can be read.
+pub async fn connections(monitor: SocketAddr) -> Result<Vec<Connection>, String> {
+    let page = ask(monitor, "connz?subs=1&auth=1&limit=1000000").await?;
+    let all = page["connections"].as_array().ok_or("/connz has no connections")?;
+    let own = |one: &&Value| [CONTROL, STRANGER].iter().any(|user| one["authorized_user"] == *user);
+    let nodes = all.iter().filter(|one| !own(one)).map(|one| {
+        let subjects = one["subscriptions_list"].as_array().into_iter().flatten();
+        let subjects = subjects.filter_map(Value::as_str).map(str::to_owned).collect();
+        Ok(Connection { id: one["cid"].as_u64().ok_or("a connection without a number")?, subjects })
+    });
+    nodes.collect()
+}
+
+/// Makes the server hang up on a client.
+///
+/// # Errors
+/// No answer in time.
+pub async fn kick(addr: SocketAddr, server_id: &str, client: u64) -> Result<(), String> {
+    let order = json!({ "cid": client }).to_string();
+    // An order that wants no answer is not obeyed.
+    let subject = format!("$SYS.REQ.SERVER.{server_id}.KICK nobody");
+    publish(addr, CONTROL, &subject, order.as_bytes()).await
+}
+
+/// Publishes bytes as another program would.
+///
+/// # Errors
+/// No answer in time, or a refusal.
+pub async fn publish_raw(addr: SocketAddr, subject: &str, payload: &[u8]) -> Result<(), String> {
+    publish(addr, STRANGER, subject, payload).await
+}
+
+async fn publish(addr: SocketAddr, user: &str, subject: &str, payload: &[u8]) -> Result<(), String> {
+    let connect = json!({ "verbose": false, "pedantic": false, "user": user, "pass": user });
+    let head = format!("CONNECT {connect}\r\nPUB {subject} {}\r\n", payload.len());
+    let order = [head.as_bytes(), payload, b"\r\nPING\r\n"].concat();
+    let exchange = async {
+        let mut socket = BufReader::new(TcpStream::connect(addr).await?);
+        socket.write_all(&order).await?;
+        let mut line = String::new();
+        // What comes before the answer to the PING: what the server is, and its complaints.
+        while !line.starts_with("PONG") && !line.starts_with("-ERR") {
+            line.clear();
+            if socket.read_line(&mut line).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(line)
+    };
+    let answer = within(exchange).await?;
+    if answer.starts_with("PONG") { Ok(()) } else { Err(format!("PUB {subject}: {answer}")) }
+}
+
+async fn within<T>(exchange: impl Future<Output = std::io::Result<T>> + Send) -> Result<T, String> {
+    match timeout(LIMIT, exchange).await {
+        Ok(answer) => answer.map_err(|error| format!("nats-server: {error}")),
+        Err(_) => Err(format!("nats-server: no answer within {LIMIT:?}")),
+    }
+}
