@@ -12,6 +12,8 @@ const BACKENDS: &[Backend] = &[
     broker_nats::BACKEND,
     #[cfg(feature = "redis")]
     broker_redis::BACKEND,
+    #[cfg(feature = "rabbitmq")]
+    broker_rabbitmq::BACKEND,
 ];
 
 /// Every scheme this project knows, with the feature that brings it.
@@ -22,6 +24,8 @@ const KNOWN: &[(&str, &str)] = &[
     ("redis", "redis"),
     ("rediss", "redis` and `tls"),
     ("redis+unix", "redis"),
+    ("amqp", "rabbitmq"),
+    ("amqps", "rabbitmq` and `tls"),
 ];
 
 /// Makes the driver for a URL.

@@ -1,8 +1,8 @@
 //! Publish, subscribe and revoke with one meaning on every backend, chosen by one URL.
 //!
 //! **A message posted to a channel reaches every listener in every server, in order, or the listener is told
-//! exactly what it may have missed**, on an in-process bus, Redis, NATS, and what comes next. The meaning follows
-//! Serverpod's server events.
+//! exactly what it may have missed**, on an in-process bus, Redis, NATS, RabbitMQ, and what comes next.
+//! The meaning follows Serverpod's server events.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
@@ -37,6 +37,8 @@
 //! | `nats` | `nats://`, `tls://` (encrypted) | every process on that server or its cluster |
 //! | `redis` | `redis://`, `redis+unix://` | every process on that server |
 //! | `redis`, `tls` | `rediss://` | the same, encrypted |
+//! | `rabbitmq` | `amqp://` | every process on that virtual host |
+//! | `rabbitmq`, `tls` | `amqps://` | the same, encrypted |
 //!
 //! `msgpack` adds MessagePack beside JSON; `full` is everything. Limits and times are [`Options`], and can be
 //! given in the URL (`?prefix=shop&heartbeat=2s`) or a configuration file ([`Config`]).

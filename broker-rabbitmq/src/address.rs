@@ -1,0 +1,226 @@
+//! Address: from a URL to the client's settings, with every part that does not fit named.
+
+use std::{fmt, path::PathBuf};
+
+use broker_core::{BrokerUrl, Error, ErrorKind, Result};
+use lapin::{
+    types::ShortString,
+    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
+};
+
+use crate::errors::Peer;
+
+const KEYS: &[&str] = &["exchange", "ca", "cert", "key"];
+const PEM_KEYS: &[&str] = &["ca", "cert", "key"];
+const DEFAULT_EXCHANGE: &str = "broker";
+/// What RabbitMQ knows as long as nobody changed it; from afar it lets nobody in by these.
+const DEFAULT_USER: &str = "guest";
+/// How often, in seconds, each side shows that it lives; after two of them in silence the server gives a
+/// dead client's queue up. We find a dead server sooner, by core's own heartbeat.
+const HEARTBEAT: u16 = 5;
+/// The longest name in AMQP, in bytes.
+const LONGEST_NAME: usize = 255;
+/// The longest name of an exchange: a queue is called after it, with a dot and 32 digits.
+const LONGEST_EXCHANGE: usize = LONGEST_NAME - 33;
+
+/// Where the server is, as whom we go there, and what we use of it.
+pub(crate) struct Address {
+    pub(crate) peer: Peer,
+    pub(crate) exchange: ShortString,
+    /// With the password: never shown.
+    pub(crate) uri: AMQPUri,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "amqps:// is refused before it is read"))]
+    pub(crate) files: PemFiles,
+}
+
+/// The PEM files of an encrypted connection.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "amqps:// is refused before it is read"))]
+pub(crate) struct PemFiles {
+    pub(crate) ca: Option<PathBuf>,
+    /// The client's certificate and its key.
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Address {
+    pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
+        url.allow_keys(KEYS)?;
+        let files = pem_files(url)?;
+        let authority = authority(url)?;
+        let vhost = if url.path().is_empty() { "/" } else { url.path() };
+        if vhost.len() > LONGEST_NAME {
+            return Err(invalid(url, "names a virtual host of more than 255 bytes, the longest possible"));
+        }
+        let exchange = exchange(url)?;
+        let peer = Peer::new(&authority, vhost, exchange.as_str());
+        let query = AMQPQueryString { heartbeat: Some(HEARTBEAT), ..AMQPQueryString::default() };
+        let uri = AMQPUri { scheme: scheme(url)?, authority, vhost: vhost.to_owned(), query };
+        Ok(Self { peer, exchange, uri, files })
+    }
+}
+
+fn scheme(url: &BrokerUrl) -> Result<AMQPScheme> {
+    match url.scheme() {
+        "amqps" if cfg!(feature = "tls") => Ok(AMQPScheme::AMQPS),
+        "amqps" => {
+            let message = format!("url `{url}` needs the cargo feature `tls`; enable it");
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
+        _ => Ok(AMQPScheme::AMQP),
+    }
+}
+
+fn authority(url: &BrokerUrl) -> Result<AMQPAuthority> {
+    let Some(host) = url.host() else {
+        return Err(invalid(url, "names no host; write it as amqp://127.0.0.1:5672/"));
+    };
+    // A URL writes an IPv6 address in brackets; a resolver does not want them.
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = url.port().unwrap_or(if url.scheme() == "amqps" { 5671 } else { 5672 });
+    let (username, password) = match (url.username(), url.password()) {
+        (None, None) => (DEFAULT_USER, DEFAULT_USER),
+        (user, password) => (user.unwrap_or(DEFAULT_USER), password.unwrap_or_default()),
+    };
+    let userinfo = AMQPUserInfo { username: username.to_owned(), password: password.to_owned() };
+    Ok(AMQPAuthority { userinfo, host, port })
+}
+
+fn exchange(url: &BrokerUrl) -> Result<ShortString> {
+    let name = url.key("exchange").unwrap_or(DEFAULT_EXCHANGE);
+    let fits = (1..=LONGEST_EXCHANGE).contains(&name.len()) && !name.starts_with("amq.");
+    match ShortString::try_new(name) {
+        Ok(name) if fits => Ok(name),
+        _ => Err(invalid(
+            url,
+            "has a key `exchange` that is no name: 1 to 222 bytes, and no `amq.` before them",
+        )),
+    }
+}
+
+fn pem_files(url: &BrokerUrl) -> Result<PemFiles> {
+    if url.scheme() != "amqps" && PEM_KEYS.iter().any(|key| url.key(key).is_some()) {
+        return Err(invalid(url, "has one of the keys `ca`, `cert`, `key`, which are only for amqps://"));
+    }
+    let path = |key| url.key(key).map(PathBuf::from);
+    let client = match (path("cert"), path("key")) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some((cert, key)),
+        _ => return Err(invalid(url, "has only one of the keys `cert` and `key`; give both or none")),
+    };
+    Ok(PemFiles { ca: path("ca"), client })
+}
+
+fn invalid(url: &BrokerUrl, why: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("url `{url}` {why}"))
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Address> {
+        Address::parse(&BrokerUrl::parse(url).unwrap())
+    }
+
+    #[track_caller]
+    fn refused(url: &str, kind: ErrorKind, part: &str) {
+        let error = parse(url).expect_err("an error");
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+
+    #[test]
+    fn host_and_port() {
+        for (url, host, port) in [
+            ("amqp://example.net", "example.net", 5672),
+            ("amqp://127.0.0.1:7000/", "127.0.0.1", 7000),
+            ("amqp://[::1]:7000", "::1", 7000),
+            ("amqp://[::1]/?prefix=shop&heartbeat=200ms", "::1", 5672),
+        ] {
+            let authority = parse(url).unwrap().uri.authority;
+            assert_eq!((authority.host.as_str(), authority.port), (host, port), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_path_and_an_empty_one_are_the_default_virtual_host() {
+        for (url, vhost) in [
+            ("amqp://h", "/"),
+            ("amqp://h/", "/"),
+            ("amqp://h/%2f", "/"),
+            ("amqp://h/shop", "shop"),
+            ("amqp://h/team%2Fshop", "team/shop"),
+            ("amqp://h/team/shop", "team/shop"),
+            ("amqp://h/sh%C3%B6p?exchange=x", "shöp"),
+        ] {
+            assert_eq!(parse(url).unwrap().uri.vhost, vhost, "{url}");
+        }
+        refused(&format!("amqp://h/{}", "v".repeat(256)), ErrorKind::InvalidInput, "virtual host");
+    }
+
+    #[test]
+    fn user_and_password() {
+        for (url, user, password) in [
+            ("amqp://localhost", "guest", "guest"),
+            ("amqp://:p%40ss@localhost", "guest", "p@ss"),
+            ("amqp://ad%61:secret@localhost", "ada", "secret"),
+            ("amqp://ada@localhost", "ada", ""),
+        ] {
+            let AMQPUserInfo { username, password: found } = parse(url).unwrap().uri.authority.userinfo;
+            assert_eq!((username.as_str(), found.as_str()), (user, password), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_of_options_is_not_that_of_amqp() {
+        let address = parse("amqp://localhost/?heartbeat=200ms").unwrap();
+        assert_eq!(address.uri.query.heartbeat, Some(HEARTBEAT));
+    }
+
+    #[test]
+    fn exchanges() {
+        assert_eq!(parse("amqp://localhost").unwrap().exchange.as_str(), "broker");
+        assert_eq!(parse("amqp://localhost/?exchange=shop.live").unwrap().exchange.as_str(), "shop.live");
+        let longest = "x".repeat(LONGEST_EXCHANGE);
+        assert_eq!(parse(&format!("amqp://h/?exchange={longest}")).unwrap().exchange.as_str(), longest);
+        for name in ["", "amq.direct", &format!("{longest}x"), &"x".repeat(300)] {
+            refused(&format!("amqp://h/?exchange={name}"), ErrorKind::InvalidInput, "`exchange`");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        refused("amqp:", ErrorKind::InvalidInput, "amqp://127.0.0.1:5672/");
+        refused("amqp:///shop", ErrorKind::InvalidInput, "names no host");
+        refused("amqp://localhost/?frame_max=7", ErrorKind::InvalidInput, "`frame_max`");
+        refused("amqp://localhost/?ca=/ca.pem", ErrorKind::InvalidInput, "only for amqps://");
+        refused("amqps://localhost/?cert=/cert.pem", ErrorKind::InvalidInput, "give both");
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let shown = format!("{:?}", parse("amqp://ada:s3cret@localhost/shop").unwrap());
+        assert!(shown.contains("localhost:5672") && !shown.contains("s3cret"), "{shown}");
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn tls_without_its_feature_names_the_feature() {
+        refused("amqps://localhost", ErrorKind::Unsupported, "feature `tls`");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tls_has_its_own_port_and_takes_files() {
+        let address = parse("amqps://localhost/?ca=/ca.pem&cert=/cert.pem&key=/key.pem").unwrap();
+        assert_eq!((address.uri.scheme, address.uri.authority.port), (AMQPScheme::AMQPS, 5671));
+        assert_eq!(address.files.ca, Some("/ca.pem".into()));
+        assert_eq!(address.files.client, Some(("/cert.pem".into(), "/key.pem".into())));
+    }
+}

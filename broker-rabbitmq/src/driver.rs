@@ -1,0 +1,195 @@
+//! RabbitDriver: opens the two connections of a link, and its queue.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use broker_core::{
+    Error, ErrorKind, Result,
+    driver::{Capabilities, Driver, Inbox, Link, Ordering},
+};
+use futures_util::future::try_join;
+use lapin::{
+    Channel as AmqpChannel, ExchangeKind,
+    options::{
+        BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+        QueueDeclareOptions,
+    },
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    NAME,
+    address::Address,
+    lane::Lane,
+    link::RabbitLink,
+    receiving::{self, receive},
+};
+
+/// What a queue holds for a node that does not keep up. Beyond that the server drops the oldest.
+const MAX_MESSAGES: i32 = 100_000;
+const MAX_BYTES: i32 = 256 << 20;
+
+/// A way to one RabbitMQ.
+#[derive(Debug)]
+pub(crate) struct RabbitDriver(pub(crate) Arc<Address>);
+
+#[async_trait]
+impl Driver for RabbitDriver {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // Two publishers at two queues: nothing makes them agree whose message came first.
+        Capabilities::new(true, Ordering::PerPublisher, true)
+    }
+
+    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
+        let address = &self.0;
+        // On one connection alone a burst of posts would delay the acknowledgements, and with them everything
+        // that waits to be received; a server with an alarm stops reading both.
+        let (receiver, publisher) = try_join(Lane::open(address), Lane::open(address)).await?;
+        let events = publisher.connection.events_listener();
+        let queue = queue_name(address)?;
+        let opened = async {
+            declare(&receiver.channel(), address, &queue).await?;
+            publisher.channel().confirm_select(ConfirmSelectOptions::default()).await?;
+            // An error closes the AMQP channel it is on: bindings may be refused, deliveries go on.
+            let consumer = receiver.connection.create_channel().await?;
+            consumer.basic_qos(receiving::WINDOW, BasicQosOptions::default()).await?;
+            let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+            let deliveries =
+                consumer.basic_consume(queue.clone(), tag, options, FieldTable::default()).await?;
+            Ok((deliveries, consumer))
+        };
+        let (deliveries, consumer) =
+            opened.await.map_err(|error: lapin::Error| address.peer.error(&error))?;
+        let receiving = receive(deliveries, consumer, events, inbox.clone(), address.peer.clone());
+        let receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
+        Ok(Box::new(RabbitLink {
+            receiver,
+            publisher,
+            receiving,
+            address: Arc::clone(address),
+            queue,
+            inbox,
+        }))
+    }
+}
+
+async fn declare(control: &AmqpChannel, address: &Address, queue: &ShortString) -> lapin::Result<()> {
+    // Of all nodes and for good: one that goes away with its last binding could be gone between a node's
+    // declaring it and its binding.
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let exchange = address.exchange.clone();
+    control.exchange_declare(exchange, ExchangeKind::Direct, options, FieldTable::default()).await?;
+
+    let mut limits = FieldTable::default();
+    limits.insert("x-max-length".into(), AMQPValue::LongInt(MAX_MESSAGES));
+    limits.insert("x-max-length-bytes".into(), AMQPValue::LongInt(MAX_BYTES));
+    limits.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    let options =
+        QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    control.queue_declare(queue.clone(), options, limits).await.map(drop)
+}
+
+/// After the exchange, so that one pattern of a permission covers both.
+fn queue_name(address: &Address) -> Result<ShortString> {
+    let mut random = [0; 16];
+    let no_name =
+        |why: &dyn std::fmt::Display| Error::new(ErrorKind::Other, format!("no name for a queue: {why}"));
+    getrandom::fill(&mut random).map_err(|error| no_name(&error))?;
+    let name = format!("{}.{:032x}", address.exchange, u128::from_ne_bytes(random));
+    ShortString::try_new(name).map_err(|error| no_name(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use broker_core::{Broker, BrokerUrl, Options};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn failure(url: &str) -> Error {
+        let driver = RabbitDriver(Arc::new(Address::parse(&BrokerUrl::parse(url).unwrap()).unwrap()));
+        assert!(!format!("{driver:?}").contains("s3cret"));
+        let error = Lane::open(&driver.0).await.err().expect("an error");
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+        error
+    }
+
+    /// What connecting to a server that answers `answer` to the first thing it reads, and hangs up, ends with.
+    async fn answered(answer: &'static [u8]) -> Error {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 1024]).await;
+            let _ = socket.write_all(answer).await;
+        });
+        let error = failure(&format!("amqp://ada:s3cret@{address}")).await;
+        server.await.unwrap();
+        assert!(error.message().contains(&address.to_string()), "{error}");
+        error
+    }
+
+    #[tokio::test]
+    async fn what_is_no_rabbitmq_is_a_protocol_error() {
+        for garbage in [
+            &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+            b"SSH-2.0-OpenSSH_9.6\r\n",
+            b"\x15\x03\x01\x00\x02\x02\x46",
+        ] {
+            let error = answered(garbage).await;
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_amqp_is_named() {
+        let error = answered(b"AMQP\x00\x01\x00\x00").await;
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.message().contains("0-9-1"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_unavailable() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = failure(&format!("amqp://ada:s3cret@{address}")).await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains(&address.to_string()), "{error}");
+
+        let error = failure("amqp://host.invalid/").await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("host.invalid:5672"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_up_is_unavailable() {
+        let error = answered(b"").await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+
+    /// The client's thread holds the socket: the peer sees it close only when that thread lets go.
+    #[tokio::test]
+    async fn an_attempt_that_is_given_up_leaves_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = BrokerUrl::parse(&format!("amqp://{}", listener.local_addr().unwrap())).unwrap();
+        let mut options = Options::default();
+        options.connect_timeout = Duration::from_millis(100);
+        let connecting = Broker::connect((crate::BACKEND.open)(&url).unwrap(), options);
+        let (error, (mut peer, _)) = tokio::join!(connecting, async { listener.accept().await.unwrap() });
+        assert_eq!(error.err().map(|error| error.kind()), Some(ErrorKind::Timeout));
+        let mut said = Vec::new();
+        peer.read_to_end(&mut said).await.unwrap();
+        assert_eq!(said, b"AMQP\x00\x00\x09\x01");
+    }
+}

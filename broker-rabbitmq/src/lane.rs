@@ -1,0 +1,93 @@
+//! Lane: one connection with the AMQP channel on which calls are made. Its socket is opened by us and not by the
+//! client, so that giving up an attempt, or dropping a link, ends everything that hangs on it.
+
+use std::{
+    io,
+    net::Shutdown,
+    sync::{Mutex, PoisonError},
+};
+
+use broker_core::{Error, ErrorKind, Result};
+use lapin::{
+    AsyncTcpStream, Channel as AmqpChannel, Connection, ConnectionProperties, options::ConfirmSelectOptions,
+    protocol::constants::REPLY_SUCCESS,
+};
+use socket2::SockRef;
+
+use crate::address::Address;
+
+/// What the server shows as the connection's name.
+const CONNECTION_NAME: &str = "broker";
+
+/// See the module.
+pub(crate) struct Lane {
+    /// First: fields are dropped in their order, and without a socket the rest has nothing to wait for.
+    _socket: Socket,
+    /// Replaced when the server closed it over a refusal.
+    channel: Mutex<AmqpChannel>,
+    pub(crate) connection: Connection,
+}
+
+impl Lane {
+    pub(crate) async fn open(address: &Address) -> Result<Self> {
+        let (connection, socket) = connect(address).await?;
+        let channel = connection.create_channel().await.map_err(|error| address.peer.error(&error))?;
+        Ok(Self { _socket: socket, channel: Mutex::new(channel), connection })
+    }
+
+    pub(crate) fn channel(&self) -> AmqpChannel {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another AMQP channel in the place of one that the server has closed.
+    pub(crate) async fn reopen(&self) -> lapin::Result<()> {
+        let fresh = self.connection.create_channel().await?;
+        if self.channel().status().confirm() {
+            fresh.confirm_select(ConfirmSelectOptions::default()).await?;
+        }
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    pub(crate) async fn close(&self) -> lapin::Result<()> {
+        self.connection.close(REPLY_SUCCESS, "OK".into()).await
+    }
+}
+
+/// A second handle of a connection's socket. Dropping it ends the connection, in whatever state it is.
+///
+/// The client's own thread sits at the socket for as long as the peer keeps it open: a peer that fell silent
+/// would hold thread, buffers and socket for a long time after the last handle of the connection is gone.
+#[derive(Debug)]
+struct Socket(socket2::Socket);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Fails only for a socket that is closed already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+async fn connect(address: &Address) -> Result<(Connection, Socket)> {
+    let Address { peer, uri, .. } = address;
+    let runtime = lapin::runtime::default_runtime().map_err(|error| peer.error(&error))?;
+    let target = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
+    // The client sets TCP_NODELAY.
+    let stream = AsyncTcpStream::connect(&runtime, target).await.map_err(|error| peer.io(&error))?;
+    let AsyncTcpStream::Plain(plain) = &stream else {
+        return Err(Error::new(ErrorKind::Other, "a fresh TCP stream is encrypted"));
+    };
+    let socket = SockRef::from(plain.get_ref()).try_clone().map_err(|error| peer.io(&error))?;
+    let socket = Socket(socket);
+    #[cfg(feature = "tls")]
+    let stream = crate::tls::encrypt(stream, address).await?;
+    let once = Mutex::new(Some(stream));
+    let stream = async move |_, _| {
+        let stream = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+        stream.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted).into())
+    };
+    // Never with recovery: it heals in silence, and core would not know what is missing.
+    let properties = ConnectionProperties::default().with_connection_name(CONNECTION_NAME.into());
+    let opened = Connection::connector(uri.clone(), runtime, stream, properties).await;
+    Ok((opened.map_err(|error| peer.error(&error))?, socket))
+}

@@ -1,0 +1,102 @@
+//! The RabbitMQ driver: one direct exchange for all, a queue for each link, a binding for each channel. For
+//! RabbitMQ 3.10 or newer, also 4.
+//!
+//! Users depend on the facade `broker` with its feature `rabbitmq` and write a URL; this crate exports only
+//! [`BACKEND`].
+//!
+//! # The URL
+//!
+//! ```text
+//! amqp://user:password@host:5672/vhost?prefix=shop
+//! amqps://user:password@host:5671/vhost?ca=/etc/ssl/rabbitmq-ca.pem
+//! amqp://localhost?exchange=shop
+//! ```
+//!
+//! - The port defaults to 5672, for `amqps` to 5671; the host has no default.
+//! - Without user and password both are `guest`, whom a server lets in from its own machine only.
+//! - The path is the virtual host, percent-decoded. `amqp://h` and `amqp://h/` both mean `/`, the one that
+//!   every server has; a virtual host without a name cannot be reached.
+//! - `exchange` names the exchange; default `broker`. Applications are kept apart by virtual hosts, by the
+//!   option `prefix`, or by exchanges.
+//! - `amqps://` needs the feature `tls`. The server's certificate is checked against Mozilla's roots, or
+//!   against those in the PEM file `ca`. `cert` and `key`, given together, are the PEM files of a client
+//!   certificate. The files are read at every connect, so they may be renewed in place. The facade installs
+//!   the rustls provider; whoever uses this crate without it installs one before connecting.
+//!
+//! Times are core's options (`connect_timeout`, `publish_timeout`, …). `heartbeat` is core's too: that of AMQP
+//! is always 5 s, or less where the server asks for less.
+//!
+//! # What is made at the server
+//!
+//! - The exchange: `direct` and durable. It stays, also when nobody uses it any more.
+//! - For each link two connections named `broker`, one to publish and one to receive, so that neither waits
+//!   behind the other; and an exclusive, transient queue named after the exchange: `broker.<32 digits>`. All go
+//!   with the link. A channel's name is the binding's key, byte for byte.
+//!
+//! # What `Ok` means
+//!
+//! - *publish*: the server confirmed the message, so it is in the queue of every link bound at that moment.
+//!   Nothing is written to disk: a node without a link does not get it later.
+//! - *subscribe*: the server confirmed every binding.
+//! - *close*: the server has deleted the queue, and the bindings with it.
+//!
+//! # What is lost when
+//!
+//! - **A link breaks**: everything published until it is open again. A frame without a confirmation is reported
+//!   `Interrupted`: it may have been delivered or not.
+//! - **A node reads too slowly**: the server sends at most 256 messages ahead of what the node has taken, and
+//!   keeps up to 100,000 more, or 256 MiB, in the queue. Beyond that it **drops the oldest without a word**,
+//!   so that no publisher waits; the sequence numbers in the frames are the only trace of it. A node takes a
+//!   message as soon as its thread for that gets to run: this is for machines that stand still.
+//! - **Somebody deletes the queue or the exchange**: the link counts as lost, and the next one makes both again.
+//!   A deleted exchange shows only at the next post; core posts to itself at every heartbeat.
+//! - **The server has an alarm** (low on memory or disk): it reads nothing from whoever publishes. After 2 s
+//!   the link is given up, and the reason is in the health's last error. Until the alarm ends posts fail with
+//!   `Unavailable`, and nothing arrives, since nobody can publish.
+//!
+//! Each publisher's messages keep their order. Two publishers may be seen interleaved in two ways by two nodes,
+//! on a single server too: each writes to both queues by itself.
+//!
+//! # Permissions
+//!
+//! One pattern, for all three of configure, write and read, covers exchange and queues:
+//!
+//! ```text
+//! rabbitmqctl set_permissions -p shop ada '^broker(\..*)?$' '^broker(\..*)?$' '^broker(\..*)?$'
+//! ```
+//!
+//! | | exchange | queues |
+//! |---|---|---|
+//! | configure | to declare it | to declare them |
+//! | write | to publish | to bind |
+//! | read | to bind | to consume |
+//!
+//! The keys of a direct exchange are not subject to permissions: whoever may publish, may publish on every
+//! channel, and the same for subscribing. Give applications that must not hear each other an exchange or a
+//! virtual host each.
+
+mod address;
+mod driver;
+mod errors;
+mod lane;
+mod link;
+mod receiving;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::sync::Arc;
+
+use broker_core::{
+    BrokerUrl, Result,
+    driver::{Backend, Driver},
+};
+
+/// RabbitMQ, for `amqp://` and `amqps://`.
+pub const BACKEND: Backend = Backend { name: NAME, schemes: &["amqp", "amqps"], open };
+
+const NAME: &str = "rabbitmq";
+
+fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
+    let address = address::Address::parse(url).map_err(|error| error.with_backend(NAME))?;
+    Ok(Arc::new(driver::RabbitDriver(Arc::new(address))))
+}
