@@ -2,6 +2,7 @@
 
 mod memory;
 mod nats;
+mod rabbitmq;
 mod redis;
 
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
@@ -13,7 +14,7 @@ use futures_util::future::BoxFuture;
 use crate::case::Need;
 
 /// Every backend of the suite: one file and one line each.
-pub const HARNESSES: &[Entry] = &[memory::ENTRY, nats::ENTRY, redis::ENTRY];
+pub const HARNESSES: &[Entry] = &[memory::ENTRY, nats::ENTRY, redis::ENTRY, rabbitmq::ENTRY];
 
 /// How the suite comes to one backend.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +29,12 @@ pub struct Entry {
     pub lacks: fn(Need) -> Option<&'static str>,
     /// Starts a cluster for one case.
     pub start: Start,
+    /// Ends what outlives a case. Called once, when no case runs any more.
+    pub end: fn(),
 }
 
-/// Starts a cluster.
-pub type Start = fn() -> BoxFuture<'static, Result<Box<dyn Harness>, String>>;
+/// Starts a cluster for a case with these needs.
+pub type Start = fn(&'static [Need]) -> BoxFuture<'static, Result<Box<dyn Harness>, String>>;
 
 impl Entry {
     /// The name in the names of cases: `redis`.
@@ -51,9 +54,10 @@ impl Entry {
     }
 }
 
-/// One cluster for one case: a server of its own, and nodes that each have a line of their own to it.
+/// One cluster for one case, and nodes that each have a line of their own to it. The server may be another's
+/// too, unless the case [needs its own](Need::OwnServer); it then hears nothing of the others.
 ///
-/// Dropping it ends its server. Drop it inside the Tokio runtime in which it was started.
+/// Dropping it ends a server that was started for it. Drop it inside the Tokio runtime in which it was started.
 #[async_trait]
 pub trait Harness: fmt::Debug + Send + Sync {
     /// The backend's name.

@@ -2,8 +2,9 @@
 
 use std::{
     env, fs,
+    io::Write,
     path::Path,
-    process::{Child, Command, ExitStatus},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -96,6 +97,22 @@ impl Process {
         self.wait_until_gone().await
     }
 
+    /// Writes a line to a [leashed](leashed) program.
+    pub(crate) fn tell(&self, line: &str) -> Result<(), String> {
+        let mut child = self.child();
+        let leash = child.as_mut().and_then(|child| child.stdin.as_mut());
+        let leash = leash.ok_or_else(|| format!("the {} does not listen", self.program))?;
+        writeln!(leash, "{line}").map_err(|error| format!("{}: {error}", self.program))
+    }
+
+    /// Lets a [leashed](leashed) program end by itself, and waits for that.
+    pub(crate) fn let_go(&self) {
+        if let Some(mut child) = self.child().take() {
+            // Closes its input first.
+            let _ = child.wait();
+        }
+    }
+
     async fn wait_until_gone(&self) -> Result<(), String> {
         eventually(&format!("{} to end", self.program), LIMIT, || async {
             self.ended()?.map(drop).ok_or_else(|| "still running".to_owned())
@@ -120,4 +137,12 @@ pub(crate) fn last_lines(log: &Path) -> String {
     let log = String::from_utf8_lossy(&log);
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(6)..].join("\n")
+}
+
+/// A command whose program ends by itself when this process does, also when that is killed: it reads from a
+/// pipe whose other end is here, and nothing ever comes.
+pub(crate) fn leashed(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::piped());
+    command
 }

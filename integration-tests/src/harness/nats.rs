@@ -21,7 +21,8 @@ pub(super) const ENTRY: Entry = Entry {
     example: "nats://localhost",
     available: || Box::pin(async { Source::fresh_from_env()?.nats_available().await }),
     lacks,
-    start: || Box::pin(async { Ok(Box::new(NatsHarness::start().await?) as Box<dyn Harness>) }),
+    start: |_| Box::pin(async { Ok(Box::new(NatsHarness::start().await?) as Box<dyn Harness>) }),
+    end: || {},
 };
 
 fn lacks(need: Need) -> Option<&'static str> {

@@ -25,7 +25,8 @@ pub(super) const ENTRY: Entry = Entry {
     example: "redis://localhost",
     available: || Box::pin(async { Source::from_env()?.redis_available().await }),
     lacks,
-    start: || Box::pin(async { Ok(Box::new(RedisHarness::start().await?) as Box<dyn Harness>) }),
+    start: |_| Box::pin(async { Ok(Box::new(RedisHarness::start().await?) as Box<dyn Harness>) }),
+    end: || {},
 };
 
 fn lacks(need: Need) -> Option<&'static str> {

@@ -1,0 +1,171 @@
+//! RabbitHarness: a virtual host of the case's own, and a fault proxy before the server for every node.
+
+use std::sync::{
+    Arc, Mutex, PoisonError, Weak,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use broker::Options;
+
+use super::{Entry, Harness, Line, is_core_own, quick_options};
+use crate::{
+    case::Need,
+    pool::{Lease, Pool},
+    proxy::Proxy,
+    rabbitmq_server::{self, RabbitServer},
+    wait::LIMIT,
+};
+
+pub(super) const ENTRY: Entry = Entry {
+    backend: broker_rabbitmq::BACKEND,
+    example: "amqp://localhost",
+    available: || Box::pin(async { rabbitmq_server::available() }),
+    lacks,
+    start: |needs| Box::pin(async { Ok(Box::new(RabbitHarness::start(needs).await?) as Box<dyn Harness>) }),
+    end: || SERVERS.end(),
+};
+
+/// The driver's own default.
+const EXCHANGE: &str = "broker";
+
+static SERVERS: Pool<RabbitServer> = Pool::new();
+
+fn lacks(need: Need) -> Option<&'static str> {
+    match need {
+        Need::Permissions => Some("RabbitMQ knows no permission for single keys of a direct exchange"),
+        Need::OwnServer | Need::Process | Need::ChannelOrder => None,
+    }
+}
+
+#[derive(Debug)]
+struct RabbitHarness {
+    server: Lease<RabbitServer>,
+    /// Of the virtual host, its user, and the password.
+    name: String,
+    proxies: Mutex<Vec<Weak<Proxy>>>,
+}
+
+impl RabbitHarness {
+    async fn start(needs: &[Need]) -> Result<Self, String> {
+        static CASES: AtomicU64 = AtomicU64::new(1);
+        let server = SERVERS.lease(needs, RabbitServer::start).await?;
+        if server.is_own() {
+            // As the case before left it.
+            if server.is_alive() { server.resume()? } else { server.start_again().await? }
+        }
+        let name = format!("case-{}", CASES.fetch_add(1, Ordering::Relaxed));
+        server.control().add_vhost(&name).await?;
+        Ok(Self { server, name, proxies: Mutex::default() })
+    }
+
+    fn url_at(&self, addr: std::net::SocketAddr) -> String {
+        let Self { name, .. } = self;
+        format!("amqp://{name}:{name}@{addr}/{name}")
+    }
+}
+
+#[async_trait]
+impl Harness for RabbitHarness {
+    fn backend(&self) -> &'static str {
+        broker_rabbitmq::BACKEND.name
+    }
+
+    fn options(&self) -> Options {
+        let mut options = quick_options();
+        // A server that starts again takes longer than the others.
+        options.subscribe_timeout = LIMIT;
+        options
+    }
+
+    fn url(&self) -> String {
+        self.url_at(self.server.addr())
+    }
+
+    async fn line(&self) -> Result<Arc<dyn Line>, String> {
+        let proxy = Proxy::start(self.server.addr()).await.map_err(|error| format!("proxy: {error}"))?;
+        let proxy = Arc::new(proxy);
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&proxy));
+        Ok(Arc::new(RabbitLine { url: self.url_at(proxy.addr()), proxy }))
+    }
+
+    async fn kill_server(&self) -> Result<(), String> {
+        if !self.server.is_own() {
+            return Err("other cases use this server: the case needs one of its own".to_owned());
+        }
+        self.server.kill().await
+    }
+
+    async fn start_server(&self) -> Result<(), String> {
+        self.server.start_again().await?;
+        self.server.control().add_vhost(&self.name).await?;
+        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        for proxy in proxies.iter().filter_map(Weak::upgrade) {
+            proxy.set_upstream(self.server.addr());
+        }
+        Ok(())
+    }
+
+    async fn pause_server(&self) -> Result<(), String> {
+        if !self.server.is_own() {
+            return Err("other cases use this server: the case needs one of its own".to_owned());
+        }
+        self.server.pause()
+    }
+
+    async fn resume_server(&self) -> Result<(), String> {
+        self.server.resume()
+    }
+
+    async fn drop_links(&self) -> Result<(), String> {
+        self.server.close_connections(&self.name).await
+    }
+
+    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+        let mut names = self.server.control().binding_keys(&self.name, EXCHANGE).await?;
+        names.retain(|name| !is_core_own(name));
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    async fn connections(&self) -> Result<usize, String> {
+        Ok(self.server.control().connections(&self.name).await?.len())
+    }
+
+    async fn publish_raw(&self, channel: &str, bytes: &[u8]) -> Result<(), String> {
+        self.server.control().publish(&self.name, EXCHANGE, channel, bytes).await
+    }
+
+    async fn allow_only(&self, _: &str) -> Result<(), String> {
+        Err("RabbitMQ knows no permission for single keys of a direct exchange".to_owned())
+    }
+}
+
+#[derive(Debug)]
+struct RabbitLine {
+    proxy: Arc<Proxy>,
+    url: String,
+}
+
+impl Line for RabbitLine {
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    fn cut(&self) {
+        self.proxy.cut();
+    }
+
+    fn stall(&self) {
+        self.proxy.stall();
+    }
+
+    fn stall_downstream(&self) {
+        self.proxy.stall_downstream();
+    }
+
+    fn heal(&self) {
+        self.proxy.heal();
+    }
+}
