@@ -29,6 +29,9 @@ pub(super) const ENTRY: Entry = Entry {
 /// The driver's own default.
 const EXCHANGE: &str = "broker";
 
+/// So often the same list of connections is the list.
+const SETTLED: u32 = 20;
+
 static SERVERS: Pool<RabbitServer> = Pool::new();
 
 fn lacks(need: Need) -> Option<&'static str> {
@@ -130,7 +133,15 @@ impl Harness for RabbitHarness {
     }
 
     async fn connections(&self) -> Result<usize, String> {
-        Ok(self.server.control().connections(&self.name).await?.len())
+        let control = self.server.control();
+        let (mut last, mut same) = (control.connections(&self.name).await?, 0);
+        // The server writes its list a moment after it opened or closed one.
+        while same < SETTLED {
+            let now = control.connections(&self.name).await?;
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+        }
+        Ok(last.len())
     }
 
     async fn publish_raw(&self, channel: &str, bytes: &[u8]) -> Result<(), String> {
