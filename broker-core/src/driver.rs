@@ -118,13 +118,23 @@ pub struct Capabilities {
     pub ordering: Ordering,
     /// Whether the `Ok` of a global post means that the backend took it, not only that it was sent.
     pub confirms_publish: bool,
+    /// Whether the server can grant a user one channel and refuse another. Where it cannot, whoever may use the
+    /// broker may use every channel.
+    pub channel_permissions: bool,
 }
 
 impl Capabilities {
-    /// The capabilities of a backend.
+    /// The capabilities of a backend whose server knows permissions for single channels.
     #[must_use]
     pub const fn new(crosses_processes: bool, ordering: Ordering, confirms_publish: bool) -> Self {
-        Self { crosses_processes, ordering, confirms_publish }
+        Self { crosses_processes, ordering, confirms_publish, channel_permissions: true }
+    }
+
+    /// The same, for a server that knows no permissions for single channels.
+    #[must_use]
+    pub const fn without_channel_permissions(mut self) -> Self {
+        self.channel_permissions = false;
+        self
     }
 }
 

@@ -42,7 +42,7 @@ impl Driver for RabbitDriver {
 
     fn capabilities(&self) -> Capabilities {
         // Two publishers at two queues: nothing makes them agree whose message came first.
-        Capabilities::new(true, Ordering::PerPublisher, true)
+        Capabilities::new(true, Ordering::PerPublisher, true).without_channel_permissions()
     }
 
     async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {

@@ -66,6 +66,9 @@ impl Need {
             Self::ChannelOrder if capabilities.ordering != Ordering::PerChannel => {
                 Some("the backend orders per publisher only")
             }
+            Self::Permissions if !capabilities.channel_permissions => {
+                Some("the backend knows no permissions for single channels")
+            }
             _ => None,
         }
     }

@@ -21,7 +21,7 @@ pub(super) const ENTRY: Entry = Entry {
     backend: broker_rabbitmq::BACKEND,
     example: "amqp://localhost",
     available: || Box::pin(async { rabbitmq_server::available() }),
-    lacks,
+    lacks: |_| None,
     start: |needs| Box::pin(async { Ok(Box::new(RabbitHarness::start(needs).await?) as Box<dyn Harness>) }),
     end: || SERVERS.end(),
 };
@@ -33,13 +33,6 @@ const EXCHANGE: &str = "broker";
 const SETTLED: u32 = 20;
 
 static SERVERS: Pool<RabbitServer> = Pool::new();
-
-fn lacks(need: Need) -> Option<&'static str> {
-    match need {
-        Need::Permissions => Some("RabbitMQ knows no permission for single keys of a direct exchange"),
-        Need::OwnServer | Need::Process | Need::ChannelOrder => None,
-    }
-}
 
 #[derive(Debug)]
 struct RabbitHarness {
