@@ -15,6 +15,7 @@ pub mod cases;
 pub mod certificates;
 #[cfg(feature = "docker")]
 pub mod docker;
+pub mod example;
 pub mod harness;
 pub mod nats_config;
 pub mod nats_control;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use integration_tests::{
+    example,
     redis_config::RedisConfig,
     redis_server::{RedisServer, available},
     server::{Server, required},
@@ -25,23 +26,7 @@ use tokio::{
 /// How long anything that is waited for may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The program, built here: cargo builds the examples of a tested package only, and not for every command line.
-static CHAT: LazyLock<PathBuf> = LazyLock::new(|| {
-    let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.args(["build", "--package", "broker", "--example", "chat", "--features", "redis"]);
-    cargo.args(["--message-format", "json-render-diagnostics"]);
-    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
-    // Cargo told us which package we are; a build that hears it would be another build than without.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
-            cargo.env_remove(name);
-        }
-    }
-    let output = cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output().expect("cargo runs");
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let path = messages.lines().find_map(|line| line.split_once(r#""executable":""#)?.1.split('"').next());
-    path.unwrap_or_else(|| panic!("no chat: {}", String::from_utf8_lossy(&output.stderr))).into()
-});
+static CHAT: LazyLock<PathBuf> = LazyLock::new(|| example::build("chat").unwrap());
 
 /// A server, or `None` where there is no program and nobody insists on one.
 async fn redis(config: RedisConfig) -> Option<RedisServer> {
