@@ -7,6 +7,8 @@ const COMBINATIONS: &[(&str, &str)] = &[
     ("broker", ""),
     ("broker", "memory"),
     ("broker", "nats"),
+    ("broker", "rabbitmq"),
+    ("broker", "rabbitmq,tls"),
     ("broker", "redis"),
     ("broker", "redis,tls"),
     ("broker", "msgpack"),
@@ -14,6 +16,8 @@ const COMBINATIONS: &[(&str, &str)] = &[
     ("broker-core", ""),
     ("broker-core", "msgpack"),
     ("broker-nats", ""),
+    ("broker-rabbitmq", ""),
+    ("broker-rabbitmq", "tls"),
     ("broker-redis", ""),
     ("broker-redis", "tls"),
 ];
