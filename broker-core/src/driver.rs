@@ -17,6 +17,16 @@
 //!    [`Link::close`] is called only for a link that still lives.
 //!
 //! Whatever a dead link still delivers is discarded: an inbox belongs to one link.
+//!
+//! # What drivers would all write
+//!
+//! [`BrokerUrl::allow_keys`], [`BrokerUrl::server`] and [`BrokerUrl::invalid`] read a URL; [`TlsFiles`] and
+//! [`UrlFile`] are the files it names; [`Peer`] makes the errors that are about a server. Core itself names backend,
+//! operation and channel in an error: a driver need not.
+
+mod address;
+mod files;
+mod peer;
 
 use std::{fmt, sync::Arc};
 
@@ -25,6 +35,11 @@ use bytes::Bytes;
 
 use crate::{BrokerUrl, ChannelName, Error, Result};
 
+pub use self::{
+    address::ServerAddr,
+    files::{TlsFiles, UrlFile},
+    peer::Peer,
+};
 pub use crate::link::Inbox;
 
 /// A way to reach one kind of backend: its address, credentials and settings. Making one does no I/O.
@@ -53,7 +68,8 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
 /// One live connection. It never heals itself: once lost it is thrown away.
 ///
 /// Dropping a link must end its tasks and sockets. Every call is dropped by core when its time limit
-/// passes, and the link with it; so a call may hang, but must not block its thread.
+/// passes, and the link with it; so a call may hang, but must not block its thread. No batch and no list of
+/// channels is empty.
 #[async_trait]
 pub trait Link: fmt::Debug + Send + Sync + 'static {
     /// Sends a batch, in its order, and returns one outcome for each frame.

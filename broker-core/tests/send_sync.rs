@@ -3,7 +3,8 @@
 use broker_core::{
     Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers, Health, Item,
     ListenerId, Malformed, Message, MessageStream, Model, Options, Post, Received, Scope, Session,
-    StreamError, Subscription, driver::Inbox,
+    StreamError, Subscription,
+    driver::{Inbox, Peer, ServerAddr, TlsFiles, UrlFile},
 };
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -23,6 +24,7 @@ fn types() {
     both::<(Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers, Health)>();
     both::<(Inbox, Item<Pixel>, ListenerId, Malformed, Message, Options, Post, Received<Pixel>, Scope)>();
     both::<(Session, StreamError, Subscription, MessageStream<Pixel>)>();
+    both::<(Peer, ServerAddr, TlsFiles, UrlFile)>();
 }
 
 #[test]

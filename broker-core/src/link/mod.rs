@@ -142,12 +142,17 @@ impl Supervisor {
         let Receivers { hub, interest, probe, .. } = &self.receivers;
         interest.begin();
         let own = [probe.wire_name.clone()];
-        self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&own)).await??;
+        let about_own = |error: Error| {
+            if error.is_transient() { error } else { error.with_channel(probe.wire_name.clone()) }
+        };
+        let subscribed =
+            self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&own)).await?;
+        subscribed.map_err(about_own)?;
         self.subscribe_all(link, &hub.channels()).await?;
         let (token, frame) = probe.next(Kind::Heartbeat);
         let batch = [Outgoing::new(probe.wire_name.clone(), frame.freeze())];
         let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
-        published.into_iter().collect::<Result<()>>()?;
+        published.into_iter().collect::<Result<()>>().map_err(about_own)?;
         probe.echo(token, self.options.heartbeat_timeout).await
     }
 
