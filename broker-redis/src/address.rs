@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
-use broker_core::{BrokerUrl, Error, ErrorKind, Result};
+use broker_core::{
+    BrokerUrl, Result,
+    driver::{Peer, TlsFiles},
+};
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
     io::tcp::TcpSettings,
 };
 
-use crate::errors::Peer;
+use crate::errors::translate;
 
-const KEYS: &[&str] = &["ca", "cert", "key"];
 const DEFAULT_PORT: u16 = 6379;
 
 /// Where the server is and as whom we go there. The client's settings keep the password out of `Debug`.
@@ -18,68 +20,56 @@ const DEFAULT_PORT: u16 = 6379;
 pub(crate) struct Address {
     pub(crate) peer: Peer,
     info: ConnectionInfo,
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "rediss:// is refused before it is read"))]
-    files: PemFiles,
-}
-
-/// The PEM files of an encrypted connection.
-#[derive(Clone, Debug, Default)]
-#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "rediss:// is refused before it is read"))]
-pub(crate) struct PemFiles {
-    pub(crate) ca: Option<PathBuf>,
-    /// The client's certificate and its key.
-    pub(crate) client: Option<(PathBuf, PathBuf)>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsFiles>,
 }
 
 impl Address {
     pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
-        url.allow_keys(KEYS)?;
-        let files = pem_files(url)?;
-        let target = if url.scheme() == "redis+unix" { socket(url)? } else { tcp(url)? };
-        let peer = Peer::new(target.to_string(), url.username());
+        url.allow_keys(TlsFiles::KEYS)?;
+        let tls = TlsFiles::parse(url, "rediss", cfg!(feature = "tls"))?;
+        let target = if url.scheme() == "redis+unix" { socket(url)? } else { tcp(url, tls.is_some())? };
+        let user = url.username().unwrap_or("default");
+        let peer = Peer::new("Redis", &target, format!("the user {user:?}"));
         // Making settings from an address alone reads nothing and cannot fail.
-        let info = target.into_connection_info().map_err(|error| peer.error(&error))?;
+        let info = target.into_connection_info().map_err(|error| translate(&peer, &error))?;
         // Nagle's algorithm would hold a small frame back until the one before is acknowledged.
-        let tcp = TcpSettings::default().set_nodelay(true);
-        Ok(Self { peer, info: info.set_redis_settings(credentials(url)).set_tcp_settings(tcp), files })
+        let nodelay = TcpSettings::default().set_nodelay(true);
+        let info = info.set_redis_settings(credentials(url)).set_tcp_settings(nodelay);
+        Ok(Self {
+            peer,
+            info,
+            #[cfg(feature = "tls")]
+            tls,
+        })
     }
 
     /// The client for one attempt to connect. Only for TLS this reads something: the PEM files.
     pub(crate) async fn client(&self) -> Result<Client> {
         #[cfg(feature = "tls")]
-        if matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }) {
-            return crate::tls::client(self.info.clone(), self.files.clone()).await;
+        if let Some(files) = &self.tls {
+            return crate::tls::client(self.info.clone(), files).await;
         }
-        Client::open(self.info.clone()).map_err(|error| self.peer.error(&error))
+        Client::open(self.info.clone()).map_err(|error| translate(&self.peer, &error))
     }
 }
 
-fn tcp(url: &BrokerUrl) -> Result<ConnectionAddr> {
-    let Some(host) = url.host() else {
-        return Err(invalid(url, "names no host; write it as redis://127.0.0.1:6379/"));
-    };
+fn tcp(url: &BrokerUrl, encrypted: bool) -> Result<ConnectionAddr> {
+    let server = url.server(DEFAULT_PORT)?;
     if !url.path().is_empty() && url.path().parse::<u32>().is_err() {
-        return Err(invalid(url, "has a path that is no database number; leave it out"));
+        return Err(url.invalid("has a path that is no database number; leave it out"));
     }
-    // A URL writes an IPv6 address in brackets; a resolver does not want them.
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = url.port().unwrap_or(DEFAULT_PORT);
-    match url.scheme() {
-        "rediss" if cfg!(feature = "tls") => {
-            Ok(ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None })
-        }
-        "rediss" => {
-            let message = format!("url `{url}` needs the cargo feature `tls`; enable it");
-            Err(Error::new(ErrorKind::Unsupported, message))
-        }
-        _ => Ok(ConnectionAddr::Tcp(host, port)),
+    let (host, port) = (server.host, server.port);
+    if encrypted {
+        return Ok(ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None });
     }
+    Ok(ConnectionAddr::Tcp(host, port))
 }
 
 fn socket(url: &BrokerUrl) -> Result<ConnectionAddr> {
     let local = matches!(url.host(), None | Some("localhost")) && url.port().is_none();
     if !local || url.path().is_empty() {
-        return Err(invalid(url, "needs a path and no host; write it as redis+unix:///path/to.sock"));
+        return Err(url.invalid("needs a path and no host; write it as redis+unix:///path/to.sock"));
     }
     Ok(ConnectionAddr::Unix(PathBuf::from(format!("/{}", url.path()))))
 }
@@ -96,25 +86,10 @@ fn credentials(url: &BrokerUrl) -> RedisConnectionInfo {
     }
 }
 
-fn pem_files(url: &BrokerUrl) -> Result<PemFiles> {
-    if url.scheme() != "rediss" && KEYS.iter().any(|key| url.key(key).is_some()) {
-        return Err(invalid(url, "has one of the keys `ca`, `cert`, `key`, which are only for rediss://"));
-    }
-    let path = |key| url.key(key).map(PathBuf::from);
-    let client = match (path("cert"), path("key")) {
-        (None, None) => None,
-        (Some(cert), Some(key)) => Some((cert, key)),
-        _ => return Err(invalid(url, "has only one of the keys `cert` and `key`; give both or none")),
-    };
-    Ok(PemFiles { ca: path("ca"), client })
-}
-
-fn invalid(url: &BrokerUrl, why: &str) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("url `{url}` {why}"))
-}
-
 #[cfg(test)]
 mod tests {
+    use broker_core::ErrorKind;
+
     use super::*;
 
     fn parse(url: &str) -> Result<Address> {
@@ -196,7 +171,6 @@ mod tests {
     fn tls_is_checked_and_takes_files() {
         let address = parse("rediss://localhost:7/?ca=/ca.pem&cert=/cert.pem&key=/key.pem").unwrap();
         assert!(matches!(address.info.addr(), ConnectionAddr::TcpTls { port: 7, insecure: false, .. }));
-        assert_eq!(address.files.ca, Some("/ca.pem".into()));
-        assert_eq!(address.files.client, Some(("/cert.pem".into(), "/key.pem".into())));
+        assert_eq!(address.tls.unwrap().to_string(), "ca=/ca.pem, cert=/cert.pem, key=/key.pem");
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::{
     NAME,
     address::Address,
+    errors::translate,
     link::{RedisLink, receiver},
 };
 
@@ -24,7 +25,7 @@ pub(crate) struct RedisDriver(pub(crate) Address);
 impl RedisDriver {
     async fn open(&self, client: &Client, settings: &AsyncConnectionConfig) -> Result<MultiplexedConnection> {
         let opened = client.get_multiplexed_async_connection_with_config(settings).await;
-        opened.map_err(|error| self.0.peer.error(&error))
+        opened.map_err(|error| translate(&self.0.peer, &error))
     }
 }
 

@@ -7,94 +7,62 @@ use std::{error::Error as _, io, sync::Arc};
 
 use broker_core::{
     Error,
-    ErrorKind::{Forbidden, InvalidInput, Misconfigured, Other, Protocol, Unavailable, Unsupported},
+    ErrorKind::{Forbidden, InvalidInput, Misconfigured, Other, Unavailable, Unsupported},
+    driver::Peer,
 };
 use redis::{ErrorKind as Kind, RedisError};
 
 /// Or an operator took the command away by renaming it.
 const TOO_OLD: &str = "lacks HELLO 3 (RESP3), PUBLISH or SUBSCRIBE: Redis 6 or newer, or Valkey, is needed";
 
-/// Whom an error is about.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    /// `host:port`, or the path of a socket.
-    place: String,
-    user: String,
+/// The one translation of the client's errors.
+pub(crate) fn translate(peer: &Peer, error: &RedisError) -> Error {
+    match error.kind() {
+        Kind::Server(_) | Kind::Extension => answered(peer, error),
+        Kind::RESP3NotSupported => peer.error(Unsupported, TOO_OLD),
+        Kind::Parse | Kind::UnexpectedReturnType => peer.foreign(),
+        _ => local(peer, error),
+    }
 }
 
-impl Peer {
-    pub(crate) fn new(place: String, user: Option<&str>) -> Self {
-        Self { place, user: user.unwrap_or("default").to_owned() }
-    }
+/// The server answered with an error.
+fn answered(peer: &Peer, error: &RedisError) -> Error {
+    let code = error.code().unwrap_or_default();
+    let (kind, why) = match (code, error.detail().unwrap_or_default()) {
+        ("NOPROTO", _) => (Unsupported, TOO_OLD),
+        ("ERR", detail) if detail.starts_with("unknown command") => (Unsupported, TOO_OLD),
+        ("ERR", detail) if detail.starts_with("max number") => (Unavailable, "is full; see `maxclients`"),
+        ("WRONGPASS", _) => (Forbidden, "wrong password, or the user is unknown or disabled"),
+        ("NOAUTH", _) => (Forbidden, "a password is required; write it into the url"),
+        ("NOPERM", _) => (Forbidden, "no permission for this channel or command; see `ACL LIST`"),
+        ("DENIED", _) => (Forbidden, "protected mode; set a password at the server"),
+        ("READONLY" | "MASTERDOWN", _) => (Unavailable, "is a replica; give the master's address"),
+        ("OOM", _) => (Unavailable, "is out of memory; see its `maxmemory`"),
+        ("LOADING" | "BUSY" | "CLUSTERDOWN" | "NOREPLICAS", _) => (Unavailable, "is not ready"),
+        ("MISCONF", _) => (Misconfigured, "refuses work because it cannot save to disk; see its log"),
+        _ => (Other, "refused the command"),
+    };
+    // A code is one short word in capitals; anything else is not a code, and may be anything.
+    let plain = code.len() <= 20 && code.bytes().all(|b| b.is_ascii_uppercase());
+    peer.error(kind, format!("{why} ({})", if plain { code } else { "unknown" }))
+}
 
-    /// The one translation of the client's errors.
-    pub(crate) fn error(&self, error: &RedisError) -> Error {
-        match error.kind() {
-            Kind::Server(_) | Kind::Extension => self.answered(error),
-            Kind::RESP3NotSupported => Error::new(Unsupported, format!("{} {TOO_OLD}", self.place)),
-            Kind::Parse | Kind::UnexpectedReturnType => self.foreign(),
-            _ => self.local(error),
+/// The way there failed, or was never begun because the settings do not fit each other.
+fn local(peer: &Peer, error: &RedisError) -> Error {
+    // The client wraps what it got in an Arc of its own, and shows that as the source.
+    let inner = error.source().and_then(|source| source.downcast_ref::<Arc<Boxed>>());
+    let told = match inner.and_then(|inner| inner.downcast_ref::<io::Error>()) {
+        Some(io) if io.kind() == io::ErrorKind::InvalidInput => {
+            Error::new(InvalidInput, format!("cannot use the address {}: {io}", peer.place()))
         }
-    }
-
-    /// The connection ended, by whomever.
-    pub(crate) fn gone(&self) -> Error {
-        Error::new(Unavailable, format!("the connection to {} was closed", self.place))
-    }
-
-    /// The peer does not speak as a Redis server does.
-    pub(crate) fn foreign(&self) -> Error {
-        let why = "does not answer like a Redis server; check host, port and scheme";
-        Error::new(Protocol, format!("{} {why}", self.place))
-    }
-
-    /// The server answered with an error.
-    fn answered(&self, error: &RedisError) -> Error {
-        let code = error.code().unwrap_or_default();
-        let (kind, why) = match (code, error.detail().unwrap_or_default()) {
-            ("NOPROTO", _) => (Unsupported, TOO_OLD),
-            ("ERR", detail) if detail.starts_with("unknown command") => (Unsupported, TOO_OLD),
-            ("ERR", detail) if detail.starts_with("max number") => (Unavailable, "is full; see `maxclients`"),
-            ("WRONGPASS", _) => (Forbidden, "wrong password, or the user is unknown or disabled"),
-            ("NOAUTH", _) => (Forbidden, "a password is required; write it into the url"),
-            ("NOPERM", _) => (Forbidden, "no permission for this channel or command; see `ACL LIST`"),
-            ("DENIED", _) => (Forbidden, "protected mode; set a password at the server"),
-            ("READONLY" | "MASTERDOWN", _) => (Unavailable, "is a replica; give the master's address"),
-            ("OOM", _) => (Unavailable, "is out of memory; see its `maxmemory`"),
-            ("LOADING" | "BUSY" | "CLUSTERDOWN" | "NOREPLICAS", _) => (Unavailable, "is not ready"),
-            ("MISCONF", _) => (Misconfigured, "refuses work because it cannot save to disk; see its log"),
-            _ => (Other, "refused the command"),
-        };
-        let Self { place, user } = self;
-        let refused = if kind == Forbidden { format!(" refused the user {user:?}:") } else { String::new() };
-        Error::new(kind, format!("{place}{refused} {why} ({})", word(code)))
-    }
-
-    /// The way there failed, or was never begun because the settings do not fit each other.
-    fn local(&self, error: &RedisError) -> Error {
-        // The client wraps what it got in an Arc of its own, and shows that as the source.
-        let inner = error.source().and_then(|source| source.downcast_ref::<Arc<Boxed>>());
-        let kind = inner.and_then(|inner| inner.downcast_ref::<io::Error>()).map(io::Error::kind);
-        let (kind, what) = match kind {
-            Some(io::ErrorKind::BrokenPipe) => return self.gone(),
-            // This is how TLS says that it does not trust, or understand, what it reads.
-            Some(io::ErrorKind::InvalidData) => (Misconfigured, "no trusted TLS (see the key `ca`) with"),
-            Some(io::ErrorKind::PermissionDenied) => (Forbidden, "may not open"),
-            Some(io::ErrorKind::InvalidInput) => (InvalidInput, "cannot use the address"),
-            None if error.kind() != Kind::Io => (Misconfigured, "these settings do not fit"),
-            _ => (Unavailable, "no connection to"),
-        };
-        Error::new(kind, format!("{what} {}: {error}", self.place)).with_source(error.clone())
-    }
+        Some(io) => peer.io(io),
+        None if error.kind() == Kind::Io => peer.away(error),
+        None => Error::new(Misconfigured, format!("these settings do not fit {}: {error}", peer.place())),
+    };
+    told.with_source(error.clone())
 }
 
 type Boxed = dyn std::error::Error + Send + Sync;
-
-/// A code is one short word in capitals; anything else is not a code, and may be anything.
-fn word(code: &str) -> &str {
-    let plain = code.len() <= 20 && code.bytes().all(|b| b.is_ascii_uppercase());
-    if plain { code } else { "unknown" }
-}
 
 #[cfg(test)]
 mod tests {
@@ -103,13 +71,13 @@ mod tests {
     use super::*;
 
     fn peer() -> Peer {
-        Peer::new("127.0.0.1:6379".to_owned(), Some("ada"))
+        Peer::new("Redis", "127.0.0.1:6379", "the user \"ada\"")
     }
 
     /// The translation of a line as the server sends it.
     fn answer(line: &str) -> Error {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
-        peer().error(&value.extract_error().unwrap_err())
+        translate(&peer(), &value.extract_error().unwrap_err())
     }
 
     #[test]
@@ -174,7 +142,7 @@ mod tests {
             (io::ErrorKind::InvalidData, ErrorKind::Misconfigured),
             (io::ErrorKind::InvalidInput, ErrorKind::InvalidInput),
         ] {
-            let error = peer().error(&RedisError::from(io::Error::from(io)));
+            let error = translate(&peer(), &RedisError::from(io::Error::from(io)));
             assert_eq!(error.kind(), kind, "{error}");
             assert!(error.message().contains("127.0.0.1:6379"), "{error}");
         }
@@ -183,6 +151,6 @@ mod tests {
     #[test]
     fn garbage_is_a_protocol_error() {
         let error = redis::parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
-        assert_eq!(peer().error(&error).kind(), ErrorKind::Protocol);
+        assert_eq!(translate(&peer(), &error).kind(), ErrorKind::Protocol);
     }
 }

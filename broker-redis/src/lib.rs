@@ -79,6 +79,5 @@ pub const BACKEND: Backend = Backend { name: NAME, schemes: &["redis", "rediss",
 const NAME: &str = "redis";
 
 fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
-    let address = address::Address::parse(url).map_err(|error| error.with_backend(NAME))?;
-    Ok(Arc::new(driver::RedisDriver(address)))
+    Ok(Arc::new(driver::RedisDriver(address::Address::parse(url)?)))
 }

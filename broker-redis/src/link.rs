@@ -5,13 +5,13 @@ use std::convert::Infallible;
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inbox, Link, Outgoing},
+    driver::{Inbox, Link, Outgoing, Peer},
 };
 use bytes::Bytes;
 use redis::{Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
-use crate::errors::Peer;
+use crate::errors::translate;
 
 /// One link. Dropping it drops the last handles of both connections, and with them their tasks and sockets.
 #[derive(Debug)]
@@ -26,13 +26,12 @@ pub(crate) struct RedisLink {
 
 impl RedisLink {
     /// Translates an error of a call about channels, and gives the link up if it is the connection's.
-    fn failed(&self, error: &RedisError, channels: &[ChannelName]) -> Error {
-        let translated = self.peer.error(error);
+    fn failed(&self, error: &RedisError) -> Error {
+        let translated = translate(&self.peer, error);
         if error.code().is_none() {
             self.inbox.lost(translated.clone());
         }
-        let [channel] = channels else { return translated };
-        translated.with_channel(channel.clone())
+        translated
     }
 
     /// The link broke with a batch on its way: any frame of it may have arrived, or none.
@@ -45,9 +44,6 @@ impl RedisLink {
 #[async_trait]
 impl Link for RedisLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
-        if batch.is_empty() {
-            return Vec::new();
-        }
         let mut pipeline = Pipeline::with_capacity(batch.len());
         for outgoing in batch {
             pipeline.cmd("PUBLISH").arg(outgoing.channel.as_str()).arg(&*outgoing.frame);
@@ -55,14 +51,12 @@ impl Link for RedisLink {
         // Not `query_async`: that turns one refused command into the failure of all.
         let replies = match self.publisher.clone().send_packed_commands(&pipeline, 0, batch.len()).await {
             Ok(replies) => replies,
-            Err(error) => return self.interrupted(&self.peer.error(&error), batch.len()),
+            Err(error) => return self.interrupted(&translate(&self.peer, &error), batch.len()),
         };
-        let outcomes = batch.iter().zip(replies).map(|(outgoing, reply)| match reply {
+        let outcomes = replies.into_iter().map(|reply| match reply {
             // The number of receivers, at this server only: it says nothing that could be promised.
             Value::Int(_) => Some(Ok(())),
-            Value::ServerError(error) => {
-                Some(Err(self.peer.error(&error.into()).with_channel(outgoing.channel.clone())))
-            }
+            Value::ServerError(error) => Some(Err(translate(&self.peer, &error.into()))),
             // Nothing else answers a PUBLISH: these are not the replies to what we sent.
             _ => None,
         });
@@ -72,20 +66,13 @@ impl Link for RedisLink {
     /// The server checks all names before it subscribes any, and refuses with a single reply; the client
     /// expects that, so a refusal leaves replies and calls in step.
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
-        if channels.is_empty() {
-            return Ok(());
-        }
         let done = self.subscriber.clone().subscribe(names(channels)).await;
-        done.map_err(|error| self.failed(&error, channels))
+        done.map_err(|error| self.failed(&error))
     }
 
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
-        // Without names the command would end every subscription.
-        if channels.is_empty() {
-            return Ok(());
-        }
         let done = self.subscriber.clone().unsubscribe(names(channels)).await;
-        done.map_err(|error| self.failed(&error, channels))
+        done.map_err(|error| self.failed(&error))
     }
 
     /// Asks the server to hang up, and waits until it has: it forgets a client's subscriptions first.
@@ -95,7 +82,7 @@ impl Link for RedisLink {
             let quit = redis::cmd("QUIT").query_async::<()>(&mut connection.clone()).await;
             // Only an answer has a code. Without one it is gone already: all the better.
             if let Some(error) = quit.err().filter(|error| error.code().is_some()) {
-                return Err(self.peer.error(&error));
+                return Err(translate(&self.peer, &error));
             }
         }
         self.closing.closed().await;
