@@ -33,7 +33,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{BrokerUrl, ChannelName, Error, Result};
+use crate::{BrokerUrl, ChannelName, Error, NodeId, Result};
 
 pub use self::{
     address::ServerAddr,
@@ -69,9 +69,9 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
 ///
 /// Dropping a link must end its tasks and sockets. Every call is dropped by core when its time limit
 /// passes, and the link with it; so a call may hang, but must not block its thread. No batch and no list of
-/// channels is empty.
+/// channels is empty, and no name is longer than [`MAX_NAME`].
 #[async_trait]
-pub trait Link: fmt::Debug + Send + Sync + 'static {
+pub trait Link: Send + Sync + 'static {
     /// Sends a batch, in its order, and returns one outcome for each frame.
     ///
     /// `Ok` means that the backend took the frame. Core's single writer calls it, so the order of calls is
@@ -123,6 +123,17 @@ impl Outgoing {
 /// The longest frame core ever sends, in bytes: fits into the default limit of every backend (NATS: 1 MiB).
 /// A longer one that arrives is foreign, and malformed.
 pub const MAX_FRAME: usize = 1_000_000;
+
+/// The longest name of a channel on the wire, in bytes, with the prefix in it: fits into the limit of every backend
+/// (AMQP: 255).
+pub const MAX_NAME: usize = 251;
+
+/// A random number, for a name at the server that no other link has, or to choose one of several servers. Not for
+/// secrets.
+#[must_use]
+pub fn random() -> u64 {
+    NodeId::random().as_u64()
+}
 
 /// What a backend promises beyond the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

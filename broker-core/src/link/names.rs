@@ -36,3 +36,17 @@ impl Names {
 pub(crate) fn probe_channel(node: NodeId) -> ChannelName {
     ChannelName::internal(format!("$node.{node}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::MAX_NAME;
+
+    #[test]
+    fn no_name_is_longer_on_the_wire_than_drivers_are_promised() {
+        let (prefix, name) = ("p".repeat(50), "n".repeat(ChannelName::MAX));
+        assert!(crate::channel::check_prefix(&prefix).is_ok());
+        assert!(crate::channel::check_prefix(&format!("{prefix}p")).is_err());
+        assert_eq!(Names::new(&prefix).to_wire(&name).as_str().len(), MAX_NAME);
+    }
+}
