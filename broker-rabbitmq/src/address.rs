@@ -1,17 +1,16 @@
 //! Address: from a URL to the client's settings, with every part that does not fit named.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
 
-use broker_core::{BrokerUrl, Error, ErrorKind, Result};
+use broker_core::{
+    BrokerUrl, Result,
+    driver::{Peer, TlsFiles},
+};
 use lapin::{
     types::ShortString,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 
-use crate::errors::Peer;
-
-const KEYS: &[&str] = &["exchange", "ca", "cert", "key"];
-const PEM_KEYS: &[&str] = &["ca", "cert", "key"];
 const DEFAULT_EXCHANGE: &str = "broker";
 /// What RabbitMQ knows as long as nobody changed it; from afar it lets nobody in by these.
 const DEFAULT_USER: &str = "guest";
@@ -29,89 +28,51 @@ pub(crate) struct Address {
     pub(crate) exchange: ShortString,
     /// With the password: never shown.
     pub(crate) uri: AMQPUri,
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "amqps:// is refused before it is read"))]
-    pub(crate) files: PemFiles,
-}
-
-/// The PEM files of an encrypted connection.
-#[derive(Clone, Debug, Default)]
-#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "amqps:// is refused before it is read"))]
-pub(crate) struct PemFiles {
-    pub(crate) ca: Option<PathBuf>,
-    /// The client's certificate and its key.
-    pub(crate) client: Option<(PathBuf, PathBuf)>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 impl Address {
     pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
-        url.allow_keys(KEYS)?;
-        let files = pem_files(url)?;
-        let authority = authority(url)?;
+        url.allow_keys(&[&["exchange"], TlsFiles::KEYS].concat())?;
+        let tls = TlsFiles::parse(url, "amqps", cfg!(feature = "tls"))?;
+        let encrypted = tls.is_some();
+        let server = url.server(if encrypted { 5671 } else { 5672 })?;
         let vhost = if url.path().is_empty() { "/" } else { url.path() };
         if vhost.len() > LONGEST_NAME {
-            return Err(invalid(url, "names a virtual host of more than 255 bytes, the longest possible"));
+            return Err(url.invalid("names a virtual host of more than 255 bytes, the longest possible"));
         }
-        let exchange = exchange(url)?;
-        let peer = Peer::new(&authority, vhost, exchange.as_str());
-        let query = AMQPQueryString { heartbeat: Some(HEARTBEAT), ..AMQPQueryString::default() };
-        let uri = AMQPUri { scheme: scheme(url)?, authority, vhost: vhost.to_owned(), query };
-        Ok(Self { peer, exchange, uri, files })
+        let userinfo = credentials(url);
+        let who = format!("the user {:?} in virtual host {vhost:?}", userinfo.username);
+        Ok(Self {
+            peer: Peer::new("RabbitMQ", &server, who),
+            exchange: exchange(url)?,
+            uri: AMQPUri {
+                scheme: if encrypted { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+                authority: AMQPAuthority { userinfo, host: server.host, port: server.port },
+                vhost: vhost.to_owned(),
+                query: AMQPQueryString { heartbeat: Some(HEARTBEAT), ..AMQPQueryString::default() },
+            },
+            #[cfg(feature = "tls")]
+            tls,
+        })
     }
 }
 
-fn scheme(url: &BrokerUrl) -> Result<AMQPScheme> {
-    match url.scheme() {
-        "amqps" if cfg!(feature = "tls") => Ok(AMQPScheme::AMQPS),
-        "amqps" => {
-            let message = format!("url `{url}` needs the cargo feature `tls`; enable it");
-            Err(Error::new(ErrorKind::Unsupported, message))
-        }
-        _ => Ok(AMQPScheme::AMQP),
-    }
-}
-
-fn authority(url: &BrokerUrl) -> Result<AMQPAuthority> {
-    let Some(host) = url.host() else {
-        return Err(invalid(url, "names no host; write it as amqp://127.0.0.1:5672/"));
-    };
-    // A URL writes an IPv6 address in brackets; a resolver does not want them.
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = url.port().unwrap_or(if url.scheme() == "amqps" { 5671 } else { 5672 });
+fn credentials(url: &BrokerUrl) -> AMQPUserInfo {
     let (username, password) = match (url.username(), url.password()) {
         (None, None) => (DEFAULT_USER, DEFAULT_USER),
         (user, password) => (user.unwrap_or(DEFAULT_USER), password.unwrap_or_default()),
     };
-    let userinfo = AMQPUserInfo { username: username.to_owned(), password: password.to_owned() };
-    Ok(AMQPAuthority { userinfo, host, port })
+    AMQPUserInfo { username: username.to_owned(), password: password.to_owned() }
 }
 
 fn exchange(url: &BrokerUrl) -> Result<ShortString> {
     let name = url.key("exchange").unwrap_or(DEFAULT_EXCHANGE);
-    let fits = (1..=LONGEST_EXCHANGE).contains(&name.len()) && !name.starts_with("amq.");
-    match ShortString::try_new(name) {
-        Ok(name) if fits => Ok(name),
-        _ => Err(invalid(
-            url,
-            "has a key `exchange` that is no name: 1 to 222 bytes, and no `amq.` before them",
-        )),
+    if (1..=LONGEST_EXCHANGE).contains(&name.len()) && !name.starts_with("amq.") {
+        return Ok(name.into());
     }
-}
-
-fn pem_files(url: &BrokerUrl) -> Result<PemFiles> {
-    if url.scheme() != "amqps" && PEM_KEYS.iter().any(|key| url.key(key).is_some()) {
-        return Err(invalid(url, "has one of the keys `ca`, `cert`, `key`, which are only for amqps://"));
-    }
-    let path = |key| url.key(key).map(PathBuf::from);
-    let client = match (path("cert"), path("key")) {
-        (None, None) => None,
-        (Some(cert), Some(key)) => Some((cert, key)),
-        _ => return Err(invalid(url, "has only one of the keys `cert` and `key`; give both or none")),
-    };
-    Ok(PemFiles { ca: path("ca"), client })
-}
-
-fn invalid(url: &BrokerUrl, why: &str) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("url `{url}` {why}"))
+    Err(url.invalid("has a key `exchange` that is no name: 1 to 222 bytes, and no `amq.` before them"))
 }
 
 impl fmt::Debug for Address {
@@ -122,6 +83,8 @@ impl fmt::Debug for Address {
 
 #[cfg(test)]
 mod tests {
+    use broker_core::ErrorKind;
+
     use super::*;
 
     fn parse(url: &str) -> Result<Address> {
@@ -220,7 +183,6 @@ mod tests {
     fn tls_has_its_own_port_and_takes_files() {
         let address = parse("amqps://localhost/?ca=/ca.pem&cert=/cert.pem&key=/key.pem").unwrap();
         assert_eq!((address.uri.scheme, address.uri.authority.port), (AMQPScheme::AMQPS, 5671));
-        assert_eq!(address.files.ca, Some("/ca.pem".into()));
-        assert_eq!(address.files.client, Some(("/cert.pem".into(), "/key.pem".into())));
+        assert_eq!(address.tls.unwrap().to_string(), "ca=/ca.pem, cert=/cert.pem, key=/key.pem");
     }
 }

@@ -4,16 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use broker_core::{
-    Error, ErrorKind, Result,
-    driver::{Capabilities, Driver, Inbox, Link, Ordering},
+    Result,
+    driver::{Capabilities, Driver, Inbox, Link, Ordering, random},
 };
 use futures_util::future::try_join;
 use lapin::{
     Channel as AmqpChannel, ExchangeKind,
-    options::{
-        BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-        QueueDeclareOptions,
-    },
+    options::{BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -23,7 +20,7 @@ use crate::{
     address::Address,
     lane::Lane,
     link::RabbitLink,
-    receiving::{self, receive},
+    receiving::{WINDOW, receive},
 };
 
 /// What a queue holds for a node that does not keep up. Beyond that the server drops the oldest.
@@ -49,32 +46,25 @@ impl Driver for RabbitDriver {
         let address = &self.0;
         // On one connection alone a burst of posts would delay the acknowledgements, and with them everything
         // that waits to be received; a server with an alarm stops reading both.
-        let (receiver, publisher) = try_join(Lane::open(address), Lane::open(address)).await?;
+        let (receiver, publisher) = try_join(Lane::open(address, false), Lane::open(address, true)).await?;
         let events = publisher.connection.events_listener();
-        let queue = queue_name(address)?;
+        let queue = queue_name(address);
         let opened = async {
-            declare(&receiver.channel(), address, &queue).await?;
-            publisher.channel().confirm_select(ConfirmSelectOptions::default()).await?;
+            declare(&receiver.channel().await?, address, &queue).await?;
+            publisher.channel().await?;
             // An error closes the AMQP channel it is on: bindings may be refused, deliveries go on.
             let consumer = receiver.connection.create_channel().await?;
-            consumer.basic_qos(receiving::WINDOW, BasicQosOptions::default()).await?;
+            consumer.basic_qos(WINDOW, BasicQosOptions::default()).await?;
             let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
             let deliveries =
                 consumer.basic_consume(queue.clone(), tag, options, FieldTable::default()).await?;
             Ok((deliveries, consumer))
         };
-        let (deliveries, consumer) =
-            opened.await.map_err(|error: lapin::Error| address.peer.error(&error))?;
-        let receiving = receive(deliveries, consumer, events, inbox.clone(), address.peer.clone());
+        let (deliveries, acks) = opened.await.map_err(|error: lapin::Error| address.error(&error))?;
+        let receiving = receive(deliveries, acks, events, inbox.clone(), Arc::clone(address));
         let receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
-        Ok(Box::new(RabbitLink {
-            receiver,
-            publisher,
-            receiving,
-            address: Arc::clone(address),
-            queue,
-            inbox,
-        }))
+        let address = Arc::clone(address);
+        Ok(Box::new(RabbitLink { receiver, publisher, receiving, address, queue, inbox }))
     }
 }
 
@@ -95,20 +85,15 @@ async fn declare(control: &AmqpChannel, address: &Address, queue: &ShortString) 
 }
 
 /// After the exchange, so that one pattern of a permission covers both.
-fn queue_name(address: &Address) -> Result<ShortString> {
-    let mut random = [0; 16];
-    let no_name =
-        |why: &dyn std::fmt::Display| Error::new(ErrorKind::Other, format!("no name for a queue: {why}"));
-    getrandom::fill(&mut random).map_err(|error| no_name(&error))?;
-    let name = format!("{}.{:032x}", address.exchange, u128::from_ne_bytes(random));
-    ShortString::try_new(name).map_err(|error| no_name(&error))
+fn queue_name(address: &Address) -> ShortString {
+    format!("{}.{:016x}{:016x}", address.exchange, random(), random()).into()
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use broker_core::{Broker, BrokerUrl, Options};
+    use broker_core::{Broker, BrokerUrl, Error, ErrorKind, Options};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -119,7 +104,7 @@ mod tests {
     async fn failure(url: &str) -> Error {
         let driver = RabbitDriver(Arc::new(Address::parse(&BrokerUrl::parse(url).unwrap()).unwrap()));
         assert!(!format!("{driver:?}").contains("s3cret"));
-        let error = Lane::open(&driver.0).await.err().expect("an error");
+        let error = Lane::open(&driver.0, false).await.err().expect("an error");
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         error
     }

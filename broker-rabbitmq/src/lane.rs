@@ -23,30 +23,30 @@ const CONNECTION_NAME: &str = "broker";
 pub(crate) struct Lane {
     /// First: fields are dropped in their order, and without a socket the rest has nothing to wait for.
     _socket: Socket,
-    /// Replaced when the server closed it over a refusal.
-    channel: Mutex<AmqpChannel>,
+    channel: Mutex<Option<AmqpChannel>>,
     pub(crate) connection: Connection,
+    /// Whether what is published is to be confirmed.
+    confirms: bool,
 }
 
 impl Lane {
-    pub(crate) async fn open(address: &Address) -> Result<Self> {
+    pub(crate) async fn open(address: &Address, confirms: bool) -> Result<Self> {
         let (connection, socket) = connect(address).await?;
-        let channel = connection.create_channel().await.map_err(|error| address.peer.error(&error))?;
-        Ok(Self { _socket: socket, channel: Mutex::new(channel), connection })
+        Ok(Self { _socket: socket, channel: Mutex::default(), connection, confirms })
     }
 
-    pub(crate) fn channel(&self) -> AmqpChannel {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Another AMQP channel in the place of one that the server has closed.
-    pub(crate) async fn reopen(&self) -> lapin::Result<()> {
+    /// The AMQP channel for calls: another one if the server has closed the last over a refusal.
+    pub(crate) async fn channel(&self) -> lapin::Result<AmqpChannel> {
+        let last = self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(open) = last.filter(|channel| channel.status().connected()) {
+            return Ok(open);
+        }
         let fresh = self.connection.create_channel().await?;
-        if self.channel().status().confirm() {
+        if self.confirms {
             fresh.confirm_select(ConfirmSelectOptions::default()).await?;
         }
-        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
+        Ok(fresh)
     }
 
     pub(crate) async fn close(&self) -> lapin::Result<()> {
@@ -58,7 +58,6 @@ impl Lane {
 ///
 /// The client's own thread sits at the socket for as long as the peer keeps it open: a peer that fell silent
 /// would hold thread, buffers and socket for a long time after the last handle of the connection is gone.
-#[derive(Debug)]
 struct Socket(socket2::Socket);
 
 impl Drop for Socket {
@@ -70,17 +69,23 @@ impl Drop for Socket {
 
 async fn connect(address: &Address) -> Result<(Connection, Socket)> {
     let Address { peer, uri, .. } = address;
-    let runtime = lapin::runtime::default_runtime().map_err(|error| peer.error(&error))?;
+    let runtime = lapin::runtime::default_runtime().map_err(|error| address.error(&error))?;
     let target = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
     // The client sets TCP_NODELAY.
     let stream = AsyncTcpStream::connect(&runtime, target).await.map_err(|error| peer.io(&error))?;
     let AsyncTcpStream::Plain(plain) = &stream else {
         return Err(Error::new(ErrorKind::Other, "a fresh TCP stream is encrypted"));
     };
-    let socket = SockRef::from(plain.get_ref()).try_clone().map_err(|error| peer.io(&error))?;
-    let socket = Socket(socket);
+    let socket = Socket(SockRef::from(plain.get_ref()).try_clone().map_err(|error| peer.io(&error))?);
     #[cfg(feature = "tls")]
-    let stream = crate::tls::encrypt(stream, address).await?;
+    let stream = match &address.tls {
+        None => stream,
+        Some(files) => {
+            let connector = crate::tls::connector(files).await?;
+            let encrypted = stream.into_rustls(&connector, &uri.authority.host).await;
+            encrypted.map_err(|error| peer.io(&error))?
+        }
+    };
     let once = Mutex::new(Some(stream));
     let stream = async move |_, _| {
         let stream = once.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -89,5 +94,5 @@ async fn connect(address: &Address) -> Result<(Connection, Socket)> {
     // Never with recovery: it heals in silence, and core would not know what is missing.
     let properties = ConnectionProperties::default().with_connection_name(CONNECTION_NAME.into());
     let opened = Connection::connector(uri.clone(), runtime, stream, properties).await;
-    Ok((opened.map_err(|error| peer.error(&error))?, socket))
+    Ok((opened.map_err(|error| address.error(&error))?, socket))
 }

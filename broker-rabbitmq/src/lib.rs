@@ -97,6 +97,5 @@ pub const BACKEND: Backend = Backend { name: NAME, schemes: &["amqp", "amqps"], 
 const NAME: &str = "rabbitmq";
 
 fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
-    let address = address::Address::parse(url).map_err(|error| error.with_backend(NAME))?;
-    Ok(Arc::new(driver::RabbitDriver(Arc::new(address))))
+    Ok(Arc::new(driver::RabbitDriver(Arc::new(address::Address::parse(url)?))))
 }

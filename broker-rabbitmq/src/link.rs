@@ -1,13 +1,16 @@
 //! RabbitLink: one live pair of connections, and a queue of its own.
 
-use std::{fmt, future::poll_fn, sync::Arc, task::Poll};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
     driver::{Inbox, Link, Outgoing},
 };
-use futures_util::future::{maybe_done, try_join};
+use futures_util::{
+    FutureExt,
+    future::{maybe_done, try_join},
+};
 use lapin::{
     BasicProperties, Confirmation,
     options::{BasicPublishOptions, QueueBindOptions},
@@ -31,65 +34,61 @@ pub(crate) struct RabbitLink {
 impl RabbitLink {
     /// Adds or removes bindings. The first error stands for all: the server answers nothing after it.
     async fn bind(&self, channels: &[ChannelName], add: bool) -> Result<()> {
-        let keys = channels.iter().map(key).collect::<Result<Vec<_>>>()?;
-        let control = &self.receiver.channel();
-        let done = pipelined(keys.into_iter().map(async |key| {
-            let (queue, exchange) = (self.queue.clone(), self.address.exchange.clone());
-            if add {
-                let options = QueueBindOptions::default();
-                control.queue_bind(queue, exchange, key, options, FieldTable::default()).await
-            } else {
-                control.queue_unbind(queue, exchange, key, FieldTable::default()).await
-            }
-        }));
-        let Err(error) = done.await.into_iter().collect::<lapin::Result<()>>() else { return Ok(()) };
-        let (error, _) = self.failed(&error, &self.receiver).await;
-        Err(if let [channel] = channels { error.with_channel(channel.clone()) } else { error })
+        let bound = async {
+            let control = &self.receiver.channel().await?;
+            let answers = pipelined(channels.iter().map(async |channel| {
+                let (queue, exchange) = (self.queue.clone(), self.address.exchange.clone());
+                let (key, plain) = (key(channel), FieldTable::default());
+                if add {
+                    control.queue_bind(queue, exchange, key, QueueBindOptions::default(), plain).await
+                } else {
+                    control.queue_unbind(queue, exchange, key, plain).await
+                }
+            }));
+            answers.await.into_iter().collect::<lapin::Result<()>>()
+        };
+        bound.await.map_err(|error| self.failed(&error).0)
     }
 
-    /// Translates an error of an AMQP channel, and says whether the link lives on. It does after a refusal,
-    /// which closes the AMQP channel only: that is opened anew. Anything else ends the link.
-    async fn failed(&self, error: &lapin::Error, lane: &Lane) -> (Error, bool) {
-        let translated = self.address.peer.error(error);
+    /// Translates an error of a call, and says whether it is a refusal. After one the link lives on: it closes
+    /// only the AMQP channel that it came by. Anything else ends the link.
+    fn failed(&self, error: &lapin::Error) -> (Error, bool) {
+        let translated = self.address.error(error);
         // What was deleted took bindings with it: that is no refusal.
         let refusal = error.is_amqp_soft_error() && translated.kind() != ErrorKind::Unavailable;
-        let lives = refusal && lane.reopen().await.is_ok();
-        if !lives {
+        if !refusal {
             self.inbox.lost(translated.clone());
         }
-        (translated, lives)
+        (translated, refusal)
     }
 }
 
 #[async_trait]
 impl Link for RabbitLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
-        let publisher = &self.publisher.channel();
-        let confirms = pipelined(batch.iter().map(async |outgoing| {
-            let (exchange, options) = (self.address.exchange.clone(), BasicPublishOptions::default());
-            let (key, plain) = (key(&outgoing.channel)?, BasicProperties::default());
-            let confirm = async {
-                publisher.basic_publish(exchange, key, options, &outgoing.frame, plain).await?.await
-            };
-            Ok::<_, Error>(confirm.await)
-        }));
-        let confirms = confirms.await;
-        let mut failures = confirms.iter().flatten().filter_map(|confirm| confirm.as_ref().err());
-        let failure = match (failures.next(), failures.next()) {
-            (None, _) => None,
-            (Some(error), second) => Some(match self.failed(error, &self.publisher).await {
-                // The only frame without an answer is the one that was refused.
-                (error, true) if second.is_none() => error,
-                (error, _) => Error::new(ErrorKind::Interrupted, error.message()),
-            }),
+        let confirms = match &self.publisher.channel().await {
+            Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
+            Ok(publisher) => {
+                let confirms = pipelined(batch.iter().map(async |Outgoing { channel, frame, .. }| {
+                    let (exchange, options) = (self.address.exchange.clone(), BasicPublishOptions::default());
+                    let plain = BasicProperties::default();
+                    publisher.basic_publish(exchange, key(channel), options, frame, plain).await?.await
+                }));
+                confirms.await
+            }
         };
-        let outcome = |confirm: Result<lapin::Result<Confirmation>>| match (confirm?, &failure) {
-            (Ok(Confirmation::Nack(_)), _) => Err(self.address.peer.not_taken()),
-            (Ok(_), _) | (Err(_), None) => Ok(()),
+        let mut errors = confirms.iter().filter_map(|confirm| confirm.as_ref().err());
+        let failure = errors.next().map(|error| match (self.failed(error), errors.next()) {
+            // The only frame without an answer is the one that was refused.
+            ((refusal, true), None) => refusal,
+            ((error, _), _) => Error::new(ErrorKind::Interrupted, error.message()),
+        });
+        let outcomes = confirms.iter().map(|confirm| match (confirm, &failure) {
             (Err(_), Some(failure)) => Err(failure.clone()),
-        };
-        let outcomes = batch.iter().zip(confirms).map(|(outgoing, confirm)| {
-            outcome(confirm).map_err(|error| error.with_channel(outgoing.channel.clone()))
+            (Ok(Confirmation::Nack(_)), _) => {
+                Err(self.address.peer.error(ErrorKind::Other, "has not taken the message; see its log"))
+            }
+            _ => Ok(()),
         });
         outcomes.collect()
     }
@@ -106,14 +105,7 @@ impl Link for RabbitLink {
     async fn close(&self) -> Result<()> {
         self.receiving.abort();
         let closed = try_join(self.publisher.close(), self.receiver.close()).await;
-        closed.map(drop).map_err(|error| self.address.peer.error(&error))
-    }
-}
-
-impl fmt::Debug for RabbitLink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, queue, .. } = self;
-        f.debug_struct("RabbitLink").field("address", address).field("queue", queue).finish_non_exhaustive()
+        closed.map(drop).map_err(|error| self.address.error(&error))
     }
 }
 
@@ -122,11 +114,7 @@ impl fmt::Debug for RabbitLink {
 async fn pipelined<F: Future>(calls: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut calls: Vec<_> = calls.map(|call| Box::pin(maybe_done(call))).collect();
     for call in &mut calls {
-        poll_fn(|context| {
-            let _ = call.as_mut().poll(context);
-            Poll::Ready(())
-        })
-        .await;
+        call.now_or_never();
     }
     let mut outputs = Vec::with_capacity(calls.len());
     for mut call in calls {
@@ -136,8 +124,7 @@ async fn pipelined<F: Future>(calls: impl Iterator<Item = F>) -> Vec<F::Output> 
     outputs
 }
 
-/// A channel's name as a routing key. The client would panic at one of more than 255 bytes.
-fn key(channel: &ChannelName) -> Result<ShortString> {
-    ShortString::try_new(channel.as_str())
-        .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))
+/// A channel's name as a routing key. The client would panic at one of more than 255 bytes: core has none.
+fn key(channel: &ChannelName) -> ShortString {
+    channel.as_str().into()
 }

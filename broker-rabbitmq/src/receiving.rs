@@ -1,18 +1,20 @@
 //! Receiving: from the queue of a link to its inbox, for as long as the server delivers.
 
-use std::time::Duration;
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use broker_core::{Error, driver::Inbox};
+use broker_core::{Error, ErrorKind::Unavailable, driver::Inbox};
 use futures_util::{FutureExt, Stream, StreamExt};
-use lapin::{Channel as AmqpChannel, Consumer, Event, message::Delivery, options::BasicAckOptions};
-use tokio::time::{Instant, timeout_at};
+use lapin::{Channel as AmqpChannel, Consumer, Event, options::BasicAckOptions};
+use tokio::{task::coop::consume_budget, time::timeout};
 
-use crate::errors::Peer;
+use crate::address::Address;
 
 /// How many messages the server sends ahead of our acknowledgement. The client keeps what has arrived in a
 /// buffer without a bound: this is its bound. 1,024 were no quicker; over a slow line it is what may be on its
 /// way.
 pub(crate) const WINDOW: u16 = 256;
+/// How many messages are acknowledged at once, if as many are there.
+const CHUNK: usize = WINDOW as usize / 4;
 /// How long the server may refuse to read from us before the link is given up, with the reason. Alarms that
 /// flap are left alone: coming back costs a server more than waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,79 +25,55 @@ pub(crate) async fn receive(
     acks: AmqpChannel,
     events: impl Stream<Item = Event> + Send,
     inbox: Inbox,
-    peer: Peer,
+    address: Arc<Address>,
 ) {
     let error = tokio::select! {
-        error = deliver(consumer, &acks, &inbox, &peer) => error,
-        error = trouble(events, &peer) => error,
+        error = deliver(consumer, &acks, &inbox, &address) => error,
+        error = trouble(events, &address) => error,
     };
     inbox.lost(error);
 }
 
-async fn deliver(mut consumer: Consumer, acks: &AmqpChannel, inbox: &Inbox, peer: &Peer) -> Error {
-    let mut unacknowledged = Unacknowledged::default();
-    loop {
-        let next = match consumer.next().now_or_never() {
-            Some(next) => next,
-            // Not left open until more comes: the server closes the channel of a consumer that keeps a
-            // message for half an hour.
-            None => {
-                unacknowledged.acknowledge(acks);
-                consumer.next().await
-            }
-        };
-        let Delivery { delivery_tag, routing_key, data, .. } = match next {
-            Some(Ok(delivery)) => delivery,
-            Some(Err(error)) => return peer.error(&error),
-            None => return peer.cancelled(),
-        };
-        inbox.deliver(routing_key.as_str(), data.into());
-        unacknowledged.last = delivery_tag;
-        unacknowledged.count += 1;
-        if unacknowledged.count >= WINDOW / 4 {
-            unacknowledged.acknowledge(acks);
+async fn deliver(consumer: Consumer, acks: &AmqpChannel, inbox: &Inbox, address: &Address) -> Error {
+    let mut chunks = consumer.ready_chunks(CHUNK);
+    while let Some(chunk) = chunks.next().await {
+        let mut last = None;
+        for delivery in chunk {
+            let delivery = match delivery {
+                Ok(delivery) => delivery,
+                Err(error) => return address.error(&error),
+            };
+            inbox.deliver(delivery.routing_key.as_str(), delivery.data.into());
+            last = Some(delivery.delivery_tag);
+            // The stream is none of the runtime's: nothing else would make room for other tasks.
+            consume_budget().await;
         }
-        // The stream is none of the runtime's: nothing else would make room for other tasks.
-        tokio::task::coop::consume_budget().await;
-    }
-}
-
-/// What was delivered since the last acknowledgement.
-#[derive(Default)]
-struct Unacknowledged {
-    last: u64,
-    count: u16,
-}
-
-impl Unacknowledged {
-    /// One frame for all. It is queued here; when it is written does not matter.
-    fn acknowledge(&mut self, acks: &AmqpChannel) {
-        if self.count > 0 {
-            self.count = 0;
-            acks.basic_ack(self.last, BasicAckOptions { multiple: true }).now_or_never();
+        // One frame for all; it is queued here, and when it is written does not matter. Not left open until more
+        // comes: the server closes the channel of a consumer that keeps a message for half an hour.
+        // Not by the delivery's own `ack`: the client sends those in any order, and the server ends the channel
+        // over a number that is acknowledged already.
+        if let Some(tag) = last {
+            acks.basic_ack(tag, BasicAckOptions { multiple: true }).now_or_never();
         }
     }
+    address.peer.error(Unavailable, "has deleted the queue of this link")
 }
 
 /// Waits until the publishing connection is lost, or the server has not read from it for too long.
-async fn trouble(events: impl Stream<Item = Event>, peer: &Peer) -> Error {
-    let mut events = std::pin::pin!(events);
-    let mut wait = None;
+async fn trouble(events: impl Stream<Item = Event>, address: &Address) -> Error {
+    let (mut events, mut limit) = (pin!(events), Duration::MAX);
     loop {
-        let next = match wait {
-            None => events.next().await,
-            Some(deadline) => match timeout_at(deadline, events.next()).await {
-                Ok(next) => next,
-                Err(_) => return peer.blocked(),
-            },
-        };
-        match next {
-            Some(Event::ConnectionBlocked(_)) => wait = Some(Instant::now() + PATIENCE),
-            Some(Event::ConnectionUnblocked) => wait = None,
+        match timeout(limit, events.next()).await {
+            Ok(Some(Event::ConnectionBlocked(_))) => limit = PATIENCE,
+            Ok(Some(Event::ConnectionUnblocked)) => limit = Duration::MAX,
             // A refusal closes one AMQP channel, and is told to whoever called.
-            Some(Event::Error(error)) if !error.is_amqp_soft_error() => return peer.error(&error),
-            Some(_) => {}
-            None => return peer.gone(),
+            Ok(Some(Event::Error(error))) if !error.is_amqp_soft_error() => return address.error(&error),
+            Ok(Some(_)) => {}
+            Ok(None) => return address.peer.gone(),
+            Err(_) => {
+                let why = "takes no posts: it is low on memory or disk; see `rabbitmq-diagnostics alarms`";
+                return address.peer.error(Unavailable, why);
+            }
         }
     }
 }
