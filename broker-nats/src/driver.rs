@@ -2,7 +2,6 @@
 
 use std::{
     future::ready,
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -10,16 +9,17 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, Event, ReconnectToServer, ServerAddr};
+use async_nats::{Client, Event, ReconnectToServer};
 use async_trait::async_trait;
 use broker_core::{
     Error, ErrorKind, Result,
-    driver::{Capabilities, Driver, Inbox, Link, Ordering},
+    driver::{Capabilities, Driver, Inbox, Link, Ordering, random},
 };
 
 use crate::{
     NAME,
     address::{Address, Server},
+    errors::refused,
     ground::Ground,
     link::NatsLink,
     watch::Watch,
@@ -46,10 +46,9 @@ impl NatsDriver {
         note: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Result<(Client, Ground)> {
         let foreign = || server.peer.foreign();
-        let nowhere: ServerAddr = NOWHERE.parse().map_err(|_| foreign())?;
         let limit = if self.0.servers.len() > 1 { EACH_OF_SEVERAL } else { NO_LIMIT };
-        let (addr, elsewhere, opened) = (server.addr.clone(), nowhere.clone(), AtomicBool::new(false));
-        let servers = [server.addr.clone(), nowhere];
+        let servers = [server.addr.clone(), NOWHERE.parse().map_err(|_| foreign())?];
+        let (ways, opened) = (servers.clone(), AtomicBool::new(false));
         let options = self.0.options().await?;
         let options = options
             .client_capacity(WAITING_CALLS)
@@ -59,7 +58,7 @@ impl NatsDriver {
             // its tasks end, and with them everything that it still had to send.
             .max_reconnects(1)
             .reconnect_to_server_callback(move |_, _| {
-                let addr = if opened.swap(true, Relaxed) { &elsewhere } else { &addr }.clone();
+                let addr = ways[usize::from(opened.swap(true, Relaxed))].clone();
                 ready(Some(ReconnectToServer { addr, delay: Some(Duration::ZERO) }))
             })
             .event_callback(move |event| {
@@ -69,7 +68,7 @@ impl NatsDriver {
         let ground = Ground::new()?;
         let connected = ground.run(async move { options.connect(servers.as_slice()).await }).await;
         // Some lines that no NATS server sends, such as a lone `-ERR`, make the client panic.
-        let client = connected.ok_or_else(foreign)?.map_err(|error| server.peer.refused(&error))?;
+        let client = connected.ok_or_else(foreign)?.map_err(|error| refused(&server.peer, &error))?;
         Ok((client, ground))
     }
 }
@@ -102,10 +101,6 @@ impl Driver for NatsDriver {
         }
         Err(failed.unwrap_or_else(|| Error::new(ErrorKind::InvalidInput, "the url names no host")))
     }
-}
-
-fn random() -> u64 {
-    RandomState::new().hash_one(())
 }
 
 #[cfg(test)]

@@ -7,19 +7,9 @@ use std::{error::Error as _, io};
 use async_nats::{ConnectError, ConnectErrorKind as Kind, ServerError};
 use broker_core::{
     Error,
-    ErrorKind::{
-        Forbidden, Interrupted, InvalidInput, Misconfigured, Other, Protocol, TooLarge, Unavailable,
-    },
+    ErrorKind::{self, Forbidden, InvalidInput, Misconfigured, Other, Protocol, Unavailable},
+    driver::Peer,
 };
-
-/// Whom an error is about.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    /// `host:port`.
-    pub(crate) place: String,
-    /// Who we say we are: `the user "ada"`.
-    pub(crate) who: String,
-}
 
 /// What a server complains about while a connection lives.
 #[derive(Debug)]
@@ -34,142 +24,67 @@ pub(crate) enum Complaint {
     Fatal(Error),
 }
 
-impl Peer {
-    /// Why a connection could not be opened.
-    pub(crate) fn refused(&self, error: &ConnectError) -> Error {
-        let source = error.source();
-        if let Some(said) = source.and_then(|source| source.downcast_ref::<ServerError>()) {
-            return self.said(&said.to_string());
-        }
-        let (kind, what) = match (error.kind(), source.and_then(|source| source.downcast_ref::<io::Error>()))
-        {
-            (Kind::Io, Some(io)) => return self.broken(io),
-            (Kind::Authentication, _) => {
-                (InvalidInput, "the file of `nkey` or `creds` has no usable key for")
-            }
-            (Kind::Tls, _) => {
-                (InvalidInput, "one of the files `ca`, `cert`, `key` is not what it should be, for")
-            }
-            (Kind::Dns, _) => (Unavailable, "no such host:"),
-            // The texts of the client for a peer that hangs up.
-            (Kind::Io, None) => match source.map(ToString::to_string).as_deref() {
-                Some("broken pipe" | "expected INFO, got nothing") => return self.gone(),
-                _ => return self.foreign(),
-            },
-            _ => (Unavailable, "no connection to"),
-        };
-        Error::new(kind, format!("{what} {}", self.place))
-    }
+/// What a server says before it hangs up: a part of it in lower case, and what that means.
+const LAST_WORDS: &[(&str, ErrorKind, &str)] = &[
+    ("authorization violation", Forbidden, "wrong, unknown, or not enough"),
+    ("authentication expired", Forbidden, "expired"),
+    ("authentication revoked", Forbidden, "revoked"),
+    ("tls required", Misconfigured, "wants TLS; write the url with tls://"),
+    ("connections exceeded", Unavailable, "is full; see its `max_connections`"),
+    ("shutdown", Unavailable, "is shutting down"),
+    ("slow consumer", Unavailable, "closed the connection: this process reads too slowly"),
+    ("stale connection", Unavailable, "closed the connection: this process was silent"),
+    ("protocol", Protocol, "does not understand this client; check host, port and scheme"),
+    ("parse", Protocol, "does not understand this client; check host, port and scheme"),
+    ("", Other, "closed the connection, for a reason that this driver does not know"),
+];
 
-    fn broken(&self, error: &io::Error) -> Error {
-        let (kind, what) = match error.kind() {
+/// Why a connection could not be opened.
+pub(crate) fn refused(peer: &Peer, error: &ConnectError) -> Error {
+    let source = error.source();
+    if let Some(said) = source.and_then(|source| source.downcast_ref::<ServerError>()) {
+        return last_words(peer, said);
+    }
+    match (error.kind(), source.and_then(|source| source.downcast_ref::<io::Error>())) {
+        (Kind::Io, Some(io)) => match io.kind() {
             // The client could not read what came; its text quotes it.
-            io::ErrorKind::InvalidInput => return self.foreign(),
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => return self.gone(),
-            // This is how TLS says that it does not trust, or understand, what it reads.
-            io::ErrorKind::InvalidData => (Misconfigured, "no trusted TLS (see the keys `ca`, `cert`) with"),
-            _ => (Unavailable, "no connection to"),
-        };
-        Error::new(kind, format!("{what} {}: {error}", self.place))
-    }
-
-    /// The connection ended, by whomever.
-    pub(crate) fn gone(&self) -> Error {
-        Error::new(Unavailable, format!("the connection to {} was closed", self.place))
-    }
-
-    /// The peer does not speak as a NATS server does.
-    pub(crate) fn foreign(&self) -> Error {
-        let why = "does not answer like a NATS server; check host, port and scheme";
-        Error::new(Protocol, format!("{} {why}", self.place))
-    }
-
-    /// The server will end the connection soon.
-    pub(crate) fn lame_duck(&self) -> Error {
-        Error::new(Unavailable, format!("{} is about to shut down (lame duck mode)", self.place))
-    }
-
-    /// A frame that the client did not even send.
-    pub(crate) fn unsent(&self, size: usize, limit: usize) -> Error {
-        if size <= limit {
-            return self.gone();
+            io::ErrorKind::InvalidInput => peer.foreign(),
+            io::ErrorKind::PermissionDenied => peer.away(io),
+            _ => peer.io(io),
+        },
+        // The texts of the client for a peer that hangs up.
+        (Kind::Io, None) => match source.map(ToString::to_string).as_deref() {
+            Some("broken pipe" | "expected INFO, got nothing") => peer.gone(),
+            _ => peer.foreign(),
+        },
+        (Kind::Authentication, _) => {
+            peer.error(InvalidInput, "wants a key, and the file of `nkey` or `creds` has none that is usable")
         }
-        let Self { place, .. } = self;
-        let message = format!(
-            "{size} bytes, with the header, are over the `max_payload` of {place}, {limit}: raise it"
-        );
-        Error::new(TooLarge, message)
+        (Kind::Tls, _) => peer.error(
+            InvalidInput,
+            "wants TLS, and one of the files `ca`, `cert`, `key` is not what it should be",
+        ),
+        (kind, _) => peer.away(if kind == Kind::Dns { "no such host".to_owned() } else { kind.to_string() }),
     }
+}
 
-    /// More frames were refused than the client has room for complaints.
-    pub(crate) fn deaf(&self) -> Error {
-        let message = format!("{} refused so many others that this may have been refused, too", self.place);
-        Error::new(Interrupted, message)
+/// Sorts a complaint of the server.
+pub(crate) fn complaint(peer: &Peer, error: &ServerError) -> Complaint {
+    let text = error.to_string();
+    let subject = text.split_once('"').map(|(_, quoted)| unquote(quoted));
+    match subject {
+        Some(subject) if text.contains("Permissions Violation for Publish") => Complaint::Publish(subject),
+        Some(subject) if text.contains("Permissions Violation for Sub") => Complaint::Subscribe(subject),
+        _ if text.to_ascii_lowercase().contains("maximum subscriptions") => Complaint::Full,
+        _ => Complaint::Fatal(last_words(peer, error)),
     }
+}
 
-    /// No permission for a channel.
-    pub(crate) fn forbidden(&self, what: &str) -> Error {
-        let Self { place, who } = self;
-        Error::new(
-            Forbidden,
-            format!("{place} gives {who} no permission to {what} here; see its `permissions`"),
-        )
-    }
-
-    /// No permission for what every link needs.
-    pub(crate) fn forbidden_inbox(&self, inbox: &str) -> Error {
-        let Self { place, who } = self;
-        let start = inbox.rsplit_once('.').map_or(inbox, |(start, _)| start);
-        let message = format!(
-            "{place} gives {who} no permission to publish and to subscribe to `{start}.>`, which the driver \
-             needs; grant both, or name another start by the key `inbox`"
-        );
-        Error::new(Forbidden, message)
-    }
-
-    /// The connection has all the subscriptions it may have.
-    pub(crate) fn full(&self) -> Error {
-        let message =
-            format!("{} lets a connection have no more channels; see its `max_subscriptions`", self.place);
-        Error::new(Misconfigured, message)
-    }
-
-    /// Sorts a complaint of the server.
-    pub(crate) fn complaint(&self, error: &ServerError) -> Complaint {
-        let text = error.to_string();
-        let subject = text.split_once('"').map(|(_, quoted)| unquote(quoted));
-        match subject {
-            Some(subject) if text.contains("Permissions Violation for Publish") => {
-                Complaint::Publish(subject)
-            }
-            Some(subject) if text.contains("Permissions Violation for Sub") => Complaint::Subscribe(subject),
-            _ if text.to_ascii_lowercase().contains("maximum subscriptions") => Complaint::Full,
-            _ => Complaint::Fatal(self.said(&text)),
-        }
-    }
-
-    /// The one translation of what the server says before it hangs up.
-    fn said(&self, text: &str) -> Error {
-        let text = text.to_ascii_lowercase();
-        let has = |part: &str| text.contains(part);
-        let Self { place, who } = self;
-        let (kind, why) = match () {
-            () if has("authorization violation") => (Forbidden, "wrong, unknown, or not enough"),
-            () if has("authentication expired") => (Forbidden, "expired"),
-            () if has("authentication revoked") => (Forbidden, "revoked"),
-            () if has("tls required") => (Misconfigured, "wants TLS; write the url with tls://"),
-            () if has("connections exceeded") => (Unavailable, "is full; see its `max_connections`"),
-            () if has("shutdown") => (Unavailable, "is shutting down"),
-            () if has("slow consumer") => {
-                (Unavailable, "closed the connection: this process reads too slowly")
-            }
-            () if has("stale connection") => (Unavailable, "closed the connection: this process was silent"),
-            () if has("protocol") || has("parse") => return self.foreign(),
-            () => (Other, "closed the connection, for a reason that this driver does not know"),
-        };
-        let refused = if kind == Forbidden { format!(" refused {who}:") } else { String::new() };
-        Error::new(kind, format!("{place}{refused} {why}"))
-    }
+/// The one translation of what the server says before it hangs up.
+fn last_words(peer: &Peer, error: &ServerError) -> Error {
+    let text = error.to_string().to_ascii_lowercase();
+    let known = LAST_WORDS.iter().find(|(part, ..)| text.contains(part));
+    known.map_or_else(|| peer.gone(), |(_, kind, why)| peer.error(*kind, why))
 }
 
 /// What stands before the closing quote. A server quotes as its language does: a name is in there with escapes.
@@ -196,7 +111,7 @@ mod tests {
     use super::*;
 
     fn peer() -> Peer {
-        Peer { place: "127.0.0.1:4222".to_owned(), who: "the user \"ada\"".to_owned() }
+        Peer::new("NATS", "127.0.0.1:4222", "the user \"ada\"")
     }
 
     fn other(text: &str) -> ServerError {
@@ -220,16 +135,16 @@ mod tests {
             ("Parser Error", ErrorKind::Protocol),
             ("something new", ErrorKind::Other),
         ] {
-            let Complaint::Fatal(error) = peer().complaint(&other(text)) else { panic!("{text}") };
+            let Complaint::Fatal(error) = complaint(&peer(), &other(text)) else { panic!("{text}") };
             assert_eq!(error.kind(), kind, "{text}: {error}");
             assert!(error.message().contains("127.0.0.1:4222"), "{error}");
         }
-        let Complaint::Fatal(error) = peer().complaint(&ServerError::AuthorizationViolation) else {
+        let Complaint::Fatal(error) = complaint(&peer(), &ServerError::AuthorizationViolation) else {
             panic!()
         };
         assert_eq!(error.kind(), ErrorKind::Forbidden);
         assert!(error.message().contains("\"ada\""), "{error}");
-        assert!(matches!(peer().complaint(&other("maximum subscriptions exceeded")), Complaint::Full));
+        assert!(matches!(complaint(&peer(), &other("maximum subscriptions exceeded")), Complaint::Full));
     }
 
     #[test]
@@ -243,12 +158,12 @@ mod tests {
             (r"\xe9\q", "éq"),
         ] {
             let text = format!("Permissions Violation for Publish to \"{quoted}\"");
-            let complaint = peer().complaint(&other(&text));
+            let complaint = super::complaint(&peer(), &other(&text));
             assert!(matches!(&complaint, Complaint::Publish(name) if name == subject), "{complaint:?}");
             // The second form is that of a permission taken away.
             for end in ["", " (sid \"7\")"] {
                 let text = format!("Permissions Violation for Subscription to \"{quoted}\"{end}");
-                let complaint = peer().complaint(&other(&text));
+                let complaint = super::complaint(&peer(), &other(&text));
                 assert!(matches!(&complaint, Complaint::Subscribe(name) if name == subject), "{complaint:?}");
             }
         }
@@ -257,7 +172,7 @@ mod tests {
     #[test]
     fn the_servers_words_are_not_repeated() {
         for text in ["s3cret", "Permissions Violation for s3cret \"x\"", "Parser Error: 's3cret'"] {
-            let Complaint::Fatal(error) = peer().complaint(&other(text)) else { panic!("{text}") };
+            let Complaint::Fatal(error) = complaint(&peer(), &other(text)) else { panic!("{text}") };
             let shown = format!("{error} {error:?} {error:#?}");
             assert!(!shown.contains("s3cret"), "{shown}");
         }

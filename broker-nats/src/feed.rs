@@ -5,19 +5,17 @@
 //! queue's waker. The client's task calls it right after it has put a message there, and the feed takes it out
 //! again and hands it over, on that very call: what a link delivers has the order of its arrival across
 //! all channels, no queue ever holds more than one message, and there is no task per channel.
+//!
+//! All of that happens on the [`Ground`](crate::ground::Ground), so no two calls ever meet.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Wake, Waker},
 };
 
 use async_nats::Subscriber;
-use futures_util::Stream;
+use futures_util::StreamExt;
 use tokio::task::coop::unconstrained;
 
 use crate::watch::Watch;
@@ -26,66 +24,40 @@ use crate::watch::Watch;
 pub(crate) struct Feed {
     watch: Arc<Watch>,
     subscriber: Mutex<Option<Subscriber>>,
-    /// How often it was woken since it began to read.
-    wakes: AtomicUsize,
 }
 
 impl Feed {
     pub(crate) fn new(watch: &Arc<Watch>) -> Arc<Self> {
-        let watch = Arc::clone(watch);
-        Arc::new(Self { watch, subscriber: Mutex::new(None), wakes: AtomicUsize::new(0) })
+        Arc::new(Self { watch: Arc::clone(watch), subscriber: Mutex::default() })
     }
 
-    /// Begins to read.
-    pub(crate) fn start(self: &Arc<Self>, subscriber: Subscriber) {
-        *self.lock() = Some(subscriber);
-        self.wake_by_ref();
+    /// Begins to read. To be called on the ground, at once after subscribing.
+    pub(crate) fn start(self: Arc<Self>, subscriber: Subscriber) {
+        *self.subscriber.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscriber);
+        self.wake();
     }
 
     /// Ends it: nothing is heard of it any more.
     pub(crate) fn take(&self) -> Option<Subscriber> {
-        self.lock().take()
+        self.subscriber.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Option<Subscriber>> {
-        self.subscriber.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Wake for Feed {
     /// Hands over what is there, until there is nothing.
-    fn read(self: &Arc<Self>) {
-        let waker = Waker::from(Arc::clone(self));
-        let mut subscriber = self.lock();
+    fn wake(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        // Nobody else holds it for anything but to end it.
+        let Ok(mut subscriber) = self.subscriber.try_lock() else { return };
         while let Some(open) = subscriber.as_mut() {
             // Not on the budget of the client's task: with that used up, a full queue would look empty.
-            let next = pin!(unconstrained(poll_fn(|context| Pin::new(&mut *open).poll_next(context))));
-            match next.poll(&mut Context::from_waker(&waker)) {
+            match pin!(unconstrained(open.next())).poll(&mut Context::from_waker(&waker)) {
                 Poll::Ready(Some(message)) => self.watch.hear(&message),
                 Poll::Ready(None) => {
                     *subscriber = None;
                     self.watch.lose(self.watch.peer.gone());
                 }
                 Poll::Pending => return,
-            }
-        }
-    }
-}
-
-impl Wake for Feed {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // Whoever comes first reads. The others, and a wake out of the reading itself, make it look again.
-        if self.wakes.fetch_add(1, Ordering::AcqRel) > 0 {
-            return;
-        }
-        let mut seen = 1;
-        loop {
-            self.read();
-            match self.wakes.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return,
-                Err(more) => seen = more,
             }
         }
     }

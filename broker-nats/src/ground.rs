@@ -10,16 +10,15 @@ use std::thread;
 use broker_core::{Error, ErrorKind, Result};
 use tokio::{
     runtime::{Builder, Handle},
-    sync::oneshot,
+    sync::watch,
 };
 
 /// See the module. Dropping it ends the thread and everything on it.
 #[derive(Debug)]
 pub(crate) struct Ground {
     handle: Handle,
-    /// Its other end waits on the thread.
-    _stop: oneshot::Sender<()>,
-    ended: oneshot::Receiver<()>,
+    /// Whether it is to end. The thread holds the receiver, so this also tells when it has.
+    stop: watch::Sender<bool>,
 }
 
 impl Ground {
@@ -29,14 +28,14 @@ impl Ground {
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let handle = runtime.handle().clone();
-        let ((stop, stopped), (end, ended)) = (oneshot::channel(), oneshot::channel());
+        let (stop, mut stopped) = watch::channel(false);
         let life = move || {
-            let _ = runtime.block_on(stopped);
+            let _ = runtime.block_on(stopped.wait_for(|stop| *stop));
             drop(runtime);
-            let _ = end.send(());
+            drop(stopped);
         };
         thread::Builder::new().name("broker-nats".to_owned()).spawn(life).map_err(failed)?;
-        Ok(Self { handle, _stop: stop, ended })
+        Ok(Self { handle, stop })
     }
 
     /// Runs a future here. `None` if it panics.
@@ -48,9 +47,8 @@ impl Ground {
     }
 
     /// Ends it, and waits until nothing runs here any more and every socket is closed.
-    pub(crate) async fn end(self) {
-        let Self { handle: _, _stop, ended } = self;
-        drop(_stop);
-        let _ = ended.await;
+    pub(crate) async fn end(&self) {
+        self.stop.send_replace(true);
+        self.stop.closed().await;
     }
 }

@@ -91,6 +91,5 @@ pub const BACKEND: Backend = Backend { name: NAME, schemes: &["nats", "tls"], op
 const NAME: &str = "nats";
 
 fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
-    let address = address::Address::parse(url).map_err(|error| error.with_backend(NAME))?;
-    Ok(Arc::new(driver::NatsDriver(address)))
+    Ok(Arc::new(driver::NatsDriver(address::Address::parse(url)?)))
 }

@@ -1,14 +1,14 @@
 //! NatsLink: one live connection.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{AcqRel, Relaxed},
     },
 };
 
-use async_nats::Client;
+use async_nats::{Client, PublishErrorKind};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
@@ -18,7 +18,6 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use crate::{
-    feed::Feed,
     ground::Ground,
     watch::{COMPLAINTS, Watch},
 };
@@ -27,9 +26,9 @@ use crate::{
 pub(crate) struct NatsLink {
     client: Client,
     watch: Arc<Watch>,
-    own: Arc<Feed>,
-    /// Where the client's tasks run. Taken to close it.
-    ground: Mutex<Option<Ground>>,
+    /// Where the client's tasks run.
+    ground: Ground,
+    barriers: AtomicU64,
     /// The server has refused a post: from then on few of them go between two barriers.
     careful: AtomicBool,
 }
@@ -37,88 +36,88 @@ pub(crate) struct NatsLink {
 impl NatsLink {
     /// Makes a link of a fresh connection, and proves that barriers come back.
     pub(crate) async fn open(client: Client, ground: Ground, watch: Arc<Watch>) -> Result<Self> {
-        let own = Feed::new(&watch);
-        let link =
-            Self { client, watch, own, ground: Mutex::new(Some(ground)), careful: AtomicBool::default() };
-        let subscriber = link.client.subscribe(link.watch.own.clone()).await;
-        link.own.start(subscriber.map_err(|_| link.watch.peer.gone())?);
-        link.barrier().await?;
+        let (barriers, careful) = (AtomicU64::new(0), AtomicBool::new(false));
+        let link = Self { client, watch, ground, barriers, careful };
+        link.hear(vec![link.watch.own.clone()]).await?;
         Ok(link)
     }
 
     /// A message to ourselves. When it is back, the server has seen everything that was sent before it, and
     /// what it complained about has been noted.
     async fn barrier(&self) -> Result<()> {
-        let (number, back) = self.watch.barrier()?;
+        // A higher number is sent after everything that we wait for, so that one will do as well.
+        let number = self.barriers.fetch_add(1, AcqRel) + 1;
         let payload = Bytes::copy_from_slice(&number.to_be_bytes());
         let sent = self.client.publish(self.watch.own.clone(), payload).await;
-        match sent {
-            Ok(()) => back.await.map_err(|_| self.watch.over()),
-            Err(_) => Err(self.watch.over()),
-        }
+        sent.map_err(|_| self.watch.over())?;
+        self.watch.passed(number).await
+    }
+
+    /// Subscribes, and waits until the server has taken or refused it.
+    async fn hear(&self, subjects: Vec<String>) -> Result<()> {
+        let fresh = self.watch.feeds_for(subjects);
+        let (client, feeds) = (self.client.clone(), fresh.clone());
+        let begun = self.ground.run(async move {
+            for (subject, feed) in feeds {
+                feed.start(client.subscribe(subject).await.ok()?);
+            }
+            Some(())
+        });
+        begun.await.flatten().ok_or_else(|| self.watch.over())?;
+        self.barrier().await?;
+        self.watch.settle(fresh)
     }
 
     /// Sends frames and waits until the server has them.
     async fn send(&self, round: &[Outgoing]) -> Result<Vec<Result<()>>> {
-        let Watch { peer, .. } = &*self.watch;
-        let mut outcomes = Vec::with_capacity(round.len());
+        let mut sent = Vec::with_capacity(round.len());
         for Outgoing { channel, frame, .. } in round {
-            let sent = self.client.publish(channel.to_string(), frame.clone()).await;
-            outcomes.push(sent.map_err(|_| peer.unsent(frame.len(), self.client.max_payload())));
+            sent.push(self.client.publish(channel.to_string(), frame.clone()).await);
         }
         self.barrier().await?;
+        let peer = &self.watch.peer;
         let (refused, complaints) = self.watch.take_no_publish();
         self.careful.fetch_or(complaints > 0, Relaxed);
-        for (Outgoing { channel, .. }, outcome) in round.iter().zip(&mut outcomes) {
-            if refused.contains(channel.as_str()) {
-                *outcome = Err(peer.forbidden("publish"));
-            } else if complaints >= COMPLAINTS && outcome.is_ok() {
-                *outcome = Err(peer.deaf());
+        let outcomes = round.iter().zip(sent).map(|(Outgoing { channel, frame, .. }, sent)| match sent {
+            _ if refused.contains(channel.as_str()) => Err(self.watch.forbidden("publish")),
+            Ok(()) if complaints >= COMPLAINTS => {
+                let why = "refused so many others that this may have been refused, too";
+                Err(peer.error(ErrorKind::Interrupted, why))
             }
-        }
-        Ok(outcomes)
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                let (size, limit) = (frame.len(), self.client.max_payload());
+                let why = format!(
+                    "takes {limit} bytes, and this has {size} with its header; raise its `max_payload`"
+                );
+                Err(peer.error(ErrorKind::TooLarge, why))
+            }
+            Err(_) => Err(peer.gone()),
+        });
+        Ok(outcomes.collect())
     }
 }
 
 #[async_trait]
 impl Link for NatsLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+        let length = if self.careful.load(Relaxed) { COMPLAINTS } else { batch.len() };
         let mut outcomes = Vec::with_capacity(batch.len());
-        while outcomes.len() < batch.len() {
-            let rest = &batch[outcomes.len()..];
-            let length = if self.careful.load(Relaxed) { rest.len().min(COMPLAINTS) } else { rest.len() };
-            match self.send(&rest[..length]).await {
-                Ok(more) => outcomes.extend(more),
-                Err(error) => {
-                    let unknown = Error::new(ErrorKind::Interrupted, error.message());
-                    outcomes.extend(rest[..length].iter().map(|_| Err(unknown.clone())));
-                    outcomes.extend(rest[length..].iter().map(|_| Err(error.clone())));
-                }
-            }
+        for round in batch.chunks(length) {
+            outcomes.extend(self.send(round).await.unwrap_or_else(|error| {
+                let unknown = Error::new(ErrorKind::Interrupted, error.message());
+                vec![Err(unknown); round.len()]
+            }));
         }
         outcomes
     }
 
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
-        let fresh = self.watch.feeds_for(channels);
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        for (channel, feed) in &fresh {
-            let subscriber = self.client.subscribe(channel.to_string()).await;
-            feed.start(subscriber.map_err(|_| self.watch.over())?);
-        }
-        self.barrier().await?;
-        let refused = self.watch.settle(fresh);
-        if refused.is_empty() {
-            return Ok(());
-        }
-        drop(self.watch.forget(refused.iter()));
-        Err(self.watch.refusal())
+        self.hear(channels.iter().map(ToString::to_string).collect()).await
     }
 
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
-        for mut subscriber in self.watch.forget(channels.iter()) {
+        for mut subscriber in self.watch.forget(channels.iter().map(ChannelName::as_str)) {
             subscriber.unsubscribe().await.map_err(|_| self.watch.over())?;
         }
         self.barrier().await
@@ -126,20 +125,19 @@ impl Link for NatsLink {
 
     /// Ends every subscription, and hangs up when the server has forgotten them.
     async fn close(&self) -> Result<()> {
-        let over = || self.watch.over();
-        // The last word comes by a subscription that the server itself ends with it.
-        let inbox = format!("{}-end", self.watch.own);
-        let mut last = self.client.subscribe(inbox.clone()).await.map_err(|_| over())?;
-        last.unsubscribe_after(1).await.map_err(|_| over())?;
-        for mut subscriber in self.watch.forget_all().into_iter().chain(self.own.take()) {
-            subscriber.unsubscribe().await.map_err(|_| over())?;
-        }
-        self.client.publish(inbox, Bytes::new()).await.map_err(|_| over())?;
-        last.next().await.ok_or_else(over)?;
-        let ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(ground) = ground {
-            ground.end().await;
-        }
+        let forgotten = async {
+            // The last word comes by a subscription that the server itself ends with it.
+            let inbox = format!("{}-end", self.watch.own);
+            let mut last = self.client.subscribe(inbox.clone()).await.ok()?;
+            last.unsubscribe_after(1).await.ok()?;
+            for mut subscriber in self.watch.forget_all() {
+                subscriber.unsubscribe().await.ok()?;
+            }
+            self.client.publish(inbox, Bytes::new()).await.ok()?;
+            last.next().await
+        };
+        forgotten.await.ok_or_else(|| self.watch.over())?;
+        self.ground.end().await;
         Ok(())
     }
 }
@@ -147,12 +145,6 @@ impl Link for NatsLink {
 impl Drop for NatsLink {
     fn drop(&mut self) {
         // A feed keeps itself alive for as long as it can read.
-        drop((self.own.take(), self.watch.forget_all()));
-    }
-}
-
-impl fmt::Debug for NatsLink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NatsLink").field("peer", &self.watch.peer).finish_non_exhaustive()
+        drop(self.watch.forget_all());
     }
 }

@@ -1,18 +1,23 @@
 //! Watch: what a link has heard, from its server and about itself. Shared with the client's tasks.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_nats::{Event, Message, Subscriber};
-use broker_core::{ChannelName, Error, ErrorKind, Result, driver::Inbox};
+use broker_core::{
+    Error,
+    ErrorKind::{Forbidden, Misconfigured, Unavailable},
+    Result,
+    driver::{Inbox, Peer},
+};
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::{
-    errors::{Complaint, Peer},
+    errors::{Complaint, complaint},
     feed::Feed,
 };
 
@@ -25,29 +30,27 @@ pub(crate) struct Watch {
     inbox: Inbox,
     /// The link's own subject, on which its barriers come back.
     pub(crate) own: String,
+    /// The last barrier that came back, and why the link is over.
+    progress: watch::Sender<(u64, Option<Error>)>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// By channel, and whether the server has been proven to have it.
-    feeds: HashMap<ChannelName, (Arc<Feed>, bool)>,
+    /// By subject, and whether the server has been proven to have it.
+    feeds: HashMap<String, (Arc<Feed>, bool)>,
     /// Where the server refused posts, since somebody last asked, and how many.
     no_publish: (HashSet<String>, usize),
     /// Where it refused a subscription.
     no_subscribe: HashSet<String>,
     /// The connection has all the subscriptions it may have.
     full: bool,
-    /// Barriers under way.
-    barriers: HashMap<u64, oneshot::Sender<()>>,
-    next: u64,
-    /// Why the link is over.
-    over: Option<Error>,
 }
 
 impl Watch {
     pub(crate) fn new(peer: Peer, inbox: Inbox, own: String) -> Arc<Self> {
-        Arc::new(Self { peer, inbox, own, state: Mutex::default() })
+        let progress = watch::Sender::new((0, None));
+        Arc::new(Self { peer, inbox, own, progress, state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -56,15 +59,13 @@ impl Watch {
 
     /// A message arrived: inside the client's task, so this must not block.
     pub(crate) fn hear(&self, message: &Message) {
-        if *message.subject == *self.own {
-            let number = <[u8; 8]>::try_from(&*message.payload).map(u64::from_be_bytes);
-            if let Some(barrier) = number.ok().and_then(|number| self.lock().barriers.remove(&number)) {
-                // Behind the task that reads the complaints, if that was woken before; see [`Ground`](crate::ground::Ground).
-                tokio::spawn(async move { barrier.send(()) });
-            }
-        } else {
+        if *message.subject != *self.own {
             // Messages live long, and this one is a slice of all that was read with it.
             self.inbox.deliver(&message.subject, Bytes::copy_from_slice(&message.payload));
+        } else if let Ok(number) = <[u8; 8]>::try_from(&*message.payload).map(u64::from_be_bytes) {
+            let progress = self.progress.clone();
+            // Behind the task that reads the complaints, if that was woken before; see [`Ground`](crate::ground::Ground).
+            tokio::spawn(async move { progress.send_modify(|(last, _)| *last = number.max(*last)) });
         }
     }
 
@@ -72,102 +73,111 @@ impl Watch {
     pub(crate) fn note(&self, event: &Event) {
         match event {
             Event::Disconnected => self.lose(self.peer.gone()),
-            Event::LameDuckMode => self.lose(self.peer.lame_duck()),
+            Event::LameDuckMode => {
+                self.lose(self.peer.error(Unavailable, "is about to shut down (lame duck mode)"));
+            }
             Event::SlowConsumer(_) => self.inbox.gap(),
-            Event::ServerError(error) => match self.peer.complaint(error) {
-                Complaint::Publish(subject) if subject != self.own => {
-                    let (subjects, count) = &mut self.lock().no_publish;
-                    subjects.insert(subject);
-                    *count += 1;
-                }
-                Complaint::Subscribe(subject) if subject != self.own => self.no_subscribe(subject),
-                Complaint::Publish(own) | Complaint::Subscribe(own) => {
-                    self.lose(self.peer.forbidden_inbox(&own));
-                }
-                Complaint::Full => self.lock().full = true,
-                Complaint::Fatal(error) => self.lose(error),
-            },
+            Event::ServerError(error) => self.complaint(complaint(&self.peer, error)),
             _ => {}
         }
     }
 
-    fn no_subscribe(&self, subject: String) {
-        let mut state = self.lock();
-        let withdrawn = state.feeds.get(&*subject).is_some_and(|(_, proven)| *proven);
-        state.no_subscribe.insert(subject);
-        drop(state);
-        // Told as subscribed, and it is not any more: another link will find out what still is.
-        if withdrawn {
-            let message = format!("{} took the permission for a channel away", self.peer.place);
-            self.lose(Error::new(ErrorKind::Unavailable, message));
+    fn complaint(&self, complaint: Complaint) {
+        match complaint {
+            Complaint::Publish(own) | Complaint::Subscribe(own) if own == self.own => {
+                let start = own.rsplit_once('.').map_or(&*own, |(start, _)| start);
+                let why = format!(
+                    "no permission to publish and to subscribe to `{start}.>`, which the driver needs; grant \
+                     both, or name another start by the key `inbox`"
+                );
+                self.lose(self.peer.error(Forbidden, why));
+            }
+            Complaint::Publish(subject) => {
+                let (subjects, count) = &mut self.lock().no_publish;
+                subjects.insert(subject);
+                *count += 1;
+            }
+            Complaint::Subscribe(subject) => {
+                let mut state = self.lock();
+                let withdrawn = state.feeds.get(&subject).is_some_and(|(_, proven)| *proven);
+                state.no_subscribe.insert(subject);
+                drop(state);
+                // Told as subscribed, and it is not any more: another link will find out what still is.
+                if withdrawn {
+                    self.lose(self.peer.error(Unavailable, "took the permission for a channel away"));
+                }
+            }
+            Complaint::Full => self.lock().full = true,
+            Complaint::Fatal(error) => self.lose(error),
         }
     }
 
     /// The link is over. The first reason counts.
     pub(crate) fn lose(&self, error: Error) {
         self.inbox.lost(error.clone());
-        let mut state = self.lock();
-        state.over.get_or_insert(error);
-        state.barriers.clear();
-    }
-
-    /// A barrier to come back on the link's own subject. It fails when the link is over.
-    pub(crate) fn barrier(&self) -> Result<(u64, oneshot::Receiver<()>)> {
-        let mut state = self.lock();
-        if let Some(error) = &state.over {
-            return Err(error.clone());
-        }
-        state.next += 1;
-        let (number, (sender, receiver)) = (state.next, oneshot::channel());
-        state.barriers.insert(number, sender);
-        Ok((number, receiver))
+        self.progress.send_modify(|(_, over)| _ = over.get_or_insert(error));
     }
 
     /// Why the link is over.
     pub(crate) fn over(&self) -> Error {
-        self.lock().over.clone().unwrap_or_else(|| self.peer.gone())
+        self.progress.borrow().1.clone().unwrap_or_else(|| self.peer.gone())
     }
 
-    /// New feeds for those channels that have none.
-    pub(crate) fn feeds_for(self: &Arc<Self>, channels: &[ChannelName]) -> Vec<(ChannelName, Arc<Feed>)> {
+    /// Waits until a barrier came back; fails when the link is over.
+    pub(crate) async fn passed(&self, barrier: u64) -> Result<()> {
+        let mut progress = self.progress.subscribe();
+        let done = progress.wait_for(|(last, over)| *last >= barrier || over.is_some()).await;
+        done.ok().filter(|done| done.1.is_none()).map(drop).ok_or_else(|| self.over())
+    }
+
+    /// New feeds for those subjects that have none.
+    pub(crate) fn feeds_for(self: &Arc<Self>, subjects: Vec<String>) -> Vec<(String, Arc<Feed>)> {
         let mut state = self.lock();
         (state.full, state.no_subscribe) = Default::default();
         let mut fresh = Vec::new();
-        for channel in channels {
-            if !state.feeds.contains_key(channel) {
-                let feed = Feed::new(self);
-                state.feeds.insert(channel.clone(), (Arc::clone(&feed), false));
-                fresh.push((channel.clone(), feed));
+        for subject in subjects {
+            if let Entry::Vacant(vacant) = state.feeds.entry(subject.clone()) {
+                let (feed, _) = vacant.insert((Feed::new(self), false));
+                fresh.push((subject, Arc::clone(feed)));
             }
         }
         fresh
     }
 
-    /// Which of some new feeds were refused, once the server has seen them; the others are proven from here on.
-    pub(crate) fn settle(&self, fresh: Vec<(ChannelName, Arc<Feed>)>) -> Vec<ChannelName> {
+    /// Once the server has seen new feeds: forgets those it refused, and says why; the others are proven from
+    /// here on.
+    pub(crate) fn settle(&self, fresh: Vec<(String, Arc<Feed>)>) -> Result<()> {
         let mut state = self.lock();
-        // There may be more of them than we have heard of.
+        // There may be more refusals than we have heard of.
         let all = state.full || state.no_subscribe.len() >= COMPLAINTS;
-        let mut refused = Vec::new();
-        for (channel, _) in fresh {
-            if all || state.no_subscribe.contains(channel.as_str()) {
-                refused.push(channel);
-            } else if let Some((_, proven)) = state.feeds.get_mut(&channel) {
-                *proven = true;
-            }
+        let (refused, taken): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|(subject, _)| all || state.no_subscribe.contains(subject));
+        for (subject, _) in taken {
+            state.feeds.entry(subject).and_modify(|(_, proven)| *proven = true);
         }
-        refused
+        let full = state.full;
+        drop(state);
+        if refused.is_empty() {
+            return Ok(());
+        }
+        drop(self.forget(refused.iter().map(|(subject, _)| subject.as_str())));
+        Err(match full {
+            true => self
+                .peer
+                .error(Misconfigured, "lets a connection have no more channels; see its `max_subscriptions`"),
+            false => self.forbidden("subscribe"),
+        })
     }
 
-    /// Why channels were refused.
-    pub(crate) fn refusal(&self) -> Error {
-        if self.lock().full { self.peer.full() } else { self.peer.forbidden("subscribe") }
+    /// No permission for a channel.
+    pub(crate) fn forbidden(&self, what: &str) -> Error {
+        self.peer.error(Forbidden, format!("no permission to {what} here; see its `permissions`"))
     }
 
     /// Forgets feeds; what they read from is the caller's to end.
-    pub(crate) fn forget<'a>(&self, channels: impl Iterator<Item = &'a ChannelName>) -> Vec<Subscriber> {
+    pub(crate) fn forget<'a>(&self, subjects: impl Iterator<Item = &'a str>) -> Vec<Subscriber> {
         let mut state = self.lock();
-        let feeds: Vec<_> = channels.filter_map(|channel| state.feeds.remove(channel)).collect();
+        let feeds: Vec<_> = subjects.filter_map(|subject| state.feeds.remove(subject)).collect();
         drop(state);
         feeds.iter().filter_map(|(feed, _)| feed.take()).collect()
     }
