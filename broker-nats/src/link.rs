@@ -2,10 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{
-        AtomicBool, AtomicU64,
-        Ordering::{AcqRel, Relaxed},
-    },
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use async_nats::{Client, PublishErrorKind};
@@ -28,7 +25,6 @@ pub(crate) struct NatsLink {
     watch: Arc<Watch>,
     /// Where the client's tasks run.
     ground: Ground,
-    barriers: AtomicU64,
     /// The server has refused a post: from then on few of them go between two barriers.
     careful: AtomicBool,
 }
@@ -36,8 +32,7 @@ pub(crate) struct NatsLink {
 impl NatsLink {
     /// Makes a link of a fresh connection, and proves that barriers come back.
     pub(crate) async fn open(client: Client, ground: Ground, watch: Arc<Watch>) -> Result<Self> {
-        let (barriers, careful) = (AtomicU64::new(0), AtomicBool::new(false));
-        let link = Self { client, watch, ground, barriers, careful };
+        let link = Self { client, watch, ground, careful: AtomicBool::new(false) };
         link.hear(vec![link.watch.own.clone()]).await?;
         Ok(link)
     }
@@ -46,7 +41,7 @@ impl NatsLink {
     /// what it complained about has been noted.
     async fn barrier(&self) -> Result<()> {
         // A higher number is sent after everything that we wait for, so that one will do as well.
-        let number = self.barriers.fetch_add(1, AcqRel) + 1;
+        let number = self.watch.next_barrier();
         let payload = Bytes::copy_from_slice(&number.to_be_bytes());
         let sent = self.client.publish(self.watch.own.clone(), payload).await;
         sent.map_err(|_| self.watch.over())?;

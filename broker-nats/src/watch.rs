@@ -30,13 +30,15 @@ pub(crate) struct Watch {
     inbox: Inbox,
     /// The link's own subject, on which its barriers come back.
     pub(crate) own: String,
-    /// The last barrier that came back, and why the link is over.
+    /// The number of the last barrier that came back, and why the link is over.
     progress: watch::Sender<(u64, Option<Error>)>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// The number of the last barrier that was sent.
+    sent: u64,
     /// By subject, and whether the server has been proven to have it.
     feeds: HashMap<String, (Arc<Feed>, bool)>,
     /// Where the server refused posts, since somebody last asked, and how many.
@@ -62,7 +64,9 @@ impl Watch {
         if *message.subject != *self.own {
             // Messages live long, and this one is a slice of all that was read with it.
             self.inbox.deliver(&message.subject, Bytes::copy_from_slice(&message.payload));
-        } else if let Ok(number) = <[u8; 8]>::try_from(&*message.payload).map(u64::from_be_bytes) {
+        } else if let Ok(number) = <[u8; 8]>::try_from(&*message.payload).map(u64::from_be_bytes)
+            && number <= self.lock().sent
+        {
             let progress = self.progress.clone();
             // Behind the task that reads the complaints, if that was woken before; see [`Ground`](crate::ground::Ground).
             tokio::spawn(async move { progress.send_modify(|(last, _)| *last = number.max(*last)) });
@@ -123,6 +127,13 @@ impl Watch {
         self.progress.borrow().1.clone().unwrap_or_else(|| self.peer.gone())
     }
 
+    /// The number for a new barrier.
+    pub(crate) fn next_barrier(&self) -> u64 {
+        let mut state = self.lock();
+        state.sent += 1;
+        state.sent
+    }
+
     /// Waits until a barrier came back; fails when the link is over.
     pub(crate) async fn passed(&self, barrier: u64) -> Result<()> {
         let mut progress = self.progress.subscribe();
@@ -149,24 +160,26 @@ impl Watch {
     pub(crate) fn settle(&self, fresh: Vec<(String, Arc<Feed>)>) -> Result<()> {
         let mut state = self.lock();
         // There may be more refusals than we have heard of.
-        let all = state.full || state.no_subscribe.len() >= COMPLAINTS;
-        let (refused, taken): (Vec<_>, Vec<_>) =
-            fresh.into_iter().partition(|(subject, _)| all || state.no_subscribe.contains(subject));
-        for (subject, _) in taken {
-            state.feeds.entry(subject).and_modify(|(_, proven)| *proven = true);
+        let (full, all) = (state.full, state.full || state.no_subscribe.len() >= COMPLAINTS);
+        let mut refused = Vec::new();
+        for (subject, feed) in fresh {
+            if all || state.no_subscribe.contains(&subject) {
+                state.feeds.remove(&subject);
+                refused.push(feed);
+            } else if let Some((_, proven)) = state.feeds.get_mut(&subject) {
+                *proven = true;
+            }
         }
-        let full = state.full;
         drop(state);
         if refused.is_empty() {
             return Ok(());
         }
-        drop(self.forget(refused.iter().map(|(subject, _)| subject.as_str())));
-        Err(match full {
-            true => self
-                .peer
-                .error(Misconfigured, "lets a connection have no more channels; see its `max_subscriptions`"),
-            false => self.forbidden("subscribe"),
-        })
+        refused.iter().for_each(|feed| drop(feed.take()));
+        if full {
+            let why = "lets a connection have no more channels; see its `max_subscriptions`";
+            return Err(self.peer.error(Misconfigured, why));
+        }
+        Err(self.forbidden("subscribe"))
     }
 
     /// No permission for a channel.
