@@ -165,7 +165,7 @@ impl Bus {
             ids.into_iter().filter_map(|id| state.remove(id)).map(|member| member.inbox).collect()
         };
         for inbox in lost {
-            inbox.lost(Error::new(ErrorKind::Unavailable, "the bus dropped the link").with_backend("memory"));
+            inbox.lost(Error::new(ErrorKind::Unavailable, "the bus dropped the link"));
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use broker_core::{
-    Backend, BrokerUrl, Error, ErrorKind, Result,
+    Backend, BrokerUrl, Result,
     driver::{Capabilities, Driver, Inbox, Link, Ordering},
 };
 
@@ -25,8 +25,7 @@ pub const BACKEND: Backend = Backend { name: "memory", schemes: &["memory"], ope
 fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
     url.allow_keys(&["line"])?;
     if url.username().or(url.password()).is_some() || url.port().is_some() || !url.path().is_empty() {
-        let message = "a memory url has a name at most: write memory: or memory://name";
-        return Err(Error::new(ErrorKind::InvalidInput, message).with_backend("memory"));
+        return Err(url.invalid("has more than a name; write memory: or memory://name"));
     }
     let bus = url.host().map_or_else(Bus::private, Bus::named);
     Ok(Arc::new(MemoryDriver { bus, line: url.key("line").unwrap_or_default().into() }))

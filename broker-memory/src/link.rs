@@ -29,20 +29,15 @@ impl MemoryLink {
         if self.bus.permits(channel) {
             return Ok(());
         }
-        let message = format!("the bus permits no channel `{channel}`");
-        Err(Error::new(ErrorKind::Forbidden, message).with_channel(channel.clone()))
+        Err(Error::new(ErrorKind::Forbidden, format!("the bus permits no channel `{channel}`")))
     }
 
     async fn pass(&self) -> Result<()> {
-        pass(self.bus.passage_of(self.id)).await
-    }
-}
-
-async fn pass(passage: Passage) -> Result<()> {
-    match passage {
-        Passage::Clear => Ok(()),
-        Passage::Stalled => pending().await,
-        Passage::Cut => Err(cut_off()),
+        match self.bus.passage_of(self.id) {
+            Passage::Clear => Ok(()),
+            Passage::Stalled => pending().await,
+            Passage::Cut => Err(cut_off()),
+        }
     }
 }
 
