@@ -48,7 +48,8 @@ impl Driver for RabbitDriver {
         // that waits to be received; a server with an alarm stops reading both.
         let (receiver, publisher) = try_join(Lane::open(address, false), Lane::open(address, true)).await?;
         let events = publisher.connection.events_listener();
-        let queue = queue_name(address);
+        // After the exchange, so that one pattern of a permission covers both.
+        let queue: ShortString = format!("{}.{:016x}{:016x}", address.exchange, random(), random()).into();
         let opened = async {
             declare(&receiver.channel().await?, address, &queue).await?;
             publisher.channel().await?;
@@ -82,11 +83,6 @@ async fn declare(control: &AmqpChannel, address: &Address, queue: &ShortString) 
     let options =
         QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     control.queue_declare(queue.clone(), options, limits).await.map(drop)
-}
-
-/// After the exchange, so that one pattern of a permission covers both.
-fn queue_name(address: &Address) -> ShortString {
-    format!("{}.{:016x}{:016x}", address.exchange, random(), random()).into()
 }
 
 #[cfg(test)]

@@ -34,20 +34,19 @@ pub(crate) struct RabbitLink {
 impl RabbitLink {
     /// Adds or removes bindings. The first error stands for all: the server answers nothing after it.
     async fn bind(&self, channels: &[ChannelName], add: bool) -> Result<()> {
-        let bound = async {
-            let control = &self.receiver.channel().await?;
-            let answers = pipelined(channels.iter().map(async |channel| {
-                let (queue, exchange) = (self.queue.clone(), self.address.exchange.clone());
-                let (key, plain) = (key(channel), FieldTable::default());
-                if add {
-                    control.queue_bind(queue, exchange, key, QueueBindOptions::default(), plain).await
-                } else {
-                    control.queue_unbind(queue, exchange, key, plain).await
-                }
-            }));
-            answers.await.into_iter().collect::<lapin::Result<()>>()
-        };
-        bound.await.map_err(|error| self.failed(&error).0)
+        let control = self.receiver.channel().await;
+        let answers = pipelined(channels.iter().map(async |channel| {
+            let control = control.as_ref().map_err(Clone::clone)?;
+            let (queue, exchange) = (self.queue.clone(), self.address.exchange.clone());
+            let (key, plain) = (key(channel), FieldTable::default());
+            if add {
+                control.queue_bind(queue, exchange, key, QueueBindOptions::default(), plain).await
+            } else {
+                control.queue_unbind(queue, exchange, key, plain).await
+            }
+        }));
+        let bound: lapin::Result<()> = answers.await.into_iter().collect();
+        bound.map_err(|error| self.failed(&error).0)
     }
 
     /// Translates an error of a call, and says whether it is a refusal. After one the link lives on: it closes
@@ -66,17 +65,14 @@ impl RabbitLink {
 #[async_trait]
 impl Link for RabbitLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
-        let confirms = match &self.publisher.channel().await {
-            Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
-            Ok(publisher) => {
-                let confirms = pipelined(batch.iter().map(async |Outgoing { channel, frame, .. }| {
-                    let (exchange, options) = (self.address.exchange.clone(), BasicPublishOptions::default());
-                    let plain = BasicProperties::default();
-                    publisher.basic_publish(exchange, key(channel), options, frame, plain).await?.await
-                }));
-                confirms.await
-            }
-        };
+        let publisher = self.publisher.channel().await;
+        let confirms = pipelined(batch.iter().map(async |Outgoing { channel, frame, .. }| {
+            let publisher = publisher.as_ref().map_err(Clone::clone)?;
+            let (exchange, options) = (self.address.exchange.clone(), BasicPublishOptions::default());
+            let plain = BasicProperties::default();
+            publisher.basic_publish(exchange, key(channel), options, frame, plain).await?.await
+        }));
+        let confirms = confirms.await;
         let mut errors = confirms.iter().filter_map(|confirm| confirm.as_ref().err());
         let failure = errors.next().map(|error| match (self.failed(error), errors.next()) {
             // The only frame without an answer is the one that was refused.
