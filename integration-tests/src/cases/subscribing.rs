@@ -32,10 +32,10 @@ pub(super) const CASES: &[Case] = &[
     case!(subscribing_waits_for_the_server_and_no_longer_than_the_limit, [1, 11]),
 ];
 
-/// 100 fresh channels, each with a post from another node right after: none is missed.
+/// A thousand fresh channels, each with a post from another node right after: none is missed.
 async fn subscribed_means_subscribed(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node().await?, h.node().await?);
-    for n in 0..100 {
+    for n in 0..1000 {
         let channel = format!("fresh.{n}");
         let mut subscription = here.subscribe(&channel).await?;
         there.publish(&channel, format!("first {n}"), Scope::Global).await?;
