@@ -14,7 +14,9 @@ mod listeners;
 mod loss;
 mod models;
 mod names;
+mod nats_limits;
 mod nats_only;
+mod only;
 mod order;
 mod outage;
 mod publishing;
@@ -46,7 +48,8 @@ const SUBJECTS: &[&[Case]] = &[
 ];
 
 /// Cases about one backend alone, by its name.
-const ONLY: &[(&str, &[Case])] = &[("nats", nats_only::CASES), ("redis", redis_only::CASES)];
+const ONLY: &[(&str, &[Case])] =
+    &[("nats", nats_only::CASES), ("nats", nats_limits::CASES), ("redis", redis_only::CASES)];
 
 /// Every case for a backend.
 pub fn of(backend: &str) -> impl Iterator<Item = &'static Case> {

@@ -2,13 +2,16 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use broker::{Broker, CloseReason, Error, ErrorKind, Scope};
+use broker::{CloseReason, ErrorKind, Scope};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 
-use super::steps::{hears, linked, post, told_of_the_loss};
+use super::{
+    only::{connect, hear_each_other, open, refusal, refusal_within, with_keys},
+    steps::{hears, linked, post, told_of_the_loss},
+};
 use crate::{
     case::{Case, Need, Outcome, case},
     certificates::Certificates,
@@ -41,50 +44,6 @@ const OWN: &[Need] = &[Need::OwnServer];
 
 async fn server(config: RedisConfig) -> Result<Box<dyn Redis>, String> {
     Source::from_env()?.start_redis(config).await
-}
-
-/// Connects, in the background if need be.
-fn open(h: &dyn Harness, url: &str) -> Result<Broker, Error> {
-    broker::open(url, h.options())
-}
-
-/// Connects once, and says why not.
-async fn connect(h: &dyn Harness, url: &str) -> Result<Broker, Error> {
-    broker::connect_with(url, h.options()).await
-}
-
-/// Why one cannot connect; every such error is within the limit, names the place and shows no secret.
-async fn refusal(h: &dyn Harness, url: &str, place: &str) -> Result<Error, String> {
-    let mut options = h.options();
-    options.connect_timeout = Duration::from_secs(2);
-    match within("a refusal", broker::connect_with(url, options)).await? {
-        Ok(broker) => {
-            broker.close().await;
-            Err("connected".to_owned())
-        }
-        Err(error) => {
-            let shown = format!("{error} {error:?}");
-            if shown.contains("s3cret") || error.backend() != Some("redis") {
-                return Err(format!("not as it should be: {shown}"));
-            }
-            // Who gave up waiting knows nothing of the place.
-            if error.kind() != ErrorKind::Timeout && !shown.contains(place) {
-                return Err(format!("does not name {place}: {shown}"));
-            }
-            Ok(error)
-        }
-    }
-}
-
-/// Two brokers hear each other.
-async fn hear_each_other(one: &Broker, two: &Broker) -> Result<(), String> {
-    for (from, to) in [(one, two), (two, one)] {
-        let mut heard = to.subscribe("news").await.map_err(|error| error.to_string())?;
-        post(from, "news", "hello").await?;
-        hears(&mut heard, "hello").await?;
-        fence(from, &mut heard).await?;
-    }
-    Ok(())
 }
 
 async fn a_wrong_password_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
@@ -145,7 +104,9 @@ async fn a_server_that_is_no_redis_is_told_from_one_that_is_away(h: &dyn Harness
         (None, true, ErrorKind::Unavailable),
     ] {
         let addr = impostor(answer, close).await?;
-        let error = refusal(h, &format!("redis://:s3cret@{addr}"), &addr.to_string()).await?;
+        let error =
+            refusal_within(h, &format!("redis://:s3cret@{addr}"), &addr.to_string(), Duration::from_secs(2))
+                .await?;
         assert_eq!(error.kind(), kind, "answering {answer:?}: {error}");
     }
     Ok(())
@@ -159,11 +120,6 @@ async fn a_server_too_old_for_resp3_is_named_as_such(h: &dyn Harness) -> Outcome
         assert!(error.message().contains("Redis 6"), "{error}");
     }
     Ok(())
-}
-
-fn with_keys(url: &str, keys: &[(&str, &Path)]) -> String {
-    let keys: Vec<String> = keys.iter().map(|(key, path)| format!("{key}={}", path.display())).collect();
-    format!("{url}/?{}", keys.join("&"))
 }
 
 async fn tls_with_the_right_authority_works_from_end_to_end(h: &dyn Harness) -> Outcome {
