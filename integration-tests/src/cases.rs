@@ -20,6 +20,7 @@ mod only;
 mod order;
 mod outage;
 mod publishing;
+mod rabbitmq_faults;
 mod redis_only;
 mod sessions;
 mod steps;
@@ -48,8 +49,12 @@ const SUBJECTS: &[&[Case]] = &[
 ];
 
 /// Cases about one backend alone, by its name.
-const ONLY: &[(&str, &[Case])] =
-    &[("nats", nats_only::CASES), ("nats", nats_limits::CASES), ("redis", redis_only::CASES)];
+const ONLY: &[(&str, &[Case])] = &[
+    ("nats", nats_only::CASES),
+    ("nats", nats_limits::CASES),
+    ("rabbitmq", rabbitmq_faults::CASES),
+    ("redis", redis_only::CASES),
+];
 
 /// Every case for a backend.
 pub fn of(backend: &str) -> impl Iterator<Item = &'static Case> {

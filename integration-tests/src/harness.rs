@@ -2,10 +2,10 @@
 
 mod memory;
 mod nats;
-mod rabbitmq;
+pub(crate) mod rabbitmq;
 mod redis;
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{any::Any, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use broker::{Backend, Broker, BrokerUrl, Options, driver::Capabilities};
@@ -59,7 +59,7 @@ impl Entry {
 ///
 /// Dropping it ends a server that was started for it. Drop it inside the Tokio runtime in which it was started.
 #[async_trait]
-pub trait Harness: fmt::Debug + Send + Sync {
+pub trait Harness: Any + fmt::Debug + Send + Sync {
     /// The backend's name.
     fn backend(&self) -> &'static str;
 

@@ -23,6 +23,7 @@ pub mod nats_server;
 pub mod pool;
 pub(crate) mod process;
 pub mod proxy;
+pub(crate) mod rabbitmq_config;
 pub mod rabbitmq_control;
 pub mod rabbitmq_server;
 pub mod redis_config;

@@ -35,6 +35,14 @@ impl RabbitControl {
         self.call("GET", path, None).await
     }
 
+    /// The server takes connections at this port of its machine.
+    ///
+    /// # Errors
+    /// Nobody answers, or it does not.
+    pub async fn listens(&self, port: u16) -> Result<(), String> {
+        self.get(&format!("health/checks/port-listener/{port}")).await.map(drop)
+    }
+
     /// Makes a virtual host of this name, and a user who may do everything there; its password is the name.
     ///
     /// # Errors

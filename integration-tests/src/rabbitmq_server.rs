@@ -12,12 +12,15 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use tempfile::TempDir;
 
 use crate::{
+    certificates::Certificates,
     process::{Process, last_lines, leashed, on_path},
+    rabbitmq_config::{demanding_listener, tls_files, tls_lines},
     rabbitmq_control::RabbitControl,
-    server::{LIMIT, eventually, free_port},
+    server::{LIMIT, Rabbit, Server, eventually, free_port},
 };
 
 /// How long a server may take to start.
@@ -43,6 +46,7 @@ pub struct RabbitServer {
     server: Process,
     /// The Erlang port mapper, which the server would else start as a daemon, and leave behind.
     mapper: Process,
+    certificates: Certificates,
     place: Mutex<Place>,
     starts: AtomicU32,
 }
@@ -50,6 +54,7 @@ pub struct RabbitServer {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     amqp: SocketAddr,
+    tls: SocketAddr,
     http: SocketAddr,
 }
 
@@ -66,7 +71,8 @@ impl RabbitServer {
             dir: dir.map_err(|error| format!("no temporary directory: {error}"))?,
             server: Process::new("rabbitmq-server"),
             mapper: Process::new("epmd"),
-            place: Mutex::new(Place { amqp: nowhere, http: nowhere }),
+            certificates: Certificates::new()?,
+            place: Mutex::new(Place { amqp: nowhere, tls: nowhere, http: nowhere }),
             starts: AtomicU32::new(0),
         };
         server.start_again().await?;
@@ -77,83 +83,86 @@ impl RabbitServer {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where clients reach it now: elsewhere after each start, so that nobody finds it before it is set up.
-    #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.place().amqp
-    }
-
-    /// Its management interface.
-    #[must_use]
-    pub fn control(&self) -> RabbitControl {
-        RabbitControl::new(self.place().http)
-    }
-
     /// Whether the process is there, running or paused.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
+    fn has_process(&self) -> bool {
         matches!(self.server.ended(), Ok(None))
     }
 
-    /// Closes every connection a user has now, all at the same time. The management interface would close one
-    /// after the other, and wait for a long time for one that its client has given up meanwhile.
-    ///
-    /// # Errors
-    /// It is not running, or one does not end.
-    pub async fn close_connections(&self, user: &str) -> Result<(), String> {
-        let control = self.control();
-        let names = control.connections(user).await?;
-        self.evaluate(&format!(
-            "[spawn(fun() -> rabbit_networking:close_connection(element(6, C), \"test\") end) \
-             || C <- rabbit_connection_tracking:list_of_user(<<\"{user}\">>)]"
-        ))?;
-        eventually("the connections to end", LIMIT, || async {
-            let left = control.connections(user).await?;
-            if names.iter().any(|name| left.contains(name)) { Err(format!("{left:?}")) } else { Ok(()) }
-        })
-        .await
+    fn config(&self, amqp: u16, tls: u16, http: u16) -> String {
+        let tls = tls_lines(&format!("127.0.0.1:{tls}"), &tls_files(&self.certificates));
+        format!(
+            "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
+             {tls}\
+             management.tcp.ip = 127.0.0.1\n\
+             management.tcp.port = {http}\n\
+             log.console = true\n\
+             log.console.level = warning\n\
+             log.file = false\n"
+        )
     }
 
-    /// Kills the server at once and waits until it is gone. Nothing happens if it is gone already.
-    ///
-    /// # Errors
-    /// It does not end.
-    pub async fn kill(&self) -> Result<(), String> {
+    async fn start_once(&self) -> Result<(), String> {
+        let start = self.starts.fetch_add(1, Ordering::Relaxed);
+        let dir = self.dir.path().join(start.to_string());
+        let [amqp, tls, http, peers, mapper] =
+            [free_port()?, free_port()?, free_port()?, free_port()?, free_port()?];
+        fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        write(&dir.join("rabbitmq.conf"), &self.config(amqp, tls, http))?;
+        write(&dir.join("enabled_plugins"), "[rabbitmq_management].\n")?;
+
+        let mut command = leashed("sh");
+        // The mapper itself does not look at its input; the shell does.
+        command.args(["-c", &format!("epmd -port {mapper} -address 127.0.0.1 & cat; kill $!")]);
+        self.mapper.start(&mut command, &dir.join("epmd.log"))?;
+
+        let log = dir.join("server.log");
+        let mut command = leashed(if Path::new(UNWRAPPED).is_file() { UNWRAPPED } else { "rabbitmq-server" });
+        environment(&mut command, &dir, amqp, peers, mapper);
+        self.server.start(&mut command, &log)?;
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let place = Place { amqp: at(amqp), tls: at(tls), http: at(http) };
+        let control = RabbitControl::new(place.http);
+        let answer = eventually("rabbitmq-server to answer", START_LIMIT, || async {
+            match self.server.ended()? {
+                Some(status) => Ok(Err(format!("rabbitmq-server ended with {status}"))),
+                None => control.listens(amqp).await.map(Ok),
+            }
+        });
+        match answer.await {
+            Ok(Ok(())) => {
+                *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+                Ok(())
+            }
+            Ok(Err(reason)) | Err(reason) => Err(format!("{reason}\n{}", last_lines(&log))),
+        }
+    }
+}
+
+#[async_trait]
+impl Server for RabbitServer {
+    /// Elsewhere after each start, so that nobody finds it before it is set up.
+    fn addr(&self) -> SocketAddr {
+        self.place().amqp
+    }
+
+    fn url_at(&self, addr: SocketAddr) -> String {
+        format!("amqp://{addr}")
+    }
+
+    async fn stop(&self) -> Result<(), String> {
+        self.server.stop().await?;
+        self.mapper.let_go();
+        Ok(())
+    }
+
+    async fn kill(&self) -> Result<(), String> {
         self.server.kill().await?;
         self.mapper.let_go();
         Ok(())
     }
 
-    /// Has the server evaluate an Erlang expression; the answer goes into its log.
-    ///
-    /// # Errors
-    /// It is not running.
-    pub fn evaluate(&self, expression: &str) -> Result<(), String> {
-        self.server.tell(&format!("{expression}."))
-    }
-
-    /// Freezes the server: connections stay open, nothing answers.
-    ///
-    /// # Errors
-    /// It is not running.
-    pub fn pause(&self) -> Result<(), String> {
-        self.server.signal("STOP")
-    }
-
-    /// Ends a [`pause`](Self::pause).
-    ///
-    /// # Errors
-    /// It is not running.
-    pub fn resume(&self) -> Result<(), String> {
-        self.server.signal("CONT")
-    }
-
-    /// Starts the server after [`kill`](Self::kill), empty, and waits until it answers.
-    ///
-    /// # Errors
-    /// It runs already, or did not answer in time.
-    pub async fn start_again(&self) -> Result<(), String> {
-        if self.is_alive() {
+    async fn start_again(&self) -> Result<(), String> {
+        if self.has_process() {
             return Err("the rabbitmq-server is still running".to_owned());
         }
         let mut attempts = 0;
@@ -169,40 +178,44 @@ impl RabbitServer {
         }
     }
 
-    async fn start_once(&self) -> Result<(), String> {
-        let start = self.starts.fetch_add(1, Ordering::Relaxed);
-        let dir = self.dir.path().join(start.to_string());
-        let [amqp, http, peers, mapper] = [free_port()?, free_port()?, free_port()?, free_port()?];
-        fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        write(&dir.join("rabbitmq.conf"), &config(amqp, http))?;
-        write(&dir.join("enabled_plugins"), "[rabbitmq_management].\n")?;
+    async fn pause(&self) -> Result<(), String> {
+        self.server.signal("STOP")
+    }
 
-        let mut command = leashed("sh");
-        // The mapper itself does not look at its input; the shell does.
-        command.args(["-c", &format!("epmd -port {mapper} -address 127.0.0.1 & cat; kill $!")]);
-        self.mapper.start(&mut command, &dir.join("epmd.log"))?;
+    async fn resume(&self) -> Result<(), String> {
+        self.server.signal("CONT")
+    }
+}
 
-        let log = dir.join("server.log");
-        let mut command = leashed(if Path::new(UNWRAPPED).is_file() { UNWRAPPED } else { "rabbitmq-server" });
-        environment(&mut command, &dir, amqp, peers, mapper);
-        self.server.start(&mut command, &log)?;
-        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let place = Place { amqp: at(amqp), http: at(http) };
-        let control = RabbitControl::new(place.http);
-        let listening = format!("health/checks/port-listener/{amqp}");
-        let answer = eventually("rabbitmq-server to answer", START_LIMIT, || async {
-            match self.server.ended()? {
-                Some(status) => Ok(Err(format!("rabbitmq-server ended with {status}"))),
-                None => control.get(&listening).await.map(Ok),
-            }
-        });
-        match answer.await {
-            Ok(Ok(_)) => {
-                *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
-                Ok(())
-            }
-            Ok(Err(reason)) | Err(reason) => Err(format!("{reason}\n{}", last_lines(&log))),
-        }
+#[async_trait]
+impl Rabbit for RabbitServer {
+    fn control(&self) -> RabbitControl {
+        RabbitControl::new(self.place().http)
+    }
+
+    fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    fn tls(&self) -> SocketAddr {
+        self.place().tls
+    }
+
+    async fn demanding_tls(&self) -> Result<SocketAddr, String> {
+        let port = free_port()?;
+        self.evaluate(&demanding_listener("127.0.0.1", port, &tls_files(&self.certificates))).await?;
+        let control = self.control();
+        eventually("one more port for TLS", LIMIT, || control.listens(port)).await?;
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// The answer goes into its log. In a function, or its shell would remember variables.
+    async fn evaluate(&self, expression: &str) -> Result<(), String> {
+        self.server.tell(&format!("(fun() -> {expression} end)()."))
+    }
+
+    async fn is_alive(&self) -> Result<bool, String> {
+        Ok(self.has_process())
     }
 }
 
@@ -211,17 +224,6 @@ impl Drop for RabbitServer {
         // Killed, the shell before it could not take it along.
         self.mapper.let_go();
     }
-}
-
-fn config(amqp: u16, http: u16) -> String {
-    format!(
-        "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
-         management.tcp.ip = 127.0.0.1\n\
-         management.tcp.port = {http}\n\
-         log.console = true\n\
-         log.console.level = warning\n\
-         log.file = false\n"
-    )
 }
 
 fn environment(command: &mut Command, dir: &Path, amqp: u16, peers: u16, mapper: u16) {

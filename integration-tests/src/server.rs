@@ -20,8 +20,11 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    certificates::Certificates,
     nats_config::NatsConfig,
     nats_server::{self, NatsServer},
+    rabbitmq_control::RabbitControl,
+    rabbitmq_server::{self, RabbitServer},
     redis_config::RedisConfig,
     redis_control::ExistingRedis,
     redis_server::{self, RedisServer},
@@ -78,6 +81,62 @@ pub trait Nats: Server {
 
     /// Tells it to end in a while, and to let its clients know (lame duck mode).
     async fn retire(&self) -> Result<(), String>;
+}
+
+/// A RabbitMQ, wherever it runs. It speaks plain AMQP, and TLS at another port.
+#[async_trait]
+pub trait Rabbit: Server {
+    /// Its management interface.
+    fn control(&self) -> RabbitControl;
+
+    /// Those of the port for TLS.
+    fn certificates(&self) -> &Certificates;
+
+    /// Where it speaks TLS now. Whoever connects there may show a certificate or none.
+    fn tls(&self) -> SocketAddr;
+
+    /// Opens one more port for TLS, where whoever connects must show a certificate, and says where it is. It
+    /// goes with the next end of the server.
+    async fn demanding_tls(&self) -> Result<SocketAddr, String>;
+
+    /// Has the server evaluate an Erlang expression. What that gives is not told.
+    async fn evaluate(&self, expression: &str) -> Result<(), String>;
+
+    /// Whether the server is there, running or paused.
+    async fn is_alive(&self) -> Result<bool, String>;
+}
+
+/// Connections of a RabbitMQ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Those that own a queue.
+    Receiving,
+    /// Those that own none.
+    Publishing,
+    /// All.
+    Both,
+}
+
+impl dyn Rabbit + '_ {
+    /// Begins to close connections of a user, in the virtual host of its name, all at the same time. The
+    /// management interface would close one after the other, and wait for a long time for one that its client
+    /// has given up meanwhile.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub async fn close_connections(&self, user: &str, side: Side) -> Result<(), String> {
+        let chosen = match side {
+            Side::Receiving => "lists:member(element(6, C), Owners)",
+            Side::Publishing => "not lists:member(element(6, C), Owners)",
+            Side::Both => "true",
+        };
+        self.evaluate(&format!(
+            "Owners = [amqqueue:get_exclusive_owner(Q) || Q <- rabbit_amqqueue:list(<<\"{user}\">>)], \
+             [spawn(fun() -> rabbit_networking:close_connection(element(6, C), \"test\") end) \
+             || C <- rabbit_connection_tracking:list_of_user(<<\"{user}\">>), {chosen}]"
+        ))
+        .await
+    }
 }
 
 /// Where test servers come from.
@@ -163,6 +222,30 @@ impl Source {
         match self {
             Self::Docker => start_docker_nats(config).await,
             Self::Process | Self::Existing(_) => Ok(Box::new(NatsServer::start(config).await?)),
+        }
+    }
+}
+
+impl Source {
+    /// Whether a RabbitMQ can be had from here.
+    ///
+    /// # Errors
+    /// Why not, and what to do about it.
+    pub async fn rabbitmq_available(&self) -> Result<(), String> {
+        match self {
+            Self::Docker => Err("the suite has no image of RabbitMQ".to_owned()),
+            Self::Process | Self::Existing(_) => rabbitmq_server::available(),
+        }
+    }
+
+    /// Starts a RabbitMQ and waits until it answers.
+    ///
+    /// # Errors
+    /// It did not start.
+    pub async fn start_rabbitmq(&self) -> Result<Box<dyn Rabbit>, String> {
+        match self {
+            Self::Docker => Err("the suite has no image of RabbitMQ".to_owned()),
+            Self::Process | Self::Existing(_) => Ok(Box::new(RabbitServer::start().await?)),
         }
     }
 }

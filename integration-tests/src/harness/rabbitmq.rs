@@ -1,8 +1,11 @@
 //! RabbitHarness: a virtual host of the case's own, and a fault proxy before the server for every node.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    any::Any,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -13,14 +16,14 @@ use crate::{
     case::Need,
     pool::{Lease, Pool},
     proxy::Proxy,
-    rabbitmq_server::{self, RabbitServer},
+    server::{Rabbit, Side, Source, eventually},
     wait::LIMIT,
 };
 
 pub(super) const ENTRY: Entry = Entry {
     backend: broker_rabbitmq::BACKEND,
     example: "amqp://localhost",
-    available: || Box::pin(async { rabbitmq_server::available() }),
+    available: || Box::pin(async { Source::fresh_from_env()?.rabbitmq_available().await }),
     lacks: |_| None,
     start: |needs| Box::pin(async { Ok(Box::new(RabbitHarness::start(needs).await?) as Box<dyn Harness>) }),
     end: || SERVERS.end(),
@@ -32,27 +35,39 @@ const EXCHANGE: &str = "broker";
 /// So often the same list of connections is the list.
 const SETTLED: u32 = 20;
 
-static SERVERS: Pool<RabbitServer> = Pool::new();
+static SERVERS: Pool<Box<dyn Rabbit>> = Pool::new();
 
+/// One virtual host on a server; see the module.
 #[derive(Debug)]
-struct RabbitHarness {
-    server: Lease<RabbitServer>,
+pub(crate) struct RabbitHarness {
+    server: Lease<Box<dyn Rabbit>>,
     /// Of the virtual host, its user, and the password.
-    name: String,
+    pub(crate) name: String,
     proxies: Mutex<Vec<Weak<Proxy>>>,
 }
 
 impl RabbitHarness {
     async fn start(needs: &[Need]) -> Result<Self, String> {
         static CASES: AtomicU64 = AtomicU64::new(1);
-        let server = SERVERS.lease(needs, RabbitServer::start).await?;
+        let source = Source::fresh_from_env()?;
+        let server = SERVERS.lease(needs, || source.start_rabbitmq()).await?;
         if server.is_own() {
             // As the case before left it.
-            if server.is_alive() { server.resume()? } else { server.start_again().await? }
+            if server.is_alive().await? { server.resume().await? } else { server.start_again().await? }
         }
         let name = format!("case-{}", CASES.fetch_add(1, Ordering::Relaxed));
         server.control().add_vhost(&name).await?;
         Ok(Self { server, name, proxies: Mutex::default() })
+    }
+
+    /// The one behind a case about RabbitMQ alone.
+    pub(crate) fn of(h: &dyn Harness) -> Result<&Self, String> {
+        let any: &dyn Any = h;
+        any.downcast_ref().ok_or_else(|| format!("a case for RabbitMQ runs on {}", h.backend()))
+    }
+
+    pub(crate) fn server(&self) -> &dyn Rabbit {
+        &**self.server
     }
 
     fn url_at(&self, addr: std::net::SocketAddr) -> String {
@@ -106,15 +121,22 @@ impl Harness for RabbitHarness {
         if !self.server.is_own() {
             return Err("other cases use this server: the case needs one of its own".to_owned());
         }
-        self.server.pause()
+        self.server.pause().await
     }
 
     async fn resume_server(&self) -> Result<(), String> {
-        self.server.resume()
+        self.server.resume().await
     }
 
     async fn drop_links(&self) -> Result<(), String> {
-        self.server.close_connections(&self.name).await
+        let control = self.server.control();
+        let before = control.connections(&self.name).await?;
+        self.server.close_connections(&self.name, Side::Both).await?;
+        eventually("the connections to end", LIMIT, || async {
+            let left = control.connections(&self.name).await?;
+            if before.iter().any(|name| left.contains(name)) { Err(format!("{left:?}")) } else { Ok(()) }
+        })
+        .await
     }
 
     async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
