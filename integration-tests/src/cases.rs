@@ -21,6 +21,7 @@ mod order;
 mod outage;
 mod publishing;
 mod rabbitmq_faults;
+mod rabbitmq_only;
 mod redis_only;
 mod sessions;
 mod steps;
@@ -52,6 +53,7 @@ const SUBJECTS: &[&[Case]] = &[
 const ONLY: &[(&str, &[Case])] = &[
     ("nats", nats_only::CASES),
     ("nats", nats_limits::CASES),
+    ("rabbitmq", rabbitmq_only::CASES),
     ("rabbitmq", rabbitmq_faults::CASES),
     ("redis", redis_only::CASES),
 ];

@@ -1,0 +1,286 @@
+//! Cases about RabbitMQ alone: the ways to it, and the ways in which it refuses. Each has a virtual host, with a user
+//! of its name, to itself.
+
+use std::path::Path;
+
+use broker::{ErrorKind, Scope};
+use serde_json::json;
+
+use super::{
+    only::{a_thousand_channels_keep_one_order, connect, hear_each_other, open, refusal, with_keys},
+    steps::{hears, linked, post, told_of_the_loss},
+};
+use crate::{
+    case::{Case, Outcome, case},
+    certificates::Certificates,
+    harness::{Harness, rabbitmq::RabbitHarness},
+    server::eventually,
+    wait::{LIMIT, fence, until, until_is, within},
+};
+
+pub(super) const CASES: &[Case] = &[
+    case!(a_wrong_password_is_refused_and_not_shown, [11]),
+    case!(a_virtual_host_that_is_missing_or_closed_is_named, [11]),
+    case!(without_one_of_its_permissions_it_is_never_connected, [10, 11]),
+    case!(a_permission_withdrawn_is_told_and_the_link_lives, [6, 11]),
+    case!(an_exchange_of_another_kind_is_named_and_another_name_works, [10, 11]),
+    case!(a_full_virtual_host_is_unavailable_until_there_is_room, [6, 10]),
+    case!(tls_with_the_right_authority_works_from_end_to_end, [1, 2]),
+    case!(tls_with_another_authority_is_refused_and_names_the_key, [11]),
+    case!(tls_without_the_client_certificate_is_refused, [11]),
+    case!(a_thousand_channels_keep_one_order, [3]),
+];
+
+/// The permission that the driver's documentation says is enough.
+const ENOUGH: &str = r"^broker(\..*)?$";
+const EXCHANGE_ALONE: &str = "^broker$";
+const QUEUES_ALONE: &str = r"^broker\.";
+
+/// Gives the case's user these permissions: configure, write and read.
+async fn allow(rabbit: &RabbitHarness, [configure, write, read]: [&str; 3]) -> Result<(), String> {
+    let rights = json!({ "configure": configure, "write": write, "read": read });
+    let path = format!("permissions/{0}/{0}", rabbit.name);
+    rabbit.server().control().call("PUT", &path, Some(&rights)).await.map(drop)
+}
+
+async fn a_wrong_password_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let (addr, name) = (rabbit.server().addr(), &rabbit.name);
+    for user in [name, "nobody", "guest"] {
+        let url = format!("amqp://{user}:s3cret@{addr}/{name}");
+        let error = refusal(h, &url, &addr.to_string()).await?;
+        assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+        assert!(!error.is_transient(), "{error}");
+        assert!(error.message().contains(&format!("{user:?}")), "{error}");
+        assert!(error.message().contains("password"), "{error}");
+    }
+    Ok(())
+}
+
+async fn a_virtual_host_that_is_missing_or_closed_is_named(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let (control, name) = (rabbit.server().control(), &rabbit.name);
+    let other = format!("{name}-other");
+    control.add_vhost(&other).await?;
+    for (vhost, kind, remedy) in [
+        ("elsewhere", ErrorKind::Misconfigured, "add it"),
+        (&other, ErrorKind::Forbidden, "rabbitmqctl"),
+        // That of a URL without one.
+        ("", ErrorKind::Forbidden, "rabbitmqctl"),
+    ] {
+        let addr = rabbit.server().addr();
+        let url = format!("amqp://{name}:{name}@{addr}/{vhost}");
+        let error = refusal(h, &url, &addr.to_string()).await?;
+        assert_eq!(error.kind(), kind, "{error}");
+        let named = if vhost.is_empty() { "/" } else { vhost };
+        for part in [&format!("{name:?}"), &format!("{named:?}"), remedy] {
+            assert!(error.message().contains(part), "{part} is not in: {error}");
+        }
+    }
+    control.remove_vhost(&other).await?;
+    Ok(())
+}
+
+async fn without_one_of_its_permissions_it_is_never_connected(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let addr = rabbit.server().addr().to_string();
+    for rights in [
+        [QUEUES_ALONE, ENOUGH, ENOUGH],
+        [EXCHANGE_ALONE, ENOUGH, ENOUGH],
+        [ENOUGH, QUEUES_ALONE, ENOUGH],
+        [ENOUGH, EXCHANGE_ALONE, ENOUGH],
+        [ENOUGH, ENOUGH, QUEUES_ALONE],
+        [ENOUGH, ENOUGH, EXCHANGE_ALONE],
+    ] {
+        allow(rabbit, rights).await?;
+        let error = refusal(h, &h.url(), &addr).await.map_err(|error| format!("{rights:?}: {error}"))?;
+        assert_eq!(error.kind(), ErrorKind::Forbidden, "{rights:?}: {error}");
+        for part in [&format!("{:?}", rabbit.name), "\"broker\"", "`rabbitmqctl list_permissions`"] {
+            assert!(error.message().contains(part), "{part} is not in: {error}");
+        }
+        let node = open(h, &h.url())?;
+        until("two attempts", || node.health().failures >= 2).await?;
+        let health = node.health();
+        assert_eq!(health.links, 0, "{rights:?}");
+        assert_eq!(health.last_error.map(|error| error.kind()), Some(ErrorKind::Forbidden), "{rights:?}");
+        // No more than this is needed.
+        allow(rabbit, [ENOUGH; 3]).await?;
+        linked(&node, 1).await?;
+        let mut heard = node.subscribe("news").await?;
+        fence(&node, &mut heard).await?;
+        node.close().await;
+    }
+    Ok(())
+}
+
+/// The server remembers what it has allowed, for as long as an AMQP channel is busy. Here it forgets.
+async fn forget_permissions(rabbit: &RabbitHarness) -> Result<(), String> {
+    let forget = "[sys:replace_state(C, fun(S) -> erase(permission_cache), S end) \
+                  || C <- rabbit_channel:list_local()]";
+    rabbit.server().evaluate(forget).await
+}
+
+async fn a_permission_withdrawn_is_told_and_the_link_lives(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    // Its own post at a heartbeat would be refused, too.
+    let node = h.node_with(|options| options.heartbeat = std::time::Duration::from_secs(3600)).await?;
+    let mut heard = node.subscribe("news").await?;
+    post(&node, "news", "allowed").await?;
+    hears(&mut heard, "allowed").await?;
+
+    // To read from the exchange is what a binding needs.
+    allow(rabbit, [ENOUGH, ENOUGH, QUEUES_ALONE]).await?;
+    forget_permissions(rabbit).await?;
+    let mut names = (0..).map(|n| format!("other.{n}"));
+    let error = eventually("a refused channel", LIMIT, || {
+        let subscribing = node.subscribe(names.next().unwrap_or_default());
+        async { subscribing.await.err().ok_or_else(|| "subscribed".to_owned()) }
+    });
+    let error = error.await?;
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+    assert!(error.channel().is_some_and(|name| name.as_str().starts_with("other.")), "{error}");
+    fence(&node, &mut heard).await?;
+
+    allow(rabbit, [ENOUGH, QUEUES_ALONE, ENOUGH]).await?;
+    forget_permissions(rabbit).await?;
+    let error = eventually("a refused post", LIMIT, || async {
+        let posted = node.publish("silence", "hello", Scope::Global).await;
+        posted.err().ok_or_else(|| "posted".to_owned())
+    });
+    let error = error.await?;
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+    assert_eq!(error.channel().map(AsRef::as_ref), Some("silence"), "{error}");
+
+    // Granted again, everything works, and on the same link.
+    allow(rabbit, [ENOUGH; 3]).await?;
+    let mut again = node.subscribe("other").await?;
+    fence(&node, &mut again).await?;
+    fence(&node, &mut heard).await?;
+    assert_eq!(node.health().links, 1);
+    Ok(())
+}
+
+async fn an_exchange_of_another_kind_is_named_and_another_name_works(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let (control, addr) = (rabbit.server().control(), rabbit.server().addr().to_string());
+    let path = format!("exchanges/{}/broker", rabbit.name);
+    for (round, other) in
+        [json!({ "type": "fanout", "durable": true }), json!({ "type": "direct", "durable": false })]
+            .iter()
+            .enumerate()
+    {
+        control.call("PUT", &path, Some(other)).await?;
+        let error = refusal(h, &h.url(), &addr).await?;
+        assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
+        for part in ["\"broker\"", "`exchange`", &format!("{:?}", rabbit.name)] {
+            assert!(error.message().contains(part), "{part} is not in: {error}");
+        }
+        let url = format!("{}?exchange=other", h.url());
+        let (one, two) = (connect(h, &url).await?, connect(h, &url).await?);
+        hear_each_other(&one, &two).await?;
+
+        let node = open(h, &h.url())?;
+        until("two attempts", || node.health().failures >= 2).await?;
+        let kind = node.health().last_error.map(|error| error.kind());
+        assert_eq!((node.health().links, kind), (0, Some(ErrorKind::Misconfigured)), "round {round}");
+        control.call("DELETE", &path, None).await?;
+        linked(&node, 1).await?;
+        node.close().await;
+        control.call("DELETE", &path, None).await?;
+    }
+    Ok(())
+}
+
+/// A link has two connections, and that is all there is room for: the server counts a moment late.
+async fn a_full_virtual_host_is_unavailable_until_there_is_room(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let (control, addr) = (rabbit.server().control(), rabbit.server().addr().to_string());
+    for limit in ["vhost-limits", "user-limits"] {
+        let path = format!("{limit}/{}/max-connections", rabbit.name);
+        control.call("PUT", &path, Some(&json!({ "value": 2 }))).await?;
+        let first = connect(h, &h.url()).await?;
+        until_is("the link to be counted", 2, || h.connections()).await?;
+        let error = refusal(h, &h.url(), &addr).await?;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("too many connections"), "{error}");
+        let second = open(h, &h.url())?;
+        until("two attempts", || second.health().failures >= 2).await?;
+        assert_eq!(second.health().links, 0);
+        let mut heard = first.subscribe("news").await?;
+        fence(&first, &mut heard).await?;
+        assert_eq!(first.health().links, 1);
+        first.close().await;
+        within("room for the second", second.ready()).await??;
+        second.close().await;
+        control.call("DELETE", &path, None).await?;
+        until_is("everyone to be gone", 0, || h.connections()).await?;
+    }
+    Ok(())
+}
+
+fn encrypted(rabbit: &RabbitHarness, addr: std::net::SocketAddr) -> String {
+    let name = &rabbit.name;
+    format!("amqps://{name}:{name}@{addr}/{name}")
+}
+
+async fn tls_with_the_right_authority_works_from_end_to_end(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let server = rabbit.server();
+    let url = with_keys(&encrypted(rabbit, server.tls()), &[("ca", &server.certificates().authority())]);
+    let (one, two) = (connect(h, &url).await?, connect(h, &url.replace("127.0.0.1", "localhost")).await?);
+    hear_each_other(&one, &two).await?;
+    // Those without encryption are on the same channels.
+    hear_each_other(&one, &h.node().await?.broker).await?;
+    let mut heard = one.subscribe("news").await?;
+    h.drop_links().await?;
+    linked(&one, 2).await?;
+    linked(&two, 2).await?;
+    post(&two, "news", "again").await?;
+    told_of_the_loss(&mut heard).await?;
+    hears(&mut heard, "again").await?;
+    Ok(())
+}
+
+async fn tls_with_another_authority_is_refused_and_names_the_key(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let (server, others) = (rabbit.server(), Certificates::new()?);
+    let (tls, plain, ca) = (server.tls(), server.addr(), server.certificates().authority());
+    let url = encrypted(rabbit, tls);
+    // Another authority, none but the public ones, and no TLS at all on the other side.
+    for (url, addr) in [
+        (with_keys(&url, &[("ca", &others.authority())]), tls),
+        (url.clone(), tls),
+        (with_keys(&encrypted(rabbit, plain), &[("ca", &ca)]), plain),
+    ] {
+        let error = refusal(h, &url, &addr.to_string()).await?;
+        assert_eq!(error.kind(), ErrorKind::Misconfigured, "{url}: {error}");
+        assert!(error.message().contains("`ca`"), "{error}");
+    }
+    // Nor does it help to be silent about TLS.
+    let error = refusal(h, &url.replace("amqps", "amqp"), &tls.to_string()).await?;
+    assert!(matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Unavailable), "{error}");
+    for file in [Path::new("/no/such/ca.pem"), &server.certificates().server_key()] {
+        let part = format!("ca={}", file.display());
+        let error = refusal(h, &with_keys(&url, &[("ca", file)]), &part).await?;
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+    Ok(())
+}
+
+async fn tls_without_the_client_certificate_is_refused(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let (server, others) = (rabbit.server(), Certificates::new()?);
+    let addr = server.demanding_tls().await?;
+    let (url, certificates) = (encrypted(rabbit, addr), server.certificates());
+    let ca = certificates.authority();
+    let own = [("ca", &*ca), ("cert", &certificates.client()), ("key", &certificates.client_key())];
+    let foreign = [("ca", &*ca), ("cert", &others.client()), ("key", &others.client_key())];
+    for keys in [&own[..1], &foreign] {
+        let error = refusal(h, &with_keys(&url, keys), &addr.to_string()).await?;
+        assert!(matches!(error.kind(), ErrorKind::Misconfigured | ErrorKind::Unavailable), "{error}");
+    }
+    let url = with_keys(&url, &own);
+    let (one, two) = (connect(h, &url).await?, connect(h, &url).await?);
+    hear_each_other(&one, &two).await?;
+    Ok(())
+}
