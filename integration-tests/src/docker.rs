@@ -3,15 +3,23 @@
 mod nats;
 mod redis;
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::Ipv4Addr,
+    sync::{
+        LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use testcontainers_modules::testcontainers::{
     ContainerAsync, ContainerRequest, Image, ImageExt,
-    bollard::query_parameters::KillContainerOptions,
+    bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions},
     core::{IntoContainerPort, client::docker_client_instance},
     runners::AsyncRunner,
 };
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::server::{LIMIT, eventually, free_port};
 
@@ -41,15 +49,67 @@ fn is_taken(reason: &str) -> bool {
     reason.contains("already allocated") || reason.contains("already in use")
 }
 
-/// A container with some of its ports on loopback ports of this machine. Dropping it removes the container.
-///
-/// Use it on one Tokio runtime, which must still run when it is dropped.
+/// The names of all containers of this process that are not removed yet.
+static NAMES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+fn names() -> MutexGuard<'static, BTreeSet<String>> {
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A name for one more container.
+fn new_name(backend: &str) -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("broker-test-{backend}-{}-{number}", std::process::id());
+    names().insert(name.clone());
+    name
+}
+
+/// Removes a container, whatever became of it.
+async fn remove(name: &str) {
+    if let Ok(docker) = docker_client_instance().await {
+        let options = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
+        // Fails for one that was never made.
+        let _ = docker.remove_container(name, Some(options)).await;
+    }
+    names().remove(name);
+}
+
+/// Removes the containers that somebody still holds who will never let go: a case that hangs.
+pub(crate) fn end() {
+    let left = names().clone();
+    if !left.is_empty() {
+        ELSEWHERE.block_on(async {
+            for name in &left {
+                remove(name).await;
+            }
+        });
+    }
+}
+
+/// A runtime for what outlives those of the cases. Nobody drives it between times: who removes a container from
+/// within it does so on a thread of the client's own, and waits for that.
+static ELSEWHERE: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_all().build().expect("a runtime"));
+
+/// A container with some of its ports on loopback ports of this machine. Dropping it removes the container,
+/// from wherever that happens.
 #[derive(Debug)]
 struct Container<I: Image> {
     backend: &'static str,
+    name: String,
     /// Taken out by `drop` only.
     inner: Option<ContainerAsync<I>>,
-    runtime: Handle,
+}
+
+/// Without an address the engine publishes a port to the whole network.
+fn on_loopback<I: Image>(request: ContainerRequest<I>) -> ContainerRequest<I> {
+    request.with_host_config_modifier(|host| {
+        for binding in host.port_bindings.iter_mut().flat_map(|ports| ports.values_mut()).flatten().flatten()
+        {
+            binding.host_ip = Some(Ipv4Addr::LOCALHOST.to_string());
+        }
+    })
 }
 
 impl<I: Image> Container<I> {
@@ -62,23 +122,21 @@ impl<I: Image> Container<I> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let mut request = request()?;
+            let name = new_name(backend);
+            let mut request = request()?.with_container_name(name.clone());
             for port in ports {
                 request = request.with_mapped_port(free_port()?, port.tcp());
             }
-            let request = request.with_host_config_modifier(|host| {
-                // Without an address the engine publishes a port to the whole network.
-                for binding in
-                    host.port_bindings.iter_mut().flat_map(|ports| ports.values_mut()).flatten().flatten()
-                {
-                    binding.host_ip = Some(Ipv4Addr::LOCALHOST.to_string());
+            match on_loopback(request).start().await {
+                Ok(inner) => return Ok(Self { backend, name, inner: Some(inner) }),
+                Err(error) => {
+                    // It may have been made, and not started.
+                    remove(&name).await;
+                    // Somebody took a port between the question and the start: then once more.
+                    if !is_taken(&error.to_string()) || attempts == 10 {
+                        return Err(format!("{backend} container: {error}"));
+                    }
                 }
-            });
-            match request.start().await {
-                Ok(inner) => return Ok(Self { backend, inner: Some(inner), runtime: Handle::current() }),
-                // Somebody took a port between the question and the start.
-                Err(error) if is_taken(&error.to_string()) && attempts < 10 => {}
-                Err(error) => return Err(format!("{backend} container: {error}")),
             }
         }
     }
@@ -153,9 +211,9 @@ impl<I: Image> Container<I> {
 
 impl<I: Image> Drop for Container<I> {
     fn drop(&mut self) {
-        // Removing a container takes a runtime, and a drop may come from any thread.
-        let _entered = self.runtime.enter();
+        let _entered = ELSEWHERE.enter();
         drop(self.inner.take());
+        names().remove(&self.name);
     }
 }
 

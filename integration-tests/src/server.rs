@@ -275,6 +275,13 @@ async fn start_docker_nats(config: NatsConfig) -> Result<Box<dyn Nats>, String> 
     Ok(Box::new(crate::docker::DockerNats::start(config).await?))
 }
 
+/// Ends the servers that somebody still holds who will never let go: a case that hangs. Programs end with this
+/// process, containers do not.
+pub fn end() {
+    #[cfg(feature = "docker")]
+    crate::docker::end();
+}
+
 #[cfg(not(feature = "docker"))]
 const WITHOUT_DOCKER: &str = "built without the feature `docker`: run `cargo xtask test --docker`";
 

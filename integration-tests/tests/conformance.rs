@@ -6,7 +6,7 @@ use integration_tests::{
     case::{Case, Failure},
     cases,
     harness::{Entry, HARNESSES, Harness},
-    server::required,
+    server::{self, required},
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::{
@@ -32,6 +32,7 @@ fn main() {
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Every trial has dropped its own server by now; none outlives this process.
     HARNESSES.iter().for_each(|entry| (entry.end)());
+    server::end();
     conclusion.exit()
 }
 

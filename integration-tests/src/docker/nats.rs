@@ -28,7 +28,6 @@ const INSIDE: &str = "/etc/nats";
 /// A NATS server in a container, on loopback ports of this machine. Dropping it removes the container.
 ///
 /// It reads its configuration from a directory that it shares with this machine, so that it can be changed.
-/// Use it on one Tokio runtime, which must still run when it is dropped.
 #[derive(Debug)]
 pub struct DockerNats {
     config: Mutex<NatsConfig>,

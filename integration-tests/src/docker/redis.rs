@@ -25,8 +25,6 @@ const PLAIN: u16 = 6379;
 const TLS: u16 = 6380;
 
 /// A Redis in a container, on loopback ports of this machine. Dropping it removes the container.
-///
-/// Use it on one Tokio runtime, which must still run when it is dropped.
 #[derive(Debug)]
 pub struct DockerRedis {
     config: RedisConfig,

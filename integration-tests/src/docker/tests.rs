@@ -95,3 +95,20 @@ async fn nats_dies_starts_again_and_takes_another_configuration() {
     server.resume().await.unwrap();
     assert_eq!(limit().await, Some(777));
 }
+
+/// Also on a thread without a runtime, and on a runtime that did not start it.
+#[test]
+fn containers_are_removed_wherever_they_are_dropped() {
+    let started = |threads: &mut tokio::runtime::Builder| {
+        threads.enable_all().build().unwrap().block_on(start(RedisConfig::default()))
+    };
+    let Some(server) = started(&mut tokio::runtime::Builder::new_current_thread()) else { return };
+    let addr = server.addr();
+    drop(server);
+    std::net::TcpStream::connect(addr).unwrap_err();
+
+    let Some(server) = started(&mut tokio::runtime::Builder::new_multi_thread()) else { return };
+    let (addr, runtime) = (server.addr(), tokio::runtime::Builder::new_multi_thread().build().unwrap());
+    runtime.block_on(async move { drop(server) });
+    std::net::TcpStream::connect(addr).unwrap_err();
+}
