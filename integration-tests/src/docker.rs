@@ -1,6 +1,7 @@
 //! Docker: the same servers in containers, for machines that have an engine but not the programs.
 
 mod nats;
+mod rabbitmq;
 mod redis;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
 use testcontainers_modules::testcontainers::{
     ContainerAsync, ContainerRequest, Image, ImageExt,
     bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions},
-    core::{IntoContainerPort, client::docker_client_instance},
+    core::{ExecCommand, IntoContainerPort, client::docker_client_instance},
     runners::AsyncRunner,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -24,10 +25,11 @@ use tokio::runtime::{Builder, Runtime};
 use crate::server::{LIMIT, eventually, free_port};
 
 pub use nats::DockerNats;
+pub use rabbitmq::DockerRabbit;
 pub use redis::DockerRedis;
 
 /// Every image of the suite: the backend and the tag. The images' own defaults are years old.
-pub const IMAGES: &[(&str, &str)] = &[("redis", "7.0"), ("nats", "2.15")];
+pub const IMAGES: &[(&str, &str)] = &[("redis", "7.0"), ("nats", "2.15"), ("rabbitmq", "3.10-management")];
 
 fn tag(backend: &str) -> Result<&'static str, String> {
     let image = IMAGES.iter().find(|(name, _)| *name == backend);
@@ -191,6 +193,11 @@ impl<I: Image> Container<I> {
         let options = KillContainerOptions { signal: name.to_owned() };
         let sent = docker.kill_container(self.inner()?.id(), Some(options)).await;
         sent.map_err(|error| self.failed(&error))
+    }
+
+    /// Runs a command in it, and waits for what that waits for.
+    async fn execute(&self, command: ExecCommand) -> Result<(), String> {
+        self.inner()?.exec(command).await.map(drop).map_err(|error| self.failed(&error))
     }
 
     async fn start_again(&self) -> Result<(), String> {

@@ -233,7 +233,7 @@ impl Source {
     /// Why not, and what to do about it.
     pub async fn rabbitmq_available(&self) -> Result<(), String> {
         match self {
-            Self::Docker => Err("the suite has no image of RabbitMQ".to_owned()),
+            Self::Docker => docker_available().await,
             Self::Process | Self::Existing(_) => rabbitmq_server::available(),
         }
     }
@@ -244,7 +244,7 @@ impl Source {
     /// It did not start.
     pub async fn start_rabbitmq(&self) -> Result<Box<dyn Rabbit>, String> {
         match self {
-            Self::Docker => Err("the suite has no image of RabbitMQ".to_owned()),
+            Self::Docker => start_docker_rabbitmq().await,
             Self::Process | Self::Existing(_) => Ok(Box::new(RabbitServer::start().await?)),
         }
     }
@@ -275,6 +275,11 @@ async fn start_docker_nats(config: NatsConfig) -> Result<Box<dyn Nats>, String> 
     Ok(Box::new(crate::docker::DockerNats::start(config).await?))
 }
 
+#[cfg(feature = "docker")]
+async fn start_docker_rabbitmq() -> Result<Box<dyn Rabbit>, String> {
+    Ok(Box::new(crate::docker::DockerRabbit::start().await?))
+}
+
 /// Ends the servers that somebody still holds who will never let go: a case that hangs. Programs end with this
 /// process, containers do not.
 pub fn end() {
@@ -297,6 +302,11 @@ async fn start_docker_redis(_: RedisConfig) -> Result<Box<dyn Redis>, String> {
 
 #[cfg(not(feature = "docker"))]
 async fn start_docker_nats(_: NatsConfig) -> Result<Box<dyn Nats>, String> {
+    Err(WITHOUT_DOCKER.to_owned())
+}
+
+#[cfg(not(feature = "docker"))]
+async fn start_docker_rabbitmq() -> Result<Box<dyn Rabbit>, String> {
     Err(WITHOUT_DOCKER.to_owned())
 }
 

@@ -45,7 +45,7 @@ pub(crate) const SERVERS: &[Server] = &[
         backend: "rabbitmq",
         program: "rabbitmq-server",
         origin: Origin::Apt("rabbitmq-server"),
-        has_image: false,
+        has_image: true,
     },
 ];
 

@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use redis::Value;
 use tokio::net::TcpStream;
 
-use super::{DockerNats, DockerRedis, available};
+use super::{DockerNats, DockerRabbit, DockerRedis, available};
 use crate::{
     certificates::Certificates,
     nats_config::NatsConfig,
     nats_control::{ask, publish_raw},
     redis_config::RedisConfig,
     redis_control::ExistingRedis,
-    server::{Nats, Redis, Server, required},
+    server::{Nats, Rabbit, Redis, Server, required},
 };
 
 async fn start(config: RedisConfig) -> Option<DockerRedis> {
@@ -94,6 +94,31 @@ async fn nats_dies_starts_again_and_takes_another_configuration() {
     assert!(silence.is_err(), "a paused server answered: {silence:?}");
     server.resume().await.unwrap();
     assert_eq!(limit().await, Some(777));
+}
+
+#[tokio::test]
+async fn rabbitmq_dies_starts_again_empty_and_evaluates() {
+    if let Err(reason) = available().await {
+        assert!(!required("rabbitmq"), "{reason}");
+        eprintln!("ignored: {reason}");
+        return;
+    }
+    let server = DockerRabbit::start().await.unwrap();
+    assert!(server.addr().ip().is_loopback() && server.tls().ip().is_loopback());
+    server.control().add_vhost("once").await.unwrap();
+    server.evaluate("rabbit_vhost:delete(<<\"once\">>, <<\"test\">>)").await.unwrap();
+    server.control().get("vhosts/once").await.unwrap_err();
+    server.evaluate("this is no expression").await.unwrap_err();
+    let demanding = server.demanding_tls().await.unwrap();
+    assert_eq!(server.demanding_tls().await.unwrap(), demanding);
+
+    server.control().add_vhost("once").await.unwrap();
+    server.kill().await.unwrap();
+    assert!(!server.is_alive().await.unwrap());
+    server.start_again().await.unwrap();
+    assert!(server.is_alive().await.unwrap());
+    let missing = server.control().get("vhosts/once").await.unwrap_err();
+    assert!(missing.contains("404"), "{missing}");
 }
 
 /// Also on a thread without a runtime, and on a runtime that did not start it.

@@ -24,7 +24,7 @@ pub(super) const ENTRY: Entry = Entry {
     backend: broker_rabbitmq::BACKEND,
     example: "amqp://localhost",
     available: || Box::pin(async { Source::fresh_from_env()?.rabbitmq_available().await }),
-    lacks: |_| None,
+    lacks,
     start: |needs| Box::pin(async { Ok(Box::new(RabbitHarness::start(needs).await?) as Box<dyn Harness>) }),
     end: || SERVERS.end(),
 };
@@ -36,6 +36,15 @@ const EXCHANGE: &str = "broker";
 const SETTLED: u32 = 20;
 
 static SERVERS: Pool<Box<dyn Rabbit>> = Pool::new();
+
+fn lacks(need: Need) -> Option<&'static str> {
+    match need {
+        Need::Process if !matches!(Source::fresh_from_env(), Ok(Source::Process)) => {
+            Some("the server is no process of this machine")
+        }
+        _ => None,
+    }
+}
 
 /// One virtual host on a server; see the module.
 #[derive(Debug)]
@@ -53,7 +62,12 @@ impl RabbitHarness {
         let server = SERVERS.lease(needs, || source.start_rabbitmq()).await?;
         if server.is_own() {
             // As the case before left it.
-            if server.is_alive().await? { server.resume().await? } else { server.start_again().await? }
+            if server.is_alive().await? {
+                // An error where there was no pause.
+                let _ = server.resume().await;
+            } else {
+                server.start_again().await?;
+            }
         }
         let name = format!("case-{}", CASES.fetch_add(1, Ordering::Relaxed));
         server.control().add_vhost(&name).await?;
