@@ -23,7 +23,10 @@ enum Origin {
     Wheel { package: &'static str, version: &'static str, sha256: &'static str },
 }
 
-/// Every backend with a server. `memory` needs none.
+/// Every backend that needs no server.
+pub(crate) const WITHOUT_SERVER: &[&str] = &["memory"];
+
+/// Every backend with a server.
 pub(crate) const SERVERS: &[Server] = &[
     Server {
         backend: "redis",

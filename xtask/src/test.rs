@@ -6,13 +6,13 @@ use clap::{Args, value_parser};
 
 use crate::{
     run::{cargo, root, run as run_command, run_by_line},
-    servers::{SERVERS, Server, Source, provide},
+    servers::{SERVERS, Server, Source, WITHOUT_SERVER, provide},
 };
 
 /// What to test.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Run the conformance suite on this backend only (memory, nats, redis, …), and nothing else.
+    /// Run the conformance suite on this backend only (memory, redis, nats, rabbitmq, …), and nothing else.
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
     /// Run the conformance cases whose name contains this, and nothing else. With --backend, whose sentence
@@ -43,6 +43,13 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 
 /// The servers that the chosen cases need.
 fn wanted_servers(options: &Options) -> Result<Vec<&'static Server>, String> {
+    if let Some(name) = &options.backend {
+        let known: Vec<&str> =
+            WITHOUT_SERVER.iter().copied().chain(SERVERS.iter().map(|s| s.backend)).collect();
+        if !known.contains(&name.as_str()) {
+            return Err(format!("no backend is called `{name}`: must be one of {}", known.join(", ")));
+        }
+    }
     let chosen = |server: &&Server| options.backend.as_deref().is_none_or(|name| name == server.backend);
     let wanted: Vec<&Server> =
         SERVERS.iter().filter(chosen).filter(|s| s.has_image || !options.docker).collect();
@@ -201,6 +208,10 @@ mod tests {
         assert_eq!(wanted(Some("redis"), false), Ok(1));
         assert!(wanted(None, false).unwrap() >= 1);
         wanted(Some("memory"), true).unwrap_err();
+        for name in ["", "redis,nats", "Redis"] {
+            let error = wanted(Some(name), false).unwrap_err();
+            assert!(error.contains(&format!("`{name}`")) && error.contains("memory, redis"), "{error}");
+        }
     }
 
     #[test]
