@@ -6,24 +6,33 @@
 use std::{
     fmt,
     ops::Deref,
-    sync::{Arc, LazyLock},
+    sync::{self, Arc, LazyLock, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
 
 use crate::case::Need;
 
 /// The servers of one backend: make it a `static`, and end it when the run is over.
 pub struct Pool<S> {
     shared: Mutex<Option<Arc<S>>>,
-    own: LazyLock<Arc<Mutex<Option<S>>>>,
+    own: LazyLock<sync::Mutex<Own<S>>>,
 }
+
+type Own<S> = Arc<Mutex<Option<S>>>;
+
+/// How long a case waits for the others who want a server to themselves. Whoever has it for longer hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 impl<S: Send + Sync + 'static> Pool<S> {
     /// Nothing is started yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { shared: Mutex::const_new(None), own: LazyLock::new(Arc::default) }
+        Self { shared: Mutex::const_new(None), own: LazyLock::new(sync::Mutex::default) }
     }
 
     /// The server for a case with these needs. `start` makes one where there is none yet. One that a case has
@@ -36,7 +45,7 @@ impl<S: Send + Sync + 'static> Pool<S> {
         F: Future<Output = Result<S, String>> + Send,
     {
         if needs.contains(&Need::OwnServer) {
-            let mut own = Arc::clone(&self.own).lock_owned().await;
+            let mut own = self.own_server().await;
             if own.is_none() {
                 *own = Some(start().await?);
             }
@@ -50,11 +59,29 @@ impl<S: Send + Sync + 'static> Pool<S> {
         Ok(Lease(Inner::Shared(server)))
     }
 
+    fn own(&self) -> sync::MutexGuard<'_, Own<S>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of the one server, and the turn. One that nobody will ever let go of is replaced.
+    async fn own_server(&self) -> OwnedMutexGuard<Option<S>> {
+        loop {
+            let own = Arc::clone(&self.own());
+            if let Ok(turn) = timeout(PATIENCE, Arc::clone(&own).lock_owned()).await {
+                return turn;
+            }
+            let mut now = self.own();
+            if Arc::ptr_eq(&own, &now) {
+                *now = Arc::default();
+            }
+        }
+    }
+
     /// Ends all servers, once no case runs any more.
     pub fn end(&self) {
         // Held only by a case that hangs, and that ends with the process.
         drop(self.shared.try_lock().ok().and_then(|mut shared| shared.take()));
-        drop(self.own.try_lock().ok().and_then(|mut own| own.take()));
+        drop(self.own().try_lock().ok().and_then(|mut own| own.take()));
     }
 }
 

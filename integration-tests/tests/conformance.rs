@@ -1,6 +1,9 @@
 //! The one test binary over all backends: `<backend>::<sentence>`, each case on a cluster of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use integration_tests::{
     case::{Case, Failure},
@@ -59,33 +62,41 @@ fn trial(entry: &'static Entry, case: &'static Case, missing: Option<String>) ->
 
 fn run(entry: &'static Entry, case: &'static Case, name: &str) -> Result<(), Failed> {
     let runtime = runtime(name)?;
-    let outcome = runtime.block_on(on_a_cluster(entry, case));
+    let outcome = runtime.block_on((entry.start)(case.needs)).and_then(|harness| {
+        let harness: Arc<dyn Harness> = harness.into();
+        let outcome = watched(&runtime, case, &harness);
+        if outcome.is_err() && Arc::strong_count(&harness) > 1 {
+            // Somebody still holds it and may do so for ever, and may block every thread of the runtime.
+            if let Ok(other) = self::runtime("end") {
+                let _ = other.block_on(async { timeout(END_LIMIT, harness.kill_server()).await });
+            }
+        }
+        let _entered = runtime.enter();
+        drop(harness);
+        outcome
+    });
     runtime.shutdown_timeout(END_LIMIT);
     outcome.map_err(|reason| format!("{name}: {reason}").into())
+}
+
+/// Runs a case on the runtime, and watches it from this thread: one that blocks its threads stops the clock of
+/// its runtime as well.
+fn watched(runtime: &Runtime, case: &'static Case, harness: &Arc<dyn Harness>) -> Result<(), String> {
+    let running = Arc::clone(harness);
+    let (ended, end) = mpsc::channel();
+    runtime.spawn(async move {
+        // As a task of its own a case may panic.
+        let _ = ended.send(tokio::spawn(async move { (case.run)(&*running).await }).await);
+    });
+    match end.recv_timeout(CASE_LIMIT) {
+        Ok(Ok(outcome)) => outcome.map_err(|failure: Failure| format!("{failure:?}")),
+        Ok(Err(panic)) => Err(panic.to_string()),
+        Err(_) => Err(format!("hangs: not done within {CASE_LIMIT:?}")),
+    }
 }
 
 /// Two workers for every case. They bear its name, and so does what they print in a panic.
 fn runtime(name: &str) -> Result<Runtime, String> {
     let built = Builder::new_multi_thread().worker_threads(2).thread_name(name).enable_all().build();
     built.map_err(|error| format!("no runtime: {error}"))
-}
-
-async fn on_a_cluster(entry: &Entry, case: &'static Case) -> Result<(), String> {
-    let harness: Arc<dyn Harness> = (entry.start)(case.needs).await?.into();
-    let running = Arc::clone(&harness);
-    // As a task of its own a case may panic, or block its thread, and its server still ends.
-    let mut task = tokio::spawn(async move { (case.run)(&*running).await });
-    let outcome = match timeout(CASE_LIMIT, &mut task).await {
-        Ok(Ok(outcome)) => outcome.map_err(|failure: Failure| format!("{failure:?}")),
-        Ok(Err(panic)) => Err(panic.to_string()),
-        Err(_) => {
-            task.abort();
-            Err(format!("hangs: not done within {CASE_LIMIT:?}"))
-        }
-    };
-    if outcome.is_err() && Arc::strong_count(&harness) > 1 {
-        // Somebody still holds it and may do so for ever.
-        let _ = timeout(END_LIMIT, harness.kill_server()).await;
-    }
-    outcome
 }
