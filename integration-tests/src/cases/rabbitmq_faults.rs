@@ -61,7 +61,7 @@ async fn a_deleted_exchange_is_a_gap_and_recovers(h: &dyn Harness) -> Outcome {
     let (mut heard, since) = (node.subscribe("news").await?, node.health().since);
     let path = format!("exchanges/{}/broker", rabbit.name);
     rabbit.server().control().call("DELETE", &path, None).await?;
-    recovered(&node, &mut heard, "was deleted").await?;
+    recovered(&node, &mut heard, "has deleted").await?;
     assert!(node.health().since > since, "it was connected all the time");
     Ok(())
 }

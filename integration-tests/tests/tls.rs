@@ -1,0 +1,70 @@
+//! Every backend at once, in one process, each over TLS with certificates made here: one provider serves them all.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{path::Path, sync::Arc};
+
+use broker::{Event, Scope};
+use integration_tests::{
+    certificates::Certificates,
+    nats_config::NatsConfig,
+    redis_config::RedisConfig,
+    server::{Nats, Rabbit, Redis, Source, required},
+    wait::within,
+};
+
+/// The servers, as far as there are any.
+async fn servers() -> Option<(Box<dyn Redis>, Box<dyn Nats>, Box<dyn Rabbit>, Arc<Certificates>)> {
+    let source = Source::fresh_from_env().unwrap();
+    for (backend, available) in [
+        ("redis", source.redis_available().await),
+        ("nats", source.nats_available().await),
+        ("rabbitmq", source.rabbitmq_available().await),
+    ] {
+        if let Err(reason) = available {
+            assert!(!required(backend), "{backend}: {reason}");
+            eprintln!("ignored: {reason}");
+            return None;
+        }
+    }
+    let certificates = Arc::new(Certificates::new().unwrap());
+    let redis =
+        source.start_redis(RedisConfig::default().tls(Arc::clone(&certificates), true)).await.unwrap();
+    let nats = source.start_nats(NatsConfig::default().tls(Arc::clone(&certificates), true)).await.unwrap();
+    let rabbit = source.start_rabbitmq().await.unwrap();
+    Some((redis, nats, rabbit, certificates))
+}
+
+fn with_files(url: &str, ca: &Path, files: &Certificates) -> String {
+    let start = if url.contains('?') { '&' } else { '?' };
+    let [ca, cert, key] = [ca, &files.client(), &files.client_key()].map(|path| path.display().to_string());
+    format!("{url}{start}ca={ca}&cert={cert}&key={key}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_backends_speak_tls_side_by_side() {
+    let Some((redis, nats, rabbit, certificates)) = servers().await else { return };
+    let own = rabbit.certificates();
+    let demanding = rabbit.demanding_tls().await.unwrap();
+    let urls = [
+        with_files(&redis.url_at(redis.addr()), &certificates.authority(), &certificates),
+        with_files(&nats.url_at(nats.addr()), &certificates.authority(), &certificates),
+        with_files(&format!("amqps://guest:guest@{demanding}"), &own.authority(), own),
+    ];
+    let mut brokers = Vec::new();
+    for url in &urls {
+        assert!(["rediss:", "tls:", "amqps:"].iter().any(|scheme| url.starts_with(scheme)), "{url}");
+        brokers.push(within("a link", broker::connect(url)).await.unwrap().unwrap());
+    }
+    for broker in &brokers {
+        let backend = broker.backend().unwrap_or_default();
+        let mut heard = broker.subscribe("news").await.unwrap();
+        broker.publish("news", backend, Scope::Global).await.unwrap();
+        let Some(Event::Message(message)) = within("the post", heard.next()).await.unwrap() else {
+            panic!("no message on {backend}");
+        };
+        assert_eq!(message.payload().unwrap(), backend);
+    }
+    let names: Vec<_> = brokers.iter().map(|broker| broker.backend().unwrap_or_default()).collect();
+    assert_eq!(names, ["redis", "nats", "rabbitmq"]);
+}
