@@ -84,10 +84,9 @@ fn run(entry: &'static Entry, case: &'static Case, name: &str) -> Result<(), Fai
 fn watched(runtime: &Runtime, case: &'static Case, harness: &Arc<dyn Harness>) -> Result<(), String> {
     let running = Arc::clone(harness);
     let (ended, end) = mpsc::channel();
-    runtime.spawn(async move {
-        // As a task of its own a case may panic.
-        let _ = ended.send(tokio::spawn(async move { (case.run)(&*running).await }).await);
-    });
+    // As a task of its own a case may panic.
+    let task = runtime.spawn(async move { (case.run)(&*running).await });
+    runtime.spawn(async move { ended.send(task.await) });
     match end.recv_timeout(CASE_LIMIT) {
         Ok(Ok(outcome)) => outcome.map_err(|failure: Failure| format!("{failure:?}")),
         Ok(Err(panic)) => Err(panic.to_string()),
