@@ -57,6 +57,8 @@ pub enum Need {
     Permissions,
     /// One order of a channel's messages for all nodes.
     ChannelOrder,
+    /// An `Ok` of a post that means that the server took it.
+    Confirms,
 }
 
 impl Need {
@@ -65,6 +67,9 @@ impl Need {
         match self {
             Self::ChannelOrder if capabilities.ordering != Ordering::PerChannel => {
                 Some("the backend orders per publisher only")
+            }
+            Self::Confirms if !capabilities.confirms_publish => {
+                Some("the backend does not confirm what it took")
             }
             Self::Permissions if !capabilities.channel_permissions => {
                 Some("the backend knows no permissions for single channels")

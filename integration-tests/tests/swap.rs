@@ -4,10 +4,12 @@
 
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
+use broker::{Broker, Options};
 use integration_tests::{
     example,
     harness::{Entry, HARNESSES},
     server::required,
+    wait::{collect, fence},
 };
 use tokio::{process::Command, time::timeout};
 
@@ -34,10 +36,24 @@ async fn output_on(program: &Path, entry: &Entry) -> Option<String> {
         return None;
     }
     let cluster = (entry.start)(&[]).await.unwrap();
-    let printed = output(program, &cluster.url()).await;
-    drop(cluster);
+    let node = broker::connect_with(&cluster.url(), Options::default()).await.unwrap();
+    let printed = output_beside(program, &cluster.url(), &node).await;
+    node.close().await;
+    drop((node, cluster));
     (entry.end)();
     Some(printed)
+}
+
+/// The same, while a node of this process listens: it hears the other process, if the driver says that it can.
+async fn output_beside(program: &Path, url: &str, node: &Broker) -> String {
+    let mut orders = node.subscribe("orders").await.unwrap();
+    let printed = output(program, url).await;
+    if node.capabilities().unwrap().crosses_processes {
+        let heard = collect(&mut orders, 3).await.unwrap();
+        assert!(heard[1].contains("pie"), "{heard:?}");
+    }
+    fence(node, &mut orders).await.unwrap();
+    printed
 }
 
 #[tokio::test(flavor = "multi_thread")]

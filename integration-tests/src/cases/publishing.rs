@@ -1,12 +1,14 @@
 //! Cases about scopes, and about how often a post is heard by whom.
 
+use std::time::Duration;
+
 use broker::{Broker, ErrorKind, Event, Message, Scope};
 use futures_util::FutureExt;
 
 use crate::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::Harness,
-    wait::{collect, fence, next_message, text},
+    wait::{collect, fence, next_message, text, within},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -20,6 +22,7 @@ pub(super) const CASES: &[Case] = &[
     case!(auto_is_global_where_there_is_a_backend, [2]),
     case!(a_broker_without_backend_says_how_to_get_one, [2, 11]),
     case!(a_message_has_one_identity_on_every_node, [2]),
+    case!(a_post_that_the_server_did_not_take_is_no_success, [2, 6]).needs(&[Need::Confirms]),
 ];
 
 async fn a_post_without_listeners_succeeds(h: &dyn Harness) -> Outcome {
@@ -200,3 +203,19 @@ async fn a_message_has_one_identity_on_every_node(h: &dyn Harness) -> Outcome {
     }
     Ok(())
 }
+
+/// Its line swallows the post: nobody has refused it, and nobody has it.
+async fn a_post_that_the_server_did_not_take_is_no_success(h: &dyn Harness) -> Outcome {
+    let (node, other) =
+        (h.node_with(|options| options.publish_timeout = LONG_ENOUGH).await?, h.node().await?);
+    let mut heard = other.subscribe("news").await?;
+    node.line.stall();
+    let outcome = within("the outcome", node.publish("news", "swallowed", Scope::Global)).await?;
+    let kind = outcome.err().map(|error| error.kind());
+    assert!(matches!(kind, Some(ErrorKind::Interrupted | ErrorKind::Timeout)), "{kind:?}");
+    fence(&other, &mut heard).await?;
+    Ok(())
+}
+
+/// For a post that is not held up.
+const LONG_ENOUGH: Duration = Duration::from_millis(500);
