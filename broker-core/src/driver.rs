@@ -16,7 +16,16 @@
 //!    heartbeat) fails to come, core drops the link, without another word, and starts again at 1.
 //!    [`Link::close`] is called only for a link that still lives.
 //!
-//! Whatever a dead link still delivers is discarded: an inbox belongs to one link.
+//! Whatever a dead link still delivers is discarded: an inbox belongs to one link. Every call is made inside the
+//! Tokio runtime in which the broker was started, and may spawn there. `close` is called alone, and at last; the
+//! link may call [`Inbox::lost`] after it, or never.
+//!
+//! # How much at once
+//!
+//! A batch has at most 1,024 frames, and ends with the frame that makes it 1 MiB or more; a frame has at most
+//! [`MAX_FRAME`] bytes. A subscribe or unsubscribe call has at most 1,000 names of at most [`MAX_NAME`] bytes, with
+//! the prefix in them. The broker's own names have a segment that starts with `$`; permissions have to let them
+//! through.
 //!
 //! # What drivers would all write
 //!
@@ -48,7 +57,8 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// The backend's name in errors and logs: `redis`.
     fn name(&self) -> &'static str;
 
-    /// What this backend promises beyond the contract. Each field has a case in the conformance suite.
+    /// What this backend promises beyond the contract. For each field there is a case in the conformance suite, or
+    /// a test with processes, that fails for whoever promises too much.
     fn capabilities(&self) -> Capabilities;
 
     /// Opens one link.
@@ -77,15 +87,17 @@ pub trait Link: Send + Sync + 'static {
     /// `Ok` means that the backend took the frame. Core's single writer calls it, so the order of calls is
     /// the order of messages. An error of one frame (no permission, server out of memory) concerns that
     /// frame only; if the link itself broke, report [`Inbox::lost`] and answer
-    /// [`Interrupted`](crate::ErrorKind::Interrupted) for all whose fate is unknown. A result of the wrong
-    /// length is taken for a broken link.
+    /// [`Interrupted`](crate::ErrorKind::Interrupted) for all whose fate is unknown,
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) only for those that were certainly not sent. A result of
+    /// the wrong length is taken for a broken link. It is not called again before it has returned.
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>>;
 
     /// Subscribes to channels. `Ok`: the backend delivers every later publish on these channels, by
     /// whomever, to this link. Idempotent.
     ///
     /// # Errors
-    /// A transient kind means that the link is broken, and core gives it up. Any other kind is a refusal of
+    /// A kind that is [transient](crate::ErrorKind::is_transient), `Other` among them, means that the link is
+    /// broken, and core gives it up. Any other kind is a refusal of
     /// something in `channels`; core asks again one by one to find out which, so an error may leave some of
     /// them subscribed.
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()>;

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use crate::case::Need;
 
-/// Every backend of the suite: one file and one line each.
+/// Every backend of the suite: a file below `harness/`, a `mod` and a line here.
 pub const HARNESSES: &[Entry] = &[memory::ENTRY, nats::ENTRY, redis::ENTRY, rabbitmq::ENTRY];
 
 /// How the suite comes to one backend.
@@ -206,5 +206,18 @@ impl Deref for Node {
 
     fn deref(&self) -> &Broker {
         &self.broker
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HARNESSES;
+
+    #[tokio::test]
+    async fn every_backend_is_among_those_that_the_suite_is_built_with() {
+        for entry in HARNESSES {
+            let opened = broker::open(entry.example, broker::Options::default());
+            assert!(opened.is_ok(), "{}: {opened:?}; is it in `full` in broker/Cargo.toml?", entry.name());
+        }
     }
 }

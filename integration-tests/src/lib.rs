@@ -7,8 +7,9 @@
 //! - **A new case**: an `async fn` in the file of its subject below `cases/`, and a line in that file's list.
 //!   It waits for conditions ([`wait`]), never for time; that nothing more arrives is shown by a
 //!   [fence](wait::fence). See it fail once: break the line in core that it guards.
-//! - **A new backend**: a file below `harness/`, and a line in [`HARNESSES`](harness::HARNESSES). What it
-//!   cannot do it declares, and such cases are shown as not applicable.
+//! - **A new backend**: a dependency in this crate's manifest, a file below `harness/`, and a line in
+//!   [`HARNESSES`](harness::HARNESSES). What it cannot do its driver declares, and such cases are shown as not
+//!   applicable.
 
 pub mod case;
 pub mod cases;

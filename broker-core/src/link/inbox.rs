@@ -50,7 +50,9 @@ impl Inbox {
     }
 
     /// Hands over one frame that arrived on a channel, by the channel's name on the wire. It goes straight
-    /// to the queues of the listeners. Bytes that are no frame are reported to them as malformed.
+    /// to the queues of the listeners. Bytes that are no frame are reported to them as malformed. The order of the
+    /// calls is the order that listeners see; what comes on a channel before it is subscribed is nothing. A frame
+    /// that is a slice of a large buffer keeps all of it alive: copy it out.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "the payload is a slice of the frame: a link gives it away"
