@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use broker::{Backend, Broker, BrokerUrl, Options, driver::Capabilities};
 use futures_util::future::BoxFuture;
 
-use crate::case::Need;
+use crate::{case::Need, proxy::Proxy};
 
 /// Every backend of the suite: a file below `harness/`, a `mod` and a line here.
 pub const HARNESSES: &[Entry] = &[memory::ENTRY, nats::ENTRY, redis::ENTRY, rabbitmq::ENTRY];
@@ -190,6 +190,35 @@ pub trait Line: fmt::Debug + Send + Sync {
 
     /// Ends the fault.
     fn heal(&self);
+}
+
+/// A line through a fault proxy: what most servers need.
+#[derive(Debug)]
+struct ProxyLine {
+    proxy: Arc<Proxy>,
+    url: String,
+}
+
+impl Line for ProxyLine {
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    fn cut(&self) {
+        self.proxy.cut();
+    }
+
+    fn stall(&self) {
+        self.proxy.stall();
+    }
+
+    fn stall_downstream(&self) {
+        self.proxy.stall_downstream();
+    }
+
+    fn heal(&self) {
+        self.proxy.heal();
+    }
 }
 
 /// A node: a broker, and the line it is connected through.

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Entry, Harness, Line, is_core_own};
+use super::{Entry, Harness, Line, ProxyLine, is_core_own};
 use crate::{
     case::Need,
     nats_config::NatsConfig,
@@ -74,7 +74,7 @@ impl Harness for NatsHarness {
         let proxy = Proxy::start(self.server.addr()).await.map_err(|error| format!("proxy: {error}"))?;
         let proxy = Arc::new(proxy);
         self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&proxy));
-        Ok(Arc::new(NatsLine { url: self.server.url_at(proxy.addr()), proxy }))
+        Ok(Arc::new(ProxyLine { url: self.server.url_at(proxy.addr()), proxy }))
     }
 
     async fn kill_server(&self) -> Result<(), String> {
@@ -143,33 +143,5 @@ impl Harness for NatsHarness {
         let below = format!("{start}.>");
         let allowed = [start, &below, "$node.>", "_INBOX.>"];
         self.server.reconfigure(config().allow(&allowed)).await
-    }
-}
-
-#[derive(Debug)]
-struct NatsLine {
-    proxy: Arc<Proxy>,
-    url: String,
-}
-
-impl Line for NatsLine {
-    fn url(&self) -> String {
-        self.url.clone()
-    }
-
-    fn cut(&self) {
-        self.proxy.cut();
-    }
-
-    fn stall(&self) {
-        self.proxy.stall();
-    }
-
-    fn stall_downstream(&self) {
-        self.proxy.stall_downstream();
-    }
-
-    fn heal(&self) {
-        self.proxy.heal();
     }
 }

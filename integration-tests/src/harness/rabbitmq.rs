@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use broker::Options;
 
-use super::{Entry, Harness, Line, is_core_own, quick_options};
+use super::{Entry, Harness, Line, ProxyLine, is_core_own, quick_options};
 use crate::{
     case::Need,
     pool::{Lease, Pool},
@@ -111,7 +111,7 @@ impl Harness for RabbitHarness {
         let proxy = Proxy::start(self.server.addr()).await.map_err(|error| format!("proxy: {error}"))?;
         let proxy = Arc::new(proxy);
         self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&proxy));
-        Ok(Arc::new(RabbitLine { url: self.url_at(proxy.addr()), proxy }))
+        Ok(Arc::new(ProxyLine { url: self.url_at(proxy.addr()), proxy }))
     }
 
     async fn kill_server(&self) -> Result<(), String> {
@@ -179,33 +179,5 @@ impl Harness for RabbitHarness {
 
     async fn allow_only(&self, _: &str) -> Result<(), String> {
         Err("RabbitMQ knows no permission for single keys of a direct exchange".to_owned())
-    }
-}
-
-#[derive(Debug)]
-struct RabbitLine {
-    proxy: Arc<Proxy>,
-    url: String,
-}
-
-impl Line for RabbitLine {
-    fn url(&self) -> String {
-        self.url.clone()
-    }
-
-    fn cut(&self) {
-        self.proxy.cut();
-    }
-
-    fn stall(&self) {
-        self.proxy.stall();
-    }
-
-    fn stall_downstream(&self) {
-        self.proxy.stall_downstream();
-    }
-
-    fn heal(&self) {
-        self.proxy.heal();
     }
 }

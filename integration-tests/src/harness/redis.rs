@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use broker::Options;
 use redis::{FromRedisValue, Value};
 
-use super::{Entry, Harness, Line, is_core_own, quick_options};
+use super::{Entry, Harness, Line, ProxyLine, is_core_own, quick_options};
 use crate::{
     case::Need,
     proxy::Proxy,
@@ -93,7 +93,7 @@ impl Harness for RedisHarness {
         let proxy = Proxy::start(self.server.addr()).await.map_err(|error| format!("proxy: {error}"))?;
         let proxy = Arc::new(proxy);
         self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&proxy));
-        Ok(Arc::new(RedisLine { url: self.server.url_at(proxy.addr()), proxy }))
+        Ok(Arc::new(ProxyLine { url: self.server.url_at(proxy.addr()), proxy }))
     }
 
     async fn kill_server(&self) -> Result<(), String> {
@@ -143,33 +143,5 @@ impl Harness for RedisHarness {
         let (own, start) = (format!("&{}", self.on_wire("$*")), format!("&{}", self.on_wire(start) + "*"));
         let args = ["ACL", "SETUSER", "default", "resetchannels", &own, &start];
         self.ask(&args.map(str::as_bytes)).await
-    }
-}
-
-#[derive(Debug)]
-struct RedisLine {
-    proxy: Arc<Proxy>,
-    url: String,
-}
-
-impl Line for RedisLine {
-    fn url(&self) -> String {
-        self.url.clone()
-    }
-
-    fn cut(&self) {
-        self.proxy.cut();
-    }
-
-    fn stall(&self) {
-        self.proxy.stall();
-    }
-
-    fn stall_downstream(&self) {
-        self.proxy.stall_downstream();
-    }
-
-    fn heal(&self) {
-        self.proxy.heal();
     }
 }
