@@ -262,6 +262,28 @@ async fn the_last_one_leaving_unsubscribes_after_the_delay_and_a_reload_does_not
     assert!(!driver.world().subscribed.contains("news"));
 }
 
+/// A backend that queues for a link may deliver late what it queued before: with a hole behind it.
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_wanted_again_does_not_begin_with_a_rest() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    drop(broker.subscribe("news").await.unwrap());
+    driver.world().swallow = true;
+    until("the channel to be left", || !driver.world().subscribed.contains("news")).await;
+    let other = broker.clone();
+    let again = tokio::spawn(async move { other.subscribe("news").await.unwrap() });
+    sleep(Duration::from_millis(100)).await;
+    assert!(!driver.world().subscribed.contains("news"), "subscribed while a rest is under way");
+    driver.world().swallow = false;
+    let inbox = driver.world().inboxes.last().unwrap().clone();
+    let sweep = driver.world().published.last().unwrap().clone();
+    inbox.deliver("news", b"a rest"[..].into());
+    inbox.deliver(sweep.channel.as_str(), sweep.frame);
+    let mut again = again.await.unwrap();
+    broker.publish("news", "new", Scope::Global).await.unwrap();
+    assert_eq!(payload(&mut again).await, "new");
+}
+
 #[tokio::test(start_paused = true)]
 async fn subscribing_while_the_backend_is_away_waits_then_fails_or_is_confirmed() {
     let driver = Scripted::default();

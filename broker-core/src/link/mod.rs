@@ -175,8 +175,14 @@ impl Supervisor {
         let Receivers { hub, interest, .. } = &self.receivers;
         loop {
             self.subscribe_all(link, &interest.take_asked(hub)).await?;
-            for chunk in self.on_wire(&interest.take_left(hub)).chunks(CHUNK) {
+            let left = self.on_wire(&interest.take_left(hub));
+            for chunk in left.chunks(CHUNK) {
                 self.timed("unsubscribe", self.options.subscribe_timeout, link.unsubscribe(chunk)).await??;
+            }
+            if !left.is_empty() {
+                // A rest of them may still be under way. A channel that is subscribed anew must not begin with
+                // it: there would be a hole behind it.
+                self.come_back(Kind::Rest).await?;
             }
             interest.changed().await;
         }
@@ -219,13 +225,18 @@ impl Supervisor {
 
     /// Posts to itself every heartbeat; ends when the echo does not come.
     async fn heartbeat(&self) -> Result<()> {
-        let probe = &self.receivers.probe;
         loop {
             sleep(self.options.heartbeat).await;
-            let (token, frame) = probe.next(Kind::Heartbeat);
-            drop(self.outbox.post_own(&probe.wire_name, frame, true)?);
-            probe.echo(token, self.options.heartbeat_timeout).await?;
+            self.come_back(Kind::Heartbeat).await?;
         }
+    }
+
+    /// Posts to itself, ahead of everything, and waits for the echo.
+    async fn come_back(&self, kind: Kind) -> Result<()> {
+        let probe = &self.receivers.probe;
+        let (token, frame) = probe.next(kind);
+        drop(self.outbox.post_own(&probe.wire_name, frame, true)?);
+        probe.echo(token, self.options.heartbeat_timeout).await
     }
 
     /// After a link: posts fail, and every channel it carried will be told of a gap.

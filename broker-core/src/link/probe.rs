@@ -23,8 +23,8 @@ pub(crate) struct Probe {
     node: NodeId,
     name: ChannelName,
     pub(crate) wire_name: ChannelName,
-    /// Heartbeats overtake other posts and barriers do not, so each kind has its own count.
-    kinds: [Count; 2],
+    /// Some overtake other posts and barriers do not, so each kind has its own count.
+    kinds: [Count; 3],
 }
 
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Heartbeat = 0,
     /// Everything posted before it has arrived.
     Barrier = 1,
+    /// Everything that was under way to this link has arrived.
+    Rest = 2,
 }
 
 /// A probe under way.
@@ -54,7 +56,7 @@ impl Probe {
         let name = probe_channel(node);
         let wire_name = names.share_to_wire(&name);
         let count = || Count { sent: AtomicU64::new(0), heard: watch::Sender::new(0) };
-        Self { node, name, wire_name, kinds: [count(), count()] }
+        Self { node, name, wire_name, kinds: [count(), count(), count()] }
     }
 
     /// The next probe of a kind: how to know it again, and its frame.
