@@ -84,9 +84,11 @@ fn run(entry: &'static Entry, case: &'static Case, name: &str) -> Result<(), Fai
 fn watched(runtime: &Runtime, case: &'static Case, harness: &Arc<dyn Harness>) -> Result<(), String> {
     let running = Arc::clone(harness);
     let (ended, end) = mpsc::channel();
-    // As a task of its own a case may panic.
-    let task = runtime.spawn(async move { (case.run)(&*running).await });
-    runtime.spawn(async move { ended.send(task.await) });
+    runtime.spawn(async move {
+        // As a task of its own a case may panic. It counts tasks: this one is there before it begins.
+        let task = tokio::spawn(async move { (case.run)(&*running).await });
+        ended.send(task.await)
+    });
     match end.recv_timeout(CASE_LIMIT) {
         Ok(Ok(outcome)) => outcome.map_err(|failure: Failure| format!("{failure:?}")),
         Ok(Err(panic)) => Err(panic.to_string()),
