@@ -163,7 +163,6 @@ mod tests {
         refused("amqp:///shop", ErrorKind::InvalidInput, "names no host");
         refused("amqp://localhost/?frame_max=7", ErrorKind::InvalidInput, "`frame_max`");
         refused("amqp://localhost/?ca=/ca.pem", ErrorKind::InvalidInput, "only for amqps://");
-        refused("amqps://localhost/?cert=/cert.pem", ErrorKind::InvalidInput, "give both");
     }
 
     #[test]

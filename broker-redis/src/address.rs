@@ -157,7 +157,6 @@ mod tests {
         refused("redis://localhost/-1", ErrorKind::InvalidInput, "database number");
         refused("redis://localhost/?protocol=resp3", ErrorKind::InvalidInput, "`protocol`");
         refused("redis://localhost/?ca=/ca.pem", ErrorKind::InvalidInput, "only for rediss://");
-        refused("rediss://localhost/?cert=/cert.pem", ErrorKind::InvalidInput, "give both");
     }
 
     #[cfg(not(feature = "tls"))]
