@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     nats_config::{CONTROL, STRANGER},
-    server::LIMIT,
+    server::{LIMIT, eventually},
 };
 
 /// One connection of a client, as the server sees it.
@@ -102,4 +102,18 @@ async fn within<T>(exchange: impl Future<Output = std::io::Result<T>> + Send) ->
         Ok(answer) => answer.map_err(|error| format!("nats-server: {error}")),
         Err(_) => Err(format!("nats-server: no answer within {LIMIT:?}")),
     }
+}
+
+/// Waits until a server greets its clients. It answers questions over HTTP a moment earlier.
+///
+/// # Errors
+/// It does not in time.
+pub(crate) async fn greets(addr: SocketAddr) -> Result<(), String> {
+    eventually("nats-server to let clients in", LIMIT, || async {
+        let mut stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
+        let mut greeting = [0; 5];
+        stream.read_exact(&mut greeting).await.map_err(|error| error.to_string())?;
+        if greeting == *b"INFO " { Ok(()) } else { Err(format!("{greeting:?}")) }
+    })
+    .await
 }

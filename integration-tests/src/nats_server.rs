@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     nats_config::NatsConfig,
-    nats_control::ask,
+    nats_control::{ask, greets},
     process::{Process, last_lines},
     server::{LIMIT, Nats, Server, eventually, free_port},
 };
@@ -108,7 +108,8 @@ impl NatsServer {
                 None => self.config_time().await.map(Ok),
             }
         });
-        answer.await?.map(drop)
+        answer.await?.map(drop)?;
+        greets(self.addr).await
     }
 }
 

@@ -16,7 +16,7 @@ use testcontainers_modules::testcontainers::{GenericImage, ImageExt, core::Mount
 use super::{Container, tag};
 use crate::{
     nats_config::NatsConfig,
-    nats_control::ask,
+    nats_control::{ask, greets},
     server::{LIMIT, Nats, Server, eventually},
 };
 
@@ -66,7 +66,8 @@ impl DockerNats {
         for (inside, port) in [(CLIENTS, &self.clients), (MONITOR, &self.monitor)] {
             port.store(self.container.port(inside).await?, Ordering::SeqCst);
         }
-        eventually("the nats container to answer", LIMIT, || self.config_time()).await.map(drop)
+        eventually("the nats container to answer", LIMIT, || self.config_time()).await?;
+        greets(self.addr()).await
     }
 
     /// When the configuration in force was read.
