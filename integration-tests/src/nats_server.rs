@@ -147,7 +147,7 @@ impl Server for NatsServer {
     }
 
     async fn pause(&self) -> Result<(), String> {
-        self.process.signal("STOP")
+        self.process.pause().await
     }
 
     async fn resume(&self) -> Result<(), String> {

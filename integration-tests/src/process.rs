@@ -78,6 +78,23 @@ impl Process {
         }
     }
 
+    /// Freezes it, and waits until none of its threads runs any more: the signal alone is only on its way.
+    pub(crate) async fn pause(&self) -> Result<(), String> {
+        self.signal("STOP")?;
+        let pid = self.child().as_ref().map(Child::id).unwrap_or_default();
+        eventually(&format!("the {} to stand still", self.program), LIMIT, || async {
+            // Where there is no such directory nobody can tell.
+            let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(()) };
+            let mut states =
+                threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+            // The name before the state is in parentheses, and may hold anything.
+            let stopped =
+                |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+            if states.all(stopped) { Ok(()) } else { Err("still running".to_owned()) }
+        })
+        .await
+    }
+
     /// Ends it in good order and waits until it is gone. Nothing happens if it is gone already.
     pub(crate) async fn stop(&self) -> Result<(), String> {
         if self.ended()?.is_some() {

@@ -179,7 +179,7 @@ impl Server for RabbitServer {
     }
 
     async fn pause(&self) -> Result<(), String> {
-        self.server.signal("STOP")
+        self.server.pause().await
     }
 
     async fn resume(&self) -> Result<(), String> {

@@ -128,7 +128,7 @@ impl Server for RedisServer {
     }
 
     async fn pause(&self) -> Result<(), String> {
-        self.process.signal("STOP")
+        self.process.pause().await
     }
 
     async fn resume(&self) -> Result<(), String> {
