@@ -65,7 +65,10 @@ impl RabbitHarness {
             if server.is_alive().await? {
                 // An error where there was no pause.
                 let _ = server.resume().await;
-            } else {
+            }
+            // It may be gone, or somewhere in the middle of a start that nobody waited for.
+            if server.control().get("overview").await.is_err() {
+                server.kill().await?;
                 server.start_again().await?;
             }
         }
