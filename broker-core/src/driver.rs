@@ -35,6 +35,7 @@
 
 mod address;
 mod files;
+mod log;
 mod peer;
 
 use std::{fmt, sync::Arc};
@@ -42,11 +43,12 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{BrokerUrl, ChannelName, Error, NodeId, Result};
+use crate::{BrokerUrl, ChannelName, Error, ErrorKind, NodeId, Result};
 
 pub use self::{
     address::ServerAddr,
     files::{TlsFiles, UrlFile},
+    log::{LogBreak, LogCursor, LogPage, MAX_RECORD, RevocationLog},
     peer::Peer,
 };
 pub use crate::link::Inbox;
@@ -108,6 +110,36 @@ pub trait Link: Send + Sync + 'static {
     /// # Errors
     /// Any error means that the link is broken.
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()>;
+
+    /// Appends one record to the revocation log, and makes the log if it is missing.
+    ///
+    /// `Ok`: the server answered that it stored the record. Every read that begins afterwards, through any link of
+    /// any node, returns it, or a `broken` page, or an error. What a crash of the server can still take back is the
+    /// server's configuration, and the backend's page says what. A record has at most [`MAX_RECORD`] bytes. Several
+    /// calls may be under way at once, beside every other call.
+    ///
+    /// # Errors
+    /// The record may or may not be stored, and may appear later. Core appends it again; the log may then hold it
+    /// twice. [`Unsupported`](crate::ErrorKind::Unsupported) (the default): this server has no such log.
+    /// [`Forbidden`](crate::ErrorKind::Forbidden) for a missing permission, which is never `Unsupported`. The link
+    /// lives on, unless it says otherwise by [`Inbox::lost`].
+    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        let _ = (log, record);
+        Err(Error::new(ErrorKind::Unsupported, "this backend keeps no revocation log"))
+    }
+
+    /// One page of the records after a cursor; makes the log if it is missing.
+    ///
+    /// Called by one task at a time, beside every other call. A cursor of an earlier link is valid. A driver that
+    /// cannot tell whether a cursor still stands answers `broken`: a false alarm costs a reconnect of some clients,
+    /// silence costs the revocation.
+    ///
+    /// # Errors
+    /// As [`revoke`](Self::revoke). Nothing has been read.
+    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        let _ = (log, after);
+        Err(Error::new(ErrorKind::Unsupported, "this backend keeps no revocation log"))
+    }
 
     /// Ends the link in good order: nothing of it is left at the server when it returns.
     ///

@@ -118,7 +118,7 @@ fn quick_options() -> Options {
 
 /// Whether a name on the wire is one of core's own channels, with whatever prefix.
 fn is_core_own(wire: &str) -> bool {
-    wire.starts_with('$') || wire.contains(".$node.")
+    wire.starts_with('$') || wire.contains(".$")
 }
 
 impl dyn Harness + '_ {

@@ -1,0 +1,110 @@
+//! RevocationLog, LogCursor, LogPage: what a backend keeps of revocations, and how it is read.
+//!
+//! The log is for what the nudge missed: a node that was cut off, down, or not started yet. Core reads it on a new
+//! link, after a gap, after an append of its own, and now and then; so it is a poll, and a driver keeps no state
+//! for it: no task, no consumer, no buffer.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+
+use crate::ChannelName;
+
+/// The longest record, in bytes.
+pub const MAX_RECORD: usize = 64 << 10;
+
+/// Which log, and its limits. The same for every call of one broker.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RevocationLog {
+    /// What to name it after at the backend: `$revocations`, with the application's prefix before it. A driver that
+    /// cannot use such a name encodes it, so that two names never become one.
+    pub name: ChannelName,
+    /// How long a record is kept, at least. A backend may keep it longer, and none may keep it shorter.
+    pub retention: Duration,
+    /// The limit for one call. The driver ends the call itself by then, with
+    /// [`Timeout`](crate::ErrorKind::Timeout), and leaves nothing behind: core drops a call that is much later, and
+    /// the link with it.
+    pub limit: Duration,
+}
+
+impl RevocationLog {
+    /// Core makes one for each broker; tests of a driver make their own.
+    #[must_use]
+    pub const fn new(name: ChannelName, retention: Duration, limit: Duration) -> Self {
+        Self { name, retention, limit }
+    }
+}
+
+/// A place in a revocation log: opaque text, made and understood by one kind of driver. Core keeps it in memory,
+/// across links, and never on disk: a process begins at [`START`](Self::START).
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct LogCursor(Option<Box<str>>);
+
+impl LogCursor {
+    /// Before the oldest record that the log still keeps. Reading from here is never `broken`.
+    pub const START: Self = Self(None);
+
+    /// A place, as the driver writes it.
+    pub fn new(place: impl Into<String>) -> Self {
+        Self(Some(place.into().into()))
+    }
+
+    /// The place, as the driver wrote it; `None` at the start.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl fmt::Debug for LogCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogCursor({})", self.place().unwrap_or("start"))
+    }
+}
+
+/// What one read of the log returned.
+#[derive(Clone, Debug)]
+pub struct LogPage {
+    /// Oldest first, and in the same order for every reader. May hold a record twice, and records older than the
+    /// retention.
+    pub records: Vec<Bytes>,
+    /// Stands after the last of `records`.
+    pub cursor: LogCursor,
+    /// Another page waits after `cursor`. `false`: the log was read to a point no earlier than the moment of the
+    /// call.
+    pub more: bool,
+    /// The cursor that was given is no place in this log any more: records after it may be gone for good. `records`
+    /// then begin at the oldest that is kept.
+    pub broken: Option<LogBreak>,
+}
+
+/// Why a cursor lost its place, as well as the driver can tell. Core does the same for all; the operator's remedy
+/// differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LogBreak {
+    /// Another log stands under the name: it was deleted or flushed, or the server restarted without its data.
+    Replaced,
+    /// The log is older than the cursor: a snapshot was restored, a lagging replica took over, the power was cut.
+    RolledBack,
+    /// Records after the cursor were dropped before they were read: by retention, a purge, or by hand.
+    Trimmed,
+    /// A record that this node had stored is not in the log. Core finds this out; no driver reports it.
+    Forgotten,
+}
+
+impl fmt::Display for LogBreak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Replaced => {
+                "another log stands under its name: it was deleted, or its server lost its data"
+            }
+            Self::RolledBack => {
+                "it is older than it was: a snapshot was restored, or a replica that lagged took over"
+            }
+            Self::Trimmed => "records were dropped before they were read",
+            Self::Forgotten => "a record that was stored is not in it",
+        })
+    }
+}
