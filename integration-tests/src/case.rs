@@ -53,6 +53,8 @@ pub enum Need {
     OwnServer,
     /// A server that is a process of this machine, and shares its files.
     Process,
+    /// A server that keeps its data when it is killed, and the revocation log with them.
+    Durable,
     /// A server that can refuse channels.
     Permissions,
     /// One order of a channel's messages for all nodes.

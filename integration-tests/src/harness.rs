@@ -78,7 +78,7 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
     /// Ends the server at once: every link is lost, and nobody answers any more.
     async fn kill_server(&self) -> Result<(), String>;
 
-    /// Starts a killed server again, empty.
+    /// Starts a killed server again: empty, or with its data where the case [needs](Need::Durable) that.
     async fn start_server(&self) -> Result<(), String>;
 
     /// Freezes the server: links stay open, nothing answers.
@@ -98,6 +98,18 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
 
     /// Publishes bytes that are no frame of ours, as another program would.
     async fn publish_raw(&self, channel: &str, bytes: &[u8]) -> Result<(), String>;
+
+    /// Deletes the revocation log at the server, as an operator would; links live on.
+    async fn wipe_log(&self) -> Result<(), String>;
+
+    /// Drops the records that the revocation log has now, and keeps the log; links live on.
+    async fn trim_log(&self) -> Result<(), String>;
+
+    /// Keeps a copy of the server's data. Needs [`Need::Durable`].
+    async fn save_data(&self) -> Result<(), String>;
+
+    /// Kills the server, puts the copy of its data in their place, and starts it again. Needs [`Need::Durable`].
+    async fn restore_data(&self) -> Result<(), String>;
 
     /// From now on the server refuses every channel that does not begin with `start`. Needs
     /// [`Need::Permissions`]; links that are open may be lost by it.
@@ -160,7 +172,7 @@ impl dyn Harness + '_ {
         Ok(Node { broker, line })
     }
 
-    /// Kills the server and starts it again, empty.
+    /// Kills the server and starts it again; empty, unless the case needs it to be durable.
     ///
     /// # Errors
     /// It does not end, or not start.

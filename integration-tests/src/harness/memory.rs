@@ -88,6 +88,22 @@ impl Harness for MemoryHarness {
         Ok(())
     }
 
+    async fn wipe_log(&self) -> Result<(), String> {
+        Err("wipe_log is not built for memory yet".to_owned())
+    }
+
+    async fn trim_log(&self) -> Result<(), String> {
+        Err("trim_log is not built for memory yet".to_owned())
+    }
+
+    async fn save_data(&self) -> Result<(), String> {
+        Err("save_data is not built for memory yet".to_owned())
+    }
+
+    async fn restore_data(&self) -> Result<(), String> {
+        Err("restore_data is not built for memory yet".to_owned())
+    }
+
     async fn allow_only(&self, start: &str) -> Result<(), String> {
         self.bus.allow_only(start);
         Ok(())

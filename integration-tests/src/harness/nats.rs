@@ -138,6 +138,22 @@ impl Harness for NatsHarness {
         publish_raw(self.server.addr(), channel, bytes).await
     }
 
+    async fn wipe_log(&self) -> Result<(), String> {
+        Err("wipe_log is not built for nats yet".to_owned())
+    }
+
+    async fn trim_log(&self) -> Result<(), String> {
+        Err("trim_log is not built for nats yet".to_owned())
+    }
+
+    async fn save_data(&self) -> Result<(), String> {
+        Err("save_data is not built for nats yet".to_owned())
+    }
+
+    async fn restore_data(&self) -> Result<(), String> {
+        Err("restore_data is not built for nats yet".to_owned())
+    }
+
     /// NATS knows whole segments only, so `start` is one, or several.
     async fn allow_only(&self, start: &str) -> Result<(), String> {
         let below = format!("{start}.>");

@@ -180,6 +180,22 @@ impl Harness for RabbitHarness {
         self.server.control().publish(&self.name, EXCHANGE, channel, bytes).await
     }
 
+    async fn wipe_log(&self) -> Result<(), String> {
+        Err("wipe_log is not built for rabbitmq yet".to_owned())
+    }
+
+    async fn trim_log(&self) -> Result<(), String> {
+        Err("trim_log is not built for rabbitmq yet".to_owned())
+    }
+
+    async fn save_data(&self) -> Result<(), String> {
+        Err("save_data is not built for rabbitmq yet".to_owned())
+    }
+
+    async fn restore_data(&self) -> Result<(), String> {
+        Err("restore_data is not built for rabbitmq yet".to_owned())
+    }
+
     async fn allow_only(&self, _: &str) -> Result<(), String> {
         Err("RabbitMQ knows no permission for single keys of a direct exchange".to_owned())
     }
