@@ -8,9 +8,11 @@ use std::{
 
 use broker_core::{
     ChannelName, Error, ErrorKind,
-    driver::{Inbox, Outgoing},
+    driver::{Inbox, LogCursor, LogPage, Outgoing, RevocationLog},
 };
 use bytes::Bytes;
+
+use crate::log::Log;
 
 /// A bus in this process, and the handle to disturb it in tests.
 ///
@@ -39,7 +41,15 @@ struct State {
     /// come back here; the order of the queue is the order for all.
     queue: VecDeque<(Vec<Inbox>, ChannelName, Bytes)>,
     delivering: bool,
+    logs: Logs,
 }
+
+/// The revocation logs of a bus, by name.
+type Logs = HashMap<ChannelName, Log>;
+
+/// The revocation logs of a [`Bus`], as they were at one moment.
+#[derive(Clone)]
+pub struct SavedLogs(Logs);
 
 struct Member {
     inbox: Inbox,
@@ -145,6 +155,36 @@ impl Bus {
         if let Ok(name) = ChannelName::new(channel) {
             self.enqueue([(name, bytes.into())]);
         }
+    }
+
+    /// Deletes every revocation log.
+    pub fn wipe_logs(&self) {
+        self.lock().logs.clear();
+    }
+
+    /// Drops the records of every revocation log, and keeps the logs.
+    pub fn trim_logs(&self) {
+        self.lock().logs.values_mut().for_each(Log::trim);
+    }
+
+    /// A copy of every revocation log.
+    #[must_use]
+    pub fn save_logs(&self) -> SavedLogs {
+        SavedLogs(self.lock().logs.clone())
+    }
+
+    /// Puts a copy in the place of every revocation log: a server whose snapshot was restored.
+    pub fn restore_logs(&self, saved: &SavedLogs) {
+        self.lock().logs.clone_from(&saved.0);
+    }
+
+    pub(crate) fn revoke(&self, log: &RevocationLog, record: Bytes) {
+        let mut state = self.lock();
+        state.logs.entry(log.name.clone()).or_insert_with(Log::new).append(record, log.retention);
+    }
+
+    pub(crate) fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> LogPage {
+        self.lock().logs.entry(log.name.clone()).or_insert_with(Log::new).read(after)
     }
 
     fn set_fault(&self, line: &str, fault: Fault) {
@@ -280,6 +320,12 @@ impl State {
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bus").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SavedLogs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 

@@ -4,10 +4,13 @@
 //! the process. `memory://name` is a bus shared by every broker of that name in the process: a real cluster
 //! for tests and development, with faults of its own ([`Bus`]). Nothing outlives the process.
 //!
+//! The revocation log is kept by the bus, exactly as long as asked, and is gone with it.
+//!
 //! `Ok` of a global post means that the message is in the queue of every listener, or about to be put there.
 
 mod bus;
 mod link;
+mod log;
 
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ use broker_core::{
     driver::{Capabilities, Driver, Inbox, Link, Ordering},
 };
 
-pub use bus::{Bus, Line};
+pub use bus::{Bus, Line, SavedLogs};
 
 /// The backend `memory`: scheme `memory:`, own URL key `line`.
 pub const BACKEND: Backend = Backend { name: "memory", schemes: &["memory"], open };

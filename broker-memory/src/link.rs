@@ -5,8 +5,10 @@ use std::future::pending;
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inbox, Link, Outgoing},
+    driver::{Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
 };
+use bytes::Bytes;
+use tokio::time::timeout;
 
 use crate::bus::{Bus, Passage};
 
@@ -41,6 +43,11 @@ impl MemoryLink {
     }
 }
 
+/// What a stalled bus answers to a call about the log.
+fn late<T>(log: &RevocationLog) -> Result<T> {
+    Err(Error::new(ErrorKind::Timeout, format!("the bus has not answered within {:?}", log.limit)))
+}
+
 fn cut_off() -> Error {
     Error::new(ErrorKind::Unavailable, "the bus is cut off")
 }
@@ -71,6 +78,20 @@ impl Link for MemoryLink {
         self.pass().await?;
         self.bus.unsubscribe(self.id, channels);
         Ok(())
+    }
+
+    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        match timeout(log.limit, self.pass()).await {
+            Ok(passed) => passed.map(|()| self.bus.revoke(log, record)),
+            Err(_) => late(log),
+        }
+    }
+
+    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        match timeout(log.limit, self.pass()).await {
+            Ok(passed) => passed.map(|()| self.bus.revocations(log, after)),
+            Err(_) => late(log),
+        }
     }
 
     async fn close(&self) -> Result<()> {

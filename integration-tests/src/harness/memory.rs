@@ -1,12 +1,12 @@
 //! MemoryHarness: a bus of this process, with its own faults.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
-use broker_memory::Bus;
+use broker_memory::{Bus, SavedLogs};
 
 use super::{Entry, Harness, Line, is_core_own};
 
@@ -24,13 +24,14 @@ struct MemoryHarness {
     bus: Bus,
     name: String,
     lines: AtomicU64,
+    saved: Mutex<Option<SavedLogs>>,
 }
 
 impl MemoryHarness {
     fn new() -> Self {
         static BUSES: AtomicU64 = AtomicU64::new(1);
         let name = format!("case{}", BUSES.fetch_add(1, Ordering::Relaxed));
-        Self { bus: Bus::named(&name), name, lines: AtomicU64::new(1) }
+        Self { bus: Bus::named(&name), name, lines: AtomicU64::new(1), saved: Mutex::default() }
     }
 }
 
@@ -89,19 +90,25 @@ impl Harness for MemoryHarness {
     }
 
     async fn wipe_log(&self) -> Result<(), String> {
-        Err("wipe_log is not built for memory yet".to_owned())
+        self.bus.wipe_logs();
+        Ok(())
     }
 
     async fn trim_log(&self) -> Result<(), String> {
-        Err("trim_log is not built for memory yet".to_owned())
+        self.bus.trim_logs();
+        Ok(())
     }
 
     async fn save_data(&self) -> Result<(), String> {
-        Err("save_data is not built for memory yet".to_owned())
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.bus.save_logs());
+        Ok(())
     }
 
     async fn restore_data(&self) -> Result<(), String> {
-        Err("restore_data is not built for memory yet".to_owned())
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.kill_server().await?;
+        self.bus.restore_logs(&saved.ok_or("nothing was saved")?);
+        self.start_server().await
     }
 
     async fn allow_only(&self, start: &str) -> Result<(), String> {
