@@ -11,6 +11,7 @@ mod lag;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod log;
 mod loss;
 mod models;
 mod names;
@@ -47,6 +48,7 @@ const SUBJECTS: &[&[Case]] = &[
     cluster::CASES,
     health::CASES,
     hostile::CASES,
+    log::CASES,
 ];
 
 /// Cases about one backend alone, by its name.
