@@ -33,19 +33,17 @@ impl NatsLink {
     /// Makes a link of a fresh connection, and proves that barriers come back.
     pub(crate) async fn open(client: Client, ground: Ground, watch: Arc<Watch>) -> Result<Self> {
         let link = Self { client, watch, ground, careful: AtomicBool::new(false) };
-        link.hear(vec![link.watch.own.clone()]).await?;
+        link.hear(vec![format!("{}.*", link.watch.own)]).await?;
         Ok(link)
     }
 
     /// A message to ourselves. When it is back, the server has seen everything that was sent before it, and
     /// what it complained about has been noted.
     async fn barrier(&self) -> Result<()> {
-        // A higher number is sent after everything that we wait for, so that one will do as well.
-        let number = self.watch.next_barrier();
-        let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-        let sent = self.client.publish(self.watch.own.clone(), payload).await;
+        let back = self.watch.expect();
+        let sent = self.client.publish(back.subject.clone(), Bytes::new()).await;
         sent.map_err(|_| self.watch.over())?;
-        self.watch.passed(number).await
+        back.wait().await.map(drop)
     }
 
     /// Subscribes, and waits until the server has taken or refused it.
@@ -65,13 +63,14 @@ impl NatsLink {
 
     /// Sends frames and waits until the server has them.
     async fn send(&self, round: &[Outgoing]) -> Result<Vec<Result<()>>> {
+        let refusals = self.watch.refusals();
         let mut sent = Vec::with_capacity(round.len());
         for Outgoing { channel, frame, .. } in round {
             sent.push(self.client.publish(channel.to_string(), frame.clone()).await);
         }
         self.barrier().await?;
         let peer = &self.watch.peer;
-        let (refused, complaints) = self.watch.take_no_publish();
+        let (refused, complaints) = refusals.so_far();
         self.careful.fetch_or(complaints > 0, Relaxed);
         let outcomes = round.iter().zip(sent).map(|(Outgoing { channel, frame, .. }, sent)| match sent {
             _ if refused.contains(channel.as_str()) => Err(self.watch.forbidden("publish")),
