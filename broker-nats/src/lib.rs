@@ -76,6 +76,7 @@ mod errors;
 mod feed;
 mod ground;
 mod link;
+mod log;
 mod watch;
 
 use std::sync::Arc;

@@ -1,21 +1,28 @@
 //! NatsLink: one live connection.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
-use async_nats::{Client, PublishErrorKind};
+use async_nats::{Client, Message, PublishError, PublishErrorKind};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Link, Outgoing},
+    driver::{Link, LogCursor, LogPage, Outgoing, Peer, RevocationLog},
 };
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+};
 
 use crate::{
     ground::Ground,
+    log::Log,
     watch::{COMPLAINTS, Watch},
 };
 
@@ -69,26 +76,49 @@ impl NatsLink {
             sent.push(self.client.publish(channel.to_string(), frame.clone()).await);
         }
         self.barrier().await?;
-        let peer = &self.watch.peer;
         let (refused, complaints) = refusals.so_far();
-        self.careful.fetch_or(complaints > 0, Relaxed);
+        let concerned = round.iter().any(|post| refused.contains(post.channel.as_str()));
+        self.careful.fetch_or(concerned || complaints >= COMPLAINTS, Relaxed);
         let outcomes = round.iter().zip(sent).map(|(Outgoing { channel, frame, .. }, sent)| match sent {
             _ if refused.contains(channel.as_str()) => Err(self.watch.forbidden("publish")),
             Ok(()) if complaints >= COMPLAINTS => {
                 let why = "refused so many others that this may have been refused, too";
-                Err(peer.error(ErrorKind::Interrupted, why))
+                Err(self.peer().error(ErrorKind::Interrupted, why))
             }
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                let (size, limit) = (frame.len(), self.client.max_payload());
-                let why = format!(
-                    "takes {limit} bytes, and this has {size} with its header; raise its `max_payload`"
-                );
-                Err(peer.error(ErrorKind::TooLarge, why))
-            }
-            Err(_) => Err(peer.gone()),
+            sent => sent.map_err(|error| self.unsent(frame.len(), &error)),
         });
         Ok(outcomes.collect())
+    }
+
+    /// Why the client did not even begin to send something of that size.
+    fn unsent(&self, size: usize, error: &PublishError) -> Error {
+        if error.kind() != PublishErrorKind::MaxPayloadExceeded {
+            return self.peer().gone();
+        }
+        let limit = self.client.max_payload();
+        let why =
+            format!("takes {limit} bytes, and this has {size} with its header; raise its `max_payload`");
+        self.peer().error(ErrorKind::TooLarge, why)
+    }
+
+    /// Asks whoever answers on a subject. There is no limit to the wait, but a missing permission ends it.
+    pub(crate) async fn ask(&self, subject: String, question: Bytes) -> Result<Message> {
+        let mut refusals = self.watch.refusals();
+        let (answer, size) = (self.watch.expect(), question.len());
+        let reply_to = answer.subject.clone();
+        let sent = self.client.publish_with_reply(subject.clone(), reply_to, question).await;
+        sent.map_err(|error| self.unsent(size, &error))?;
+        match select(pin!(answer.wait()), pin!(refusals.of(&subject))).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => {
+                let why = format!("no permission to publish to `{subject}`; grant it for the revocation log");
+                Err(self.peer().error(ErrorKind::Forbidden, why))
+            }
+        }
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.watch.peer
     }
 }
 
@@ -115,6 +145,14 @@ impl Link for NatsLink {
             subscriber.unsubscribe().await.map_err(|_| self.watch.over())?;
         }
         self.barrier().await
+    }
+
+    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        Log::new(self, log).append(record).await
+    }
+
+    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        Log::new(self, log).page(after).await
     }
 
     /// Ends every subscription, and hangs up when the server has forgotten them.

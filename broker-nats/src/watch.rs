@@ -80,6 +80,12 @@ impl Drop for Answer<'_> {
 pub(crate) struct Refusals(broadcast::Receiver<String>);
 
 impl Refusals {
+    /// Waits, for ever if need be, for one of this subject.
+    pub(crate) async fn of(&mut self, subject: &str) {
+        // The sender outlives whoever waits, so that an error only means that some were missed.
+        while !self.0.recv().await.is_ok_and(|refused| refused == subject) {}
+    }
+
     /// Those that came so far: where, and how many.
     pub(crate) fn so_far(mut self) -> (HashSet<String>, usize) {
         let (mut subjects, mut count) = (HashSet::new(), 0);
