@@ -53,7 +53,8 @@ pub trait Server: fmt::Debug + Send + Sync {
     /// Kills the server at once and waits until it is gone. Nothing happens if it is gone already.
     async fn kill(&self) -> Result<(), String>;
 
-    /// Starts the server after [`stop`](Self::stop) or [`kill`](Self::kill), empty, and waits until it answers.
+    /// Starts the server after [`stop`](Self::stop) or [`kill`](Self::kill), empty unless its configuration says
+    /// that it keeps its data, and waits until it answers.
     async fn start_again(&self) -> Result<(), String>;
 
     /// Freezes the server: connections stay open, nothing answers.
@@ -81,6 +82,12 @@ pub trait Nats: Server {
 
     /// Tells it to end in a while, and to let its clients know (lame duck mode).
     async fn retire(&self) -> Result<(), String>;
+
+    /// Keeps a copy of what JetStream has. Stops the server for that.
+    async fn save_data(&self) -> Result<(), String>;
+
+    /// Kills the server, and starts it with the copy.
+    async fn restore_data(&self) -> Result<(), String>;
 }
 
 /// A RabbitMQ, wherever it runs. It speaks plain AMQP, and TLS at another port.
