@@ -7,7 +7,7 @@ pub(crate) mod register;
 use std::{
     collections::BTreeSet,
     fmt,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::{Error, ErrorKind, Result, channel::shown, driver::LogBreak};
@@ -105,8 +105,21 @@ pub struct AuthenticatedAt {
 
 impl From<Instant> for AuthenticatedAt {
     fn from(here: Instant) -> Self {
-        let now = SystemTime::now();
-        Self { wall: now.checked_sub(here.elapsed()).unwrap_or(now), here: Some(here) }
+        // Between two looks at one clock, a look at the other: again if this thread was interrupted there. What is
+        // still uncertain makes the moment earlier than it was.
+        const CLOSE: Duration = Duration::from_micros(5);
+        let mut tries = 0..8;
+        loop {
+            let before = Instant::now();
+            let wall = SystemTime::now();
+            let after = Instant::now();
+            if after.duration_since(before) < CLOSE || tries.next().is_none() {
+                let age = after.saturating_duration_since(here);
+                let ahead = here.saturating_duration_since(after);
+                let wall = wall.checked_sub(age).and_then(|wall| wall.checked_add(ahead)).unwrap_or(wall);
+                return Self { wall, here: Some(here) };
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::case::Case;
 mod cluster;
 mod configuration;
 mod health;
+mod hooks;
 mod hostile;
 mod isolation;
 mod lag;
@@ -23,6 +24,8 @@ mod publishing;
 mod rabbitmq_faults;
 mod rabbitmq_only;
 mod redis_only;
+mod revocation;
+mod revocation_outage;
 mod sessions;
 mod steps;
 mod subscribing;
@@ -44,6 +47,9 @@ const SUBJECTS: &[&[Case]] = &[
     outage::CASES,
     sessions::CASES,
     listeners::CASES,
+    hooks::CASES,
+    revocation::CASES,
+    revocation_outage::CASES,
     cluster::CASES,
     health::CASES,
     hostile::CASES,

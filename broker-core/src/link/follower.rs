@@ -126,9 +126,13 @@ impl Follower {
         self.lock().listening = listening;
     }
 
-    /// A nudge carries the whole record, so that nothing has to be read. It may be anybody's, and say anything.
+    /// A nudge carries the whole record, so that nothing has to be read. An empty one says that the log lost records:
+    /// who remembers some stores them again. It may be anybody's, and say anything.
     pub(super) fn hear(&self, record: &Bytes) {
-        if let Err(reason) = self.register.hear(record) {
+        if record.is_empty() {
+            self.lock().repair = true;
+            self.read_bell.notify_one();
+        } else if let Err(reason) = self.register.hear(record) {
             tracing::warn!(channel = REVOCATIONS, "a nudge that is no revocation: {reason}");
         }
     }

@@ -154,8 +154,10 @@ impl Supervisor {
             backend,
             "the revocation log lost records: {why}; what is remembered here is stored again"
         );
-        self.follower().lock().repair = true;
-        self.follower().read_bell.notify_one();
+        self.follower().hear(&Bytes::new());
+        // What is lost may be remembered by a node that had read it, and notices nothing.
+        let (name, frame) = self.follower().nudge(&Bytes::new());
+        drop(self.outbox.post_own(&name, frame, true));
         if self.options.on_log_break == WhenInDoubt::Close {
             self.follower().register.doubt(began, Doubt::LogBroken(why));
         }

@@ -171,9 +171,10 @@ fn of_several_that_mean_the_same_the_last_is_remembered() {
 fn nobody_escapes_a_race_and_nobody_is_cut_who_signed_in_after() {
     const USERS: usize = 2000;
     const EACH: usize = 50;
+    type SignIn = (usize, Instant, bool, Arc<Session>);
     let register = &register();
     let (signed_in, now) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
-    let sessions: &Mutex<Vec<(usize, Instant, bool, Arc<Session>)>> = &Mutex::default();
+    let sessions: &Mutex<Vec<SignIn>> = &Mutex::default();
     let revoked: Vec<(Instant, Instant)> = std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
