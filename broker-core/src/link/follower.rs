@@ -191,7 +191,7 @@ impl Follower {
     /// Whether the lease holds: the log was in reach recently.
     pub(crate) fn check_lease(&self) -> Result<()> {
         let fresh = self.standing.borrow().fresh;
-        if self.lease.is_zero() || fresh.is_some_and(|fresh| fresh.elapsed() <= self.lease) {
+        if self.lease.is_zero() || fresh.is_some_and(|fresh| fresh.elapsed() < self.lease) {
             return Ok(());
         }
         let lease = self.lease;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
     Supervisor,
-    follower::{Append, Follower, Standing},
+    follower::{Append, Follower, Standing, State},
 };
 use crate::{
     Doubt, ErrorKind, Result, WhenInDoubt,
@@ -94,17 +94,11 @@ impl Supervisor {
                 state.own.iter().filter(|(_, stored)| **stored).map(|(id, _)| *id).collect();
             (stored, state.listening)
         };
-        let read = self.pages(link).await?;
-        if let Ok(Pages { broken, .. }) = &read {
-            let forgotten = {
-                let mut state = follower.lock();
-                // What was met in the log is not among them any more.
-                let left = stored.iter().filter(|id| state.own.remove(id).is_some()).count();
-                (left > 0).then_some(LogBreak::Forgotten)
-            };
-            if let Some(why) = broken.or(forgotten) {
-                self.log_broke(why, real);
-            }
+        let read = self.pages(link, real).await?;
+        // What was met in the log is not among them any more.
+        let forgotten = |state: &State| stored.iter().any(|id| state.own.contains_key(id));
+        if read.is_ok() && forgotten(&follower.lock()) {
+            self.log_broke(LogBreak::Forgotten, real);
         }
         let unlogged = read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported);
         let outcome = if unlogged { Ok(()) } else { read.map(drop) };
@@ -120,30 +114,32 @@ impl Supervisor {
         Ok(outcome)
     }
 
-    /// Reads page after page, and applies them. After a break the ids are those of the whole log.
-    async fn pages(&self, link: &dyn Link) -> Result<Result<Pages>> {
+    /// Reads page after page, and applies them. Returns the ids that were met; after a break those of the whole log.
+    async fn pages(&self, link: &dyn Link, began: std::time::Instant) -> Result<Result<HashSet<RecordId>>> {
         let follower = self.follower();
-        let mut read = Pages { broken: None, ids: HashSet::new() };
+        let mut ids = HashSet::new();
         loop {
             let cursor = follower.lock().cursor.clone();
             let page = match self.log_call(link.revocations(&follower.log, &cursor)).await? {
                 Ok(page) => page,
                 Err(error) => return Ok(Err(error)),
             };
-            if page.broken.is_some() {
-                read = Pages { broken: page.broken, ids: HashSet::new() };
+            if let Some(why) = page.broken {
+                // At once: should the next page fail, nothing says so again.
+                self.log_broke(why, began);
+                ids.clear();
             }
             for record in &page.records {
                 match follower.register.hear(record) {
-                    Ok(id) => drop(read.ids.insert(id)),
+                    Ok(id) => drop(ids.insert(id)),
                     Err(reason) => tracing::error!("the revocation log has what is no record: {reason}"),
                 }
             }
             let mut state = follower.lock();
-            state.own.retain(|id, _| !read.ids.contains(id));
+            state.own.retain(|id, _| !ids.contains(id));
             state.cursor = page.cursor;
             if !page.more {
-                return Ok(Ok(read));
+                return Ok(Ok(ids));
             }
         }
     }
@@ -154,6 +150,7 @@ impl Supervisor {
             backend,
             "the revocation log lost records: {why}; what is remembered here is stored again"
         );
+        self.follower().lock().own.retain(|_, stored| !*stored);
         self.follower().hear(&Bytes::new());
         // What is lost may be remembered by a node that had read it, and notices nothing.
         let (name, frame) = self.follower().nudge(&Bytes::new());
@@ -167,9 +164,29 @@ impl Supervisor {
     async fn repair(&self, link: &dyn Link) -> Result<Result<()>> {
         let follower = self.follower();
         sleep(REPAIR_SPREAD.mul_f64(fraction())).await;
-        follower.lock().cursor = LogCursor::START;
-        let there = match self.pages(link).await? {
-            Ok(pages) => pages.ids,
+        {
+            let mut state = follower.lock();
+            state.cursor = LogCursor::START;
+            state.repair = false;
+        }
+        let repaired = self.store_missing(link).await;
+        if !matches!(repaired, Ok(Ok(_))) {
+            follower.lock().repair = true;
+        }
+        match repaired? {
+            Ok(count) if count > 0 => {
+                tracing::info!(backend = self.driver.name(), "{count} revocations were stored again");
+                Ok(Ok(()))
+            }
+            repaired => Ok(repaired.map(drop)),
+        }
+    }
+
+    /// Appends what is remembered and not in the log, from its start on; how many that were.
+    async fn store_missing(&self, link: &dyn Link) -> Result<Result<usize>> {
+        let follower = self.follower();
+        let there = match self.pages(link, std::time::Instant::now()).await? {
+            Ok(ids) => ids,
             Err(error) => return Ok(Err(error)),
         };
         let missing = follower.register.remembered().into_iter().filter(|(id, _)| !there.contains(id));
@@ -181,11 +198,7 @@ impl Supervisor {
                 return Ok(Err(error));
             }
         }
-        follower.lock().repair = false;
-        if !missing.is_empty() {
-            tracing::info!(backend = self.driver.name(), "{} revocations were stored again", missing.len());
-        }
-        Ok(Ok(()))
+        Ok(Ok(missing.len()))
     }
 
     /// Appends what this node has revoked; what fails for now is tried again.
@@ -280,12 +293,6 @@ impl Supervisor {
             }
         }
     }
-}
-
-/// What a read of the log found.
-struct Pages {
-    broken: Option<LogBreak>,
-    ids: HashSet<RecordId>,
 }
 
 /// Appends under way; what has no outcome when the link goes waits for the next.

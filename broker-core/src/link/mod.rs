@@ -167,12 +167,15 @@ impl Supervisor {
         if follower.standing().borrow().unlogged {
             follower.doubt_unlogged();
         }
+        let sent = Instant::now();
         let (token, frame) = probe.next(Kind::Heartbeat);
         let batch = [Outgoing::new(probe.wire_name.clone(), frame.freeze())];
         let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
         let published = published.into_iter().collect::<Result<()>>();
         published.map_err(|error| about_own(error, &probe.wire_name))?;
-        probe.echo(token, self.options.heartbeat_timeout).await
+        probe.echo(token, self.options.heartbeat_timeout).await?;
+        follower.echoed(sent);
+        Ok(())
     }
 
     /// Subscribes to one of the broker's own channels. Without it nothing works, so a refusal ends the link.
