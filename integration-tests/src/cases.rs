@@ -12,6 +12,7 @@ mod lag;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod log;
 mod loss;
 mod models;
 mod names;
@@ -53,6 +54,7 @@ const SUBJECTS: &[&[Case]] = &[
     cluster::CASES,
     health::CASES,
     hostile::CASES,
+    log::CASES,
 ];
 
 /// Cases about one backend alone, by its name.

@@ -18,6 +18,8 @@ pub mod certificates;
 pub mod docker;
 pub mod example;
 pub mod harness;
+pub mod log_checks;
+pub mod log_link;
 pub mod nats_config;
 pub mod nats_control;
 pub mod nats_server;

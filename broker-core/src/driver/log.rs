@@ -8,7 +8,9 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
-use crate::ChannelName;
+use crate::{ChannelName, link::names::Names};
+
+const NAME: &str = "$revocations";
 
 /// The longest record, in bytes.
 pub const MAX_RECORD: usize = 64 << 10;
@@ -33,6 +35,12 @@ impl RevocationLog {
     #[must_use]
     pub const fn new(name: ChannelName, retention: Duration, limit: Duration) -> Self {
         Self { name, retention, limit }
+    }
+
+    /// The log of the application with this prefix; empty: of the one that has none.
+    #[must_use]
+    pub fn of(prefix: &str, retention: Duration, limit: Duration) -> Self {
+        Self::new(Names::new(prefix).to_wire(NAME), retention, limit)
     }
 }
 
@@ -106,5 +114,17 @@ impl fmt::Display for LogBreak {
             Self::Trimmed => "records were dropped before they were read",
             Self::Forgotten => "a record that was stored is not in it",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_an_application_has_its_prefix() {
+        let name = |prefix| RevocationLog::of(prefix, Duration::ZERO, Duration::ZERO).name;
+        assert_eq!(name("").as_str(), "$revocations");
+        assert_eq!(name("shop").as_str(), "shop.$revocations");
     }
 }

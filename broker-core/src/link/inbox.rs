@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use super::{
     probe::Probe,
 };
 use crate::{
-    ChannelName, Error, Gap, GapCause, Message, frame,
+    ChannelName, Error, Gap, GapCause, Message, NodeId, frame,
     hub::{Aftermath, Entry, Hub},
 };
 
@@ -53,6 +54,28 @@ impl Inbox {
     pub(super) fn new(receivers: Receivers) -> Self {
         let (lost, lost_bell) = (OnceLock::new(), Notify::new());
         Self(Arc::new(Inner { open: Mutex::new(true), receivers, lost, lost_bell }))
+    }
+
+    /// An inbox that nobody reads: it discards what it is handed. For tests of a driver, which open a link without a
+    /// broker.
+    #[must_use]
+    pub fn unheard() -> Self {
+        let names = Names::new("");
+        let inbox = Self::new(Receivers {
+            hub: Arc::new(Hub::new(1)),
+            interest: Arc::new(Interest::new(Duration::ZERO)),
+            probe: Arc::new(Probe::new(NodeId::random(), &names)),
+            names,
+            malformed: Arc::default(),
+        });
+        inbox.close();
+        inbox
+    }
+
+    /// Whether the link has been reported lost.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.0.lost.get().is_some()
     }
 
     /// Hands over one frame that arrived on a channel, by the channel's name on the wire. It goes straight
@@ -124,5 +147,22 @@ impl Inbox {
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").field("lost", &self.0.lost.get()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn an_unheard_inbox_takes_anything_and_says_what_was_reported() {
+        let inbox = Inbox::unheard();
+        inbox.deliver("news", Bytes::from_static(b"no frame"));
+        inbox.deliver("$node.1", Bytes::new());
+        inbox.gap();
+        assert!(!inbox.is_lost());
+        inbox.lost(Error::new(ErrorKind::Unavailable, "gone"));
+        assert!(inbox.is_lost());
     }
 }
