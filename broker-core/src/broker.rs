@@ -139,7 +139,7 @@ impl Broker {
             interest: Arc::new(Interest::new(options.unsubscribe_delay)),
             outbox: Arc::new(Outbox::new(options.outbox_bytes, options.publish_timeout, names.clone())),
             probe: Arc::new(Probe::new(node, &names)),
-            follower: Arc::new(Follower::new(node, Arc::clone(&register), &names, &options)),
+            follower: Arc::new(Follower::new(node, Arc::clone(&register), &options)),
             malformed: Arc::default(),
         });
         let supervisor = backend.as_ref().map(|backend| Supervisor {

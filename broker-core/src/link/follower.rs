@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::names::{Names, REVOCATIONS};
+use super::names::REVOCATIONS;
 use crate::{
     ChannelName, Doubt, Error, ErrorKind, NodeId, Options, Post, Result, WhenInDoubt,
     driver::{LogCursor, RevocationLog},
@@ -80,12 +80,11 @@ pub(super) struct Append {
 }
 
 impl Follower {
-    pub(crate) fn new(node: NodeId, register: Arc<Register>, names: &Names, options: &Options) -> Self {
-        let name = names.to_wire(REVOCATIONS);
+    pub(crate) fn new(node: NodeId, register: Arc<Register>, options: &Options) -> Self {
         // The longest that a driver may take; core's own limit lies behind it.
         let limit = options.publish_timeout;
         Self {
-            log: RevocationLog::new(name, options.revocation_retention, limit),
+            log: RevocationLog::of(&options.prefix, options.revocation_retention, limit),
             register,
             node,
             on_unlogged_gap: options.on_unlogged_gap,

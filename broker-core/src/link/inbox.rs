@@ -19,8 +19,9 @@ use super::{
     probe::Probe,
 };
 use crate::{
-    ChannelName, Error, Gap, GapCause, Message, NodeId, frame,
+    ChannelName, Error, Gap, GapCause, Message, NodeId, Options, frame,
     hub::{Aftermath, Entry, Hub},
+    revocation::register::Register,
 };
 
 /// Where a link hands over what it receives. Calls never block and never await; they may come from any thread.
@@ -60,11 +61,13 @@ impl Inbox {
     /// broker.
     #[must_use]
     pub fn unheard() -> Self {
-        let names = Names::new("");
+        let (node, names, options) = (NodeId::random(), Names::new(""), Options::default());
+        let register = Arc::new(Register::new(node, Duration::ZERO, Duration::ZERO));
         let inbox = Self::new(Receivers {
             hub: Arc::new(Hub::new(1)),
             interest: Arc::new(Interest::new(Duration::ZERO)),
-            probe: Arc::new(Probe::new(NodeId::random(), &names)),
+            probe: Arc::new(Probe::new(node, &names)),
+            follower: Arc::new(Follower::new(node, register, &options)),
             names,
             malformed: Arc::default(),
         });
