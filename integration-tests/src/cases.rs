@@ -22,6 +22,7 @@ mod order;
 mod outage;
 mod publishing;
 mod rabbitmq_faults;
+mod rabbitmq_log;
 mod rabbitmq_only;
 mod redis_only;
 mod sessions;
@@ -57,6 +58,7 @@ const ONLY: &[(&str, &[Case])] = &[
     ("nats", nats_limits::CASES),
     ("rabbitmq", rabbitmq_only::CASES),
     ("rabbitmq", rabbitmq_faults::CASES),
+    ("rabbitmq", rabbitmq_log::CASES),
     ("redis", redis_only::CASES),
 ];
 
