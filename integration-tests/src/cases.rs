@@ -23,6 +23,7 @@ mod order;
 mod outage;
 mod publishing;
 mod rabbitmq_faults;
+mod rabbitmq_log;
 mod rabbitmq_only;
 mod redis_only;
 mod revocation;
@@ -63,6 +64,7 @@ const ONLY: &[(&str, &[Case])] = &[
     ("nats", nats_limits::CASES),
     ("rabbitmq", rabbitmq_only::CASES),
     ("rabbitmq", rabbitmq_faults::CASES),
+    ("rabbitmq", rabbitmq_log::CASES),
     ("redis", redis_only::CASES),
 ];
 
