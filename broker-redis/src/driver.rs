@@ -13,6 +13,7 @@ use crate::{
     address::Address,
     errors::translate,
     link::{RedisLink, receiver},
+    log::Seen,
 };
 
 /// How many calls may wait for the socket. The client's default of 50 would make a burst of callers wait.
@@ -52,7 +53,7 @@ impl Driver for RedisDriver {
         let client = self.0.client().await?;
         let subscriber = self.open(&client, &settings).await?;
         let publisher = self.open(&client, &settings).await?;
-        Ok(Box::new(RedisLink { subscriber, publisher, inbox, peer, closing }))
+        Ok(Box::new(RedisLink { subscriber, publisher, inbox, peer, log: Seen::default(), closing }))
     }
 }
 

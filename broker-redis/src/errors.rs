@@ -7,13 +7,16 @@ use std::{error::Error as _, io, sync::Arc};
 
 use broker_core::{
     Error,
-    ErrorKind::{Forbidden, InvalidInput, Misconfigured, Other, Unavailable, Unsupported},
+    ErrorKind::{self, Forbidden, InvalidInput, Misconfigured, Other, Unavailable, Unsupported},
     driver::Peer,
 };
 use redis::{ErrorKind as Kind, RedisError};
 
 /// Or an operator took the command away by renaming it.
 const TOO_OLD: &str = "lacks HELLO 3 (RESP3), PUBLISH or SUBSCRIBE: Redis 6 or newer, or Valkey, is needed";
+
+/// The same for the log: what a reader needs came with that version.
+pub(crate) const NO_LOG: &str = "keeps no revocation log: Redis 7.0 or newer, or Valkey, is needed for that";
 
 /// The one translation of the client's errors.
 pub(crate) fn translate(peer: &Peer, error: &RedisError) -> Error {
@@ -23,6 +26,26 @@ pub(crate) fn translate(peer: &Peer, error: &RedisError) -> Error {
         Kind::Parse | Kind::UnexpectedReturnType => peer.foreign(),
         _ => local(peer, error),
     }
+}
+
+/// The same for a call about the revocation log, where some errors mean something else.
+pub(crate) fn translate_of_log(peer: &Peer, error: &RedisError) -> Error {
+    let code = error.code().unwrap_or_default();
+    let (kind, why) = match (code, error.detail().unwrap_or_default()) {
+        ("NOPERM", _) => (Forbidden, "no permission for the revocation log; see `ACL LIST`"),
+        ("WRONGTYPE", _) => {
+            (Misconfigured, "has something else under the key of the revocation log; rename it")
+        }
+        ("MOVED", _) => (Misconfigured, "is not the node of its cluster that keeps the revocation log"),
+        ("OOM", _) => (Unavailable, "is out of memory and takes no revocation; see its `maxmemory`"),
+        ("MISCONF", _) => (Unavailable, "cannot save to disk and takes no revocation; see its log"),
+        ("NOREPLICAS", _) => {
+            (Unavailable, "has too few replicas to take a revocation; see its `min-replicas-to-write`")
+        }
+        ("ERR", detail) if detail.starts_with("unknown") => (Unsupported, NO_LOG),
+        _ => return translate(peer, error),
+    };
+    told(peer, kind, why, code)
 }
 
 /// The server answered with an error.
@@ -42,6 +65,11 @@ fn answered(peer: &Peer, error: &RedisError) -> Error {
         ("MISCONF", _) => (Misconfigured, "refuses work because it cannot save to disk; see its log"),
         _ => (Other, "refused the command"),
     };
+    told(peer, kind, why, code)
+}
+
+/// An error with the server's code for it.
+fn told(peer: &Peer, kind: ErrorKind, why: &str, code: &str) -> Error {
     // A code is one short word in capitals; anything else is not a code, and may be anything.
     let plain = code.len() <= 20 && code.bytes().all(|b| b.is_ascii_uppercase());
     peer.error(kind, format!("{why} ({})", if plain { code } else { "unknown" }))
@@ -66,18 +94,21 @@ type Boxed = dyn std::error::Error + Send + Sync;
 
 #[cfg(test)]
 mod tests {
-    use broker_core::ErrorKind;
-
     use super::*;
 
     fn peer() -> Peer {
         Peer::new("Redis", "127.0.0.1:6379", "the user \"ada\"")
     }
 
-    /// The translation of a line as the server sends it.
-    fn answer(line: &str) -> Error {
+    /// What the client makes of a line as the server sends it.
+    fn refusal(line: &str) -> RedisError {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
-        translate(&peer(), &value.extract_error().unwrap_err())
+        value.extract_error().unwrap_err()
+    }
+
+    /// The translation of such a line.
+    fn answer(line: &str) -> Error {
+        translate(&peer(), &refusal(line))
     }
 
     #[test]
@@ -112,6 +143,37 @@ mod tests {
         assert!(answer("WRONGPASS no").message().contains("\"ada\""));
         assert!(answer("ERR unknown command 'HELLO'").message().contains("Redis 6"));
         assert!(answer("WHATEVER").message().contains("WHATEVER"));
+    }
+
+    #[test]
+    fn answers_about_the_log_have_their_kinds_and_say_what_to_do() {
+        for (line, kind, hint) in [
+            (
+                "NOPERM this user has no permissions to run the 'xadd' command",
+                ErrorKind::Forbidden,
+                "ACL LIST",
+            ),
+            ("WRONGTYPE Operation against a key holding s3cret", ErrorKind::Misconfigured, "key"),
+            ("MOVED 1234 10.0.0.1:6379", ErrorKind::Misconfigured, "cluster"),
+            ("OOM command not allowed s3cret", ErrorKind::Unavailable, "maxmemory"),
+            ("MISCONF Redis is configured to save RDB snapshots", ErrorKind::Unavailable, "log"),
+            (
+                "NOREPLICAS Not enough good replicas to write.",
+                ErrorKind::Unavailable,
+                "min-replicas-to-write",
+            ),
+            ("READONLY You can't write against a read only replica.", ErrorKind::Unavailable, "master"),
+            ("LOADING Redis is loading the dataset in memory", ErrorKind::Unavailable, "ready"),
+            ("ERR unknown command 'XADD', with args beginning with: 's3cret'", ErrorKind::Unsupported, "7.0"),
+            ("ERR unknown subcommand 'STREAM'. Try XINFO HELP.", ErrorKind::Unsupported, "7.0"),
+            ("ERR something new: s3cret", ErrorKind::Other, "ERR"),
+        ] {
+            let error = translate_of_log(&peer(), &refusal(line));
+            assert_eq!(error.kind(), kind, "{line}: {error}");
+            assert!(error.message().contains(hint), "{error}");
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains("127.0.0.1:6379") && !shown.contains("s3cret"), "{shown}");
+        }
     }
 
     #[test]

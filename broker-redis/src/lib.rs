@@ -63,6 +63,7 @@ mod address;
 mod driver;
 mod errors;
 mod link;
+mod log;
 #[cfg(feature = "tls")]
 mod tls;
 

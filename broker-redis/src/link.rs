@@ -5,13 +5,16 @@ use std::convert::Infallible;
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inbox, Link, Outgoing, Peer},
+    driver::{Inbox, Link, LogCursor, LogPage, Outgoing, Peer, RevocationLog},
 };
 use bytes::Bytes;
 use redis::{Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
-use crate::errors::translate;
+use crate::{
+    errors::{translate, translate_of_log},
+    log::{Log, Seen},
+};
 
 /// One link. Dropping it drops the last handles of both connections, and with them their tasks and sockets.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub(crate) struct RedisLink {
     pub(crate) publisher: MultiplexedConnection,
     pub(crate) inbox: Inbox,
     pub(crate) peer: Peer,
+    pub(crate) log: Seen,
     /// Whether we are closing. Its receivers live in the connections, so it also tells when both are gone.
     pub(crate) closing: watch::Sender<bool>,
 }
@@ -29,6 +33,16 @@ impl RedisLink {
     fn failed(&self, error: &RedisError) -> Error {
         let translated = translate(&self.peer, error);
         if error.code().is_none() {
+            self.inbox.lost(translated.clone());
+        }
+        translated
+    }
+
+    /// Translates an error of a call about the log. A replica takes no revocation: the way to the master is another
+    /// link.
+    pub(crate) fn log_failed(&self, error: &RedisError) -> Error {
+        let translated = translate_of_log(&self.peer, error);
+        if matches!(error.code(), None | Some("READONLY")) {
             self.inbox.lost(translated.clone());
         }
         translated
@@ -73,6 +87,15 @@ impl Link for RedisLink {
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
         let done = self.subscriber.clone().unsubscribe(names(channels)).await;
         done.map_err(|error| self.failed(&error))
+    }
+
+    /// On the publisher's connection: a page of the log is no larger than some batches of posts are.
+    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        Log { link: self, log }.append(&record).await
+    }
+
+    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        Log { link: self, log }.read(after).await
     }
 
     /// Asks the server to hang up, and waits until it has: it forgets a client's subscriptions first.

@@ -52,6 +52,12 @@ impl RedisConfig {
         self
     }
 
+    /// Keeps its data on disk, each change before it answers.
+    #[must_use]
+    pub fn durable(self) -> Self {
+        self.line("appendonly yes").line("appendfsync always")
+    }
+
     /// Whether nothing was asked for, so that any Redis will do.
     #[must_use]
     pub fn is_default(&self) -> bool {

@@ -1,9 +1,9 @@
 //! RedisServer: a private `redis-server` process for one test.
 
 use std::{
-    fs,
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -70,16 +70,26 @@ impl RedisServer {
     }
 
     fn write_config(&self) -> Result<(), String> {
-        let (port, dir) = (self.addr.port(), self.dir.path().display());
+        let (port, data) = (self.addr.port(), self.data());
+        fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
         let ports =
             if self.config.is_tls() { format!("port 0\ntls-port {port}") } else { format!("port {port}") };
         let mut text = self.config.render();
-        text += &format!("bind 127.0.0.1\n{ports}\ndir \"{dir}\"\n");
+        text += &format!("bind 127.0.0.1\n{ports}\ndir \"{}\"\n", data.display());
         text += &format!("unixsocket \"{}\"\nunixsocketperm 700\n", self.socket().display());
         for (setting, file) in self.config.tls_files() {
             text += &format!("{setting} \"{}\"\n", file.display());
         }
         fs::write(self.dir.path().join("redis.conf"), text).map_err(|error| format!("redis.conf: {error}"))
+    }
+
+    /// What it keeps on disk.
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn saved(&self) -> PathBuf {
+        self.dir.path().join("saved")
     }
 
     fn log(&self) -> PathBuf {
@@ -141,6 +151,39 @@ impl Redis for RedisServer {
     async fn command(&self, args: &[&[u8]]) -> Result<redis::Value, String> {
         control(ConnectionAddr::Unix(self.socket()), RedisConfig::control_user(), args).await
     }
+
+    async fn save_data(&self) -> Result<(), String> {
+        replace(&self.saved(), &self.data())
+    }
+
+    async fn restore_data(&self) -> Result<(), String> {
+        if !self.saved().is_dir() {
+            return Err("nothing was saved".to_owned());
+        }
+        self.kill().await?;
+        replace(&self.data(), &self.saved())?;
+        self.start_again().await
+    }
+}
+
+/// Puts a copy of one directory in the place of another.
+fn replace(old: &Path, new: &Path) -> Result<(), String> {
+    fn copy(from: &Path, to: &Path) -> io::Result<()> {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            let to = to.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                copy(&entry.path(), &to)?;
+            } else {
+                fs::copy(entry.path(), to)?;
+            }
+        }
+        Ok(())
+    }
+    let removed = if old.exists() { fs::remove_dir_all(old) } else { Ok(()) };
+    let copied = removed.and_then(|()| copy(new, old));
+    copied.map_err(|error| format!("a copy of {} as {}: {error}", new.display(), old.display()))
 }
 
 #[cfg(test)]

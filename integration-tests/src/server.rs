@@ -53,8 +53,8 @@ pub trait Server: fmt::Debug + Send + Sync {
     /// Kills the server at once and waits until it is gone. Nothing happens if it is gone already.
     async fn kill(&self) -> Result<(), String>;
 
-    /// Starts the server after [`stop`](Self::stop) or [`kill`](Self::kill), empty unless its configuration says
-    /// that it keeps its data, and waits until it answers.
+    /// Starts the server after [`stop`](Self::stop) or [`kill`](Self::kill), and waits until it answers. It is empty,
+    /// unless it was set up to keep its data.
     async fn start_again(&self) -> Result<(), String>;
 
     /// Freezes the server: connections stay open, nothing answers.
@@ -69,6 +69,16 @@ pub trait Server: fmt::Debug + Send + Sync {
 pub trait Redis: Server {
     /// Runs one command on the server itself, around any proxy, on a connection of its own.
     async fn command(&self, args: &[&[u8]]) -> Result<redis::Value, String>;
+
+    /// Keeps a copy of the data that it has on disk, in the place of an earlier one.
+    async fn save_data(&self) -> Result<(), String> {
+        Err("the data of this Redis are out of reach".to_owned())
+    }
+
+    /// Kills it, puts that copy in the place of its data, and starts it again.
+    async fn restore_data(&self) -> Result<(), String> {
+        Err("the data of this Redis are out of reach".to_owned())
+    }
 }
 
 /// A NATS server, wherever it runs.
@@ -108,6 +118,15 @@ pub trait Rabbit: Server {
 
     /// Has the server evaluate an Erlang expression. What that gives is not told.
     async fn evaluate(&self, expression: &str) -> Result<(), String>;
+
+    /// Starts it after [`kill`](Server::kill) with the data that it had.
+    async fn start_with_data(&self) -> Result<(), String>;
+
+    /// Keeps a copy of its data. Connections live on.
+    async fn save_data(&self) -> Result<(), String>;
+
+    /// Kills it, and starts it with the copy of its data.
+    async fn restore_data(&self) -> Result<(), String>;
 
     /// Whether the server is there, running or paused.
     async fn is_alive(&self) -> Result<bool, String>;

@@ -25,7 +25,7 @@ pub(super) const ENTRY: Entry = Entry {
     example: "redis://localhost",
     available: || Box::pin(async { Source::from_env()?.redis_available().await }),
     lacks,
-    start: |_| Box::pin(async { Ok(Box::new(RedisHarness::start().await?) as Box<dyn Harness>) }),
+    start: |needs| Box::pin(async { Ok(Box::new(RedisHarness::start(needs).await?) as Box<dyn Harness>) }),
     end: || {},
 };
 
@@ -33,6 +33,9 @@ fn lacks(need: Need) -> Option<&'static str> {
     match need {
         Need::OwnServer | Need::Permissions if matches!(Source::from_env(), Ok(Source::Existing(_))) => {
             Some("the server was given by BROKER_TEST_REDIS_URL and is not ours to change")
+        }
+        Need::Durable if !matches!(Source::from_env(), Ok(Source::Process)) => {
+            Some("the server is no process of this machine: its data cannot be put back")
         }
         Need::Process if !matches!(Source::from_env(), Ok(Source::Process)) => {
             Some("the server is no process of this machine")
@@ -50,7 +53,7 @@ struct RedisHarness {
 }
 
 impl RedisHarness {
-    async fn start() -> Result<Self, String> {
+    async fn start(needs: &[Need]) -> Result<Self, String> {
         static CASES: AtomicU64 = AtomicU64::new(1);
         let source = Source::from_env()?;
         let prefix = match source {
@@ -59,12 +62,22 @@ impl RedisHarness {
             }
             Source::Process | Source::Docker => String::new(),
         };
-        let server = source.start_redis(RedisConfig::default()).await?;
+        let config = RedisConfig::default();
+        let config = if needs.contains(&Need::Durable) { config.durable() } else { config };
+        let server = source.start_redis(config).await?;
         Ok(Self { server, prefix, proxies: Mutex::default() })
     }
 
     fn on_wire(&self, channel: &str) -> String {
         if self.prefix.is_empty() { channel.to_owned() } else { format!("{}.{channel}", self.prefix) }
+    }
+
+    /// Leads every line to where the server is now.
+    fn follow_server(&self) {
+        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        for proxy in proxies.iter().filter_map(Weak::upgrade) {
+            proxy.set_upstream(self.server.addr());
+        }
     }
 
     async fn ask<T: FromRedisValue>(&self, args: &[&[u8]]) -> Result<T, String> {
@@ -102,10 +115,7 @@ impl Harness for RedisHarness {
 
     async fn start_server(&self) -> Result<(), String> {
         self.server.start_again().await?;
-        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
-        for proxy in proxies.iter().filter_map(Weak::upgrade) {
-            proxy.set_upstream(self.server.addr());
-        }
+        self.follow_server();
         Ok(())
     }
 
@@ -140,19 +150,21 @@ impl Harness for RedisHarness {
     }
 
     async fn wipe_log(&self) -> Result<(), String> {
-        Err("wipe_log is not built for redis yet".to_owned())
+        self.ask(&[b"DEL", self.on_wire("$revocations").as_bytes()]).await
     }
 
     async fn trim_log(&self) -> Result<(), String> {
-        Err("trim_log is not built for redis yet".to_owned())
+        self.ask(&[b"XTRIM", self.on_wire("$revocations").as_bytes(), b"MAXLEN", b"0"]).await
     }
 
     async fn save_data(&self) -> Result<(), String> {
-        Err("save_data is not built for redis yet".to_owned())
+        self.server.save_data().await
     }
 
     async fn restore_data(&self) -> Result<(), String> {
-        Err("restore_data is not built for redis yet".to_owned())
+        self.server.restore_data().await?;
+        self.follow_server();
+        Ok(())
     }
 
     async fn allow_only(&self, start: &str) -> Result<(), String> {
