@@ -16,7 +16,6 @@ use broker_core::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::iter};
-use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -28,8 +27,6 @@ const PAGE: u64 = 256;
 const FETCHES: usize = 28;
 /// How often the stream is looked at until it is there.
 const ROUNDS: usize = 10;
-/// For how long the server looks for duplicates, which there are none of. Must not be longer than a record is kept.
-const DUPLICATES: Duration = Duration::from_secs(120);
 
 const NO_LEADER: &str = "has no leader for it at the moment";
 
@@ -45,56 +42,23 @@ pub(crate) struct Log<'a> {
     subject: String,
 }
 
-/// What the server tells about the stream.
-#[derive(Deserialize)]
+/// The stream as it is now. Times are only ever compared.
 struct Info {
-    /// Another one after it was deleted. Only ever compared, like all times here.
+    /// Another one after it was deleted.
     created: String,
-    config: Config,
-    state: State,
-    cluster: Option<Cluster>,
-}
-
-#[derive(Deserialize)]
-struct Config {
-    #[serde(default)]
-    subjects: Vec<String>,
-    /// In nanoseconds; 0 is for ever.
-    #[serde(default)]
-    max_age: u64,
-}
-
-#[derive(Deserialize)]
-struct State {
-    messages: u64,
-    first_seq: u64,
-    last_seq: u64,
+    /// The number of the oldest record.
+    first: u64,
+    last: u64,
     /// The time of the last record, also when that is not kept any more.
-    last_ts: String,
+    last_time: String,
+    /// How many of the records that ever were are gone, for whatever reason.
+    gone: u64,
 }
 
-#[derive(Deserialize)]
-struct Cluster {
-    #[serde(default)]
-    leader: String,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    message: Record,
-}
-
-#[derive(Deserialize)]
+/// A record, as the server tells it.
 struct Record {
-    #[serde(default)]
-    data: String,
+    bytes: Bytes,
     time: String,
-}
-
-/// What the server answers to a record.
-#[derive(Deserialize)]
-struct Receipt {
-    stream: String,
 }
 
 /// A place in the log, as a cursor writes it.
@@ -116,18 +80,6 @@ impl Place {
     }
 }
 
-impl Info {
-    /// The number of the oldest record. An empty stream has 0 there, which is no number.
-    fn first(&self) -> u64 {
-        self.state.first_seq.max(1)
-    }
-
-    /// How many of the records that ever were are gone, for whatever reason.
-    fn gone(&self) -> u64 {
-        self.state.last_seq.saturating_sub(self.state.messages)
-    }
-}
-
 impl<'a> Log<'a> {
     pub(crate) fn new(link: &'a NatsLink, log: &'a RevocationLog) -> Self {
         Self { link, log, stream: stream_name(log.name.as_str()), subject: format!("{}.log", log.name) }
@@ -142,8 +94,9 @@ impl<'a> Log<'a> {
             if answer.status == Some(StatusCode::NO_RESPONDERS) {
                 return Err(self.error(Unavailable, NO_LEADER));
             }
-            let receipt: Receipt = self.read(&answer)?.map_err(|code| self.refusal(code))?;
-            if receipt.stream == self.stream { Ok(()) } else { Err(self.taken()) }
+            let receipt = self.read(&answer)?.map_err(|code| self.refusal(code))?;
+            // Another stream answers just as well.
+            if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) }
         })
         .await
     }
@@ -161,10 +114,8 @@ impl<'a> Log<'a> {
             };
             // All of it, as it is now.
             let info = self.info().await?;
-            let before = info.first() - 1;
-            let records = self.fetch(info.first()..=info.state.last_seq.min(before + PAGE)).await?;
-            let page = self.turn(&info, before, info.gone(), records)?;
-            Ok(LogPage { broken, ..page })
+            let records = self.fetch(info.first..=info.last.min(info.first + PAGE - 1)).await?;
+            Ok(LogPage { broken, ..turn(&info, info.first - 1, info.gone, records) })
         })
         .await
     }
@@ -172,55 +123,39 @@ impl<'a> Log<'a> {
     /// The records after a place, or why that is none any more.
     async fn after(&self, place: &Place) -> Result<Result<LogPage, LogBreak>> {
         let info = self.info().await?;
-        let (at, last) = (place.sequence, info.state.last_seq);
+        let at = place.sequence;
         if place.created != info.created {
             return Ok(Err(LogBreak::Replaced));
         }
-        if at > last || (at == last && place.time != info.state.last_ts) {
+        if at > info.last || (at == info.last && place.time != info.last_time) {
             return Ok(Err(LogBreak::RolledBack));
         }
-        if at + 1 < info.first() {
-            return Ok(Err(LogBreak::Trimmed));
-        }
         // The record at the place is read once more, as long as it is kept: it must be the one that was there.
-        let again = at >= info.first() && at < last;
+        let again = at >= info.first && at < info.last;
         let from = if again { at } else { at + 1 };
-        let mut records = self.fetch(from..=last.min(at.saturating_add(PAGE))).await?;
+        let mut records = self.fetch(from..=info.last.min(at.saturating_add(PAGE))).await?;
         let lost = records.iter().any(Option::is_none);
         if again && records.remove(0).is_some_and(|record| record.time != place.time) {
             return Ok(Err(LogBreak::RolledBack));
         }
         // Asked after the fact: what is missing was missing before, or is counted now.
-        if lost && self.info().await?.gone() != place.gone {
+        if lost && self.info().await?.gone != place.gone {
             return Ok(Err(LogBreak::Trimmed));
         }
-        self.turn(&info, at, place.gone, records).map(Ok)
-    }
-
-    /// Records as a page, the first of them after the number `before`.
-    fn turn(&self, info: &Info, before: u64, gone: u64, records: Vec<Option<Record>>) -> Result<LogPage> {
-        let end = before + records.len() as u64;
-        let more = end < info.state.last_seq;
-        let (time, gone) = match records.last() {
-            _ if !more => (&*info.state.last_ts, info.gone()),
-            Some(Some(record)) => (&*record.time, gone),
-            _ => ("", gone),
-        };
-        let cursor = LogCursor::new(format!("{}/{end}/{time}/{gone}", info.created));
-        let decode = |record: Record| BASE64_STANDARD.decode(record.data).map(Bytes::from);
-        let records = records.into_iter().flatten().map(decode).collect::<Result<_, _>>();
-        let records = records.map_err(|_| self.link.peer().foreign())?;
-        Ok(LogPage { records, cursor, more, broken: None })
+        Ok(Ok(turn(&info, at, place.gone, records)))
     }
 
     /// Records by their numbers; `None` for one that is gone.
     async fn fetch(&self, numbers: RangeInclusive<u64>) -> Result<Vec<Option<Record>>> {
         let one = |number| async move {
-            match self.api::<Stored>("MSG.GET", &json!({ "seq": number })).await? {
-                Ok(Stored { message }) => Ok(Some(message)),
-                Err(NO_RECORD) => Ok(None),
-                Err(code) => Err(self.refusal(code)),
-            }
+            let told = match self.api("MSG.GET", &json!({ "seq": number }).to_string()).await? {
+                Err(NO_RECORD) => return Ok(None),
+                told => told.map_err(|code| self.refusal(code))?,
+            };
+            let (data, time) = (&told["message"]["data"], text(&told["message"]["time"]));
+            let bytes = BASE64_STANDARD.decode(data.as_str().unwrap_or_default());
+            let bytes = bytes.map_err(|_| self.link.peer().foreign())?.into();
+            Ok(Some(Record { bytes, time }))
         };
         iter(numbers).map(one).buffered(FETCHES).try_collect().await
     }
@@ -228,10 +163,10 @@ impl<'a> Log<'a> {
     /// The stream as it is now; made when it is missing.
     async fn info(&self) -> Result<Info> {
         for _ in 0..ROUNDS {
-            match self.api::<Info>("INFO", &Value::Null).await? {
+            match self.api("INFO", "").await? {
                 // In the middle of being made.
-                Ok(info) if info.created.starts_with("0001-") => {}
-                Ok(info) => return self.usable(info),
+                Ok(told) if text(&told["created"]).starts_with("0001-") => {}
+                Ok(told) => return self.usable(&told),
                 Err(NO_STREAM) => self.create().await?,
                 Err(code) => return Err(self.refusal(code)),
             }
@@ -239,56 +174,56 @@ impl<'a> Log<'a> {
         Err(self.error(Unavailable, "is still making it"))
     }
 
-    /// Whoever makes it at the same moment makes the same; one that is there with other settings is looked at.
     async fn create(&self) -> Result<()> {
-        let config = json!({
-            "name": self.stream,
-            "subjects": [self.subject],
-            "storage": "file",
-            "max_age": nanos(self.log.retention),
-            "duplicate_window": nanos(self.log.retention.min(DUPLICATES)),
-        });
-        match self.api::<Value>("CREATE", &config).await? {
+        let max_age = nanos(self.log.retention);
+        let (name, subjects) = (&self.stream, [&self.subject]);
+        let config = json!({ "name": name, "subjects": subjects, "storage": "file", "max_age": max_age });
+        match self.api("CREATE", &config.to_string()).await? {
+            // Another one that was made at the same moment is looked at like any that was there before.
             Ok(_) | Err(NAME_TAKEN) => Ok(()),
             Err(code) => Err(self.refusal(code)),
         }
     }
 
     /// Whether the stream can be this log, whoever made it.
-    fn usable(&self, info: Info) -> Result<Info> {
-        let Config { subjects, max_age } = &info.config;
-        if *subjects != [&*self.subject] {
+    fn usable(&self, told: &Value) -> Result<Info> {
+        let (config, state, cluster) = (&told["config"], &told["state"], &told["cluster"]);
+        if config["subjects"] != json!([self.subject]) {
             return Err(self.taken());
         }
-        if (1..nanos(self.log.retention)).contains(max_age) {
+        if (1..nanos(self.log.retention)).contains(&number(&config["max_age"])) {
             let why = format!("keeps records for less than {:?}; raise its `max_age`", self.log.retention);
             return Err(self.error(Misconfigured, why));
         }
         // Whoever answers for it then may know nothing.
-        if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_empty()) {
+        if cluster.is_object() && text(&cluster["leader"]).is_empty() {
             return Err(self.error(Unavailable, NO_LEADER));
         }
-        Ok(info)
+        let last = number(&state["last_seq"]);
+        Ok(Info {
+            created: text(&told["created"]),
+            // 0 in an empty stream, which is no number of a record.
+            first: number(&state["first_seq"]).max(1),
+            last,
+            last_time: text(&state["last_ts"]),
+            gone: last.saturating_sub(number(&state["messages"])),
+        })
     }
 
     /// A question about the stream, and its answer: or the number of an error.
-    async fn api<T: DeserializeOwned>(&self, verb: &str, question: &Value) -> Result<Result<T, u64>> {
+    async fn api(&self, verb: &str, question: &str) -> Result<Result<Value, u64>> {
         let subject = format!("$JS.API.STREAM.{verb}.{}", self.stream);
-        let question = if question.is_null() { String::new() } else { question.to_string() };
-        let answer = self.link.ask(subject, question.into()).await?;
+        let answer = self.link.ask(subject, Bytes::copy_from_slice(question.as_bytes())).await?;
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(self.error(Unsupported, "has JetStream off; switch it on"));
         }
         self.read(&answer)
     }
 
-    fn read<T: DeserializeOwned>(&self, answer: &Message) -> Result<Result<T, u64>> {
-        let foreign = |_| self.link.peer().foreign();
-        let answer: Value = serde_json::from_slice(&answer.payload).map_err(foreign)?;
-        match answer.get("error") {
-            Some(error) => Ok(Err(error["err_code"].as_u64().unwrap_or_default())),
-            None => serde_json::from_value(answer).map(Ok).map_err(foreign),
-        }
+    fn read(&self, answer: &Message) -> Result<Result<Value, u64>> {
+        let told: Value = serde_json::from_slice(&answer.payload).map_err(|_| self.link.peer().foreign())?;
+        let failed = told.get("error").map(|error| number(&error["err_code"]));
+        Ok(failed.map_or(Ok(told), Err))
     }
 
     /// What an error's number means.
@@ -325,6 +260,20 @@ impl<'a> Log<'a> {
     }
 }
 
+/// Records as a page, the first of them after the number `before`.
+fn turn(info: &Info, before: u64, gone: u64, records: Vec<Option<Record>>) -> LogPage {
+    let end = before + records.len() as u64;
+    let more = end < info.last;
+    let (time, gone) = match records.last() {
+        _ if !more => (&*info.last_time, info.gone),
+        Some(Some(record)) => (&*record.time, gone),
+        _ => ("", gone),
+    };
+    let cursor = LogCursor::new(format!("{}/{end}/{time}/{gone}", info.created));
+    let records = records.into_iter().flatten().map(|record| record.bytes).collect();
+    LogPage { records, cursor, more, broken: None }
+}
+
 /// The name as one of a stream, which may have neither dots nor most other signs: each becomes its bytes in hex.
 fn stream_name(name: &str) -> String {
     let mut encoded = String::new();
@@ -335,6 +284,14 @@ fn stream_name(name: &str) -> String {
         }
     }
     encoded
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
 }
 
 fn nanos(time: Duration) -> u64 {
