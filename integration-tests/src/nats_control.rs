@@ -108,6 +108,27 @@ pub async fn jetstream(addr: SocketAddr, what: &str, question: &Value) -> Result
     if answer["error"].is_null() { Ok(answer) } else { Err(format!("{what}: {shown}")) }
 }
 
+/// Listens to everything that is published in the account of the nodes, for as long as the connection is kept.
+///
+/// # Errors
+/// No answer in time.
+pub async fn listen_to_everything(addr: SocketAddr) -> Result<TcpStream, String> {
+    let order = format!("CONNECT {}\r\nSUB > 1\r\nPING\r\n", sign_in(STRANGER));
+    let exchange = async {
+        let mut socket = BufReader::new(TcpStream::connect(addr).await?);
+        socket.write_all(order.as_bytes()).await?;
+        let mut line = String::new();
+        while !line.starts_with("PONG") {
+            line.clear();
+            if socket.read_line(&mut line).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(socket.into_inner())
+    };
+    within(exchange).await
+}
+
 /// The streams of the account of the nodes.
 ///
 /// # Errors

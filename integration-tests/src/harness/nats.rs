@@ -1,6 +1,7 @@
 //! NatsHarness: a NATS server of the case's own, and a fault proxy before it for every node.
 
 use std::{
+    any::Any,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -41,8 +42,9 @@ fn lacks(need: Need) -> Option<&'static str> {
 /// How long connections may take to come and go.
 const SETTLED: Duration = Duration::from_secs(1);
 
+/// See the module.
 #[derive(Debug)]
-struct NatsHarness {
+pub(crate) struct NatsHarness {
     config: NatsConfig,
     server: Box<dyn Nats>,
     proxies: Mutex<Vec<Weak<Proxy>>>,
@@ -57,6 +59,16 @@ impl NatsHarness {
         }
         let server = Source::fresh_from_env()?.start_nats(config.clone()).await?;
         Ok(Self { config, server, proxies: Mutex::default() })
+    }
+
+    /// The harness behind a case that is about NATS alone.
+    pub(crate) fn of(h: &dyn Harness) -> Result<&Self, String> {
+        let h: &dyn Any = h;
+        h.downcast_ref().ok_or_else(|| "this case is about NATS".to_owned())
+    }
+
+    pub(crate) fn server(&self) -> &dyn Nats {
+        &*self.server
     }
 
     /// Has JetStream do something with each of its streams; the log is the only one.
