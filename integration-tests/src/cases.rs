@@ -23,6 +23,8 @@ mod outage;
 mod publishing;
 mod rabbitmq_faults;
 mod rabbitmq_only;
+mod redis_log;
+mod redis_log_refusals;
 mod redis_only;
 mod sessions;
 mod steps;
@@ -58,6 +60,8 @@ const ONLY: &[(&str, &[Case])] = &[
     ("rabbitmq", rabbitmq_only::CASES),
     ("rabbitmq", rabbitmq_faults::CASES),
     ("redis", redis_only::CASES),
+    ("redis", redis_log::CASES),
+    ("redis", redis_log_refusals::CASES),
 ];
 
 /// Every case for a backend.
