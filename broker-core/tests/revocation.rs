@@ -237,15 +237,12 @@ async fn a_node_that_is_told_that_the_log_broke_stores_again_what_it_remembers()
     let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
     broker.revoke(Revocation::user("ada")).await.unwrap();
     sleep(options().revocation_poll * 2).await;
-    let nudge = {
-        let mut world = driver.world();
-        world.log.as_mut().unwrap().records.clear();
-        let nudge = world.published.iter().find(|out| out.channel.as_str() == "$revocations").unwrap();
-        // A frame without a payload: its head is 35 bytes long.
-        nudge.frame.slice(..35)
-    };
+    driver.world().log.as_mut().unwrap().records.clear();
+    // Of another node: a frame without a payload, whose head is 35 bytes long.
+    let mut nudge = driver.world().published.last().unwrap().frame[..35].to_vec();
+    nudge[4] ^= 1;
     let inbox = driver.world().inboxes.last().cloned().unwrap();
-    inbox.deliver("$revocations", nudge);
+    inbox.deliver("$revocations", nudge.into());
     until("the record to be stored again", || !driver.world().log.as_ref().unwrap().records.is_empty()).await;
     assert!(!eve.is_closed());
 }
@@ -258,8 +255,10 @@ async fn what_anybody_sends_as_a_nudge_is_survived() {
     let inbox = driver.world().inboxes.last().cloned().unwrap();
     inbox.deliver("$revocations", Bytes::from_static(b"hello"));
     broker.publish("news", "a frame of ours", Scope::Global).await.unwrap();
-    let frame = driver.world().published.last().unwrap().frame.clone();
-    inbox.deliver("$revocations", frame);
+    // Of another node: a frame of ours, whose payload is no record.
+    let mut frame = driver.world().published.last().unwrap().frame.to_vec();
+    frame[4] ^= 1;
+    inbox.deliver("$revocations", frame.into());
     broker.publish("news", "and on", Scope::Global).await.unwrap();
     assert!(!ada.is_closed());
 }

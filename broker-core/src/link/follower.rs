@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) own: HashMap<RecordId, bool>,
     /// The log lost records that may be remembered here.
     pub(super) repair: bool,
+    /// And nobody else has been told yet.
+    pub(super) alarm: bool,
     /// Why the last append failed, if it did.
     pub(super) append_error: Option<Error>,
     nudges: u64,
@@ -127,7 +129,10 @@ impl Follower {
 
     /// A nudge carries the whole record, so that nothing has to be read. An empty one says that the log lost records:
     /// who remembers some stores them again. It may be anybody's, and say anything.
-    pub(super) fn hear(&self, record: &Bytes) {
+    pub(super) fn hear(&self, origin: NodeId, record: &Bytes) {
+        if origin == self.node {
+            return;
+        }
         if record.is_empty() {
             self.lock().repair = true;
             self.read_bell.notify_one();

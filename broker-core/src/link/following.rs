@@ -150,11 +150,12 @@ impl Supervisor {
             backend,
             "the revocation log lost records: {why}; what is remembered here is stored again"
         );
-        self.follower().lock().own.retain(|_, stored| !*stored);
-        self.follower().hear(&Bytes::new());
-        // What is lost may be remembered by a node that had read it, and notices nothing.
-        let (name, frame) = self.follower().nudge(&Bytes::new());
-        drop(self.outbox.post_own(&name, frame, true));
+        {
+            let mut state = self.follower().lock();
+            state.own.retain(|_, stored| !*stored);
+            (state.repair, state.alarm) = (true, true);
+        }
+        self.follower().read_bell.notify_one();
         if self.options.on_log_break == WhenInDoubt::Close {
             self.follower().register.doubt(began, Doubt::LogBroken(why));
         }
@@ -163,6 +164,11 @@ impl Supervisor {
     /// Appends again what is remembered and not in the log.
     async fn repair(&self, link: &dyn Link) -> Result<Result<()>> {
         let follower = self.follower();
+        if follower.lock().alarm {
+            // What is lost may be remembered by a node that had read it, and notices nothing.
+            let (name, frame) = follower.nudge(&Bytes::new());
+            follower.lock().alarm = self.outbox.post_own(&name, frame, true).is_err();
+        }
         sleep(REPAIR_SPREAD.mul_f64(fraction())).await;
         {
             let mut state = follower.lock();
