@@ -150,6 +150,20 @@ async fn what_an_operator_has_to_change_is_an_error_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_may_not_hear_of_revocations_opens_no_session_and_goes_on() {
+    let driver = with_log();
+    driver.world().forbidden.insert("$revocations".to_owned());
+    let broker = driver.connect(options()).await.unwrap();
+    let error = broker.session_for(Identity::new("ada", Instant::now())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+    broker.publish("news", "life goes on", Scope::Global).await.unwrap();
+    assert_eq!((broker.health().links, broker.health().is_connected()), (1, true));
+    driver.world().forbidden.clear();
+    sleep(options().revocation_poll * 2).await;
+    assert!(!sign_in(&broker).await.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_may_pass_is_tried_again() {
     let driver = with_log();
     driver.world().log.as_mut().unwrap().refuse_append = Some(ErrorKind::Unavailable);

@@ -50,7 +50,11 @@ impl Supervisor {
         let mut backoff = self.backoff();
         let mut next = self.next_poll();
         loop {
-            let _ = timeout_at(next, follower.read_bell.notified()).await;
+            if timeout_at(next, follower.read_bell.notified()).await.is_err() {
+                // Perhaps an operator has changed something.
+                follower.set_deaf(None);
+                self.receivers.interest.ring();
+            }
             follower.register.forget_old();
             next = self.next_poll();
             if !follower.is_wanted() {
@@ -107,7 +111,8 @@ impl Supervisor {
                 let known = standing.known || listening;
                 // Without a log it is the echo that tells whether nudges would be heard.
                 let fresh = standing.fresh.filter(|_| unlogged).or(Some(began));
-                *standing = Standing { known, unlogged, fresh, error: None };
+                let deaf = standing.deaf.take();
+                *standing = Standing { known, unlogged, fresh, error: None, deaf };
             }
             Err(error) => standing.error = Some(error.clone()),
         });
