@@ -2,6 +2,7 @@
 
 mod closing;
 mod posting;
+mod revoking;
 
 use std::{
     collections::HashMap,
@@ -17,11 +18,16 @@ use tokio::{runtime::Handle, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    ChannelName, CloseReason, Error, ErrorKind, Health, NodeId, Options, Result, Session, Subscription,
+    ChannelName, CloseReason, Error, ErrorKind, Health, Identity, NodeId, Options, Result, Session,
+    Subscription,
     driver::{Capabilities, Driver},
     health::State,
     hub::Hub,
-    link::{Receivers, Supervisor, interest::Interest, names::Names, outbox::Outbox, probe::Probe},
+    link::{
+        Receivers, Supervisor, follower::Follower, interest::Interest, names::Names, outbox::Outbox,
+        probe::Probe,
+    },
+    revocation::register::Register,
     session,
 };
 
@@ -42,6 +48,8 @@ struct Shared {
     health: watch::Sender<Health>,
     /// To end what is open when the broker closes.
     sessions: Mutex<HashMap<u64, Weak<session::Shared>>>,
+    /// Those that a revocation can end.
+    register: Arc<Register>,
     /// The supervisor and the listeners.
     tasks: TaskTracker,
     runtime: Option<Handle>,
@@ -55,6 +63,7 @@ struct Backend {
     interest: Arc<Interest>,
     outbox: Arc<Outbox>,
     probe: Arc<Probe>,
+    follower: Arc<Follower>,
     malformed: Arc<AtomicU64>,
 }
 
@@ -124,11 +133,13 @@ impl Broker {
         let hub = Arc::new(Hub::new(options.queue_capacity));
         let stop = CancellationToken::new();
         let names = Names::new(&options.prefix);
+        let register = Arc::new(Register::new(node, options.clock_skew, options.revocation_retention));
         let backend = driver.map(|driver| Backend {
             driver,
             interest: Arc::new(Interest::new(options.unsubscribe_delay)),
             outbox: Arc::new(Outbox::new(options.outbox_bytes, options.publish_timeout, names.clone())),
             probe: Arc::new(Probe::new(node, &names)),
+            follower: Arc::new(Follower::new(node, Arc::clone(&register), &options)),
             malformed: Arc::default(),
         });
         let supervisor = backend.as_ref().map(|backend| Supervisor {
@@ -138,6 +149,7 @@ impl Broker {
                 interest: Arc::clone(&backend.interest),
                 names,
                 probe: Arc::clone(&backend.probe),
+                follower: Arc::clone(&backend.follower),
                 malformed: Arc::clone(&backend.malformed),
             },
             outbox: Arc::clone(&backend.outbox),
@@ -153,6 +165,7 @@ impl Broker {
             numbers: AtomicU64::new(0),
             health,
             sessions: Mutex::default(),
+            register,
             tasks: TaskTracker::new(),
             runtime,
             stop,
@@ -161,24 +174,33 @@ impl Broker {
         (broker, supervisor)
     }
 
-    /// Opens an anonymous session.
+    /// Opens an anonymous session, which no revocation touches. [`session_for`](Self::session_for) opens that of a
+    /// user.
     #[must_use]
     pub fn session(&self) -> Session {
+        Session::new(self.clone(), self.new_session(), None)
+    }
+
+    fn new_session(&self) -> Arc<session::Shared> {
         let id = self.0.numbers.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(session::Shared::new(id));
         self.sessions().insert(id, Arc::downgrade(&shared));
         if self.is_closed() {
             shared.close(CloseReason::BrokerClosed);
         }
-        Session::new(self.clone(), shared)
+        shared
     }
 
-    fn at(&self, operation: &'static str, channel: &str, error: Error) -> Error {
+    fn about(&self, operation: &'static str, error: Error) -> Error {
         let error = match &self.0.backend {
             Some(backend) => error.with_backend(backend.driver.name()),
             None => error,
         };
-        let error = error.with_operation(operation);
+        error.with_operation(operation)
+    }
+
+    fn at(&self, operation: &'static str, channel: &str, error: Error) -> Error {
+        let error = self.about(operation, error);
         // An illegal name is quoted by the message already, shortened.
         match ChannelName::new(channel) {
             Ok(name) => error.with_channel(name),
@@ -224,18 +246,24 @@ impl Broker {
 
     /// Runs a listener as a task of this broker.
     pub(crate) fn spawn_listener(&self, listener: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let runtime = match &self.0.runtime {
-            Some(runtime) => runtime.clone(),
-            None => current_runtime("a listener")?,
-        };
-        let abort = self.0.abort.clone();
-        let task = async move {
+        self.spawn("a listener", |abort| async move {
             tokio::select! {
                 () = listener => {}
                 () = abort.cancelled() => {}
             }
+        })
+    }
+
+    /// Runs a task of this broker, which ends by itself when the token says so.
+    pub(crate) fn spawn<F>(&self, what: &str, task: impl FnOnce(CancellationToken) -> F) -> Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = match &self.0.runtime {
+            Some(runtime) => runtime.clone(),
+            None => current_runtime(what)?,
         };
-        self.0.tasks.spawn_on(task, &runtime);
+        self.0.tasks.spawn_on(task(self.0.abort.clone()), &runtime);
         Ok(())
     }
 
@@ -247,8 +275,12 @@ impl Broker {
         self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn forget_session(&self, id: u64) {
-        self.sessions().remove(&id);
+    pub(crate) fn forget_session(&self, id: u64, identity: Option<&Identity>) {
+        let session = self.sessions().remove(&id);
+        drop(session);
+        if let Some(identity) = identity {
+            self.0.register.forget(id, identity);
+        }
     }
 
     /// The id of this node, new at every start.

@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Misconfigured,
     /// What the peer sent is not the expected protocol.
     Protocol,
+    /// The authentication was revoked since its check began. The user has to sign in again.
+    Revoked,
     /// The broker or the session is closed.
     Closed,
     /// Anything else the backend answered.
@@ -64,6 +66,7 @@ impl ErrorKind {
             Self::Forbidden => "forbidden",
             Self::Misconfigured => "misconfigured",
             Self::Protocol => "protocol error",
+            Self::Revoked => "revoked",
             Self::Closed => "closed",
             Self::Other => "failed",
         }

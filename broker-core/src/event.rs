@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::{Error, Message};
+use crate::{Doubt, Error, Message, Revoked};
 
 /// What an untyped [`Subscription`](crate::Subscription) yields.
 #[derive(Clone, Debug)]
@@ -136,6 +136,10 @@ pub enum CloseReason {
     Removed,
     /// The backend refused the channel, now or at a reconnect: a permission is missing.
     Refused(Error),
+    /// The authentication of its session was revoked, on whatever server.
+    AuthenticationRevoked(Revoked),
+    /// This server cannot tell any more whether the authentication of its session still holds. Sign in again.
+    AuthenticationInDoubt(Doubt),
 }
 
 impl fmt::Display for CloseReason {
@@ -145,6 +149,8 @@ impl fmt::Display for CloseReason {
             Self::BrokerClosed => f.write_str("the broker is closed"),
             Self::Removed => f.write_str("the listener was removed"),
             Self::Refused(error) => write!(f, "the backend refused the channel: {error}"),
+            Self::AuthenticationRevoked(what) => write!(f, "revoked: {what}"),
+            Self::AuthenticationInDoubt(why) => write!(f, "the authentication is in doubt: {why}"),
         }
     }
 }

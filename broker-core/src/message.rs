@@ -194,10 +194,10 @@ impl Message {
     /// [`StreamError::WrongType`] for a message of another type, [`StreamError::Malformed`] when the payload
     /// does not decode.
     pub fn decode<T: Model>(&self) -> Result<Received<T>, StreamError> {
-        if self.0.value_type() == Some(TypeId::of::<T>()) {
-            if let Ok(local) = Arc::clone(&self.0).into_any().downcast::<Local<T>>() {
-                return Ok(Received::local(local));
-            }
+        if self.0.value_type() == Some(TypeId::of::<T>())
+            && let Ok(local) = Arc::clone(&self.0).into_any().downcast::<Local<T>>()
+        {
+            return Ok(Received::local(local));
         }
         if self.type_name() != Some(T::NAME) {
             return Err(StreamError::WrongType { expected: T::NAME, message: self.clone() });

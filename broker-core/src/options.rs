@@ -62,8 +62,47 @@ pub struct Options {
     /// The longest wait between two attempts. Default 3 s.
     #[serde(deserialize_with = "duration")]
     pub backoff_max: Duration,
+    /// How long a closing session's [hooks](crate::Session::on_close) may take, all together. Default 2 s.
+    #[serde(deserialize_with = "duration")]
+    pub close_timeout: Duration,
+    /// How long a revocation is tried to be stored before the call fails. Default 10 s.
+    #[serde(deserialize_with = "duration")]
+    pub revoke_timeout: Duration,
+    /// How long revocations are kept, by the backend and by every node: longer than the longest outage that you plan
+    /// for. A node that was away for longer may miss one. Default 24 h, at least 1 s, at most 30 days.
+    #[serde(deserialize_with = "duration")]
+    pub revocation_retention: Duration,
+    /// How often the log is read without any other reason, with a jitter of a third. Default 45 s.
+    #[serde(deserialize_with = "duration")]
+    pub revocation_poll: Duration,
+    /// How long this server vouches for its identified sessions without having reached the log; then it closes them,
+    /// and takes no new ones until it is back. Zero (the default): for ever. At least 1 s.
+    #[serde(deserialize_with = "duration")]
+    pub revocation_lease: Duration,
+    /// By how much the clocks of two servers may differ. A session is cut by another server's revocation up to this
+    /// long after it, by its time stamp, so that no difference up to this lets one escape; the price is that who
+    /// signs in here within that time, before the news is here, has to sign in again. Default 1 s.
+    #[serde(deserialize_with = "duration")]
+    pub clock_skew: Duration,
+    /// What becomes of identified sessions from before, when the log has lost records. Default: they are closed.
+    pub on_log_break: WhenInDoubt,
+    /// What becomes of identified sessions when this server was cut off from a backend that keeps no log. Default:
+    /// they are closed.
+    pub on_unlogged_gap: WhenInDoubt,
     /// How typed messages are encoded. Every node reads every codec it was built with. Default JSON.
     pub codec: Codec,
+}
+
+/// What becomes of identified sessions when nobody can tell whether they were revoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum WhenInDoubt {
+    /// They are closed, and have to sign in again.
+    #[default]
+    Close,
+    /// They live on. Somebody who was revoked may be among them.
+    Keep,
 }
 
 impl Default for Options {
@@ -82,6 +121,14 @@ impl Default for Options {
             drain_timeout: Duration::from_secs(10),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(3),
+            close_timeout: Duration::from_secs(2),
+            revoke_timeout: Duration::from_secs(10),
+            revocation_retention: Duration::from_secs(24 * 3600),
+            revocation_poll: Duration::from_secs(45),
+            revocation_lease: Duration::ZERO,
+            clock_skew: Duration::from_secs(1),
+            on_log_break: WhenInDoubt::Close,
+            on_unlogged_gap: WhenInDoubt::Close,
             codec: Codec::Json,
         }
     }
@@ -106,6 +153,14 @@ impl Options {
         "drain_timeout",
         "backoff_min",
         "backoff_max",
+        "close_timeout",
+        "revoke_timeout",
+        "revocation_retention",
+        "revocation_poll",
+        "revocation_lease",
+        "clock_skew",
+        "on_log_break",
+        "on_unlogged_gap",
         "codec",
     ];
 
@@ -130,6 +185,14 @@ impl Options {
                 "drain_timeout" => self.drain_timeout = time(key, value)?,
                 "backoff_min" => self.backoff_min = time(key, value)?,
                 "backoff_max" => self.backoff_max = time(key, value)?,
+                "close_timeout" => self.close_timeout = time(key, value)?,
+                "revoke_timeout" => self.revoke_timeout = time(key, value)?,
+                "revocation_retention" => self.revocation_retention = time(key, value)?,
+                "revocation_poll" => self.revocation_poll = time(key, value)?,
+                "revocation_lease" => self.revocation_lease = time(key, value)?,
+                "clock_skew" => self.clock_skew = time(key, value)?,
+                "on_log_break" => self.on_log_break = in_doubt(key, value)?,
+                "on_unlogged_gap" => self.on_unlogged_gap = in_doubt(key, value)?,
                 "codec" => self.codec = Codec::from_name(value)?,
                 _ => {} // the driver's
             }
@@ -153,6 +216,9 @@ impl Options {
             ("subscribe_timeout", self.subscribe_timeout),
             ("publish_timeout", self.publish_timeout),
             ("backoff_min", self.backoff_min),
+            ("close_timeout", self.close_timeout),
+            ("revoke_timeout", self.revoke_timeout),
+            ("revocation_poll", self.revocation_poll),
         ] {
             if time < Duration::from_millis(1) || time > Duration::from_secs(86_400) {
                 return Err(invalid(name, &format!("{time:?}"), "a time between 1ms and 24h"));
@@ -162,10 +228,19 @@ impl Options {
             ("unsubscribe_delay", self.unsubscribe_delay),
             ("drain_timeout", self.drain_timeout),
             ("backoff_max", self.backoff_max),
+            ("revocation_lease", self.revocation_lease),
+            ("clock_skew", self.clock_skew),
         ] {
             if time > Duration::from_secs(86_400) {
                 return Err(invalid(name, &format!("{time:?}"), "at most 24h"));
             }
+        }
+        let (lease, retention) = (self.revocation_lease, self.revocation_retention);
+        if !lease.is_zero() && lease < Duration::from_secs(1) {
+            return Err(invalid("revocation_lease", &format!("{lease:?}"), "0s, for none, or 1s at least"));
+        }
+        if retention < Duration::from_secs(1) || retention > Duration::from_secs(30 * 86_400) {
+            return Err(invalid("revocation_retention", &format!("{retention:?}"), "between 1s and 30 days"));
         }
         if self.codec == Codec::Raw || !self.codec.is_available() {
             return Err(invalid(
@@ -198,6 +273,14 @@ fn number(key: &str, value: &str) -> Result<usize> {
 
 fn time(key: &str, value: &str) -> Result<Duration> {
     humantime::parse_duration(value).map_err(|_| invalid(key, value, "a time such as 5s or 250ms"))
+}
+
+fn in_doubt(key: &str, value: &str) -> Result<WhenInDoubt> {
+    match value {
+        "close" => Ok(WhenInDoubt::Close),
+        "keep" => Ok(WhenInDoubt::Keep),
+        _ => Err(invalid(key, value, "close or keep")),
+    }
 }
 
 fn invalid(key: &str, value: &str, wanted: &str) -> Error {
@@ -241,6 +324,7 @@ mod tests {
             let value = match *key {
                 "prefix" => "other",
                 "codec" => "none-such",
+                "on_log_break" | "on_unlogged_gap" => "keep",
                 "queue_capacity" | "outbox_bytes" | "max_payload" => "777",
                 _ => "777ms",
             };
@@ -261,6 +345,9 @@ mod tests {
             |o| o.unsubscribe_delay = Duration::MAX,
             |o| o.drain_timeout = Duration::MAX,
             |o| o.backoff_max = Duration::MAX,
+            |o| o.revocation_lease = Duration::from_millis(1),
+            |o| o.revocation_retention = Duration::ZERO,
+            |o| o.clock_skew = Duration::MAX,
             |o| o.prefix = "a.b".to_owned(),
         ] {
             let mut options = Options::default();

@@ -1,20 +1,19 @@
 //! Session: Serverpod's verbs. Everything opened through a session ends with it.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    future::Future,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-};
+mod hooks;
+mod shared;
 
-use tokio::sync::Notify;
+use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
-    Broker, CloseReason, Error, ErrorKind, ListenerId, ListenerItem, MessageStream, Model, Post, Result,
-    Scope, Subscription,
-    hub::Ring,
+    Broker, CloseReason, Error, ErrorKind, Identity, ListenerId, ListenerItem, MessageStream, Model, Post,
+    Result, Revocation, RevocationOutcome, Scope, Subscription,
     listener::{Gate, listen},
 };
+
+pub use hooks::HookId;
+use hooks::{Hook, Hooks, call_hooks};
+pub(crate) use shared::{Owner, Shared};
 
 /// A user's presence on this server: a connection, a request, a job.
 ///
@@ -41,83 +40,18 @@ use crate::{
 pub struct Session {
     broker: Broker,
     shared: Arc<Shared>,
-}
-
-/// The part of a session that its streams and the broker hold on to.
-pub(crate) struct Shared {
-    pub(crate) id: u64,
-    /// Set once, when it is closed; looked at before everything that is yielded.
-    closed: OnceLock<CloseReason>,
-    ended: Notify,
-    open: Mutex<Open>,
-}
-
-/// What is open in a session.
-#[derive(Default)]
-struct Open {
-    next: u64,
-    /// Where the waker of each stream and listener waits.
-    seats: HashMap<u64, (Arc<Ring>, u8)>,
-    listeners: HashMap<u64, Arc<Gate>>,
-}
-
-impl Shared {
-    pub(crate) fn new(id: u64) -> Self {
-        Self { id, closed: OnceLock::new(), ended: Notify::new(), open: Mutex::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.get().is_some()
-    }
-
-    /// Ends everything. The first reason counts.
-    pub(crate) fn close(&self, reason: CloseReason) {
-        let seats = {
-            let mut open = self.lock();
-            if self.closed.set(reason).is_err() {
-                return;
-            }
-            open.listeners.clear();
-            std::mem::take(&mut open.seats)
-        };
-        self.ended.notify_waiters();
-        for (ring, seat) in seats.into_values() {
-            ring.nudge(seat);
-        }
-    }
-}
-
-/// A subscription's tie to its session.
-pub(crate) struct Owner {
-    session: Arc<Shared>,
-    number: u64,
-    /// A listener's own gate.
-    gate: Option<Arc<Gate>>,
-}
-
-impl Owner {
-    /// Why the subscription has to end, if it has to.
-    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
-        let removed = || self.gate.as_ref().filter(|gate| gate.is_closed()).map(|_| CloseReason::Removed);
-        self.session.closed.get().cloned().or_else(removed)
-    }
-
-    pub(crate) fn forget(&self) {
-        let mut open = self.session.lock();
-        let seat = open.seats.remove(&self.number);
-        let gate = open.listeners.remove(&self.number);
-        drop(open);
-        drop((seat, gate));
-    }
+    identity: Option<Identity>,
 }
 
 impl Session {
-    pub(crate) fn new(broker: Broker, shared: Arc<Shared>) -> Self {
-        Self { broker, shared }
+    pub(crate) fn new(broker: Broker, shared: Arc<Shared>, identity: Option<Identity>) -> Self {
+        Self { broker, shared, identity }
+    }
+
+    /// Whose session it is; `None` for an anonymous one, which no revocation touches.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Posts a typed message.
@@ -219,7 +153,7 @@ impl Session {
         }
         let (gate, seat) = {
             let mut open = self.shared.lock();
-            (open.listeners.remove(&id.number), open.seats.get(&id.number).cloned())
+            (open.listeners.remove(&id.number), open.seat(id.number))
         };
         let Some(gate) = gate else { return false };
         gate.close();
@@ -253,23 +187,103 @@ impl Session {
         Ok(self.open("subscribe", channel.as_ref(), None).await?.0)
     }
 
-    /// Revokes a user's authentication on every server. Not built yet.
+    /// Revokes an authentication on every server: the sessions that it hits end with
+    /// [`CloseReason::AuthenticationRevoked`]. Change your own records first, then call this. Follows Serverpod's
+    /// `authenticationRevoked`.
+    ///
+    /// - On this server they are closed before the call does any I/O, and also if it then fails.
+    /// - Everywhere else as soon as the news is there; a server that is cut off or down learns of it when it is back,
+    ///   from the backend's log. What `Ok` means is said by the [outcome](RevocationOutcome).
+    /// - A session whose check began before and that is opened after is cut, too. Who signs in after is not.
+    ///
+    /// Twice, or for an unknown user, is no error. Any session may revoke for any user: who may is the
+    /// application's to decide. A dropped call has closed what it hits here; others may not know.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use std::time::Instant;
+    /// use broker::{CloseReason, Identity, Revocation, RevocationOutcome, Revoked};
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let began = Instant::now(); // before ada's token is looked at
+    /// let session = broker.session_for(Identity::new("ada", began)).await?;
+    ///
+    /// let outcome = broker.session().revoke_authentication(Revocation::user("ada")).await?;
+    /// assert_eq!(outcome, RevocationOutcome::Logged);
+    /// assert!(matches!(session.closed().await, CloseReason::AuthenticationRevoked(Revoked::User)));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// Always [`Unsupported`](ErrorKind::Unsupported) in this version.
-    #[expect(clippy::unused_async, reason = "the call will do I/O")]
-    pub async fn revoke_authentication(&self, user: impl AsRef<str> + Send) -> Result<()> {
-        let user = crate::channel::shown(user.as_ref());
-        let message = format!("revoking the authentication of {user} is not part of this version");
-        Err(Error::new(ErrorKind::Unsupported, message).with_operation("revoke_authentication"))
+    /// Any error but [`InvalidInput`](ErrorKind::InvalidInput) and [`Closed`](ErrorKind::Closed) means that other
+    /// servers may not know: call again. [`Unavailable`](ErrorKind::Unavailable) or
+    /// [`Timeout`](ErrorKind::Timeout) when the backend has not stored it within
+    /// [`revoke_timeout`](crate::Options::revoke_timeout); [`Forbidden`](ErrorKind::Forbidden) and
+    /// [`Misconfigured`](ErrorKind::Misconfigured) when an operator has to change something.
+    pub async fn revoke_authentication(&self, revocation: Revocation) -> Result<RevocationOutcome> {
+        self.check_open("revoke_authentication")?;
+        self.broker.revoke(revocation).await
     }
 
     /// The same call under the name Serverpod's code uses.
     ///
     /// # Errors
     /// As [`revoke_authentication`](Self::revoke_authentication).
-    pub async fn authentication_revoked(&self, user: impl AsRef<str> + Send) -> Result<()> {
-        self.revoke_authentication(user).await
+    pub async fn authentication_revoked(&self, revocation: Revocation) -> Result<RevocationOutcome> {
+        self.revoke_authentication(revocation).await
+    }
+
+    /// Calls a function before the session ends, with the reason: once, in the order of adding, each awaited before
+    /// the next. Meanwhile everything of the session goes on: streams yield, and the session can post. It ends after
+    /// the last one, or after [`close_timeout`](crate::Options::close_timeout); then what has not returned is
+    /// dropped at its next await. A panic in one is logged, and the next is called. Follows Serverpod's will-close
+    /// listeners.
+    ///
+    /// With hooks [`close`](Self::close) only begins the end; [`closed`](Self::closed) waits for it. So it is for a
+    /// revocation: a session with hooks lives on until they are done. Keep them short, or leave them out.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// let broker = broker::connect("memory:").await?;
+    /// let session = broker.session();
+    /// let (told, why) = tokio::sync::oneshot::channel();
+    /// session.on_close(async move |reason| drop(told.send(reason.to_string())))?;
+    /// session.close();
+    /// assert_eq!(why.await.unwrap(), "the session is closed");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) when the session ends already; [`InvalidInput`](ErrorKind::InvalidInput) outside
+    /// of a tokio runtime, for a local broker.
+    pub fn on_close<F, Fut>(&self, function: F) -> Result<HookId>
+    where
+        F: FnOnce(CloseReason) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let mut open = self.shared.lock();
+        if self.shared.is_closing() {
+            return Err(closed("on_close"));
+        }
+        if open.hooks.is_none() {
+            let limit = self.broker.options().close_timeout;
+            let shared = Arc::clone(&self.shared);
+            self.broker.spawn("a hook", |abort| call_hooks(shared, limit, abort))?;
+        }
+        let number = open.number();
+        open.hooks.get_or_insert_with(Hooks::new).push_back((number, Hook::new(function)));
+        Ok(HookId { session: self.shared.id, number })
+    }
+
+    /// Removes a hook; it is not called then. Returns whether it was there: an unknown one, or one that was called
+    /// already, is no error.
+    pub fn remove_hook(&self, id: HookId) -> bool {
+        let mut open = self.shared.lock();
+        let Some(hooks) = open.hooks.as_mut().filter(|_| id.session == self.shared.id) else { return false };
+        let place = hooks.iter().position(|(number, _)| *number == id.number);
+        let hook = place.and_then(|place| hooks.remove(place));
+        drop(open);
+        hook.is_some()
     }
 
     async fn open(
@@ -280,28 +294,20 @@ impl Session {
     ) -> Result<(Subscription, u64)> {
         self.check_open(operation)?;
         let mut subscription = self.broker.join(operation, channel)?;
-        let number = {
-            let mut open = self.shared.lock();
-            if self.shared.is_closed() {
-                return Err(closed(operation));
-            }
-            open.next += 1;
-            let number = open.next;
-            open.seats.insert(number, subscription.seat());
-            open.listeners.extend(gate.clone().map(|gate| (number, gate)));
-            number
-        };
-        subscription.set_owner(Owner { session: Arc::clone(&self.shared), number, gate });
+        let owner = self.shared.own(subscription.seat(), gate).ok_or_else(|| closed(operation))?;
+        let number = owner.number;
+        subscription.set_owner(owner);
         self.broker.confirm(operation, &mut subscription).await?;
         Ok((subscription, number))
     }
 
     fn check_open(&self, operation: &'static str) -> Result<()> {
-        if self.shared.is_closed() { Err(closed(operation)) } else { Ok(()) }
+        if self.is_closed() { Err(closed(operation)) } else { Ok(()) }
     }
 
     /// Closes the session: every listener and stream of it ends. When it returns, no callback starts and no
-    /// stream yields any more. Closing twice is no error.
+    /// stream yields any more; unless there are [hooks](Self::on_close), which are called first. Closing twice is no
+    /// error.
     pub fn close(&self) {
         self.shared.close(CloseReason::SessionClosed);
     }
@@ -309,18 +315,12 @@ impl Session {
     /// Whether the session is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.is_closed()
+        self.shared.close_reason().is_some()
     }
 
     /// Waits until the session is closed, and says why. Cancel safe.
     pub async fn closed(&self) -> CloseReason {
-        loop {
-            let ended = self.shared.ended.notified();
-            if let Some(reason) = self.shared.closed.get() {
-                return reason.clone();
-            }
-            ended.await;
-        }
+        self.shared.closed().await
     }
 
     /// The broker this session belongs to.
@@ -338,7 +338,7 @@ fn closed(operation: &'static str) -> Error {
 impl Drop for Session {
     fn drop(&mut self) {
         self.close();
-        self.broker.forget_session(self.shared.id);
+        self.broker.forget_session(self.shared.id, self.identity.as_ref());
     }
 }
 

@@ -1,10 +1,12 @@
 //! Every public type can be sent and shared, and so can the futures of every verb.
 
+use std::time::Instant;
+
 use broker_core::{
-    Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers, Health, Item,
-    ListenerId, Malformed, Message, MessageStream, Model, Options, Post, Received, Scope, Session,
-    StreamError, Subscription,
-    driver::{Inbox, Peer, ServerAddr, TlsFiles, UrlFile},
+    AuthenticatedAt, Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers,
+    Health, HookId, Identity, Item, ListenerId, Malformed, Message, MessageStream, Model, Options, Post,
+    Received, Revocation, RevocationOutcome, Revoked, Scope, Session, StreamError, Subscription,
+    driver::{Inbox, LogCursor, LogPage, Peer, RevocationLog, ServerAddr, TlsFiles, UrlFile},
 };
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -24,6 +26,8 @@ fn types() {
     both::<(Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers, Health)>();
     both::<(Inbox, Item<Pixel>, ListenerId, Malformed, Message, Options, Post, Received<Pixel>, Scope)>();
     both::<(Session, StreamError, Subscription, MessageStream<Pixel>)>();
+    both::<(AuthenticatedAt, HookId, Identity, Revocation, RevocationOutcome, Revoked)>();
+    both::<(LogCursor, LogPage, RevocationLog)>();
     both::<(Peer, ServerAddr, TlsFiles, UrlFile)>();
 }
 
@@ -42,6 +46,8 @@ fn futures() {
     sent(session.subscribe("c"));
     sent(session.add_listener("c", |_: Received<Pixel>| async {}));
     sent(session.add_listener("c", async |_: Item<Pixel>| {}));
-    sent(session.revoke_authentication("ada"));
+    sent(session.revoke_authentication(Revocation::user("ada")));
+    sent(broker.revoke(Revocation::user("ada")));
+    sent(broker.session_for(Identity::new("ada", Instant::now())));
     sent(session.closed());
 }

@@ -18,7 +18,7 @@ const DEFAULT_USER: &str = "guest";
 /// dead client's queue up. We find a dead server sooner, by core's own heartbeat.
 const HEARTBEAT: u16 = 5;
 /// The longest name in AMQP, in bytes.
-const LONGEST_NAME: usize = 255;
+pub(crate) const LONGEST_NAME: usize = 255;
 /// The longest name of an exchange: a queue is called after it, with a dot and 32 digits.
 const LONGEST_EXCHANGE: usize = LONGEST_NAME - 33;
 

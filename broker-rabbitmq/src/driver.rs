@@ -20,6 +20,7 @@ use crate::{
     address::Address,
     lane::Lane,
     link::RabbitLink,
+    log::Log,
     receiving::{WINDOW, receive},
 };
 
@@ -64,8 +65,8 @@ impl Driver for RabbitDriver {
         let (deliveries, acks) = opened.await.map_err(|error: lapin::Error| address.error(&error))?;
         let receiving = receive(deliveries, acks, events, inbox.clone(), Arc::clone(address));
         let receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
-        let address = Arc::clone(address);
-        Ok(Box::new(RabbitLink { receiver, publisher, receiving, address, queue, inbox }))
+        let (log, address) = (Log::new(Arc::clone(address)), Arc::clone(address));
+        Ok(Box::new(RabbitLink { receiver, publisher, log, receiving, address, queue, inbox }))
     }
 }
 

@@ -40,12 +40,22 @@ impl Address {
     }
 }
 
+/// A queue was refused for its limits alone: the one that is there is of the same kind.
+pub(crate) fn has_other_limits(error: &lapin::Error) -> bool {
+    let Kind::ProtocolError(answer) = error.kind() else { return false };
+    let words = answer.get_message().as_str();
+    words.contains("inequivalent arg 'x-") && !words.contains("'x-queue-type'")
+}
+
 fn meaning(code: u16, words: &str) -> (ErrorKind, &'static str) {
     let has = |part| words.contains(part);
     match code {
         403 if has("Login") || has("refused in") => (Forbidden, "wrong password, or the user is unknown"),
         403 => (Forbidden, "a permission is missing; see `rabbitmqctl list_permissions`"),
         404 => (Unavailable, "has deleted the exchange or the queue; the next link declares them again"),
+        406 if has("for queue") => {
+            (Misconfigured, "has another kind of queue under the revocation log's name; delete that")
+        }
         406 => (
             Misconfigured,
             "has the exchange with another type or durability; delete it, or set the key `exchange`",
@@ -55,6 +65,9 @@ fn meaning(code: u16, words: &str) -> (ErrorKind, &'static str) {
         530 if has("is down") => (Unavailable, "has the virtual host down; see its log"),
         530 => (Forbidden, "no access to this virtual host; see `rabbitmqctl list_permissions`"),
         320 => (Unavailable, "closed the connection, or its operator did"),
+        541 if has("feature flag") => {
+            (Unsupported, "has streams turned off; enable its feature flag `stream_queue`")
+        }
         311 | 506 | 541 => (Unavailable, "could not do it; see its log"),
         540 => (Unsupported, "cannot do this; RabbitMQ 3.10 or newer is needed"),
         501..=505 => (Protocol, "did not understand the client; see its log"),
@@ -92,6 +105,12 @@ mod tests {
             (403, "ACCESS_REFUSED - access to exchange 'live' refused for user", Forbidden, "\"live\""),
             (404, "NOT_FOUND - no exchange 'live' in vhost 'shop'", Unavailable, "deleted"),
             (406, "PRECONDITION_FAILED - inequivalent arg 'type'", Misconfigured, "\"live\""),
+            (
+                406,
+                "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue",
+                Misconfigured,
+                "log's name",
+            ),
             (530, "NOT_ALLOWED - vhost shop not found", Misconfigured, "\"shop\""),
             (530, "NOT_ALLOWED - access to vhost 'shop' refused for user 'ada'", Forbidden, "\"ada\""),
             (
@@ -104,6 +123,7 @@ mod tests {
             (501, "FRAME_ERROR", Protocol, "understand"),
             (540, "NOT_IMPLEMENTED", Unsupported, "3.10"),
             (541, "INTERNAL_ERROR", Unavailable, "log"),
+            (541, "the corresponding feature flag is disabled", Unsupported, "`stream_queue`"),
         ] {
             let error = answer(code, words);
             assert_eq!(error.kind(), kind, "{words}: {error}");
@@ -119,6 +139,17 @@ mod tests {
             let shown = format!("{error} {error:?} {:?}", address());
             assert!(!shown.contains("s3cret"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_stream_of_another_age_is_a_stream() {
+        for (arg, other_limits) in [("x-max-age", true), ("x-queue-type", false), ("durable", false)] {
+            let words =
+                format!("PRECONDITION_FAILED - inequivalent arg '{arg}' for queue 'live' in vhost 'shop'");
+            let answer = AMQPError::from_id(406, words.into()).expect("a reply code");
+            assert_eq!(has_other_limits(&Kind::ProtocolError(answer).into()), other_limits, "{arg}");
+        }
+        assert!(!has_other_limits(&io::Error::from(io::ErrorKind::TimedOut).into()));
     }
 
     #[test]

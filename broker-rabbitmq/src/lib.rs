@@ -80,6 +80,7 @@ mod driver;
 mod errors;
 mod lane;
 mod link;
+mod log;
 mod receiving;
 #[cfg(feature = "tls")]
 mod tls;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inbox, Link, Outgoing},
+    driver::{Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
 };
+use bytes::Bytes;
 use futures_util::{
     FutureExt,
-    future::{maybe_done, try_join},
+    future::{maybe_done, try_join3},
 };
 use lapin::{
     BasicProperties, Confirmation,
@@ -18,13 +19,14 @@ use lapin::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{address::Address, lane::Lane};
+use crate::{address::Address, lane::Lane, log::Log};
 
 /// One link. Dropping it ends its task and its socket, and with that the client's own tasks and thread.
 pub(crate) struct RabbitLink {
     /// Owns the queue, so that only here it can be bound and consumed.
     pub(crate) receiver: Lane,
     pub(crate) publisher: Lane,
+    pub(crate) log: Log,
     pub(crate) receiving: AbortOnDropHandle<()>,
     pub(crate) address: Arc<Address>,
     pub(crate) queue: ShortString,
@@ -97,10 +99,18 @@ impl Link for RabbitLink {
         self.bind(channels, false).await
     }
 
+    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        self.log.append(log, &record).await
+    }
+
+    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        self.log.page(log, after).await
+    }
+
     /// The server deletes the queue, and with it the bindings, before it answers.
     async fn close(&self) -> Result<()> {
         self.receiving.abort();
-        let closed = try_join(self.publisher.close(), self.receiver.close()).await;
+        let closed = try_join3(self.publisher.close(), self.receiver.close(), self.log.close()).await;
         closed.map(drop).map_err(|error| self.address.error(&error))
     }
 }

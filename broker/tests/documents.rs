@@ -5,10 +5,10 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use broker::{Item, Model, Options, Scope, StreamError};
+use broker::{CloseReason, Identity, Item, Model, Options, Revocation, Revoked, Scope, StreamError};
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -56,7 +56,7 @@ fn the_readmes_other_code_is_code_of_this_file() {
         .filter_map(|rest| rest.split_once("\n```\n"))
         .map(|(code, _)| code.lines().map(|line| format!("    {line}\n")).collect())
         .collect();
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(blocks.len(), 5);
     for block in blocks {
         assert!(include_str!("documents.rs").contains(&block), "{block}");
     }
@@ -87,6 +87,17 @@ fn the_frame_is_specified_as_it_is_tested() {
     }
     assert_eq!(specified, tested);
     assert_eq!(specified.len(), 46);
+}
+
+#[test]
+fn the_record_of_a_revocation_is_specified_as_it_is_tested() {
+    let page = read("../ARCHITECTURE.md");
+    let (_, section) = page.split_once("## A revocation on the wire").unwrap();
+    let record = block(section, "```json").concat();
+    assert!(
+        read("../broker-core/src/revocation/record.rs").contains(&format!("r#\"{record}\"#")),
+        "{record}"
+    );
 }
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -133,6 +144,45 @@ async fn a_listener_handles_gaps() -> Outcome {
     session.post_message("pixel-added", PixelAdded { index: 17, colour: 3 }, Scope::Global).await?;
     broker.drain().await;
     assert_eq!(*drawn.0.lock().expect("no panic"), [(17, 3)]);
+    Ok(())
+}
+
+struct Claims {
+    user: String,
+    key: String,
+}
+
+fn check(token: &str) -> Result<Claims, Box<dyn Error>> {
+    let (user, key) = token.split_once('/').ok_or("no token")?;
+    Ok(Claims { user: user.to_owned(), key: key.to_owned() })
+}
+
+struct Socket(tokio::sync::oneshot::Sender<CloseReason>);
+
+impl Socket {
+    #[expect(clippy::unused_async, reason = "writing to a socket is I/O")]
+    async fn say_goodbye(self, why: CloseReason) {
+        self.0.send(why).expect("somebody reads");
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_signed_in_and_signed_out_everywhere() -> Outcome {
+    let broker = broker::connect("memory:").await?;
+    let (goodbye, said) = tokio::sync::oneshot::channel();
+    let (token, socket) = ("ada/key-7", Socket(goodbye));
+
+    let began = Instant::now(); // before the token is looked at
+    let claims = check(token)?;
+    let identity = Identity::new(claims.user, began).with_auth_id(claims.key).with_scopes(["board"]);
+    let session = broker.session_for(identity).await?; // an error of kind `Revoked` if it was revoked meanwhile
+    session.on_close(async move |why| socket.say_goodbye(why).await)?; // called before anything ends
+
+    // On any server: first in your own records, then here.
+    session.revoke_authentication(Revocation::user("ada")).await?;
+
+    assert!(matches!(said.await?, CloseReason::AuthenticationRevoked(Revoked::User)));
+    assert!(matches!(session.closed().await, CloseReason::AuthenticationRevoked(Revoked::User)));
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use crate::case::Case;
 mod cluster;
 mod configuration;
 mod health;
+mod hooks;
 mod hostile;
 mod isolation;
 mod lag;
@@ -22,10 +23,13 @@ mod order;
 mod outage;
 mod publishing;
 mod rabbitmq_faults;
+mod rabbitmq_log;
 mod rabbitmq_only;
 mod redis_log;
 mod redis_log_refusals;
 mod redis_only;
+mod revocation;
+mod revocation_outage;
 mod sessions;
 mod steps;
 mod subscribing;
@@ -47,6 +51,9 @@ const SUBJECTS: &[&[Case]] = &[
     outage::CASES,
     sessions::CASES,
     listeners::CASES,
+    hooks::CASES,
+    revocation::CASES,
+    revocation_outage::CASES,
     cluster::CASES,
     health::CASES,
     hostile::CASES,
@@ -59,6 +66,7 @@ const ONLY: &[(&str, &[Case])] = &[
     ("nats", nats_limits::CASES),
     ("rabbitmq", rabbitmq_only::CASES),
     ("rabbitmq", rabbitmq_faults::CASES),
+    ("rabbitmq", rabbitmq_log::CASES),
     ("redis", redis_only::CASES),
     ("redis", redis_log::CASES),
     ("redis", redis_log_refusals::CASES),

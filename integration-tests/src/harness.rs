@@ -130,7 +130,7 @@ fn quick_options() -> Options {
 
 /// Whether a name on the wire is one of core's own channels, with whatever prefix.
 fn is_core_own(wire: &str) -> bool {
-    wire.starts_with('$') || wire.contains(".$")
+    wire.starts_with('$') || wire.contains(".$node.") || wire.ends_with(".$revocations")
 }
 
 impl dyn Harness + '_ {

@@ -29,6 +29,7 @@ pub mod proxy;
 pub(crate) mod rabbitmq_config;
 pub mod rabbitmq_control;
 pub mod rabbitmq_server;
+pub(crate) mod rabbitmq_stream;
 pub mod redis_config;
 pub mod redis_control;
 pub mod redis_server;

@@ -85,6 +85,17 @@ impl RabbitControl {
         Ok(of_it.filter_map(|one| one["routing_key"].as_str()).map(str::to_owned).collect())
     }
 
+    /// The names of the streams of a virtual host.
+    ///
+    /// # Errors
+    /// Nobody answers, or not what was expected.
+    pub async fn streams(&self, vhost: &str) -> Result<Vec<String>, String> {
+        let list = self.get(&format!("queues/{vhost}")).await?;
+        let list = list.as_array().ok_or_else(|| format!("queues: {list}"))?;
+        let streams = list.iter().filter(|queue| queue["arguments"]["x-queue-type"] == "stream");
+        Ok(streams.filter_map(|one| one["name"].as_str()).map(str::to_owned).collect())
+    }
+
     /// Publishes a message.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! RabbitServer: a private `rabbitmq-server` process. It takes some seconds to start: see `pool`.
 
 use std::{
-    env, fs,
+    env, fs, io,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Mutex, PoisonError,
@@ -101,6 +101,16 @@ impl RabbitServer {
         )
     }
 
+    /// Where its data are, whichever start it is.
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Where a copy of them is.
+    fn saved(&self) -> PathBuf {
+        self.dir.path().join("saved")
+    }
+
     async fn start_once(&self) -> Result<(), String> {
         let start = self.starts.fetch_add(1, Ordering::Relaxed);
         let dir = self.dir.path().join(start.to_string());
@@ -117,7 +127,7 @@ impl RabbitServer {
 
         let log = dir.join("server.log");
         let mut command = leashed(if Path::new(UNWRAPPED).is_file() { UNWRAPPED } else { "rabbitmq-server" });
-        environment(&mut command, &dir, amqp, peers, mapper);
+        environment(&mut command, &dir, &self.data(), [amqp, peers, mapper]);
         self.server.start(&mut command, &log)?;
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let place = Place { amqp: at(amqp), tls: at(tls), http: at(http) };
@@ -165,17 +175,8 @@ impl Server for RabbitServer {
         if self.has_process() {
             return Err("the rabbitmq-server is still running".to_owned());
         }
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let outcome = self.start_once().await;
-            let Err(reason) = outcome else { return Ok(()) };
-            self.kill().await?;
-            // Somebody took a port between the question and the start.
-            if !reason.contains("eaddrinuse") || attempts == 10 {
-                return Err(reason);
-            }
-        }
+        remove(&self.data())?;
+        self.start_with_data().await
     }
 
     async fn pause(&self) -> Result<(), String> {
@@ -214,6 +215,39 @@ impl Rabbit for RabbitServer {
         self.server.tell(&format!("(fun() -> {expression} end)()."))
     }
 
+    async fn start_with_data(&self) -> Result<(), String> {
+        if self.has_process() {
+            return Err("the rabbitmq-server is still running".to_owned());
+        }
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let outcome = self.start_once().await;
+            let Err(reason) = outcome else { return Ok(()) };
+            self.kill().await?;
+            // Somebody took a port between the question and the start.
+            if !reason.contains("eaddrinuse") || attempts == 10 {
+                return Err(reason);
+            }
+        }
+    }
+
+    /// As they are if it is killed now.
+    async fn save_data(&self) -> Result<(), String> {
+        remove(&self.saved())?;
+        self.pause().await?;
+        let copied = copy(&self.data(), &self.saved());
+        self.resume().await?;
+        copied
+    }
+
+    async fn restore_data(&self) -> Result<(), String> {
+        self.kill().await?;
+        remove(&self.data())?;
+        copy(&self.saved(), &self.data())?;
+        self.start_with_data().await
+    }
+
     async fn is_alive(&self) -> Result<bool, String> {
         Ok(self.has_process())
     }
@@ -226,7 +260,7 @@ impl Drop for RabbitServer {
     }
 }
 
-fn environment(command: &mut Command, dir: &Path, amqp: u16, peers: u16, mapper: u16) {
+fn environment(command: &mut Command, dir: &Path, data: &Path, [amqp, peers, mapper]: [u16; 3]) {
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("RABBITMQ_") {
             command.env_remove(name);
@@ -236,16 +270,32 @@ fn environment(command: &mut Command, dir: &Path, amqp: u16, peers: u16, mapper:
         .env("HOME", dir)
         // Without a shell between us and the server: signals reach it, and it ends with its input.
         .env("RABBITMQ_ALLOW_INPUT", "true")
-        .env("RABBITMQ_NODENAME", format!("n{amqp}@localhost"))
+        // Data are those of a node of a certain name.
+        .env("RABBITMQ_NODENAME", "test@localhost")
         .env("RABBITMQ_NODE_PORT", amqp.to_string())
         .env("RABBITMQ_DIST_PORT", peers.to_string())
         .env("ERL_EPMD_PORT", mapper.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
-        .env("RABBITMQ_MNESIA_BASE", dir.join("mnesia"))
+        .env("RABBITMQ_MNESIA_BASE", data)
         .env("RABBITMQ_LOG_BASE", dir.join("log"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("enabled_plugins"))
         .env("RABBITMQ_CONFIG_FILE", dir.join("rabbitmq.conf"));
+}
+
+fn remove(dir: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("{}: {error}", dir.display())),
+        _ => Ok(()),
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        other => Err(format!("cp -a {} {}: {other:?}", from.display(), to.display())),
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

@@ -113,6 +113,15 @@ pub trait Rabbit: Server {
     /// Has the server evaluate an Erlang expression. What that gives is not told.
     async fn evaluate(&self, expression: &str) -> Result<(), String>;
 
+    /// Starts it after [`kill`](Server::kill) with the data that it had.
+    async fn start_with_data(&self) -> Result<(), String>;
+
+    /// Keeps a copy of its data. Connections live on.
+    async fn save_data(&self) -> Result<(), String>;
+
+    /// Kills it, and starts it with the copy of its data.
+    async fn restore_data(&self) -> Result<(), String>;
+
     /// Whether the server is there, running or paused.
     async fn is_alive(&self) -> Result<bool, String>;
 }

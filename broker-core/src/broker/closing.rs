@@ -1,5 +1,7 @@
 //! How a broker ends: drained, closed, or dropped.
 
+use std::sync::Weak;
+
 use tokio::time::timeout;
 
 use super::{Broker, Shared};
@@ -77,10 +79,12 @@ impl Broker {
     /// A listener in the middle of a call is dropped at its next await; one that blocks its thread instead is
     /// waited for, for at most `drain_timeout`.
     pub async fn close(&self) {
+        self.end_sessions().await;
         self.0.stop.cancel();
         self.0.hub.close();
-        let sessions = std::mem::take(&mut *self.sessions());
-        for session in sessions.into_values().filter_map(|session| session.upgrade()) {
+        // Those that were opened meanwhile; their hooks are called as far as they get.
+        let late = std::mem::take(&mut *self.sessions());
+        for session in late.into_values().filter_map(|session| session.upgrade()) {
             session.close(CloseReason::BrokerClosed);
         }
         self.0.abort.cancel();
@@ -93,5 +97,14 @@ impl Broker {
             health.enter(State::Closed);
             open
         });
+    }
+
+    /// Ends every session. Those with hooks can still post, for at most `close_timeout`.
+    async fn end_sessions(&self) {
+        let open: Vec<_> = self.sessions().values().filter_map(Weak::upgrade).collect();
+        open.iter().for_each(|session| session.close(CloseReason::BrokerClosed));
+        for session in open {
+            session.closed().await;
+        }
     }
 }

@@ -8,9 +8,10 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{ChannelName, link::names::Names};
-
-const NAME: &str = "$revocations";
+use crate::{
+    ChannelName,
+    link::names::{Names, REVOCATIONS},
+};
 
 /// The longest record, in bytes.
 pub const MAX_RECORD: usize = 64 << 10;
@@ -40,7 +41,7 @@ impl RevocationLog {
     /// The log of the application with this prefix; empty: of the one that has none.
     #[must_use]
     pub fn of(prefix: &str, retention: Duration, limit: Duration) -> Self {
-        Self::new(Names::new(prefix).to_wire(NAME), retention, limit)
+        Self::new(Names::new(prefix).to_wire(REVOCATIONS), retention, limit)
     }
 }
 

@@ -12,10 +12,16 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{interest::Interest, names::Names, probe::Probe};
+use super::{
+    follower::Follower,
+    interest::Interest,
+    names::{Names, REVOCATIONS},
+    probe::Probe,
+};
 use crate::{
-    ChannelName, Error, Gap, GapCause, Message, NodeId, frame,
+    ChannelName, Error, Gap, GapCause, Message, NodeId, Options, frame,
     hub::{Aftermath, Entry, Hub},
+    revocation::register::Register,
 };
 
 /// Where a link hands over what it receives. Calls never block and never await; they may come from any thread.
@@ -40,6 +46,7 @@ pub(crate) struct Receivers {
     pub(crate) interest: Arc<Interest>,
     pub(crate) names: Names,
     pub(crate) probe: Arc<Probe>,
+    pub(crate) follower: Arc<Follower>,
     /// Counts frames that are not readable messages.
     pub(crate) malformed: Arc<AtomicU64>,
 }
@@ -54,11 +61,13 @@ impl Inbox {
     /// broker.
     #[must_use]
     pub fn unheard() -> Self {
-        let names = Names::new("");
+        let (node, names, options) = (NodeId::random(), Names::new(""), Options::default());
+        let register = Arc::new(Register::new(node, Duration::ZERO, Duration::ZERO));
         let inbox = Self::new(Receivers {
             hub: Arc::new(Hub::new(1)),
             interest: Arc::new(Interest::new(Duration::ZERO)),
-            probe: Arc::new(Probe::new(NodeId::random(), &names)),
+            probe: Arc::new(Probe::new(node, &names)),
+            follower: Arc::new(Follower::new(node, register, &options)),
             names,
             malformed: Arc::default(),
         });
@@ -81,9 +90,11 @@ impl Inbox {
         reason = "the payload is a slice of the frame: a link gives it away"
     )]
     pub fn deliver(&self, channel: &str, frame: Bytes) {
-        let Receivers { hub, names, probe, malformed, .. } = &self.0.receivers;
+        let Receivers { hub, names, probe, follower, malformed, .. } = &self.0.receivers;
         let Some(name) = names.strip(channel) else { return };
         let entry = match frame::decode(&frame) {
+            // At once, and before everything that waits in a queue.
+            Ok((wire, _)) if name == REVOCATIONS => return follower.hear(wire.head.id.origin, &wire.payload),
             Ok((wire, stamp)) if name.starts_with('$') => return probe.hear(name, &wire, stamp),
             Ok((wire, _)) => Entry::Message(Message::from_wire(wire)),
             Err(error) => {
@@ -109,6 +120,7 @@ impl Inbox {
             let put = |channel: &ChannelName| self.0.receivers.hub.put(channel.as_str(), gap.clone(), true);
             let told: Vec<_> = channels.iter().map(put).collect();
             drop(open);
+            self.0.receivers.follower.missed();
             told.into_iter().for_each(Aftermath::finish);
         }
     }

@@ -88,6 +88,11 @@ impl Interest {
         waiter.outcome(limit).await
     }
 
+    /// There is something to look at.
+    pub(crate) fn ring(&self) {
+        self.bell.notify_one();
+    }
+
     /// The last listener of a channel left here.
     pub(crate) fn note_left(&self, name: &ChannelName) {
         let mut state = self.lock();

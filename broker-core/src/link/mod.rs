@@ -3,6 +3,8 @@
 //! One task per broker: connect with backoff, subscribe everything that is wanted, see an own post come back,
 //! run until something breaks, withdraw, begin again.
 
+pub(crate) mod follower;
+mod following;
 mod inbox;
 pub(crate) mod interest;
 pub(crate) mod names;
@@ -52,6 +54,16 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// Runs until it is stopped; then the link is closed in good order and the health is `Closed`.
     pub(crate) async fn run(self) {
+        tokio::select! {
+            () = self.links() => {}
+            () = self.watch_lease() => {}
+        }
+        self.receivers.interest.close();
+        self.health.send_modify(|health| health.enter(State::Closed));
+    }
+
+    /// One link after another.
+    async fn links(&self) {
         let mut backoff = self.backoff();
         loop {
             let born = Instant::now();
@@ -66,8 +78,6 @@ impl Supervisor {
                 () = self.stop.cancelled() => break,
             }
         }
-        self.receivers.interest.close();
-        self.health.send_modify(|health| health.enter(State::Closed));
     }
 
     fn backoff(&self) -> impl Iterator<Item = Duration> + Send + use<> {
@@ -127,7 +137,13 @@ impl Supervisor {
                 health.links += 1;
             });
             tracing::info!(backend = self.driver.name(), "connected");
-            tokio::try_join!(self.write(link), self.reconcile(link), self.heartbeat())?;
+            tokio::try_join!(
+                self.write(link),
+                self.reconcile(link),
+                self.heartbeat(),
+                self.follow(link),
+                self.append(link),
+            )?;
             Ok::<(), Error>(())
         };
         tokio::select! {
@@ -139,21 +155,54 @@ impl Supervisor {
 
     /// Subscribes what is wanted, then waits for an own post to come back.
     async fn bring_up(&self, link: &dyn Link) -> Result<()> {
-        let Receivers { hub, interest, probe, .. } = &self.receivers;
+        let Receivers { hub, interest, probe, follower, .. } = &self.receivers;
         interest.begin();
-        let own = [probe.wire_name.clone()];
-        let about_own = |error: Error| {
-            if error.is_transient() { error } else { error.with_channel(probe.wire_name.clone()) }
-        };
-        let subscribed =
-            self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&own)).await?;
-        subscribed.map_err(about_own)?;
+        follower.set_listening(false);
+        // Some backends end the link when the log is made; nothing that is subscribed is lost by it yet.
+        self.catch_up(link).await?;
+        self.subscribe_own(link, &probe.wire_name).await?;
+        self.listen_to_nudges(link).await?;
         self.subscribe_all(link, &hub.channels()).await?;
+        self.catch_up(link).await?;
+        if follower.standing().borrow().unlogged {
+            follower.doubt_unlogged();
+        }
+        let sent = Instant::now();
         let (token, frame) = probe.next(Kind::Heartbeat);
         let batch = [Outgoing::new(probe.wire_name.clone(), frame.freeze())];
         let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
-        published.into_iter().collect::<Result<()>>().map_err(about_own)?;
-        probe.echo(token, self.options.heartbeat_timeout).await
+        let published = published.into_iter().collect::<Result<()>>();
+        published.map_err(|error| about_own(error, &probe.wire_name))?;
+        probe.echo(token, self.options.heartbeat_timeout).await?;
+        follower.echoed(sent);
+        Ok(())
+    }
+
+    /// Subscribes to one of the broker's own channels.
+    async fn subscribe_own(&self, link: &dyn Link, name: &ChannelName) -> Result<()> {
+        let one = std::slice::from_ref(name);
+        let subscribed = self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(one)).await?;
+        subscribed.map_err(|error| about_own(error, name))
+    }
+
+    /// Subscribes to the nudges, once somebody needs to know what is revoked.
+    async fn listen_to_nudges(&self, link: &dyn Link) -> Result<()> {
+        let follower = &self.receivers.follower;
+        let Some(name) = follower.to_listen() else { return Ok(()) };
+        match self.subscribe_own(link, &name).await {
+            Ok(()) => {
+                follower.set_listening(true);
+                // What was revoked between the last read and now was not heard.
+                follower.read_bell.notify_one();
+            }
+            Err(error) if error.is_transient() => return Err(error),
+            // No reason to do without messages. Who needs to be told of revocations is told of this.
+            Err(error) => {
+                tracing::error!(backend = self.driver.name(), "no session can be opened for a user: {error}");
+                follower.set_deaf(Some(error));
+            }
+        }
+        Ok(())
     }
 
     /// Sends batch after batch.
@@ -174,6 +223,7 @@ impl Supervisor {
     async fn reconcile(&self, link: &dyn Link) -> Result<()> {
         let Receivers { hub, interest, .. } = &self.receivers;
         loop {
+            self.listen_to_nudges(link).await?;
             self.subscribe_all(link, &interest.take_asked(hub)).await?;
             let left = self.on_wire(&interest.take_left(hub));
             for chunk in left.chunks(CHUNK) {
@@ -227,7 +277,9 @@ impl Supervisor {
     async fn heartbeat(&self) -> Result<()> {
         loop {
             sleep(self.options.heartbeat).await;
+            let sent = Instant::now();
             self.come_back(Kind::Heartbeat).await?;
+            self.receivers.follower.echoed(sent);
         }
     }
 
@@ -284,4 +336,9 @@ impl Supervisor {
                 .with_backend(self.driver.name())
         })
     }
+}
+
+/// Names the channel in a refusal of one of the broker's own.
+fn about_own(error: Error, name: &ChannelName) -> Error {
+    if error.is_transient() { error } else { error.with_channel(name.clone()) }
 }

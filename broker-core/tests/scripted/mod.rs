@@ -10,8 +10,9 @@ use std::{
 use async_trait::async_trait;
 use broker_core::{
     Broker, ChannelName, Error, ErrorKind, Options, Result,
-    driver::{Capabilities, Driver, Inbox, Link, Ordering, Outgoing},
+    driver::{Capabilities, Driver, Inbox, Link, LogCursor, LogPage, Ordering, Outgoing, RevocationLog},
 };
+use bytes::Bytes;
 use tokio::time::Instant;
 
 /// What the server does, and what it has seen.
@@ -38,6 +39,11 @@ pub(crate) struct World {
     /// Delivered on the link, inside `subscribe`, before it is confirmed.
     pub(crate) early: Option<Outgoing>,
 
+    /// The revocation log; without one there is none.
+    pub(crate) log: Option<Log>,
+    /// What was asked of the link, in order: `read`, or the names that were subscribed.
+    pub(crate) asked: Vec<String>,
+
     pub(crate) connects: Vec<Instant>,
     pub(crate) subscribed: BTreeSet<String>,
     pub(crate) subscribe_calls: usize,
@@ -45,6 +51,21 @@ pub(crate) struct World {
     /// Of every link so far.
     pub(crate) inboxes: Vec<Inbox>,
     pub(crate) closes: usize,
+}
+
+/// A revocation log, with knobs.
+#[derive(Default)]
+pub(crate) struct Log {
+    pub(crate) records: Vec<Bytes>,
+    /// Appending fails with this.
+    pub(crate) refuse_append: Option<ErrorKind>,
+    /// Reading fails with this.
+    pub(crate) refuse_read: Option<ErrorKind>,
+    /// Appending never answers.
+    pub(crate) hang_append: bool,
+    /// Appending answers `Ok` and forgets.
+    pub(crate) forget: bool,
+    pub(crate) appends: usize,
 }
 
 #[derive(Clone, Default)]
@@ -70,6 +91,10 @@ impl Scripted {
         let inbox = self.world().inboxes.last().cloned().unwrap();
         inbox.lost(Error::new(ErrorKind::Unavailable, "the test broke it"));
     }
+}
+
+fn no_log() -> Error {
+    Error::new(ErrorKind::Unsupported, "the test has no log")
 }
 
 /// Short and distinct times; they pass at once under paused time.
@@ -143,6 +168,7 @@ impl Link for Scripted {
                 return Err(Error::new(ErrorKind::Forbidden, "the test forbids it"));
             }
             world.subscribed.extend(channels.iter().map(ToString::to_string));
+            world.asked.extend(channels.iter().map(ToString::to_string));
             let early = world.early.take_if(|out| channels.contains(&out.channel));
             let hang = world.hang_subscribe && channels.iter().any(|name| !name.as_str().starts_with('$'));
             (early, hang, world.inboxes.last().cloned().unwrap())
@@ -160,6 +186,37 @@ impl Link for Scripted {
             world.subscribed.remove(name.as_str());
         });
         Ok(())
+    }
+
+    async fn revoke(&self, _: &RevocationLog, record: Bytes) -> Result<()> {
+        let hang = {
+            let mut world = self.world();
+            let Some(log) = &mut world.log else { return Err(no_log()) };
+            log.appends += 1;
+            if let Some(kind) = log.refuse_append {
+                return Err(Error::new(kind, "the test refuses to append"));
+            }
+            if !log.forget && !log.hang_append {
+                log.records.push(record);
+            }
+            log.hang_append
+        };
+        if hang {
+            pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    async fn revocations(&self, _: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        let mut world = self.world();
+        world.asked.push("read".to_owned());
+        let Some(log) = &world.log else { return Err(no_log()) };
+        if let Some(kind) = log.refuse_read {
+            return Err(Error::new(kind, "the test refuses to read"));
+        }
+        let from = after.place().map_or(0, |place| place.parse().unwrap()).min(log.records.len());
+        let cursor = LogCursor::new(log.records.len().to_string());
+        Ok(LogPage { records: log.records[from..].to_vec(), cursor, more: false, broken: None })
     }
 
     async fn close(&self) -> Result<()> {

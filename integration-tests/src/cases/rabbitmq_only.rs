@@ -32,12 +32,12 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// The permission that the driver's documentation says is enough.
-const ENOUGH: &str = r"^broker(\..*)?$";
+pub(super) const ENOUGH: &str = r"^broker(\..*)?$";
 const EXCHANGE_ALONE: &str = "^broker$";
 const QUEUES_ALONE: &str = r"^broker\.";
 
 /// Gives the case's user these permissions: configure, write and read.
-async fn allow(rabbit: &RabbitHarness, [configure, write, read]: [&str; 3]) -> Result<(), String> {
+pub(super) async fn allow(rabbit: &RabbitHarness, [configure, write, read]: [&str; 3]) -> Result<(), String> {
     let rights = json!({ "configure": configure, "write": write, "read": read });
     let path = format!("permissions/{0}/{0}", rabbit.name);
     rabbit.server().control().call("PUT", &path, Some(&rights)).await.map(drop)

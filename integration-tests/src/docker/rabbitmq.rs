@@ -25,6 +25,8 @@ const PLAIN: u16 = 5672;
 const TLS: u16 = 5671;
 const DEMANDING_TLS: u16 = 5673;
 const CONTROL: u16 = 15672;
+/// Why the harness does not call what needs a disk.
+const IN_MEMORY: &str = "the container keeps its data in memory";
 /// How long a server may take to start.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -153,6 +155,18 @@ impl Rabbit for DockerRabbit {
     async fn evaluate(&self, expression: &str) -> Result<(), String> {
         let command = ExecCommand::new(["rabbitmqctl", "eval", &format!("{expression}.")]);
         self.container.execute(command.with_cmd_ready_condition(CmdWaitFor::exit_code(0))).await
+    }
+
+    async fn start_with_data(&self) -> Result<(), String> {
+        Err(IN_MEMORY.to_owned())
+    }
+
+    async fn save_data(&self) -> Result<(), String> {
+        Err(IN_MEMORY.to_owned())
+    }
+
+    async fn restore_data(&self) -> Result<(), String> {
+        Err(IN_MEMORY.to_owned())
     }
 
     async fn is_alive(&self) -> Result<bool, String> {

@@ -10,12 +10,14 @@ use std::{
 
 use async_trait::async_trait;
 use broker::Options;
+use serde_json::json;
 
 use super::{Entry, Harness, Line, ProxyLine, is_core_own, quick_options};
 use crate::{
     case::Need,
     pool::{Lease, Pool},
     proxy::Proxy,
+    rabbitmq_stream::Stream,
     server::{Rabbit, Side, Source, eventually},
     wait::LIMIT,
 };
@@ -32,6 +34,9 @@ pub(super) const ENTRY: Entry = Entry {
 /// The driver's own default.
 const EXCHANGE: &str = "broker";
 
+/// The size of a segment of the log, as the driver makes it.
+const SEGMENT: usize = 1_000_000;
+
 /// So often the same list of connections is the list.
 const SETTLED: u32 = 20;
 
@@ -39,6 +44,9 @@ static SERVERS: Pool<Box<dyn Rabbit>> = Pool::new();
 
 fn lacks(need: Need) -> Option<&'static str> {
     match need {
+        Need::Durable if matches!(Source::fresh_from_env(), Ok(Source::Docker)) => {
+            Some("the container keeps its data in memory")
+        }
         Need::Process if !matches!(Source::fresh_from_env(), Ok(Source::Process)) => {
             Some("the server is no process of this machine")
         }
@@ -53,6 +61,8 @@ pub(crate) struct RabbitHarness {
     /// Of the virtual host, its user, and the password.
     pub(crate) name: String,
     proxies: Mutex<Vec<Weak<Proxy>>>,
+    /// Whether the server keeps its data when it is killed.
+    durable: bool,
 }
 
 impl RabbitHarness {
@@ -74,7 +84,7 @@ impl RabbitHarness {
         }
         let name = format!("case-{}", CASES.fetch_add(1, Ordering::Relaxed));
         server.control().add_vhost(&name).await?;
-        Ok(Self { server, name, proxies: Mutex::default() })
+        Ok(Self { server, name, proxies: Mutex::default(), durable: needs.contains(&Need::Durable) })
     }
 
     /// The one behind a case about RabbitMQ alone.
@@ -85,6 +95,21 @@ impl RabbitHarness {
 
     pub(crate) fn server(&self) -> &dyn Rabbit {
         &**self.server
+    }
+
+    /// Shows the proxies where the server is now.
+    fn reconnect(&self) {
+        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        for proxy in proxies.iter().filter_map(Weak::upgrade) {
+            proxy.set_upstream(self.server.addr());
+        }
+    }
+
+    /// The revocation log's queue: there is no other stream.
+    pub(crate) async fn log(&self) -> Result<String, String> {
+        let streams = self.server.control().streams(&self.name).await?;
+        let [log] = &streams[..] else { return Err(format!("not one stream: {streams:?}")) };
+        Ok(log.clone())
     }
 
     fn url_at(&self, addr: std::net::SocketAddr) -> String {
@@ -125,12 +150,13 @@ impl Harness for RabbitHarness {
     }
 
     async fn start_server(&self) -> Result<(), String> {
-        self.server.start_again().await?;
-        self.server.control().add_vhost(&self.name).await?;
-        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
-        for proxy in proxies.iter().filter_map(Weak::upgrade) {
-            proxy.set_upstream(self.server.addr());
+        if self.durable {
+            self.server.start_with_data().await?;
+        } else {
+            self.server.start_again().await?;
+            self.server.control().add_vhost(&self.name).await?;
         }
+        self.reconnect();
         Ok(())
     }
 
@@ -158,7 +184,8 @@ impl Harness for RabbitHarness {
 
     async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
         let mut names = self.server.control().binding_keys(&self.name, EXCHANGE).await?;
-        names.retain(|name| !is_core_own(name));
+        // The log is bound by a key that is no channel's.
+        names.retain(|name| !is_core_own(name) && !name.contains(".."));
         names.sort_unstable();
         names.dedup();
         Ok(names)
@@ -181,19 +208,37 @@ impl Harness for RabbitHarness {
     }
 
     async fn wipe_log(&self) -> Result<(), String> {
-        Err("wipe_log is not built for rabbitmq yet".to_owned())
+        let path = format!("queues/{}/{}", self.name, self.log().await?);
+        self.server.control().call("DELETE", &path, None).await.map(drop)
     }
 
+    /// The server drops a whole segment, not the last, and looks for one when another begins.
     async fn trim_log(&self) -> Result<(), String> {
-        Err("trim_log is not built for rabbitmq yet".to_owned())
+        let (control, log) = (self.server.control(), self.log().await?);
+        let policy = format!("policies/{}/trim", self.name);
+        let soon = json!({ "pattern": ".*", "apply-to": "queues", "definition": { "max-age": "1s" } });
+        let stream = Stream::open(&self.url(), &log).await?;
+        let last = stream.last().await?;
+        control.call("PUT", &policy, Some(&soon)).await?;
+        // Who reads the log passes over what is no record.
+        let padding = vec![0; SEGMENT];
+        eventually("the log to be trimmed", LIMIT, || async {
+            control.publish(&self.name, EXCHANGE, &log, &padding).await?;
+            let first = stream.first().await?;
+            if first > last { Ok(()) } else { Err(format!("from {first}, was up to {last}")) }
+        })
+        .await?;
+        control.call("DELETE", &policy, None).await.map(drop)
     }
 
     async fn save_data(&self) -> Result<(), String> {
-        Err("save_data is not built for rabbitmq yet".to_owned())
+        self.server.save_data().await
     }
 
     async fn restore_data(&self) -> Result<(), String> {
-        Err("restore_data is not built for rabbitmq yet".to_owned())
+        self.server.restore_data().await?;
+        self.reconnect();
+        Ok(())
     }
 
     async fn allow_only(&self, _: &str) -> Result<(), String> {

@@ -1,0 +1,361 @@
+//! Revocation, under paused time, over a driver that does what the test tells it: what the log, the nudge and the
+//! lease do when they work, and when they do not.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(dead_code, reason = "the driver has knobs for other tests, too")]
+mod scripted;
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use broker_core::{
+    Broker, CloseReason, Doubt, ErrorKind, Identity, Revocation, RevocationOutcome, Scope, Session,
+    WhenInDoubt, driver::LogBreak,
+};
+use bytes::Bytes;
+use scripted::{Log, Scripted, options};
+use tokio::time::{sleep, timeout};
+
+/// A server that keeps a log.
+fn with_log() -> Scripted {
+    let driver = Scripted::default();
+    driver.world().log = Some(Log::default());
+    driver
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T> + Send) -> T {
+    timeout(Duration::from_secs(600), future).await.expect(what)
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool + Sync) {
+    let waited = async {
+        while !condition() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(what, waited).await;
+}
+
+async fn sign_in(broker: &Broker) -> Session {
+    broker.session_for(Identity::new("ada", Instant::now())).await.unwrap()
+}
+
+async fn doubt(session: &Session) -> Doubt {
+    match soon("the session to end", session.closed()).await {
+        CloseReason::AuthenticationInDoubt(doubt) => doubt,
+        other => panic!("ended because {other}"),
+    }
+}
+
+/// Where the nudges stand among what was published.
+fn nudges(driver: &Scripted) -> Vec<usize> {
+    let world = driver.world();
+    let nudge = |(place, out): (usize, &broker_core::driver::Outgoing)| {
+        (out.channel.as_str() == "$revocations").then_some(place)
+    };
+    world.published.iter().enumerate().filter_map(nudge).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_identities_needs_no_log() {
+    let driver = with_log();
+    let broker = driver.connect(options()).await.unwrap();
+    drop(broker.session());
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(driver.world().asked.len(), 1, "{:?}", driver.world().asked);
+    assert!(broker.health().is_connected());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_link_reads_the_log_before_anything_is_subscribed_and_again_after() {
+    let driver = with_log();
+    let broker = driver.connect(options()).await.unwrap();
+    let _ada = sign_in(&broker).await;
+    let _news = broker.subscribe("news").await.unwrap();
+    driver.world().asked.clear();
+    driver.lose();
+    until("another link", || broker.health().links == 2).await;
+    let node = format!("$node.{}", broker.node_id());
+    assert_eq!(driver.world().asked[..5], ["read", &node, "$revocations", "news", "read"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_read_now_and_then() {
+    let driver = with_log();
+    let broker = driver.connect(options()).await.unwrap();
+    let _ada = sign_in(&broker).await;
+    driver.world().asked.clear();
+    sleep(options().revocation_poll * 100).await;
+    let reads = driver.world().asked.len();
+    assert!((80..=125).contains(&reads), "{reads}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_log_a_revocation_is_announced() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let ada = sign_in(&broker).await;
+    assert_eq!(broker.revoke(Revocation::user("ada")).await.unwrap(), RevocationOutcome::Announced);
+    assert!(ada.is_closed());
+    assert!(!nudges(&driver).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_cut_off_without_a_log_closes_what_it_cannot_vouch_for() {
+    for (keep, gap) in [(false, false), (false, true), (true, false), (true, true)] {
+        let driver = Scripted::default();
+        let mut options = options();
+        if keep {
+            options.on_unlogged_gap = WhenInDoubt::Keep;
+        }
+        let broker = driver.connect(options).await.unwrap();
+        let (ada, anonymous) = (sign_in(&broker).await, broker.session());
+        if gap {
+            driver.world().inboxes.last().unwrap().gap();
+        } else {
+            driver.lose();
+            until("another link", || broker.health().links == 2).await;
+        }
+        assert_eq!(ada.is_closed(), !keep, "gap: {gap}");
+        if !keep {
+            assert_eq!(doubt(&ada).await, Doubt::Unlogged);
+        }
+        assert!(!anonymous.is_closed());
+        assert!(!sign_in(&broker).await.is_closed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_has_to_change_is_an_error_at_once() {
+    for kind in [ErrorKind::Forbidden, ErrorKind::Misconfigured] {
+        let driver = with_log();
+        driver.world().log.as_mut().unwrap().refuse_append = Some(kind);
+        let broker = driver.connect(options()).await.unwrap();
+        let ada = sign_in(&broker).await;
+        let begun = tokio::time::Instant::now();
+        let error = broker.revoke(Revocation::user("ada")).await.unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert_eq!(error.kind(), kind);
+        assert!(error.message().contains("others may not know"), "{error}");
+        assert!(ada.is_closed() && !nudges(&driver).is_empty());
+
+        driver.world().log.as_mut().unwrap().refuse_read = Some(kind);
+        let fresh = driver.connect(options()).await.unwrap();
+        let error = fresh.session_for(Identity::new("ada", Instant::now())).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(fresh.health().is_connected());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_may_not_hear_of_revocations_opens_no_session_and_goes_on() {
+    let driver = with_log();
+    driver.world().forbidden.insert("$revocations".to_owned());
+    let broker = driver.connect(options()).await.unwrap();
+    let error = broker.session_for(Identity::new("ada", Instant::now())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+    broker.publish("news", "life goes on", Scope::Global).await.unwrap();
+    assert_eq!((broker.health().links, broker.health().is_connected()), (1, true));
+    driver.world().forbidden.clear();
+    sleep(options().revocation_poll * 2).await;
+    assert!(!sign_in(&broker).await.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_pass_is_tried_again() {
+    let driver = with_log();
+    driver.world().log.as_mut().unwrap().refuse_append = Some(ErrorKind::Unavailable);
+    driver.world().log.as_mut().unwrap().refuse_read = Some(ErrorKind::Unavailable);
+    let broker = driver.connect(options()).await.unwrap();
+    let tried = driver.clone();
+    let recover = async {
+        until("some tries", || tried.world().log.as_ref().unwrap().appends > 3).await;
+        let mut world = tried.world();
+        let log = world.log.as_mut().unwrap();
+        (log.refuse_append, log.refuse_read) = (None, None);
+    };
+    let (outcome, opened, ()) =
+        tokio::join!(broker.revoke(Revocation::user("eve")), sign_in(&broker), recover);
+    assert_eq!(outcome.unwrap(), RevocationOutcome::Logged);
+    assert!(!opened.is_closed());
+    assert_eq!(broker.health().links, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_away_is_an_error_within_the_limit() {
+    let driver = with_log();
+    driver.world().log.as_mut().unwrap().refuse_append = Some(ErrorKind::Unavailable);
+    let broker = driver.connect(options()).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let error = broker.revoke(Revocation::user("ada")).await.unwrap_err();
+    assert_eq!(begun.elapsed().as_secs(), options().revoke_timeout.as_secs());
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("the test refuses to append"), "{error}");
+    // Nobody waits for it any more, so it is given up.
+    let tries = driver.world().log.as_ref().unwrap().appends;
+    sleep(Duration::from_secs(60)).await;
+    assert!(driver.world().log.as_ref().unwrap().appends <= tries + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_that_hangs_goes_on_by_the_next_link() {
+    let driver = with_log();
+    driver.world().log.as_mut().unwrap().hang_append = true;
+    let mut options = options();
+    options.revoke_timeout = Duration::from_secs(600);
+    let broker = driver.connect(options).await.unwrap();
+    let world = driver.clone();
+    let heal = async {
+        until("the link to be given up", || broker.health().failures > 0).await;
+        world.world().log.as_mut().unwrap().hang_append = false;
+    };
+    let (outcome, ()) = tokio::join!(broker.revoke(Revocation::user("ada")), heal);
+    assert_eq!(outcome.unwrap(), RevocationOutcome::Logged);
+    assert_eq!(driver.world().log.as_ref().unwrap().records.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_forgets_what_it_said_it_stored_is_found_out() {
+    let driver = with_log();
+    let broker = driver.connect(options()).await.unwrap();
+    let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
+    driver.world().log.as_mut().unwrap().forget = true;
+    assert_eq!(broker.revoke(Revocation::user("ada")).await.unwrap(), RevocationOutcome::Logged);
+    assert_eq!(doubt(&eve).await, Doubt::LogBroken(LogBreak::Forgotten));
+    driver.world().log.as_mut().unwrap().forget = false;
+    until("the record to be stored again", || !driver.world().log.as_ref().unwrap().records.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_revocations_that_are_in_the_log_are_no_alarm() {
+    let driver = with_log();
+    let broker = driver.connect(options()).await.unwrap();
+    let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
+    for number in 0..300 {
+        broker.revoke(Revocation::user(format!("user {number}"))).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let all = (0..300).map(|number| broker.revoke(Revocation::user(format!("other {number}"))));
+    assert!(futures_util::future::join_all(all).await.iter().all(Result::is_ok));
+    sleep(options().revocation_poll * 3).await;
+    assert!(!eve.is_closed());
+    assert_eq!(driver.world().log.as_ref().unwrap().records.len(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_told_that_the_log_broke_stores_again_what_it_remembers() {
+    let driver = with_log();
+    let broker = driver.connect(options()).await.unwrap();
+    let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
+    broker.revoke(Revocation::user("ada")).await.unwrap();
+    sleep(options().revocation_poll * 2).await;
+    driver.world().log.as_mut().unwrap().records.clear();
+    // Of another node: a frame without a payload, whose head is 35 bytes long.
+    let mut nudge = driver.world().published.last().unwrap().frame[..35].to_vec();
+    nudge[4] ^= 1;
+    let inbox = driver.world().inboxes.last().cloned().unwrap();
+    inbox.deliver("$revocations", nudge.into());
+    until("the record to be stored again", || !driver.world().log.as_ref().unwrap().records.is_empty()).await;
+    assert!(!eve.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_anybody_sends_as_a_nudge_is_survived() {
+    let driver = with_log();
+    let broker = driver.connect(options()).await.unwrap();
+    let ada = sign_in(&broker).await;
+    let inbox = driver.world().inboxes.last().cloned().unwrap();
+    inbox.deliver("$revocations", Bytes::from_static(b"hello"));
+    broker.publish("news", "a frame of ours", Scope::Global).await.unwrap();
+    // Of another node: a frame of ours, whose payload is no record.
+    let mut frame = driver.world().published.last().unwrap().frame.to_vec();
+    frame[4] ^= 1;
+    inbox.deliver("$revocations", frame.into());
+    broker.publish("news", "and on", Scope::Global).await.unwrap();
+    assert!(!ada.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nudge_overtakes_what_waits_in_the_outbox() {
+    let driver = with_log();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().slow_publish = Duration::from_millis(10);
+    let posts = (0..5000).map(|n| broker.publish("news", n.to_string(), Scope::Global));
+    let posts = futures_util::future::join_all(posts);
+    let (revoked, _) = tokio::join!(broker.revoke(Revocation::user("ada")), posts);
+    revoked.unwrap();
+    let last = *nudges(&driver).last().unwrap();
+    assert!(last < 3 * 1024, "{:?} of {}", nudges(&driver), driver.world().published.len());
+    assert!(driver.world().published.len() > 5000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_counts_from_the_last_read_that_was_complete() {
+    let driver = with_log();
+    let mut options = options();
+    options.revocation_lease = Duration::from_secs(60);
+    let broker = driver.connect(options).await.unwrap();
+    let ada = sign_in(&broker).await;
+    sleep(Duration::from_secs(600)).await;
+    assert!(!ada.is_closed(), "it is renewed");
+    // The link lives, and every echo comes back; but nobody can read the log.
+    driver.world().log.as_mut().unwrap().refuse_read = Some(ErrorKind::Forbidden);
+    assert_eq!(doubt(&ada).await, Doubt::LeaseExpired);
+    let error = broker.session_for(Identity::new("ada", Instant::now())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    driver.world().log.as_mut().unwrap().refuse_read = None;
+    sleep(Duration::from_secs(60)).await;
+    assert!(!sign_in(&broker).await.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_log_the_lease_counts_from_the_last_echo() {
+    let driver = Scripted::default();
+    let mut options = options();
+    options.revocation_lease = Duration::from_secs(60);
+    options.on_unlogged_gap = WhenInDoubt::Keep;
+    let broker = driver.connect(options).await.unwrap();
+    let ada = sign_in(&broker).await;
+    sleep(Duration::from_secs(600)).await;
+    assert!(!ada.is_closed());
+    driver.world().refuse_connect = Some(ErrorKind::Unavailable);
+    driver.lose();
+    assert_eq!(doubt(&ada).await, Doubt::LeaseExpired);
+    driver.world().refuse_connect = None;
+    until("another link", || broker.health().is_connected()).await;
+    assert!(!sign_in(&broker).await.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_broker_revokes_nothing_and_keeps_nobody_waiting() {
+    let driver = with_log();
+    driver.world().log.as_mut().unwrap().refuse_append = Some(ErrorKind::Unavailable);
+    driver.world().log.as_mut().unwrap().refuse_read = Some(ErrorKind::Unavailable);
+    let broker = driver.connect(options()).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let close = async {
+        tokio::task::yield_now().await;
+        broker.close().await;
+    };
+    let (revoked, opened, ()) = tokio::join!(
+        broker.revoke(Revocation::user("ada")),
+        broker.session_for(Identity::new("ada", Instant::now())),
+        close
+    );
+    assert_eq!(revoked.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(opened.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(broker.revoke(Revocation::user("ada")).await.unwrap_err().kind(), ErrorKind::Closed);
+    let opened = broker.session_for(Identity::new("ada", Instant::now())).await;
+    assert_eq!(opened.unwrap_err().kind(), ErrorKind::Closed);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_local_broker_is_everybody() {
+    let broker = Broker::local();
+    let ada = sign_in(&broker).await;
+    assert_eq!(broker.revoke(Revocation::user("ada")).await.unwrap(), RevocationOutcome::Local);
+    assert!(ada.is_closed() && !sign_in(&broker).await.is_closed());
+}

@@ -1,0 +1,191 @@
+//! Cases about hooks: what a session calls before it ends.
+
+use std::{
+    future::pending,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use broker::{CloseReason, ErrorKind, Identity, Revocation, Scope, Session};
+use tokio::sync::{
+    Notify,
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+
+use super::{
+    revocation::sign_out,
+    steps::{hears, post},
+};
+use crate::{
+    case::{Case, Outcome, case},
+    harness::Harness,
+    wait::within,
+};
+
+pub(super) const CASES: &[Case] = &[
+    case!(hooks_are_called_in_order_and_once_before_anything_ends, [8, 9]),
+    case!(a_hook_hears_why_its_session_ends, [8, 9]),
+    case!(a_hook_that_was_removed_is_not_called, [8]),
+    case!(a_hook_that_panics_keeps_no_other_and_no_session, [7, 8]),
+    case!(a_hook_that_hangs_ends_at_the_limit, [8, 12]),
+    case!(a_hook_can_still_post_when_the_broker_closes, [12]),
+    case!(a_session_that_is_dropped_calls_its_hooks_too, [8]),
+];
+
+/// A hook that says that it was called, and with what.
+fn telling(
+    told: &UnboundedSender<String>,
+    name: &str,
+) -> impl FnOnce(CloseReason) -> std::future::Ready<()> + Send + 'static {
+    let (told, name) = (told.clone(), name.to_owned());
+    move |reason| {
+        let _ = told.send(format!("{name}: {reason}"));
+        std::future::ready(())
+    }
+}
+
+async fn next(told: &mut UnboundedReceiver<String>) -> Result<String, String> {
+    within("a hook to be called", told.recv()).await?.ok_or_else(|| "nobody is left to call one".to_owned())
+}
+
+async fn nothing_more(told: &mut UnboundedReceiver<String>) -> Result<(), String> {
+    match within("the last hook to be gone", told.recv()).await? {
+        None => Ok(()),
+        Some(more) => Err(format!("one more call: {more}")),
+    }
+}
+
+async fn user_session(h: &dyn Harness) -> Result<(crate::harness::Node, Session), String> {
+    let node = h.node().await?;
+    let opened = node.session_for(Identity::new("ada", Instant::now())).await;
+    let session = opened.map_err(|error| error.to_string())?;
+    Ok((node, session))
+}
+
+async fn hooks_are_called_in_order_and_once_before_anything_ends(h: &dyn Harness) -> Outcome {
+    let (node, session) = user_session(h).await?;
+    let other = h.node().await?;
+    let mut news = session.subscribe("news").await?;
+    let (told, mut hooks) = unbounded_channel();
+    let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (reach, wait) = (Arc::clone(&reached), Arc::clone(&go_on));
+    session.on_close(async move |_| {
+        reach.notify_one();
+        wait.notified().await;
+    })?;
+    session.on_close(telling(&told, "second"))?;
+    session.on_close(telling(&told, "third"))?;
+    drop(told);
+    sign_out(&other, "ada").await?;
+    within("the first hook", reached.notified()).await?;
+    // It has begun to end, and nothing has ended yet.
+    assert!(!session.is_closed());
+    post(&other, "news", "meanwhile").await?;
+    hears(&mut news, "meanwhile").await?;
+    session.post("news", "a last word", Scope::Global).await?;
+    hears(&mut news, "a last word").await?;
+    assert_eq!(session.on_close(async |_| {}).expect_err("too late").kind(), ErrorKind::Closed);
+    session.close();
+    go_on.notify_one();
+    assert_eq!(next(&mut hooks).await?, "second: revoked: every authentication of the user");
+    assert!(next(&mut hooks).await?.starts_with("third: revoked"));
+    nothing_more(&mut hooks).await?;
+    let why = within("the session to end", session.closed()).await?;
+    assert!(matches!(why, CloseReason::AuthenticationRevoked(_)), "{why}");
+    assert!(within("the stream to end", news.next()).await?.is_none());
+    drop(node);
+    Ok(())
+}
+
+async fn a_hook_hears_why_its_session_ends(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    let (told, mut hooks) = unbounded_channel();
+    let closed = node.session();
+    closed.on_close(telling(&told, "closed"))?;
+    closed.close();
+    assert_eq!(next(&mut hooks).await?, "closed: the session is closed");
+    let identity = Identity::new("ada", Instant::now()).with_auth_id("k1");
+    let revoked = node.session_for(identity).await?;
+    revoked.on_close(telling(&told, "revoked"))?;
+    node.revoke(Revocation::auth_id("ada", "k1")).await?;
+    assert_eq!(next(&mut hooks).await?, "revoked: revoked: this authentication of the user");
+    let last = node.session();
+    last.on_close(telling(&told, "last"))?;
+    node.close().await;
+    assert_eq!(next(&mut hooks).await?, "last: the broker is closed");
+    Ok(())
+}
+
+async fn a_hook_that_was_removed_is_not_called(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    let (session, other) = (node.session(), node.session());
+    let (told, mut hooks) = unbounded_channel();
+    let first = session.on_close(telling(&told, "first"))?;
+    let second = session.on_close(telling(&told, "second"))?;
+    drop(told);
+    assert!(!other.remove_hook(first), "of another session");
+    assert!(session.remove_hook(first) && !session.remove_hook(first));
+    session.close();
+    assert!(next(&mut hooks).await?.starts_with("second"));
+    nothing_more(&mut hooks).await?;
+    assert!(!session.remove_hook(second), "called already");
+    Ok(())
+}
+
+async fn a_hook_that_panics_keeps_no_other_and_no_session(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    let session = node.session();
+    let (told, mut hooks) = unbounded_channel();
+    session.on_close(async |_| panic!("on purpose"))?;
+    session.on_close(|_| -> std::future::Ready<()> { panic!("on purpose, before the first await") })?;
+    session.on_close(telling(&told, "after"))?;
+    session.close();
+    assert!(next(&mut hooks).await?.starts_with("after"));
+    within("the session to end", session.closed()).await?;
+    Ok(())
+}
+
+async fn a_hook_that_hangs_ends_at_the_limit(h: &dyn Harness) -> Outcome {
+    let node = h.node_with(|options| options.close_timeout = Duration::from_millis(100)).await?;
+    let (told, mut hooks) = unbounded_channel();
+    let session = node.session();
+    let held = told.clone();
+    session.on_close(async move |_| {
+        let _held = held;
+        pending::<()>().await;
+    })?;
+    session.on_close(telling(&told, "never"))?;
+    drop(told);
+    session.close();
+    within("the session to end", session.closed()).await?;
+    nothing_more(&mut hooks).await?;
+    let last = node.session();
+    last.on_close(async |_| pending::<()>().await)?;
+    within("the broker to close", node.close()).await?;
+    Ok(())
+}
+
+async fn a_hook_can_still_post_when_the_broker_closes(h: &dyn Harness) -> Outcome {
+    let (node, other) = (h.node().await?, h.node().await?);
+    let mut news = other.subscribe("news").await?;
+    let broker = node.broker.clone();
+    node.session().on_close(async |_| {}).map(drop)?;
+    let session = node.session();
+    session.on_close(async move |_| {
+        broker.publish("news", "ada has left", Scope::Global).await.expect("it is open still");
+    })?;
+    within("the broker to close", node.close()).await?;
+    hears(&mut news, "ada has left").await?;
+    Ok(())
+}
+
+async fn a_session_that_is_dropped_calls_its_hooks_too(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    let session = node.session();
+    let (told, mut hooks) = unbounded_channel();
+    session.on_close(telling(&told, "dropped"))?;
+    drop((told, session));
+    assert_eq!(next(&mut hooks).await?, "dropped: the session is closed");
+    nothing_more(&mut hooks).await?;
+    Ok(())
+}
