@@ -47,7 +47,7 @@ impl Driver for RabbitDriver {
         let address = &self.0;
         // On one connection alone a burst of posts would delay the acknowledgements, and with them everything
         // that waits to be received; a server with an alarm stops reading both.
-        let (receiver, publisher) = try_join(Lane::open(address, false), Lane::open(address, true)).await?;
+        let (receiver, publisher) = try_join(Lane::open(address), Lane::open(address)).await?;
         let events = publisher.connection.events_listener();
         // After the exchange, so that one pattern of a permission covers both.
         let queue: ShortString = format!("{}.{:016x}{:016x}", address.exchange, random(), random()).into();
@@ -101,7 +101,7 @@ mod tests {
     async fn failure(url: &str) -> Error {
         let driver = RabbitDriver(Arc::new(Address::parse(&BrokerUrl::parse(url).unwrap()).unwrap()));
         assert!(!format!("{driver:?}").contains("s3cret"));
-        let error = Lane::open(&driver.0, false).await.err().expect("an error");
+        let error = Lane::open(&driver.0).await.err().expect("an error");
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         error
     }

@@ -25,26 +25,23 @@ pub(crate) struct Lane {
     _socket: Socket,
     channel: Mutex<Option<AmqpChannel>>,
     pub(crate) connection: Connection,
-    /// Whether what is published is to be confirmed.
-    confirms: bool,
 }
 
 impl Lane {
-    pub(crate) async fn open(address: &Address, confirms: bool) -> Result<Self> {
+    pub(crate) async fn open(address: &Address) -> Result<Self> {
         let (connection, socket) = connect(address).await?;
-        Ok(Self { _socket: socket, channel: Mutex::default(), connection, confirms })
+        Ok(Self { _socket: socket, channel: Mutex::default(), connection })
     }
 
-    /// The AMQP channel for calls: another one if the server has closed the last over a refusal.
+    /// The AMQP channel for calls: another one if the server has closed the last over a refusal. What is published
+    /// on it is confirmed.
     pub(crate) async fn channel(&self) -> lapin::Result<AmqpChannel> {
         let last = self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(open) = last.filter(|channel| channel.status().connected()) {
             return Ok(open);
         }
         let fresh = self.connection.create_channel().await?;
-        if self.confirms {
-            fresh.confirm_select(ConfirmSelectOptions::default()).await?;
-        }
+        fresh.confirm_select(ConfirmSelectOptions::default()).await?;
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
         Ok(fresh)
     }

@@ -131,7 +131,7 @@ impl<'a> Stream<'a> {
         let name = name(address, log)?;
         let lane = match kept.filter(|lane| lane.connection.status().connected()) {
             Some(lane) => lane,
-            None => Lane::open(address, true).await?,
+            None => Lane::open(address).await?,
         };
         Ok(Self { address, log, name, lane })
     }
