@@ -10,7 +10,7 @@ use broker_core::{
 use futures_util::future::try_join;
 use lapin::{
     Channel as AmqpChannel, ExchangeKind,
-    options::{BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueDeclareOptions},
+    options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -54,15 +54,9 @@ impl Driver for RabbitDriver {
         let opened = async {
             declare(&receiver.channel().await?, address, &queue).await?;
             publisher.channel().await?;
-            // An error closes the AMQP channel it is on: bindings may be refused, deliveries go on.
-            let consumer = receiver.connection.create_channel().await?;
-            consumer.basic_qos(WINDOW, BasicQosOptions::default()).await?;
-            let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-            let deliveries =
-                consumer.basic_consume(queue.clone(), tag, options, FieldTable::default()).await?;
-            Ok((deliveries, consumer))
+            receiver.consume(&queue, WINDOW, FieldTable::default()).await
         };
-        let (deliveries, acks) = opened.await.map_err(|error: lapin::Error| address.error(&error))?;
+        let (deliveries, acks) = opened.await.map_err(|error| address.error(&error))?;
         let receiving = receive(deliveries, acks, events, inbox.clone(), Arc::clone(address));
         let receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
         let (log, address) = (Log::new(Arc::clone(address)), Arc::clone(address));
