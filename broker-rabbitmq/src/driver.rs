@@ -58,9 +58,9 @@ impl Driver for RabbitDriver {
         };
         let (deliveries, acks) = opened.await.map_err(|error| address.error(&error))?;
         let receiving = receive(deliveries, acks, events, inbox.clone(), Arc::clone(address));
-        let receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
+        let _receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
         let (log, address) = (Log::new(Arc::clone(address)), Arc::clone(address));
-        Ok(Box::new(RabbitLink { receiver, publisher, log, receiving, address, queue, inbox }))
+        Ok(Box::new(RabbitLink { receiver, publisher, log, _receiving, address, queue, inbox }))
     }
 }
 
