@@ -150,6 +150,20 @@ async fn what_an_operator_has_to_change_is_an_error_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_may_not_hear_of_revocations_opens_no_session_and_goes_on() {
+    let driver = with_log();
+    driver.world().forbidden.insert("$revocations".to_owned());
+    let broker = driver.connect(options()).await.unwrap();
+    let error = broker.session_for(Identity::new("ada", Instant::now())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+    broker.publish("news", "life goes on", Scope::Global).await.unwrap();
+    assert_eq!((broker.health().links, broker.health().is_connected()), (1, true));
+    driver.world().forbidden.clear();
+    sleep(options().revocation_poll * 2).await;
+    assert!(!sign_in(&broker).await.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_may_pass_is_tried_again() {
     let driver = with_log();
     driver.world().log.as_mut().unwrap().refuse_append = Some(ErrorKind::Unavailable);
@@ -237,15 +251,12 @@ async fn a_node_that_is_told_that_the_log_broke_stores_again_what_it_remembers()
     let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
     broker.revoke(Revocation::user("ada")).await.unwrap();
     sleep(options().revocation_poll * 2).await;
-    let nudge = {
-        let mut world = driver.world();
-        world.log.as_mut().unwrap().records.clear();
-        let nudge = world.published.iter().find(|out| out.channel.as_str() == "$revocations").unwrap();
-        // A frame without a payload: its head is 35 bytes long.
-        nudge.frame.slice(..35)
-    };
+    driver.world().log.as_mut().unwrap().records.clear();
+    // Of another node: a frame without a payload, whose head is 35 bytes long.
+    let mut nudge = driver.world().published.last().unwrap().frame[..35].to_vec();
+    nudge[4] ^= 1;
     let inbox = driver.world().inboxes.last().cloned().unwrap();
-    inbox.deliver("$revocations", nudge);
+    inbox.deliver("$revocations", nudge.into());
     until("the record to be stored again", || !driver.world().log.as_ref().unwrap().records.is_empty()).await;
     assert!(!eve.is_closed());
 }
@@ -258,8 +269,10 @@ async fn what_anybody_sends_as_a_nudge_is_survived() {
     let inbox = driver.world().inboxes.last().cloned().unwrap();
     inbox.deliver("$revocations", Bytes::from_static(b"hello"));
     broker.publish("news", "a frame of ours", Scope::Global).await.unwrap();
-    let frame = driver.world().published.last().unwrap().frame.clone();
-    inbox.deliver("$revocations", frame);
+    // Of another node: a frame of ours, whose payload is no record.
+    let mut frame = driver.world().published.last().unwrap().frame.to_vec();
+    frame[4] ^= 1;
+    inbox.deliver("$revocations", frame.into());
     broker.publish("news", "and on", Scope::Global).await.unwrap();
     assert!(!ada.is_closed());
 }

@@ -10,7 +10,7 @@ use broker_core::{
 use futures_util::future::try_join;
 use lapin::{
     Channel as AmqpChannel, ExchangeKind,
-    options::{BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueDeclareOptions},
+    options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -47,26 +47,20 @@ impl Driver for RabbitDriver {
         let address = &self.0;
         // On one connection alone a burst of posts would delay the acknowledgements, and with them everything
         // that waits to be received; a server with an alarm stops reading both.
-        let (receiver, publisher) = try_join(Lane::open(address, false), Lane::open(address, true)).await?;
+        let (receiver, publisher) = try_join(Lane::open(address), Lane::open(address)).await?;
         let events = publisher.connection.events_listener();
         // After the exchange, so that one pattern of a permission covers both.
         let queue: ShortString = format!("{}.{:016x}{:016x}", address.exchange, random(), random()).into();
         let opened = async {
             declare(&receiver.channel().await?, address, &queue).await?;
             publisher.channel().await?;
-            // An error closes the AMQP channel it is on: bindings may be refused, deliveries go on.
-            let consumer = receiver.connection.create_channel().await?;
-            consumer.basic_qos(WINDOW, BasicQosOptions::default()).await?;
-            let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-            let deliveries =
-                consumer.basic_consume(queue.clone(), tag, options, FieldTable::default()).await?;
-            Ok((deliveries, consumer))
+            receiver.consume(&queue, WINDOW, FieldTable::default()).await
         };
-        let (deliveries, acks) = opened.await.map_err(|error: lapin::Error| address.error(&error))?;
+        let (deliveries, acks) = opened.await.map_err(|error| address.error(&error))?;
         let receiving = receive(deliveries, acks, events, inbox.clone(), Arc::clone(address));
-        let receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
+        let _receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
         let (log, address) = (Log::new(Arc::clone(address)), Arc::clone(address));
-        Ok(Box::new(RabbitLink { receiver, publisher, log, receiving, address, queue, inbox }))
+        Ok(Box::new(RabbitLink { receiver, publisher, log, _receiving, address, queue, inbox }))
     }
 }
 
@@ -101,7 +95,7 @@ mod tests {
     async fn failure(url: &str) -> Error {
         let driver = RabbitDriver(Arc::new(Address::parse(&BrokerUrl::parse(url).unwrap()).unwrap()));
         assert!(!format!("{driver:?}").contains("s3cret"));
-        let error = Lane::open(&driver.0, false).await.err().expect("an error");
+        let error = Lane::open(&driver.0).await.err().expect("an error");
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         error
     }

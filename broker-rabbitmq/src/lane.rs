@@ -9,8 +9,10 @@ use std::{
 
 use broker_core::{Error, ErrorKind, Result};
 use lapin::{
-    AsyncTcpStream, Channel as AmqpChannel, Connection, ConnectionProperties, options::ConfirmSelectOptions,
+    AsyncTcpStream, Channel as AmqpChannel, Connection, ConnectionProperties, Consumer,
+    options::{BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions},
     protocol::constants::REPLY_SUCCESS,
+    types::{FieldTable, ShortString},
 };
 use socket2::SockRef;
 
@@ -25,28 +27,39 @@ pub(crate) struct Lane {
     _socket: Socket,
     channel: Mutex<Option<AmqpChannel>>,
     pub(crate) connection: Connection,
-    /// Whether what is published is to be confirmed.
-    confirms: bool,
 }
 
 impl Lane {
-    pub(crate) async fn open(address: &Address, confirms: bool) -> Result<Self> {
+    pub(crate) async fn open(address: &Address) -> Result<Self> {
         let (connection, socket) = connect(address).await?;
-        Ok(Self { _socket: socket, channel: Mutex::default(), connection, confirms })
+        Ok(Self { _socket: socket, channel: Mutex::default(), connection })
     }
 
-    /// The AMQP channel for calls: another one if the server has closed the last over a refusal.
+    /// The AMQP channel for calls: another one if the server has closed the last over a refusal. What is published
+    /// on it is confirmed.
     pub(crate) async fn channel(&self) -> lapin::Result<AmqpChannel> {
         let last = self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(open) = last.filter(|channel| channel.status().connected()) {
             return Ok(open);
         }
         let fresh = self.connection.create_channel().await?;
-        if self.confirms {
-            fresh.confirm_select(ConfirmSelectOptions::default()).await?;
-        }
+        fresh.confirm_select(ConfirmSelectOptions::default()).await?;
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
         Ok(fresh)
+    }
+
+    /// Consumes a queue, on an AMQP channel of its own: an error closes the one that it is on. The server sends at most
+    /// `window` messages ahead of what is acknowledged. Dropping the consumer and the channel closes that.
+    pub(crate) async fn consume(
+        &self,
+        queue: &ShortString,
+        window: u16,
+        arguments: FieldTable,
+    ) -> lapin::Result<(Consumer, AmqpChannel)> {
+        let fresh = self.connection.create_channel().await?;
+        fresh.basic_qos(window, BasicQosOptions::default()).await?;
+        let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+        Ok((fresh.basic_consume(queue.clone(), tag, options, arguments).await?, fresh))
     }
 
     pub(crate) async fn close(&self) -> lapin::Result<()> {

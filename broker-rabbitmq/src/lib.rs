@@ -32,6 +32,9 @@
 //! - For each link two connections named `broker`, one to publish and one to receive, so that neither waits
 //!   behind the other; and an exclusive, transient queue named after the exchange: `broker.<32 digits>`. All go
 //!   with the link. A channel's name is the binding's key, byte for byte.
+//! - For an application that revokes: the revocation log, a stream queue named after the exchange, with two dots,
+//!   `broker..$revocations`, or `broker..shop.$revocations` with the prefix `shop`. It is bound to the exchange by its
+//!   own name, which is none of a channel, and stays. Each link that uses it has a third connection for it.
 //!
 //! # What `Ok` means
 //!
@@ -57,19 +60,35 @@
 //! Each publisher's messages keep their order. Two publishers may be seen interleaved in two ways by two nodes,
 //! on a single server too: each writes to both queues by itself.
 //!
+//! # The revocation log
+//!
+//! - **What `Ok` survives**: the stream has the record. A server that is killed at that moment still has it when it
+//!   starts again. Of a power cut this is not promised: the server does not wait for its disk. In a cluster a
+//!   majority of the stream's replicas has the record, so it is there as long as one of those takes over (not tested).
+//! - **A read writes**: it appends an entry of some 300 bytes, to know where the stream ends.
+//! - **How long it is kept**: the server drops segments of 1 MB as a whole, from the oldest on, and only when a new one
+//!   begins. So a record stays for its time and often much longer, and a log below 1 MB is never shortened. The time
+//!   is that of the node that made the queue. To change it delete the queue: every node notices. A policy with a
+//!   `max-age` or `max-length-bytes` for this queue can shorten it: set none.
+//! - **Streams turned off**: a cluster that was upgraded from before 3.9 has none until somebody runs `rabbitmqctl
+//!   enable_feature_flag stream_queue`. Until then both calls fail with `Unsupported`.
+//! - **An alarm**: both calls fail with `Timeout`. What was to be appended may be stored once the alarm is over.
+//! - **A cluster**: the server to which a link is connected needs a replica of the stream. One that joined later has
+//!   none until somebody runs `rabbitmq-streams add_replica`.
+//!
 //! # Permissions
 //!
-//! One pattern, for all three of configure, write and read, covers exchange and queues:
+//! One pattern, for all three of configure, write and read, covers exchange and queues, the log's among them:
 //!
 //! ```text
 //! rabbitmqctl set_permissions -p shop ada '^broker(\..*)?$' '^broker(\..*)?$' '^broker(\..*)?$'
 //! ```
 //!
-//! | | exchange | queues |
-//! |---|---|---|
-//! | configure | to declare it | to declare them |
-//! | write | to publish | to bind |
-//! | read | to bind | to consume |
+//! | | exchange | queues | the log's queue |
+//! |---|---|---|---|
+//! | configure | to declare it | to declare them | to make it, where it is missing |
+//! | write | to publish and append | to bind | to bind it, where it is missing |
+//! | read | to bind | to consume | to read it |
 //!
 //! The keys of a direct exchange are not subject to permissions: whoever may publish, may publish on every
 //! channel, and the same for subscribing. Give applications that must not hear each other an exchange or a

@@ -27,7 +27,7 @@ pub(crate) struct RabbitLink {
     pub(crate) receiver: Lane,
     pub(crate) publisher: Lane,
     pub(crate) log: Log,
-    pub(crate) receiving: AbortOnDropHandle<()>,
+    pub(crate) _receiving: AbortOnDropHandle<()>,
     pub(crate) address: Arc<Address>,
     pub(crate) queue: ShortString,
     pub(crate) inbox: Inbox,
@@ -48,19 +48,7 @@ impl RabbitLink {
             }
         }));
         let bound: lapin::Result<()> = answers.await.into_iter().collect();
-        bound.map_err(|error| self.failed(&error).0)
-    }
-
-    /// Translates an error of a call, and says whether it is a refusal. After one the link lives on: it closes
-    /// only the AMQP channel that it came by. Anything else ends the link.
-    fn failed(&self, error: &lapin::Error) -> (Error, bool) {
-        let translated = self.address.error(error);
-        // What was deleted took bindings with it: that is no refusal.
-        let refusal = error.is_amqp_soft_error() && translated.kind() != ErrorKind::Unavailable;
-        if !refusal {
-            self.inbox.lost(translated.clone());
-        }
-        (translated, refusal)
+        bound.map_err(|error| self.address.error(&error))
     }
 }
 
@@ -76,10 +64,17 @@ impl Link for RabbitLink {
         }));
         let confirms = confirms.await;
         let mut errors = confirms.iter().filter_map(|confirm| confirm.as_ref().err());
-        let failure = errors.next().map(|error| match (self.failed(error), errors.next()) {
+        let failure = errors.next().map(|error| {
+            let told = self.address.error(error);
+            // A refusal closes the AMQP channel that it came by, and the link lives on. What was deleted took bindings
+            // with it: that is none. Of a connection that is gone the one who receives hears as well.
+            let refusal = error.is_amqp_soft_error() && told.kind() != ErrorKind::Unavailable;
+            if !refusal {
+                self.inbox.lost(told.clone());
+            }
             // The only frame without an answer is the one that was refused.
-            ((refusal, true), None) => refusal,
-            ((error, _), _) => Error::new(ErrorKind::Interrupted, error.message()),
+            let alone = refusal && errors.next().is_none();
+            if alone { told } else { Error::new(ErrorKind::Interrupted, told.message()) }
         });
         let outcomes = confirms.iter().map(|confirm| match (confirm, &failure) {
             (Err(_), Some(failure)) => Err(failure.clone()),
@@ -109,7 +104,6 @@ impl Link for RabbitLink {
 
     /// The server deletes the queue, and with it the bindings, before it answers.
     async fn close(&self) -> Result<()> {
-        self.receiving.abort();
         let closed = try_join3(self.publisher.close(), self.receiver.close(), self.log.close()).await;
         closed.map(drop).map_err(|error| self.address.error(&error))
     }

@@ -17,9 +17,7 @@ use futures_util::StreamExt;
 use lapin::{
     BasicProperties, Confirmation, Consumer,
     message::Delivery,
-    options::{
-        BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
-    },
+    options::{BasicPublishOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::{
@@ -39,7 +37,8 @@ const FENCE: &str = "fence";
 /// How many entries a page has: records, and the fences of others between them. The server sends no more than these
 /// and the one at the cursor, so that nothing need be acknowledged.
 const PAGE: u16 = 1000;
-/// Who is too early at a stream that was just made loses the connection; a moment later it works.
+/// Where the log is missing the first try makes it. Who is too early at a stream that was just made loses the
+/// connection; a moment later it works.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 /// The server drops whole segments, and looks at their age when one is full: the default of 500 MB would never be.
@@ -61,24 +60,30 @@ impl Log {
     }
 
     pub(crate) async fn append(&self, log: &RevocationLog, record: &[u8]) -> Result<()> {
-        let call = async {
+        self.limited(log, async {
             let mut kept = self.kept.lock().await;
             let (stream, _) = self.appended(log, &mut kept, RECORD, record).await?;
             *kept = Some(stream.lane);
             Ok(())
-        };
-        timeout(log.limit, call).await.unwrap_or_else(|_| Err(self.late()))
+        })
+        .await
     }
 
     pub(crate) async fn page(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        let call = async {
+        self.limited(log, async {
             let mut kept = self.kept.lock().await;
             let (stream, fence) = self.appended(log, &mut kept, FENCE, b"").await?;
             let page = stream.page(after, &fence).await?;
             *kept = Some(stream.lane);
             Ok(page)
-        };
-        timeout(log.limit, call).await.unwrap_or_else(|_| Err(self.late()))
+        })
+        .await
+    }
+
+    async fn limited<T>(&self, log: &RevocationLog, call: impl Future<Output = Result<T>>) -> Result<T> {
+        // A server with an alarm does not answer whoever publishes.
+        let why = "was too slow; it may be low on memory or disk: see `rabbitmq-diagnostics alarms`";
+        timeout(log.limit, call).await.unwrap_or_else(|_| Err(self.address.peer.error(Timeout, why)))
     }
 
     /// The stream with one more entry, whose id comes with it.
@@ -89,10 +94,14 @@ impl Log {
         kind: &str,
         body: &[u8],
     ) -> Result<(Stream<'a>, String)> {
-        let mut tries = 0;
+        let (address, name, mut tries) = (&*self.address, name(&self.address, log)?, 0);
         loop {
             tries += 1;
-            let stream = Stream::open(&self.address, log, kept.take()).await?;
+            let lane = match kept.take().filter(|lane| lane.connection.status().connected()) {
+                Some(lane) => lane,
+                None => Lane::open(address).await?,
+            };
+            let stream = Stream { address, log, name: name.clone(), lane };
             match stream.append(kind, body).await {
                 Ok(id) => return Ok((stream, id)),
                 Err(error) if error.kind() != Unavailable || tries == TRIES => return Err(error),
@@ -107,14 +116,6 @@ impl Log {
             None => Ok(()),
         }
     }
-
-    /// A server with an alarm does not answer whoever publishes.
-    fn late(&self) -> Error {
-        self.address.peer.error(
-            Timeout,
-            "was too slow; it may be low on memory or disk: see `rabbitmq-diagnostics alarms`",
-        )
-    }
 }
 
 /// The stream, for one call.
@@ -126,31 +127,19 @@ struct Stream<'a> {
     lane: Lane,
 }
 
-impl<'a> Stream<'a> {
-    async fn open(address: &'a Address, log: &'a RevocationLog, kept: Option<Lane>) -> Result<Self> {
-        let name = name(address, log)?;
-        let lane = match kept.filter(|lane| lane.connection.status().connected()) {
-            Some(lane) => lane,
-            None => Lane::open(address, true).await?,
-        };
-        Ok(Self { address, log, name, lane })
-    }
-
-    /// Appends an entry, and makes the log if it is missing. Returns the entry's id.
+impl Stream<'_> {
+    /// Appends an entry, and returns its id. Where the log is missing it is only made.
     async fn append(&self, kind: &str, body: &[u8]) -> Result<String> {
-        let id = format!("{:016x}{:016x}", random(), random());
-        for again in [false, true] {
-            if again {
+        let (peer, id) = (&self.address.peer, format!("{:016x}{:016x}", random(), random()));
+        match self.told(self.publish(kind, &id, body)).await? {
+            Confirmation::Ack(None) => Ok(id),
+            // Confirmed, but it went nowhere.
+            Confirmation::Ack(Some(_)) => {
                 self.make().await?;
+                Err(peer.error(Unavailable, "had no revocation log, and has only just made one"))
             }
-            match self.told(self.publish(kind, &id, body)).await? {
-                Confirmation::Ack(None) => return Ok(id),
-                // Confirmed, but it went nowhere.
-                Confirmation::Ack(Some(_)) => {}
-                _ => return Err(self.address.peer.error(Other, "has not stored the entry; see its log")),
-            }
+            _ => Err(peer.error(Other, "has not stored the entry; see its log")),
         }
-        Err(self.address.peer.error(Unavailable, "has deleted the revocation log as soon as it was made"))
     }
 
     async fn publish(&self, kind: &str, id: &str, body: &[u8]) -> lapin::Result<Confirmation> {
@@ -200,34 +189,25 @@ impl<'a> Stream<'a> {
 
     /// The entries after a cursor; all of them where it has lost its place, and why.
     async fn after(&self, cursor: &LogCursor) -> Result<(Consumer, Option<LogBreak>)> {
-        let broken = match cursor.place() {
+        let broken = match cursor.place().map(parse) {
             None => None,
-            Some(place) => match self.resume(place).await? {
-                Ok(entries) => return Ok((entries, None)),
-                Err(broken) => Some(broken),
-            },
+            Some(None) => Some(LogBreak::Replaced),
+            Some(Some((offset, _))) if self.ends_before(offset).await? => Some(LogBreak::RolledBack),
+            Some(Some((offset, id))) => {
+                let mut entries = self.entries(AMQPValue::LongLongInt(offset)).await?;
+                let first = self.next(&mut entries).await?;
+                if (first.offset, &*first.id) == (offset, id) {
+                    return Ok((entries, None));
+                }
+                Some(if first.offset == offset { LogBreak::Replaced } else { LogBreak::Trimmed })
+            }
         };
-        Ok((self.told(self.entries(AMQPValue::LongString("first".into()))).await?, broken))
-    }
-
-    /// The entries after a place, if it is one in this stream.
-    async fn resume(&self, place: &str) -> Result<Result<Consumer, LogBreak>> {
-        let Some((offset, id)) = parse(place) else { return Ok(Err(LogBreak::Replaced)) };
-        if self.ends_before(offset).await? {
-            return Ok(Err(LogBreak::RolledBack));
-        }
-        let mut entries = self.told(self.entries(AMQPValue::LongLongInt(offset))).await?;
-        let first = self.next(&mut entries).await?;
-        Ok(match first.offset == offset {
-            true if first.id == id => Ok(entries),
-            true => Err(LogBreak::Replaced),
-            false => Err(LogBreak::Trimmed),
-        })
+        Ok((self.entries(AMQPValue::LongString("first".into())).await?, broken))
     }
 
     /// Whether the stream is shorter than that. To whoever starts beyond its end the server sends nothing, ever.
     async fn ends_before(&self, offset: i64) -> Result<bool> {
-        let mut tail = self.told(self.entries(AMQPValue::LongString("last".into()))).await?;
+        let mut tail = self.entries(AMQPValue::LongString("last".into())).await?;
         if self.next(&mut tail).await?.offset >= offset {
             return Ok(false);
         }
@@ -241,15 +221,12 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// What the stream holds from an offset on, on an AMQP channel of its own: where there was a consumer before, the
-    /// next one may miss its first deliveries. Dropping it closes that channel.
-    async fn entries(&self, offset: AMQPValue) -> lapin::Result<Consumer> {
-        let fresh = self.lane.connection.create_channel().await?;
-        fresh.basic_qos(PAGE + 1, BasicQosOptions::default()).await?;
+    /// What the stream holds from an offset on. On an AMQP channel where there was a consumer before, the next one may
+    /// miss its first deliveries.
+    async fn entries(&self, offset: AMQPValue) -> Result<Consumer> {
         let mut from = FieldTable::default();
         from.insert("x-stream-offset".into(), offset);
-        let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-        fresh.basic_consume(self.name.clone(), tag, options, from).await
+        self.told(self.lane.consume(&self.name, PAGE + 1, from)).await.map(|(entries, _)| entries)
     }
 
     async fn next(&self, entries: &mut Consumer) -> Result<Entry> {

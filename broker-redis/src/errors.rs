@@ -42,7 +42,10 @@ pub(crate) fn translate_of_log(peer: &Peer, error: &RedisError) -> Error {
         ("NOREPLICAS", _) => {
             (Unavailable, "has too few replicas to take a revocation; see its `min-replicas-to-write`")
         }
-        ("ERR", detail) if detail.starts_with("unknown") => (Unsupported, NO_LOG),
+        // Of a command or, until 7.0 with a capital letter, of a subcommand.
+        ("ERR", detail) if detail.starts_with("unknown") || detail.starts_with("Unknown") => {
+            (Unsupported, NO_LOG)
+        }
         _ => return translate(peer, error),
     };
     told(peer, kind, why, code)

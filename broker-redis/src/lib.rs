@@ -16,8 +16,8 @@
 //!   `redis+unix` URL is empty, or `localhost` where user or password need a place to stand.
 //! - A password without a user is the default user's. A user without a password signs in with an empty one
 //!   (a `nopass` user takes any).
-//! - A database number (`/3`) is accepted **and has no effect**: Redis does not divide channels by database.
-//!   Keep applications apart with the option `prefix`.
+//! - A database number (`/3`) is accepted **and has no effect**: Redis does not divide channels by database, and
+//!   the revocation log is in database 0. Keep applications apart with the option `prefix`.
 //! - `rediss://` needs the feature `tls`. The server's certificate is checked against Mozilla's roots, or
 //!   against those in the PEM file `ca`. `cert` and `key`, given together, are the PEM files of a client
 //!   certificate. The files are read at every connect, so they may be renewed in place. The facade installs
@@ -30,6 +30,7 @@
 //! - *publish*: the server took the frame and has put it into the output buffer of every link subscribed
 //!   at that moment. Redis stores nothing: a node without a link does not get it later.
 //! - *subscribe*: the server confirmed every one of the channels.
+//! - *an append to the revocation log*: see there.
 //! - *close*: the server has closed both connections, so it has forgotten every subscription.
 //!
 //! # What is lost when
@@ -46,6 +47,35 @@
 //! address and all nodes hear each other, but two publishers at different nodes may be seen interleaved in
 //! two ways.
 //!
+//! # The revocation log
+//!
+//! A stream under the key `$revocations`, with the prefix before it; made when it is first read or written, and only
+//! by who uses revocations. It needs Redis 7.0 or newer, or Valkey; with an older server all else works, and
+//! the log is `Unsupported`. A consumer group `epoch-…` on it, with which nobody reads, tells this stream from
+//! another one of the same name: leave it there. A record of 200 bytes takes about 230 bytes of memory.
+//!
+//! *An append is `Ok`* when the master has the record in its memory. What takes it back is the server's configuration:
+//!
+//! | configuration | killed server | power cut | fail-over |
+//! |---|---|---|---|
+//! | no persistence | lost | lost | what the replica had not received |
+//! | snapshots (`save`) | back to the last one | back to the last one | the same |
+//! | `appendonly yes`, `appendfsync everysec` | kept | up to a second is lost | the same |
+//! | `appendonly yes`, `appendfsync always` | kept | kept | the same |
+//!
+//! Replication is asynchronous. `min-replicas-to-write` stops a master that is cut off from taking records which the
+//! next one will not have. A node that had read further than the log now goes sees at its next read that it
+//! was replaced, rolled back or trimmed; one that had not cannot see it.
+//!
+//! - **Not on a Redis that evicts.** With a `maxmemory-policy` other than `noeviction` the log may be evicted like any
+//!   key, as a whole (`volatile-*` spares it: it has no expiry). Without memory the server refuses appends, and reads
+//!   go on.
+//! - **Retention**: an append drops, a hundred entries at a time, what is too old by the server's clock and by this
+//!   node's. All nodes should keep records equally long, for the shortest time wins. A server whose clock was
+//!   behind and leaps forward makes what it had stored that much older.
+//! - **A replica** refuses an append, and that link is given up; the address should lead to the master.
+//! - **Redis Cluster**: the log is at one node of it. A node whose address is another's gets `Misconfigured`.
+//!
 //! # Permissions
 //!
 //! An ACL user needs three commands, and the channels: its own names and the broker's own, which start with
@@ -54,6 +84,13 @@
 //! ```text
 //! ACL SETUSER shop on >password resetchannels &shop.* -@all +publish +subscribe +unsubscribe
 //! ACL SETUSER app  on >password resetchannels &news &user.* &$* -@all +publish +subscribe +unsubscribe
+//! ```
+//!
+//! For the revocation log it needs the key, and five commands more:
+//!
+//! ```text
+//! ACL SETUSER shop ~shop.$revocations +xadd +xrange +xinfo|stream +xinfo|groups +xgroup|create
+//! ACL SETUSER app  ~$revocations      +xadd +xrange +xinfo|stream +xinfo|groups +xgroup|create
 //! ```
 //!
 //! `HELLO` and `QUIT`, the only other commands sent, are allowed to everyone. When a user's channels are

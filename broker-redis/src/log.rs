@@ -9,7 +9,7 @@ mod view;
 
 use std::{
     future::Future,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,15 +18,12 @@ use broker_core::{
     Result,
     driver::{LogBreak, LogCursor, LogPage, RevocationLog, random},
 };
-use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
-use tokio::time::timeout;
+use redis::{Cmd, Pipeline, RedisError, Value};
+use tokio::{sync::OnceCell, time::timeout};
 
-use crate::{
-    errors::{NO_LOG, translate_of_log},
-    link::RedisLink,
-};
+use crate::{errors::NO_LOG, link::RedisLink};
 use place::{Id, Place};
-use view::{View, field, text};
+use view::{Head, View, field, text};
 
 /// What the names of the groups that are identities begin with.
 const EPOCH: &str = "epoch-";
@@ -35,16 +32,27 @@ const FIELD: &str = "r";
 /// How many entries one read asks for. Replies to posts wait behind it on the same connection: with records of
 /// the usual size it is less than a batch of posts, with the largest ones 16 MiB.
 const PAGE: usize = 250;
-/// How often to make a log that is gone again as soon as it is made.
-const ATTEMPTS: usize = 3;
+/// How often to look at a log that changes at the same moment. The server takes the questions of one look in one
+/// go, as a rule.
+const ATTEMPTS: usize = 10;
 
 /// What a link remembers of its log.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// A look at it has succeeded: this server can keep one.
-    looked: AtomicBool,
+    /// A look at it has succeeded: this server can keep one. One at a time tries, so that many who append at once
+    /// do not all make it.
+    looked: OnceCell<()>,
     /// The newest time in an id, in milliseconds: the server's clock, or somewhat behind it.
     newest: AtomicU64,
+}
+
+/// What one look at the log showed.
+enum Glance {
+    Whole(View),
+    /// It was changed in the middle of it.
+    Moving,
+    /// There is none, or it has no identity yet.
+    Missing,
 }
 
 /// A log, by way of a link.
@@ -58,12 +66,12 @@ impl Log<'_> {
     pub(crate) async fn append(&self, record: &[u8]) -> Result<()> {
         self.limited(async {
             // An old server takes entries, and cannot tell a reader what has become of them.
-            if !self.link.log.looked.load(Ordering::Relaxed) {
-                self.look(None, 1).await?;
-            }
+            self.link.log.looked.get_or_try_init(|| async { self.look(None, 1).await.map(drop) }).await?;
             let mut add = redis::cmd("XADD");
             add.arg(self.key());
-            let floor = self.floor();
+            let newest = self.link.log.newest.load(Ordering::Relaxed);
+            let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds);
+            let floor = floor(newest, here, self.log.retention);
             if floor > 0 {
                 add.arg("MINID").arg("~").arg(floor);
             }
@@ -98,70 +106,65 @@ impl Log<'_> {
         self.log.name.as_str()
     }
 
-    /// Before which time entries may go, in milliseconds: what is old by the server's clock and by ours. By ours
-    /// alone, one that is ahead would drop what is young.
-    fn floor(&self) -> u64 {
-        let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds);
-        let newest = self.link.log.newest.load(Ordering::Relaxed);
-        newest.min(here).saturating_sub(milliseconds(self.log.retention))
-    }
-
     /// The log as it is, with up to `count` entries after a place; makes it if it is missing.
     async fn look(&self, after: Option<&Place>, count: usize) -> Result<View> {
         for _ in 0..ATTEMPTS {
-            if let Some(view) = self.view(after, count).await? {
-                self.link.log.looked.store(true, Ordering::Relaxed);
-                self.link.log.newest.fetch_max(view.last.ms, Ordering::Relaxed);
-                return Ok(view);
+            match self.glance(after, count).await? {
+                Glance::Whole(view) => {
+                    // Fails if it is known already, and while somebody finds out.
+                    let _ = self.link.log.looked.set(());
+                    self.link.log.newest.fetch_max(view.last().ms, Ordering::Relaxed);
+                    return Ok(view);
+                }
+                Glance::Moving => {}
+                Glance::Missing => {
+                    let epoch = format!("{EPOCH}{:016x}", random());
+                    let mut create = redis::cmd("XGROUP");
+                    create.arg("CREATE").arg(self.key()).arg(epoch).arg("$").arg("MKSTREAM");
+                    self.ask(&create).await?;
+                }
             }
-            let epoch = format!("{EPOCH}{:016x}", random());
-            let mut create = redis::cmd("XGROUP");
-            self.ask(create.arg("CREATE").arg(self.key()).arg(epoch).arg("$").arg("MKSTREAM")).await?;
         }
-        Err(self.link.peer.error(Other, "loses the revocation log as soon as it is made"))
+        Err(self.link.peer.error(Other, "changes the revocation log faster than one can read it"))
     }
 
-    /// The log as it is; `None` if it is missing, or has no identity yet.
-    async fn view(&self, after: Option<&Place>, count: usize) -> Result<Option<View>> {
+    /// Asks for entries between two questions what the stream is. Where the answers to these are the same it is one
+    /// moment. A transaction would make it so, and is refused by a server that is out of memory: that must not keep
+    /// anybody from reading.
+    async fn glance(&self, after: Option<&Place>, count: usize) -> Result<Glance> {
+        let key = self.key();
         let from = after.map_or("-".to_owned(), |place| format!("({}", place.id));
-        let mut pipeline = Pipeline::with_capacity(5);
-        pipeline.cmd("MULTI");
-        pipeline.cmd("XINFO").arg("GROUPS").arg(self.key());
-        pipeline.cmd("XINFO").arg("STREAM").arg(self.key());
-        pipeline.cmd("XRANGE").arg(self.key()).arg(from).arg("+").arg("COUNT").arg(count);
-        pipeline.cmd("EXEC");
-        let answers = match self.transaction(&pipeline).await {
+        let mut questions = Pipeline::with_capacity(5);
+        questions.cmd("XINFO").arg("GROUPS").arg(key).cmd("XINFO").arg("STREAM").arg(key);
+        questions.cmd("XRANGE").arg(key).arg(from).arg("+").arg("COUNT").arg(count);
+        questions.cmd("XINFO").arg("STREAM").arg(key).cmd("XINFO").arg("GROUPS").arg(key);
+        let answers = self.link.publisher.clone().send_packed_commands(&questions, 0, 5).await;
+        // The first that is an error says it: what comes behind it is a consequence.
+        let answers = answers.and_then(|all| all.into_iter().map(Value::extract_error).collect());
+        let answers: Vec<Value> = match answers {
             Ok(answers) => answers,
-            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) if is_missing(&error) => return Ok(Glance::Missing),
             Err(error) => return Err(self.link.log_failed(&error)),
         };
-        let answers = answers.ok_or_else(|| self.link.peer.foreign())?;
-        if matches!(&answers[1], Value::Map(_)) && field(&answers[1], "entries-added").is_none() {
-            return Err(self.link.peer.error(Unsupported, NO_LOG));
-        }
-        let view = View::new(answers, count).ok_or_else(|| self.link.peer.foreign())?;
-        Ok(Some(view).filter(View::has_epoch))
+        self.understand(answers, count)
     }
 
-    /// What the three commands in a transaction were answered; `None` if those are not three answers.
-    async fn transaction(&self, pipeline: &Pipeline) -> RedisResult<Option<[Value; 3]>> {
-        // Not `query_async`: what refuses a command is the reply to that one, not the one to `EXEC`.
-        let sent = self.link.publisher.clone().send_packed_commands(pipeline, 0, 5).await?;
-        let Ok([begun, first, second, third, answers]) = <[Value; 5]>::try_from(sent) else {
-            return Ok(None);
-        };
-        if let (Value::Okay, Value::ServerError(refused)) = (&begun, &answers)
-            && refused.code() == "NOPERM"
-        {
-            // It may begin a transaction and not end it: all that is sent from here on would only be queued.
-            let error = refused.clone().into();
-            self.link.inbox.lost(translate_of_log(&self.link.peer, &error));
+    fn understand(&self, answers: Vec<Value>, count: usize) -> Result<Glance> {
+        let foreign = || self.link.peer.foreign();
+        let [groups, stream, range, stream_after, groups_after] =
+            <[Value; 5]>::try_from(answers).map_err(|_| foreign())?;
+        if matches!(stream, Value::Map(_)) && field(&stream, "entries-added").is_none() {
+            return Err(self.link.peer.error(Unsupported, NO_LOG));
         }
-        for queued in [begun, first, second, third] {
-            queued.extract_error()?;
+        let before = Head::new(&groups, &stream).ok_or_else(foreign)?;
+        let after = Head::new(&groups_after, &stream_after).ok_or_else(foreign)?;
+        if before != after {
+            return Ok(Glance::Moving);
         }
-        let Value::Array(answers) = answers.extract_error()? else { return Ok(None) };
-        Ok(answers.try_into().ok())
+        if !before.has_epoch() {
+            return Ok(Glance::Missing);
+        }
+        View::new(before, range, count).map(Glance::Whole).ok_or_else(foreign)
     }
 
     /// The answer to one command.
@@ -184,6 +187,15 @@ fn is_missing(error: &RedisError) -> bool {
     error.code() == Some("ERR") && error.detail().is_some_and(|detail| detail.starts_with("no such key"))
 }
 
+/// Before which time entries may go: what is old by the server's clock and by ours. By ours alone, one that is ahead
+/// would drop what is young; and the server's, once it was ahead, is so for good in the ids of the stream.
+fn floor(newest: u64, here: u64, retention: Duration) -> u64 {
+    newest.min(here).saturating_sub(milliseconds(retention))
+}
+
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ mod publishing;
 mod rabbitmq_faults;
 mod rabbitmq_log;
 mod rabbitmq_only;
+mod redis_log;
+mod redis_log_refusals;
 mod redis_only;
 mod revocation;
 mod revocation_outage;
@@ -70,6 +72,8 @@ const ONLY: &[(&str, &[Case])] = &[
     ("rabbitmq", rabbitmq_faults::CASES),
     ("rabbitmq", rabbitmq_log::CASES),
     ("redis", redis_only::CASES),
+    ("redis", redis_log::CASES),
+    ("redis", redis_log_refusals::CASES),
 ];
 
 /// Every case for a backend.

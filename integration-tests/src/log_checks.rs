@@ -13,7 +13,13 @@ use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::Instant;
 
-use crate::{case::Outcome, harness::Line, log_link::Opener, wait::within};
+use crate::{
+    case::Outcome,
+    harness::Line,
+    log_link::Opener,
+    server::eventually,
+    wait::{LIMIT, within},
+};
 
 /// How much later than its limit a call may end on a busy machine.
 const MARGIN: Duration = Duration::from_secs(3);
@@ -308,10 +314,15 @@ pub async fn trimmed(o: &Opener, trim: impl Future<Output = Result<(), String>> 
 /// # Errors
 /// It is not so.
 pub async fn no_answer(o: &Opener, line: &dyn Line) -> Outcome {
+    // To make a log may take long.
+    o.open().await?.append("a").await?;
     let mut opener = o.clone();
     opener.log.limit = Duration::from_secs(1);
     let link = opener.open().await?;
-    link.append("a").await?;
+    eventually("an answer within the limit", LIMIT, || async {
+        link.page(&LogCursor::START).await.map(drop).map_err(|error| error.to_string())
+    })
+    .await?;
     line.stall();
     let since = Instant::now();
     let calls = async { tokio::join!(link.append("b"), link.page(&LogCursor::START)) };
@@ -324,7 +335,7 @@ pub async fn no_answer(o: &Opener, line: &dyn Line) -> Outcome {
     }
     line.heal();
     drop(link);
-    let read = opener.open().await?.rest(&LogCursor::START).await?;
+    let read = o.open().await?.rest(&LogCursor::START).await?;
     assert!(read.records.first().is_some_and(|first| first == "a"), "{read:?}");
     Ok(())
 }

@@ -7,7 +7,7 @@ use broker::{Broker, Event, Gap, Item, Message, MessageStream, Model, Scope, Sub
 use crate::server::eventually;
 
 /// How long a case waits for anything: far longer than it takes, far shorter than the limit of a case.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(45);
 
 /// Waits for a future, within [`LIMIT`].
 ///

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) own: HashMap<RecordId, bool>,
     /// The log lost records that may be remembered here.
     pub(super) repair: bool,
+    /// And nobody else has been told yet.
+    pub(super) alarm: bool,
     /// Why the last append failed, if it did.
     pub(super) append_error: Option<Error>,
     nudges: u64,
@@ -69,6 +71,8 @@ pub(super) struct Standing {
     pub(super) fresh: Option<Instant>,
     /// Why the last read failed.
     pub(super) error: Option<Error>,
+    /// The nudges are refused to this node: it learns of revocations by the poll only, and takes no new identities.
+    pub(super) deaf: Option<Error>,
 }
 
 /// A record on its way to the log, and whom to tell.
@@ -117,17 +121,36 @@ impl Follower {
     /// The channel of the nudges on the wire, if the present link is to be subscribed to it and is not yet.
     pub(super) fn to_listen(&self) -> Option<ChannelName> {
         let state = self.lock();
-        (state.wanted && !state.listening).then(|| self.log.name.clone())
+        let wanted = state.wanted && !state.listening && self.standing.borrow().deaf.is_none();
+        wanted.then(|| self.log.name.clone())
     }
 
     /// The present link is subscribed to the nudges, or it is another one and is not.
     pub(super) fn set_listening(&self, listening: bool) {
         self.lock().listening = listening;
+        self.set_deaf(None);
+    }
+
+    /// The backend refuses the nudges, or may be asked again.
+    pub(super) fn set_deaf(&self, error: Option<Error>) {
+        self.standing.send_if_modified(|standing| {
+            let changed = standing.deaf.is_some() || error.is_some();
+            standing.deaf = error;
+            changed
+        });
+        let standing = self.standing.borrow();
+        if standing.unlogged && standing.deaf.is_some() {
+            drop(standing);
+            self.doubt_unlogged();
+        }
     }
 
     /// A nudge carries the whole record, so that nothing has to be read. An empty one says that the log lost records:
     /// who remembers some stores them again. It may be anybody's, and say anything.
-    pub(super) fn hear(&self, record: &Bytes) {
+    pub(super) fn hear(&self, origin: NodeId, record: &Bytes) {
+        if origin == self.node {
+            return;
+        }
         if record.is_empty() {
             self.lock().repair = true;
             self.read_bell.notify_one();
@@ -173,11 +196,12 @@ impl Follower {
     pub(crate) async fn known(&self, limit: Duration) -> Result<()> {
         let mut standing = self.standing();
         let settled = |standing: &Standing| {
-            standing.known || standing.error.as_ref().is_some_and(|error| !error.is_transient())
+            let failed = standing.error.as_ref().is_some_and(|error| !error.is_transient());
+            standing.known || failed || standing.deaf.is_some()
         };
         let last = match timeout(limit, standing.wait_for(settled)).await {
-            Ok(Ok(standing)) if standing.known => return Ok(()),
-            Ok(Ok(standing)) => standing.error.clone(),
+            Ok(Ok(standing)) if standing.known && standing.deaf.is_none() => return Ok(()),
+            Ok(Ok(standing)) => standing.deaf.clone().or(standing.error.clone()),
             Ok(Err(_)) => return Err(Error::closed()),
             Err(_) => self.standing.borrow().error.clone(),
         };

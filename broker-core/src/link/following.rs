@@ -50,7 +50,11 @@ impl Supervisor {
         let mut backoff = self.backoff();
         let mut next = self.next_poll();
         loop {
-            let _ = timeout_at(next, follower.read_bell.notified()).await;
+            if timeout_at(next, follower.read_bell.notified()).await.is_err() {
+                // Perhaps an operator has changed something.
+                follower.set_deaf(None);
+                self.receivers.interest.ring();
+            }
             follower.register.forget_old();
             next = self.next_poll();
             if !follower.is_wanted() {
@@ -107,7 +111,8 @@ impl Supervisor {
                 let known = standing.known || listening;
                 // Without a log it is the echo that tells whether nudges would be heard.
                 let fresh = standing.fresh.filter(|_| unlogged).or(Some(began));
-                *standing = Standing { known, unlogged, fresh, error: None };
+                let deaf = standing.deaf.take();
+                *standing = Standing { known, unlogged, fresh, error: None, deaf };
             }
             Err(error) => standing.error = Some(error.clone()),
         });
@@ -150,11 +155,12 @@ impl Supervisor {
             backend,
             "the revocation log lost records: {why}; what is remembered here is stored again"
         );
-        self.follower().lock().own.retain(|_, stored| !*stored);
-        self.follower().hear(&Bytes::new());
-        // What is lost may be remembered by a node that had read it, and notices nothing.
-        let (name, frame) = self.follower().nudge(&Bytes::new());
-        drop(self.outbox.post_own(&name, frame, true));
+        {
+            let mut state = self.follower().lock();
+            state.own.retain(|_, stored| !*stored);
+            (state.repair, state.alarm) = (true, true);
+        }
+        self.follower().read_bell.notify_one();
         if self.options.on_log_break == WhenInDoubt::Close {
             self.follower().register.doubt(began, Doubt::LogBroken(why));
         }
@@ -163,6 +169,11 @@ impl Supervisor {
     /// Appends again what is remembered and not in the log.
     async fn repair(&self, link: &dyn Link) -> Result<Result<()>> {
         let follower = self.follower();
+        if follower.lock().alarm {
+            // What is lost may be remembered by a node that had read it, and notices nothing.
+            let (name, frame) = follower.nudge(&Bytes::new());
+            follower.lock().alarm = self.outbox.post_own(&name, frame, true).is_err();
+        }
         sleep(REPAIR_SPREAD.mul_f64(fraction())).await;
         {
             let mut state = follower.lock();

@@ -94,7 +94,7 @@ impl Inbox {
         let Some(name) = names.strip(channel) else { return };
         let entry = match frame::decode(&frame) {
             // At once, and before everything that waits in a queue.
-            Ok((wire, _)) if name == REVOCATIONS => return follower.hear(&wire.payload),
+            Ok((wire, _)) if name == REVOCATIONS => return follower.hear(wire.head.id.origin, &wire.payload),
             Ok((wire, stamp)) if name.starts_with('$') => return probe.hear(name, &wire, stamp),
             Ok((wire, _)) => Entry::Message(Message::from_wire(wire)),
             Err(error) => {

@@ -178,7 +178,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Subscribes to one of the broker's own channels. Without it nothing works, so a refusal ends the link.
+    /// Subscribes to one of the broker's own channels.
     async fn subscribe_own(&self, link: &dyn Link, name: &ChannelName) -> Result<()> {
         let one = std::slice::from_ref(name);
         let subscribed = self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(one)).await?;
@@ -187,11 +187,20 @@ impl Supervisor {
 
     /// Subscribes to the nudges, once somebody needs to know what is revoked.
     async fn listen_to_nudges(&self, link: &dyn Link) -> Result<()> {
-        if let Some(name) = self.receivers.follower.to_listen() {
-            self.subscribe_own(link, &name).await?;
-            self.receivers.follower.set_listening(true);
-            // What was revoked between the last read and now was not heard.
-            self.receivers.follower.read_bell.notify_one();
+        let follower = &self.receivers.follower;
+        let Some(name) = follower.to_listen() else { return Ok(()) };
+        match self.subscribe_own(link, &name).await {
+            Ok(()) => {
+                follower.set_listening(true);
+                // What was revoked between the last read and now was not heard.
+                follower.read_bell.notify_one();
+            }
+            Err(error) if error.is_transient() => return Err(error),
+            // No reason to do without messages. Who needs to be told of revocations is told of this.
+            Err(error) => {
+                tracing::error!(backend = self.driver.name(), "no session can be opened for a user: {error}");
+                follower.set_deaf(Some(error));
+            }
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! View: the stream as one look at it showed it, and whether a reader's place is still one.
+//! View: the stream at one moment, and whether a reader's place in it is still one.
 
 use broker_core::driver::{LogBreak, LogPage};
 use bytes::Bytes;
@@ -12,6 +12,17 @@ use super::{
 /// The stream at one moment, and its entries after a place.
 #[derive(Debug)]
 pub(crate) struct View {
+    head: Head,
+    /// The entries that were asked for, oldest first.
+    entries: Vec<Entry>,
+    /// As many of them as were asked for: there may be more.
+    full: bool,
+}
+
+/// What there is to know of the stream itself. Of two that are the same nothing was added or deleted in between:
+/// the one makes `added` grow, the other `length` shrink, and another stream has another identity.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Head {
     /// The identities of the stream: more than one if several nodes made it at the same time.
     epochs: Vec<String>,
     /// How many entries were ever added.
@@ -19,11 +30,7 @@ pub(crate) struct View {
     /// How many there are.
     length: u64,
     /// The id that was given out last.
-    pub(crate) last: Id,
-    /// The entries that were asked for, oldest first.
-    entries: Vec<Entry>,
-    /// As many of them as were asked for: there may be more.
-    full: bool,
+    last: Id,
 }
 
 #[derive(Debug)]
@@ -32,40 +39,54 @@ struct Entry {
     records: Vec<Bytes>,
 }
 
-impl View {
-    /// From the answers to `XINFO GROUPS`, `XINFO STREAM` and `XRANGE … COUNT count`. `None`: they are not.
-    pub(crate) fn new([groups, stream, range]: [Value; 3], count: usize) -> Option<Self> {
-        let (Value::Array(groups), Value::Array(range)) = (groups, range) else { return None };
+impl Head {
+    /// From the answers to `XINFO GROUPS` and `XINFO STREAM`. `None`: they are not.
+    pub(crate) fn new(groups: &Value, stream: &Value) -> Option<Self> {
+        let Value::Array(groups) = groups else { return None };
         let names = groups.iter().filter_map(|group| text(field(group, "name")?));
-        let entries: Vec<Entry> = range.into_iter().map(entry).collect::<Option<_>>()?;
-        let view = Self {
+        let head = Self {
             epochs: names.filter(|name| name.starts_with(EPOCH)).map(str::to_owned).collect(),
-            added: number(field(&stream, "entries-added")?)?,
-            length: number(field(&stream, "length")?)?,
-            last: Id::parse(text(field(&stream, "last-generated-id")?)?)?,
-            full: entries.len() >= count,
-            entries,
+            added: number(field(stream, "entries-added")?)?,
+            length: number(field(stream, "length")?)?,
+            last: Id::parse(text(field(stream, "last-generated-id")?)?)?,
         };
         // The server keeps it so; a place counted from anything else would not hold.
-        (view.length <= view.added && view.entries.len() as u64 <= view.length).then_some(view)
+        (head.length <= head.added).then_some(head)
     }
 
     /// Whether it has an identity. One that another program made has none, nor has one that an append made.
     pub(crate) fn has_epoch(&self) -> bool {
         !self.epochs.is_empty()
     }
+}
+
+impl View {
+    /// With the answer to `XRANGE … COUNT count` at the same moment. `None`: it is not.
+    pub(crate) fn new(head: Head, range: Value, count: usize) -> Option<Self> {
+        let Value::Array(range) = range else { return None };
+        let entries: Vec<Entry> = range.into_iter().map(entry).collect::<Option<_>>()?;
+        let full = entries.len() >= count;
+        (entries.len() as u64 <= head.length).then_some(Self { head, entries, full })
+    }
+
+    /// The id that was given out last.
+    pub(crate) fn last(&self) -> Id {
+        self.head.last
+    }
 
     /// Why this place is none any more; `None`: it is one. What was added since must be what was returned.
     pub(crate) fn lost(&self, place: &Place) -> Option<LogBreak> {
-        if !self.epochs.contains(&place.epoch) {
+        if !self.head.epochs.contains(&place.epoch) {
             return Some(LogBreak::Replaced);
         }
         let found = self.entries.len() as u64;
-        match self.added.checked_sub(place.added) {
+        match self.head.added.checked_sub(place.added) {
             None => Some(LogBreak::RolledBack),
             // Ids go by the clock: what is added after a fall back has newer ones, and there is too much of it.
-            Some(unread) if self.last < place.id || found > unread => Some(LogBreak::RolledBack),
-            Some(unread) if unread > self.length || (found < unread && !self.full) => Some(LogBreak::Trimmed),
+            Some(unread) if self.head.last < place.id || found > unread => Some(LogBreak::RolledBack),
+            Some(unread) if unread > self.head.length || (found < unread && !self.full) => {
+                Some(LogBreak::Trimmed)
+            }
             Some(_) => None,
         }
     }
@@ -74,13 +95,15 @@ impl View {
     pub(crate) fn page(self, place: Option<Place>, broken: Option<LogBreak>) -> LogPage {
         let (epoch, before) = match place {
             Some(place) => (place.epoch, place.added),
-            None => (self.epochs.into_iter().next().unwrap_or_default(), self.added - self.length),
+            None => {
+                (self.head.epochs.into_iter().next().unwrap_or_default(), self.head.added - self.head.length)
+            }
         };
         let added = before + self.entries.len() as u64;
-        let more = added < self.added;
+        let more = added < self.head.added;
         // At the end the entry with the last id may be gone, and the place is behind it all the same.
         let reached = self.entries.last().filter(|_| more);
-        let id = reached.map_or(self.last, |entry| entry.id);
+        let id = reached.map_or(self.head.last, |entry| entry.id);
         let records = self.entries.into_iter().flat_map(|entry| entry.records).collect();
         LogPage { records, cursor: Place { epoch, id, added }.cursor(), more, broken }
     }

@@ -28,8 +28,12 @@ fn answers(epochs: &[&str], added: i64, length: i64, last: u64, entries: &[u64])
     [Value::Array(groups.collect()), map(&stream), Value::Array(entries.collect())]
 }
 
+fn seen([groups, stream, range]: [Value; 3]) -> Option<View> {
+    View::new(Head::new(&groups, &stream)?, range, COUNT)
+}
+
 fn view(added: i64, length: i64, last: u64, entries: &[u64]) -> View {
-    View::new(answers(&["epoch-a"], added, length, last, entries), COUNT).unwrap()
+    seen(answers(&["epoch-a"], added, length, last, entries)).unwrap()
 }
 
 fn place(id: u64, added: u64) -> Place {
@@ -104,27 +108,27 @@ fn a_place_is_lost_for_a_reason() {
 
 #[test]
 fn a_place_is_in_one_stream_whatever_the_numbers_say() {
-    let seen = view(9, 9, 9, &[]);
+    let one = view(9, 9, 9, &[]);
     let other = Place { epoch: "epoch-b".to_owned(), ..place(9, 9) };
-    assert_eq!(seen.lost(&other), Some(LogBreak::Replaced));
+    assert_eq!(one.lost(&other), Some(LogBreak::Replaced));
     // Several nodes made it at the same time; and somebody reads with a group of his own.
     let two = answers(&["audit", "epoch-a", "epoch-b"], 9, 9, 9, &[]);
-    let two = View::new(two, COUNT).unwrap();
+    let two = seen(two).unwrap();
     assert_eq!((two.lost(&other), two.lost(&place(9, 9))), (None, None));
     assert!(cursor(&two.page(Some(other), None)).starts_with("epoch-b/"), "it stays as it was");
 }
 
 #[test]
 fn a_stream_of_another_program_has_no_identity_and_its_entries_no_record() {
-    let seen = View::new(answers(&["audit"], 1, 1, 1, &[1]), COUNT).unwrap();
-    assert!(!seen.has_epoch());
+    let foreign = seen(answers(&["audit"], 1, 1, 1, &[1])).unwrap();
+    assert!(!foreign.head.has_epoch());
     let mut all = answers(&["epoch-a"], 2, 2, 2, &[2]);
     let Value::Array(range) = &mut all[2] else { panic!("entries") };
     let fields = Value::Array(vec![Value::BulkString(vec![0xff]), bulk("x"), bulk("s"), bulk("y")]);
     range.insert(0, Value::Array(vec![bulk("1-0"), fields]));
     let Value::Array(groups) = &mut all[0] else { panic!("groups") };
     groups.insert(0, map(&[("name", Value::BulkString(vec![0xff]))]));
-    let page = View::new(all, COUNT).unwrap().page(None, None);
+    let page = seen(all).unwrap().page(None, None);
     assert_eq!(cursor(&page), "epoch-a/2-0/2");
     assert_eq!(page.records, ["2"]);
 }
@@ -132,19 +136,19 @@ fn a_stream_of_another_program_has_no_identity_and_its_entries_no_record() {
 #[test]
 fn answers_of_another_shape_are_none() {
     let whole = answers(&["epoch-a"], 2, 2, 2, &[1, 2]);
-    assert!(View::new(whole.clone(), COUNT).is_some());
+    assert!(seen(whole.clone()).is_some());
     for n in 0..whole.len() {
         for wrong in [Value::Nil, Value::Okay, Value::Int(3), Value::Array(vec![Value::Nil])] {
             // A group without a name is nobody's identity.
             if n > 0 || !matches!(wrong, Value::Array(_)) {
                 let mut answers = whole.clone();
                 answers[n] = wrong;
-                assert!(View::new(answers.clone(), COUNT).is_none(), "{answers:?}");
+                assert!(seen(answers.clone()).is_none(), "{answers:?}");
             }
         }
     }
     for (added, length, entries) in [(1, 2, &[][..]), (2, 1, &[1, 2]), (-1, 0, &[]), (0, -1, &[])] {
         let impossible = answers(&["epoch-a"], added, length, 2, entries);
-        assert!(View::new(impossible, COUNT).is_none(), "{added} {length}");
+        assert!(seen(impossible).is_none(), "{added} {length}");
     }
 }
