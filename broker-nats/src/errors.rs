@@ -46,25 +46,20 @@ pub(crate) fn refused(peer: &Peer, error: &ConnectError) -> Error {
         return last_words(peer, said);
     }
     match (error.kind(), source.and_then(|source| source.downcast_ref::<io::Error>())) {
-        (Kind::Io, Some(io)) => match io.kind() {
-            // The client could not read what came; its text quotes it.
-            io::ErrorKind::InvalidInput => peer.foreign(),
-            io::ErrorKind::PermissionDenied => peer.away(io),
-            _ => peer.io(io),
-        },
+        // The client could not read what came; its text quotes it.
+        (Kind::Io, Some(io)) if io.kind() == io::ErrorKind::InvalidInput => peer.foreign(),
+        (Kind::Io, Some(io)) => peer.io(io),
         // The texts of the client for a peer that hangs up.
         (Kind::Io, None) => match source.map(ToString::to_string).as_deref() {
             Some("broken pipe" | "expected INFO, got nothing") => peer.gone(),
             _ => peer.foreign(),
         },
-        (Kind::Authentication, _) => {
-            peer.error(InvalidInput, "wants a key, and the file of `nkey` or `creds` has none that is usable")
+        (Kind::Authentication | Kind::Tls, _) => {
+            let files = "`nkey`, `creds`, `ca`, `cert`, `key`";
+            peer.error(InvalidInput, format!("wants what one of the files {files} should have, and has not"))
         }
-        (Kind::Tls, _) => peer.error(
-            InvalidInput,
-            "wants TLS, and one of the files `ca`, `cert`, `key` is not what it should be",
-        ),
-        (kind, _) => peer.away(if kind == Kind::Dns { "no such host".to_owned() } else { kind.to_string() }),
+        (Kind::Dns, _) => peer.away("no such host"),
+        (kind, _) => peer.away(kind),
     }
 }
 

@@ -20,21 +20,19 @@ use tokio::task::coop::unconstrained;
 
 use crate::watch::Watch;
 
-/// See the module. It keeps itself alive while it has a subscriber: [`take`](Self::take) ends that.
+/// See the module. It keeps itself alive while it has a subscriber: until [`take`](Self::take), or until the client's
+/// tasks end.
 pub(crate) struct Feed {
     watch: Arc<Watch>,
     subscriber: Mutex<Option<Subscriber>>,
 }
 
 impl Feed {
-    pub(crate) fn new(watch: &Arc<Watch>) -> Arc<Self> {
-        Arc::new(Self { watch: Arc::clone(watch), subscriber: Mutex::default() })
-    }
-
     /// Begins to read. To be called on the ground, at once after subscribing.
-    pub(crate) fn start(self: Arc<Self>, subscriber: Subscriber) {
-        *self.subscriber.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscriber);
-        self.wake();
+    pub(crate) fn start(watch: Arc<Watch>, subscriber: Subscriber) -> Arc<Self> {
+        let feed = Arc::new(Self { watch, subscriber: Mutex::new(Some(subscriber)) });
+        Arc::clone(&feed).wake();
+        feed
     }
 
     /// Ends it: nothing is heard of it any more.

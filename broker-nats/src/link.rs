@@ -1,7 +1,7 @@
 //! NatsLink: one live connection.
 
 use std::{
-    pin::pin,
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -15,12 +15,10 @@ use broker_core::{
     driver::{Link, LogCursor, LogPage, Outgoing, Peer, RevocationLog},
 };
 use bytes::Bytes;
-use futures_util::{
-    StreamExt,
-    future::{Either, select},
-};
+use futures_util::StreamExt;
 
 use crate::{
+    feed::Feed,
     ground::Ground,
     log::Log,
     watch::{COMPLAINTS, Watch},
@@ -47,45 +45,57 @@ impl NatsLink {
     /// A message to ourselves. When it is back, the server has seen everything that was sent before it, and
     /// what it complained about has been noted.
     async fn barrier(&self) -> Result<()> {
-        let back = self.watch.expect();
-        let sent = self.client.publish(back.subject.clone(), Bytes::new()).await;
-        sent.map_err(|_| self.watch.over())?;
-        back.wait().await.map(drop)
+        let (subject, back) = self.watch.expect(String::new());
+        self.client.publish(subject, Bytes::new()).await.map_err(|_| self.watch.over())?;
+        back.await.map(drop)
+    }
+
+    /// Asks whoever answers on a subject. There is no limit to the wait, but a missing permission ends it.
+    pub(crate) async fn ask(&self, subject: String, question: Bytes) -> Result<Message> {
+        let ((reply_to, answer), size) = (self.watch.expect(subject.clone()), question.len());
+        let sent = self.client.publish_with_reply(subject, reply_to, question).await;
+        sent.map_err(|error| self.unsent(size, &error))?;
+        answer.await
     }
 
     /// Subscribes, and waits until the server has taken or refused it.
     async fn hear(&self, subjects: Vec<String>) -> Result<()> {
-        let fresh = self.watch.feeds_for(subjects);
-        let (client, feeds) = (self.client.clone(), fresh.clone());
+        let subjects = self.watch.unheard(subjects);
+        let (client, watch) = (self.client.clone(), Arc::clone(&self.watch));
         let begun = self.ground.run(async move {
-            for (subject, feed) in feeds {
-                feed.start(client.subscribe(subject).await.ok()?);
+            let mut feeds = Vec::with_capacity(subjects.len());
+            for subject in subjects {
+                let subscriber = client.subscribe(subject.clone()).await.ok()?;
+                feeds.push((subject, Feed::start(Arc::clone(&watch), subscriber)));
             }
-            Some(())
+            Some(feeds)
         });
-        begun.await.flatten().ok_or_else(|| self.watch.over())?;
+        let fresh = begun.await.flatten().ok_or_else(|| self.watch.over())?;
         self.barrier().await?;
         self.watch.settle(fresh)
     }
 
     /// Sends frames and waits until the server has them.
     async fn send(&self, round: &[Outgoing]) -> Result<Vec<Result<()>>> {
-        let refusals = self.watch.refusals();
+        drop(self.watch.take_no_publish());
         let mut sent = Vec::with_capacity(round.len());
         for Outgoing { channel, frame, .. } in round {
             sent.push(self.client.publish(channel.to_string(), frame.clone()).await);
         }
         self.barrier().await?;
-        let (refused, complaints) = refusals.so_far();
-        let concerned = round.iter().any(|post| refused.contains(post.channel.as_str()));
-        self.careful.fetch_or(concerned || complaints >= COMPLAINTS, Relaxed);
-        let outcomes = round.iter().zip(sent).map(|(Outgoing { channel, frame, .. }, sent)| match sent {
-            _ if refused.contains(channel.as_str()) => Err(self.watch.forbidden("publish")),
-            Ok(()) if complaints >= COMPLAINTS => {
+        let complaints = self.watch.take_no_publish();
+        let is_refused =
+            |post: &Outgoing| complaints.iter().any(|subject| *subject == *post.channel.as_str());
+        // There may be more refusals than we have heard of.
+        let unsure = complaints.len() >= COMPLAINTS;
+        self.careful.fetch_or(unsure || round.iter().any(is_refused), Relaxed);
+        let outcomes = round.iter().zip(sent).map(|(post, sent)| match sent {
+            _ if is_refused(post) => Err(self.watch.forbidden("publish to", post.channel.as_str())),
+            Ok(()) if unsure => {
                 let why = "refused so many others that this may have been refused, too";
                 Err(self.peer().error(ErrorKind::Interrupted, why))
             }
-            sent => sent.map_err(|error| self.unsent(frame.len(), &error)),
+            sent => sent.map_err(|error| self.unsent(post.frame.len(), &error)),
         });
         Ok(outcomes.collect())
     }
@@ -93,28 +103,12 @@ impl NatsLink {
     /// Why the client did not even begin to send something of that size.
     fn unsent(&self, size: usize, error: &PublishError) -> Error {
         if error.kind() != PublishErrorKind::MaxPayloadExceeded {
-            return self.peer().gone();
+            return self.watch.over();
         }
         let limit = self.client.max_payload();
         let why =
             format!("takes {limit} bytes, and this has {size} with its header; raise its `max_payload`");
         self.peer().error(ErrorKind::TooLarge, why)
-    }
-
-    /// Asks whoever answers on a subject. There is no limit to the wait, but a missing permission ends it.
-    pub(crate) async fn ask(&self, subject: String, question: Bytes) -> Result<Message> {
-        let mut refusals = self.watch.refusals();
-        let (answer, size) = (self.watch.expect(), question.len());
-        let reply_to = answer.subject.clone();
-        let sent = self.client.publish_with_reply(subject.clone(), reply_to, question).await;
-        sent.map_err(|error| self.unsent(size, &error))?;
-        match select(pin!(answer.wait()), pin!(refusals.of(&subject))).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(_) => {
-                let why = format!("no permission to publish to `{subject}`; grant it for the revocation log");
-                Err(self.peer().error(ErrorKind::Forbidden, why))
-            }
-        }
     }
 
     pub(crate) fn peer(&self) -> &Peer {
@@ -141,7 +135,8 @@ impl Link for NatsLink {
     }
 
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
-        for mut subscriber in self.watch.forget(channels.iter().map(ChannelName::as_str)) {
+        let names: HashSet<&str> = channels.iter().map(ChannelName::as_str).collect();
+        for mut subscriber in self.watch.forget(|subject| names.contains(subject)) {
             subscriber.unsubscribe().await.map_err(|_| self.watch.over())?;
         }
         self.barrier().await
@@ -162,7 +157,7 @@ impl Link for NatsLink {
             let inbox = format!("{}-end", self.watch.own);
             let mut last = self.client.subscribe(inbox.clone()).await.ok()?;
             last.unsubscribe_after(1).await.ok()?;
-            for mut subscriber in self.watch.forget_all() {
+            for mut subscriber in self.watch.forget(|_| true) {
                 subscriber.unsubscribe().await.ok()?;
             }
             self.client.publish(inbox, Bytes::new()).await.ok()?;
@@ -171,12 +166,5 @@ impl Link for NatsLink {
         forgotten.await.ok_or_else(|| self.watch.over())?;
         self.ground.end().await;
         Ok(())
-    }
-}
-
-impl Drop for NatsLink {
-    fn drop(&mut self) {
-        // A feed keeps itself alive for as long as it can read.
-        drop(self.watch.forget_all());
     }
 }

@@ -1,7 +1,7 @@
 //! Watch: what a link has heard, from its server and about itself. Shared with the client's tasks.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::HashMap,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -14,10 +14,7 @@ use broker_core::{
     driver::{Inbox, Peer},
 };
 use bytes::Bytes;
-use tokio::sync::{
-    broadcast::{self, error::TryRecvError},
-    oneshot,
-};
+use tokio::sync::oneshot;
 
 use crate::{
     errors::{Complaint, complaint},
@@ -33,8 +30,6 @@ pub(crate) struct Watch {
     inbox: Inbox,
     /// The link's own subject. Answers come to subjects below it.
     pub(crate) own: String,
-    /// Where the server refuses what is published.
-    refused: broadcast::Sender<String>,
     state: Mutex<State>,
 }
 
@@ -44,68 +39,19 @@ struct State {
     over: Option<Error>,
     /// The number of the last answer that somebody wanted.
     last: u64,
-    /// Who waits for which answer.
-    waiting: HashMap<u64, oneshot::Sender<Message>>,
-    /// By subject, and whether the server has been proven to have it.
-    feeds: HashMap<String, (Arc<Feed>, bool)>,
-    /// Where it refused a subscription.
-    no_subscribe: HashSet<String>,
-    /// The connection has all the subscriptions it may have.
+    /// Who waits for which answer, to what was published where.
+    waiting: HashMap<u64, (String, oneshot::Sender<Result<Message>>)>,
+    /// By subject, those that the server has been proven to have.
+    feeds: HashMap<String, Arc<Feed>>,
+    /// What the server refused since somebody last looked: to take, to subscribe, and to subscribe any more.
+    no_publish: Vec<String>,
+    no_subscribe: Vec<String>,
     full: bool,
-}
-
-/// An answer that somebody waits for.
-pub(crate) struct Answer<'a> {
-    /// Where it has to be sent to.
-    pub(crate) subject: String,
-    number: u64,
-    receiver: oneshot::Receiver<Message>,
-    watch: &'a Watch,
-}
-
-impl Answer<'_> {
-    /// Waits for it; fails when the link is over.
-    pub(crate) async fn wait(mut self) -> Result<Message> {
-        (&mut self.receiver).await.map_err(|_| self.watch.over())
-    }
-}
-
-impl Drop for Answer<'_> {
-    fn drop(&mut self) {
-        let _unanswered = self.watch.lock().waiting.remove(&self.number);
-    }
-}
-
-/// The refusals that come from now on, of what is published.
-pub(crate) struct Refusals(broadcast::Receiver<String>);
-
-impl Refusals {
-    /// Waits, for ever if need be, for one of this subject.
-    pub(crate) async fn of(&mut self, subject: &str) {
-        // The sender outlives whoever waits, so that an error only means that some were missed.
-        while !self.0.recv().await.is_ok_and(|refused| refused == subject) {}
-    }
-
-    /// Those that came so far: where, and how many.
-    pub(crate) fn so_far(mut self) -> (HashSet<String>, usize) {
-        let (mut subjects, mut count) = (HashSet::new(), 0);
-        loop {
-            match self.0.try_recv() {
-                Ok(subject) => {
-                    subjects.insert(subject);
-                    count += 1;
-                }
-                Err(TryRecvError::Lagged(missed)) => count += missed as usize,
-                Err(_) => return (subjects, count),
-            }
-        }
-    }
 }
 
 impl Watch {
     pub(crate) fn new(peer: Peer, inbox: Inbox, own: String) -> Arc<Self> {
-        let refused = broadcast::Sender::new(COMPLAINTS);
-        Arc::new(Self { peer, inbox, own, refused, state: Mutex::default() })
+        Arc::new(Self { peer, inbox, own, state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -119,10 +65,9 @@ impl Watch {
             return self.inbox.deliver(&message.subject, Bytes::copy_from_slice(&message.payload));
         };
         let number = number.get(1..).and_then(|number| number.parse::<u64>().ok());
-        let waiting = number.and_then(|number| self.lock().waiting.remove(&number));
-        if let Some(waiting) = waiting {
+        if let Some((_, asker)) = number.and_then(|number| self.lock().waiting.remove(&number)) {
             // Behind the task that reads the complaints, if that was woken before; see [`Ground`](crate::ground::Ground).
-            tokio::spawn(async move { waiting.send(message) });
+            tokio::spawn(async move { asker.send(Ok(message)) });
         }
     }
 
@@ -149,12 +94,19 @@ impl Watch {
                 );
                 self.lose(self.peer.error(Forbidden, why));
             }
-            // Fails where nobody waits for it.
-            Complaint::Publish(subject) => drop(self.refused.send(subject)),
+            Complaint::Publish(subject) => {
+                let mut state = self.lock();
+                let asked: Vec<_> = state.waiting.extract_if(|_, (asked, _)| *asked == subject).collect();
+                state.no_publish.push(subject.clone());
+                drop(state);
+                for (_, (_, asker)) in asked {
+                    let _gone = asker.send(Err(self.forbidden("publish to", &subject)));
+                }
+            }
             Complaint::Subscribe(subject) => {
                 let mut state = self.lock();
-                let withdrawn = state.feeds.get(&subject).is_some_and(|(_, proven)| *proven);
-                state.no_subscribe.insert(subject);
+                let withdrawn = state.feeds.contains_key(&subject);
+                state.no_subscribe.push(subject);
                 drop(state);
                 // Told as subscribed, and it is not any more: another link will find out what still is.
                 if withdrawn {
@@ -171,7 +123,7 @@ impl Watch {
         self.inbox.lost(error.clone());
         let mut state = self.lock();
         state.over.get_or_insert(error);
-        let _unanswered = mem::take(&mut state.waiting);
+        let _given_up = (mem::take(&mut state.waiting), mem::take(&mut state.feeds));
         drop(state);
     }
 
@@ -180,81 +132,64 @@ impl Watch {
         self.lock().over.clone().unwrap_or_else(|| self.peer.gone())
     }
 
-    /// Expects one more answer.
-    pub(crate) fn expect(&self) -> Answer<'_> {
-        let (sender, receiver) = oneshot::channel();
+    /// Where an answer has to be sent to, and the wait for it. The wait ends as well when the server refuses to take
+    /// anything on `subject`, and when the link is over.
+    pub(crate) fn expect(&self, subject: String) -> (String, impl Future<Output = Result<Message>>) {
+        let (asker, answer) = oneshot::channel();
         let mut state = self.lock();
         state.last += 1;
         let number = state.last;
+        // Who gave up waiting is forgotten when the next one comes.
+        state.waiting.retain(|_, (_, asker)| !asker.is_closed());
         if state.over.is_none() {
-            state.waiting.insert(number, sender);
+            state.waiting.insert(number, (subject, asker));
         }
         drop(state);
-        Answer { subject: format!("{}.{number}", self.own), number, receiver, watch: self }
+        let answer = async move { answer.await.unwrap_or_else(|_| Err(self.over())) };
+        (format!("{}.{number}", self.own), answer)
     }
 
-    /// Listens for what the server refuses to have published from now on.
-    pub(crate) fn refusals(&self) -> Refusals {
-        Refusals(self.refused.subscribe())
+    /// Of these subjects those that have no feed.
+    pub(crate) fn unheard(&self, mut subjects: Vec<String>) -> Vec<String> {
+        let state = self.lock();
+        subjects.retain(|subject| !state.feeds.contains_key(subject));
+        subjects
     }
 
-    /// New feeds for those subjects that have none.
-    pub(crate) fn feeds_for(self: &Arc<Self>, subjects: Vec<String>) -> Vec<(String, Arc<Feed>)> {
-        let mut state = self.lock();
-        (state.full, state.no_subscribe) = Default::default();
-        let mut fresh = Vec::new();
-        for subject in subjects {
-            if let Entry::Vacant(vacant) = state.feeds.entry(subject.clone()) {
-                let (feed, _) = vacant.insert((Feed::new(self), false));
-                fresh.push((subject, Arc::clone(feed)));
-            }
-        }
-        fresh
-    }
-
-    /// Once the server has seen new feeds: forgets those it refused, and says why; the others are proven from
-    /// here on.
+    /// Once the server has seen new feeds: ends those it refused, and says why; the others are proven.
     pub(crate) fn settle(&self, fresh: Vec<(String, Arc<Feed>)>) -> Result<()> {
         let mut state = self.lock();
+        let (refused, full) = (mem::take(&mut state.no_subscribe), mem::take(&mut state.full));
         // There may be more refusals than we have heard of.
-        let (full, all) = (state.full, state.full || state.no_subscribe.len() >= COMPLAINTS);
-        let mut refused = Vec::new();
-        for (subject, feed) in fresh {
-            if all || state.no_subscribe.contains(&subject) {
-                state.feeds.remove(&subject);
-                refused.push(feed);
-            } else if let Some((_, proven)) = state.feeds.get_mut(&subject) {
-                *proven = true;
-            }
-        }
+        let all = full || refused.len() >= COMPLAINTS;
+        let (ended, proven): (Vec<_>, _) =
+            fresh.into_iter().partition(|(subject, _)| all || refused.contains(subject));
+        state.feeds.extend(proven);
         drop(state);
-        if refused.is_empty() {
-            return Ok(());
+        ended.iter().for_each(|(_, feed)| drop(feed.take()));
+        match ended.first() {
+            None => Ok(()),
+            Some(_) if full => {
+                let why = "lets a connection have no more channels; see its `max_subscriptions`";
+                Err(self.peer.error(Misconfigured, why))
+            }
+            Some((subject, _)) => Err(self.forbidden("subscribe to", subject)),
         }
-        refused.iter().for_each(|feed| drop(feed.take()));
-        if full {
-            let why = "lets a connection have no more channels; see its `max_subscriptions`";
-            return Err(self.peer.error(Misconfigured, why));
-        }
-        Err(self.forbidden("subscribe"))
     }
 
-    /// No permission for a channel.
-    pub(crate) fn forbidden(&self, what: &str) -> Error {
-        self.peer.error(Forbidden, format!("no permission to {what} here; see its `permissions`"))
+    /// No permission for a subject.
+    pub(crate) fn forbidden(&self, what: &str, subject: &str) -> Error {
+        self.peer.error(Forbidden, format!("no permission to {what} `{subject}`; see its `permissions`"))
     }
 
     /// Forgets feeds; what they read from is the caller's to end.
-    pub(crate) fn forget<'a>(&self, subjects: impl Iterator<Item = &'a str>) -> Vec<Subscriber> {
-        let mut state = self.lock();
-        let feeds: Vec<_> = subjects.filter_map(|subject| state.feeds.remove(subject)).collect();
-        drop(state);
-        feeds.iter().filter_map(|(feed, _)| feed.take()).collect()
+    pub(crate) fn forget(&self, which: impl Fn(&str) -> bool) -> Vec<Subscriber> {
+        let feeds: Vec<_> = self.lock().feeds.extract_if(|subject, _| which(subject)).collect();
+        feeds.iter().filter_map(|(_, feed)| feed.take()).collect()
     }
 
-    /// Forgets all of them.
-    pub(crate) fn forget_all(&self) -> Vec<Subscriber> {
-        let feeds = mem::take(&mut self.lock().feeds);
-        feeds.values().filter_map(|(feed, _)| feed.take()).collect()
+    /// Where the server has refused posts since the last call.
+    pub(crate) fn take_no_publish(&self) -> Vec<String> {
+        mem::take(&mut self.lock().no_publish)
     }
 }
