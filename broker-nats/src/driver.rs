@@ -9,24 +9,15 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, Event, ReconnectToServer};
+use async_nats::Client;
 use async_trait::async_trait;
 use broker_core::{
-    Error, ErrorKind, Result,
+    Result,
     driver::{Capabilities, Driver, Inbox, Link, Ordering, random},
 };
 
-use crate::{
-    NAME,
-    address::{Address, Server},
-    errors::refused,
-    ground::Ground,
-    link::NatsLink,
-    watch::Watch,
-};
+use crate::{NAME, address::Address, errors::refused, ground::Ground, link::NatsLink, watch::Watch};
 
-/// Where nobody ever listens.
-const NOWHERE: &str = "nats://127.0.0.1:0";
 /// More than core ever has under way, so that no call waits for room in the client's queue.
 const WAITING_CALLS: usize = 1 << 20;
 /// How long one of several servers may take, so that there is time for the next.
@@ -39,37 +30,34 @@ const NO_LIMIT: Duration = Duration::from_secs(86_400);
 pub(crate) struct NatsDriver(pub(crate) Address);
 
 impl NatsDriver {
-    /// Opens a connection that is never opened again. `note` gets what the client tells about it.
-    async fn open(
-        &self,
-        server: &Server,
-        note: impl Fn(&Event) + Send + Sync + 'static,
-    ) -> Result<(Client, Ground)> {
-        let foreign = || server.peer.foreign();
-        let limit = if self.0.servers.len() > 1 { EACH_OF_SEVERAL } else { NO_LIMIT };
-        let servers = [server.addr.clone(), NOWHERE.parse().map_err(|_| foreign())?];
-        let (ways, opened) = (servers.clone(), AtomicBool::new(false));
+    /// Opens a connection that is never opened again.
+    async fn open(&self, inbox: Inbox) -> Result<(Client, Ground)> {
+        let Address { servers, peer, inbox: start, .. } = &self.0;
+        let own = format!("{start}.{:016x}{:016x}", random(), random());
+        let watch = Watch::new(peer.clone(), inbox, own);
+        let limit = if servers.len() > 1 { EACH_OF_SEVERAL } else { NO_LIMIT };
+        let opened = Arc::new(AtomicBool::new(false));
+        let (again, told) = (Arc::clone(&opened), Arc::clone(&watch));
         let options = self.0.options().await?;
         let options = options
             .client_capacity(WAITING_CALLS)
             .connection_timeout(limit)
             .ignore_discovered_servers()
-            // The client always tries again. It is sent where nobody is, and gives up after one such attempt:
-            // its tasks end, and with them everything that it still had to send.
-            .max_reconnects(1)
-            .reconnect_to_server_callback(move |_, _| {
-                let addr = ways[usize::from(opened.swap(true, Relaxed))].clone();
-                ready(Some(ReconnectToServer { addr, delay: Some(Duration::ZERO) }))
-            })
+            // The client always tries again. It has to wait with that for longer than it lives: it ends with its link.
+            .reconnect_delay_callback(move |_| if again.load(Relaxed) { NO_LIMIT } else { Duration::ZERO })
             .event_callback(move |event| {
-                note(&event);
+                told.note(&event);
                 ready(())
             });
-        let ground = Ground::new()?;
-        let connected = ground.run(async move { options.connect(servers.as_slice()).await }).await;
+        let (ground, servers) = (Ground::new(watch)?, servers.clone());
+        let connected = ground.run(async move {
+            let connected = options.connect(servers).await;
+            opened.store(true, Relaxed);
+            connected
+        });
         // Some lines that no NATS server sends, such as a lone `-ERR`, make the client panic.
-        let client = connected.ok_or_else(foreign)?.map_err(|error| refused(&server.peer, &error))?;
-        Ok((client, ground))
+        let connected = connected.await.ok_or_else(|| peer.foreign())?;
+        Ok((connected.map_err(|error| refused(peer, &error))?, ground))
     }
 }
 
@@ -84,22 +72,8 @@ impl Driver for NatsDriver {
     }
 
     async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
-        let servers = &self.0.servers;
-        // Begins anywhere, so that many processes spread over the servers.
-        let start = random() as usize % servers.len();
-        let mut failed = None;
-        for server in servers[start..].iter().chain(&servers[..start]) {
-            let own = format!("{}.{:016x}{:016x}", self.0.inbox, random(), random());
-            let watch = Watch::new(server.peer.clone(), inbox.clone(), own);
-            let told = Arc::clone(&watch);
-            match self.open(server, move |event| told.note(event)).await {
-                Ok((client, ground)) => return Ok(Box::new(NatsLink::open(client, ground, watch).await?)),
-                // A refusal says more than that somebody is away.
-                Err(error) if failed.as_ref().is_none_or(Error::is_transient) => failed = Some(error),
-                Err(_) => {}
-            }
-        }
-        Err(failed.unwrap_or_else(|| Error::new(ErrorKind::InvalidInput, "the url names no host")))
+        let (client, ground) = self.open(inbox).await?;
+        Ok(Box::new(NatsLink::open(client, ground).await?))
     }
 }
 

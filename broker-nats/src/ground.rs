@@ -3,39 +3,36 @@
 //! A client has two tasks: one reads the socket, the other the queue into which the first puts what the server
 //! complains about. Only where tasks run one at a time, in the order in which they were woken, is a complaint
 //! that came before a barrier known before the barrier is. And a task that hangs with a full socket ends with
-//! its thread, and with nothing else.
+//! its thread, and with nothing else; so does a client that is about to heal itself.
 
-use std::thread;
+use std::{sync::Arc, thread};
 
 use broker_core::{Error, ErrorKind, Result};
-use tokio::{
-    runtime::{Builder, Handle},
-    sync::watch,
-};
+use tokio::runtime::{Builder, Handle};
 
-/// See the module. Dropping it ends the thread and everything on it.
-#[derive(Debug)]
+use crate::watch::Watch;
+
+/// See the module. It ends with its link: when that is lost, and when this is dropped.
 pub(crate) struct Ground {
     handle: Handle,
-    /// Whether it is to end. The thread holds the receiver, so this also tells when it has.
-    stop: watch::Sender<bool>,
+    pub(crate) watch: Arc<Watch>,
 }
 
 impl Ground {
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(watch: Arc<Watch>) -> Result<Self> {
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Other, format!("no thread for a connection: {error}")).with_source(error)
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let handle = runtime.handle().clone();
-        let (stop, mut stopped) = watch::channel(false);
+        let mut over = watch.over.subscribe();
         let life = move || {
-            let _ = runtime.block_on(stopped.wait_for(|stop| *stop));
+            let _ = runtime.block_on(over.wait_for(Option::is_some));
             drop(runtime);
-            drop(stopped);
+            drop(over);
         };
         thread::Builder::new().name("broker-nats".to_owned()).spawn(life).map_err(failed)?;
-        Ok(Self { handle, stop })
+        Ok(Self { handle, watch })
     }
 
     /// Runs a future here. `None` if it panics.
@@ -48,7 +45,13 @@ impl Ground {
 
     /// Ends it, and waits until nothing runs here any more and every socket is closed.
     pub(crate) async fn end(&self) {
-        self.stop.send_replace(true);
-        self.stop.closed().await;
+        self.watch.end(self.watch.peer.gone());
+        self.watch.over.closed().await;
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        self.watch.end(self.watch.peer.gone());
     }
 }

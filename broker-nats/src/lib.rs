@@ -14,7 +14,8 @@
 //! ```
 //!
 //! - The port defaults to 4222; the host has no default. Of several hosts a link goes to any one that answers,
-//!   beginning anywhere; servers that the cluster announces are not used, so name all of them.
+//!   beginning anywhere; one that refuses the credentials ends the search. Servers that the cluster announces are not
+//!   used, so name all of them.
 //! - One way to sign in: user and password, a token, the seed of an nkey (the file `nkey`), or a JWT with its
 //!   seed (the file `creds`). Files are read at every connect, so they may be renewed in place.
 //! - `tls://` insists on encryption; `nats://` encrypts where the server demands it. The server's certificate is
@@ -22,11 +23,9 @@
 //!   together, are the PEM files of a client certificate. The facade installs the rustls provider; whoever
 //!   uses this crate without it, beside other users of rustls, installs one before connecting.
 //! - `inbox` (default `_INBOX`) is where the driver's own subject lives; see the permissions below.
-//! - `ping_interval`, in whole seconds (default 5), is how often the client looks after an idle connection. Core
-//!   finds a dead link by its own heartbeat; this is for what nobody waits for.
 //!
 //! Times are core's options (`connect_timeout`, `publish_timeout`, …): the driver has none of its own, but for
-//! 2 s that each one of several servers may take.
+//! 2 s that each one of several servers may take, and 5 s after which the client looks after an idle connection.
 //!
 //! # What `Ok` means
 //!

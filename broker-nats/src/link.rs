@@ -36,7 +36,8 @@ pub(crate) struct NatsLink {
 
 impl NatsLink {
     /// Makes a link of a fresh connection, and proves that barriers come back.
-    pub(crate) async fn open(client: Client, ground: Ground, watch: Arc<Watch>) -> Result<Self> {
+    pub(crate) async fn open(client: Client, ground: Ground) -> Result<Self> {
+        let watch = Arc::clone(&ground.watch);
         let link = Self { client, watch, ground, careful: AtomicBool::new(false) };
         link.hear(vec![format!("{}.*", link.watch.own)]).await?;
         Ok(link)

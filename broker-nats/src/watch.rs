@@ -14,7 +14,7 @@ use broker_core::{
     driver::{Inbox, Peer},
 };
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     errors::{Complaint, complaint},
@@ -30,13 +30,13 @@ pub(crate) struct Watch {
     inbox: Inbox,
     /// The link's own subject. Answers come to subjects below it.
     pub(crate) own: String,
+    /// Why the link is over.
+    pub(crate) over: watch::Sender<Option<Error>>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Why the link is over.
-    over: Option<Error>,
     /// The number of the last answer that somebody wanted.
     last: u64,
     /// Who waits for which answer, to what was published where.
@@ -51,7 +51,7 @@ struct State {
 
 impl Watch {
     pub(crate) fn new(peer: Peer, inbox: Inbox, own: String) -> Arc<Self> {
-        Arc::new(Self { peer, inbox, own, state: Mutex::default() })
+        Arc::new(Self { peer, inbox, own, over: watch::Sender::new(None), state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,18 +118,23 @@ impl Watch {
         }
     }
 
-    /// The link is over. The first reason counts.
+    /// The link is lost.
     pub(crate) fn lose(&self, error: Error) {
         self.inbox.lost(error.clone());
+        self.end(error);
+    }
+
+    /// The link is over. The first reason counts.
+    pub(crate) fn end(&self, error: Error) {
+        self.over.send_modify(|over| _ = over.get_or_insert(error));
         let mut state = self.lock();
-        state.over.get_or_insert(error);
         let _given_up = (mem::take(&mut state.waiting), mem::take(&mut state.feeds));
         drop(state);
     }
 
     /// Why the link is over.
     pub(crate) fn over(&self) -> Error {
-        self.lock().over.clone().unwrap_or_else(|| self.peer.gone())
+        self.over.borrow().clone().unwrap_or_else(|| self.peer.gone())
     }
 
     /// Where an answer has to be sent to, and the wait for it. The wait ends as well when the server refuses to take
@@ -141,7 +146,7 @@ impl Watch {
         let number = state.last;
         // Who gave up waiting is forgotten when the next one comes.
         state.waiting.retain(|_, (_, asker)| !asker.is_closed());
-        if state.over.is_none() {
+        if self.over.borrow().is_none() {
             state.waiting.insert(number, (subject, asker));
         }
         drop(state);

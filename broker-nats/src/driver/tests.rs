@@ -21,7 +21,7 @@ fn driver(url: &str) -> NatsDriver {
 
 async fn failure(url: &str) -> Error {
     let driver = driver(url);
-    let error = driver.open(&driver.0.servers[0], |_| {}).await.expect_err("an error");
+    let error = driver.open(Inbox::unheard()).await.map(drop).expect_err("an error");
     assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
     error
 }
@@ -41,7 +41,7 @@ async fn answered(credentials: &str, greeting: &str, answer: &str) -> (Result<()
         line
     });
     let driver = driver(&format!("nats://{credentials}{address}"));
-    let opened = driver.open(&driver.0.servers[0], |_| {}).await.map(drop);
+    let opened = driver.open(Inbox::unheard()).await.map(drop);
     if let Err(error) = &opened {
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         assert!(error.message().contains(&address.to_string()), "{error}");
@@ -180,14 +180,43 @@ async fn a_connection_is_opened_once() {
         }
         listener
     });
-    let (client, _ground) = driver.open(&driver.0.servers[0], |_| {}).await.unwrap();
+    let inbox = Inbox::unheard();
+    let (client, ground) = driver.open(inbox.clone()).await.unwrap();
     let mut subscriber = client.subscribe("news").await.unwrap();
     let listener = server.await.unwrap();
     // Its tasks are gone: what is subscribed ends, and what is published is refused, not kept.
     assert!(futures_util::StreamExt::next(&mut subscriber).await.is_none());
+    assert!(inbox.is_lost());
     while client.publish("news", "late".into()).await.is_ok() {
         tokio::task::yield_now().await;
     }
     assert_eq!(client.statistics().connects.load(Relaxed), 1);
+    ground.end().await;
     assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none());
+}
+
+/// The client drops what it would tell about itself when too much of it waits.
+#[tokio::test]
+async fn a_connection_that_ends_in_a_flood_of_complaints_is_not_opened_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let driver = driver(&format!("nats://{}", listener.local_addr().unwrap()));
+    let server = tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut socket = BufReader::new(socket);
+        socket.write_all(format!("{INFO}\r\nPONG\r\n").as_bytes()).await.unwrap();
+        for _ in 0..3 {
+            socket.read_line(&mut String::new()).await.unwrap();
+        }
+        let complaint = "-ERR 'Permissions Violation for Publish to \"news\"'\r\n";
+        socket.write_all(complaint.repeat(300).as_bytes()).await.unwrap();
+        drop(socket);
+        listener
+    });
+    let inbox = Inbox::unheard();
+    let (client, _ground) = driver.open(inbox.clone()).await.unwrap();
+    let _subscriber = client.subscribe("news").await.unwrap();
+    let listener = server.await.unwrap();
+    let again = tokio::time::timeout(Duration::from_millis(300), listener.accept()).await;
+    assert!(again.is_err(), "it came back");
+    assert!(!inbox.is_lost(), "it was told, so this proves nothing");
 }
