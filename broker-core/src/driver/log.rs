@@ -8,8 +8,9 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
+use super::Peer;
 use crate::{
-    ChannelName,
+    ChannelName, ErrorKind, Result,
     link::names::{Names, REVOCATIONS},
 };
 
@@ -42,6 +43,17 @@ impl RevocationLog {
     #[must_use]
     pub fn of(prefix: &str, retention: Duration, limit: Duration) -> Self {
         Self::new(Names::new(prefix).to_wire(REVOCATIONS), retention, limit)
+    }
+
+    /// For drivers: a call that ends by itself at the limit.
+    ///
+    /// # Errors
+    /// Its own, or [`Timeout`](crate::ErrorKind::Timeout).
+    pub async fn within<T>(&self, peer: &Peer, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let Self { name, limit, .. } = self;
+        let late =
+            || peer.error(ErrorKind::Timeout, format!("did not answer about `{name}` within {limit:?}"));
+        tokio::time::timeout(*limit, call).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
@@ -121,6 +133,20 @@ impl fmt::Display for LogBreak {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_at_its_limit_and_no_earlier() {
+        let log = RevocationLog::of("shop", Duration::ZERO, Duration::from_secs(5));
+        let peer = Peer::new("Redis", "127.0.0.1:6379", "nobody");
+        let after = |seconds| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok(seconds)
+        };
+        assert_eq!(log.within(&peer, after(4)).await.unwrap(), 4);
+        let error = log.within(&peer, after(6)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(error.message().contains("127.0.0.1:6379") && error.message().contains("5s"), "{error}");
+    }
 
     #[test]
     fn the_log_of_an_application_has_its_prefix() {
