@@ -144,11 +144,11 @@ impl Link for NatsLink {
     }
 
     async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        Log::new(self, log).append(record).await
+        log.within(self.peer(), Log::new(self, log).append(record)).await
     }
 
     async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        Log::new(self, log).page(after).await
+        log.within(self.peer(), Log::new(self, log).page(after)).await
     }
 
     /// Ends every subscription, and hangs up when the server has forgotten them.

@@ -10,14 +10,13 @@ use async_nats::{Message, StatusCode};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use broker_core::{
     Error,
-    ErrorKind::{self, Misconfigured, Other, Timeout, Unavailable, Unsupported},
+    ErrorKind::{self, Misconfigured, Other, Unavailable, Unsupported},
     Result,
     driver::{LogBreak, LogCursor, LogPage, RevocationLog},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::iter};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use crate::link::NatsLink;
 
@@ -30,6 +29,8 @@ const ROUNDS: usize = 10;
 
 const NO_LEADER: &str = "has no leader for it at the moment";
 
+/// The numbers of errors that are expected.
+const NOTHING: u64 = u64::MAX;
 const NO_RECORD: u64 = 10037;
 const NAME_TAKEN: u64 = 10058;
 const NO_STREAM: u64 = 10059;
@@ -88,36 +89,30 @@ impl<'a> Log<'a> {
     /// See [`Link::revoke`](broker_core::driver::Link::revoke).
     pub(crate) async fn append(&self, record: Bytes) -> Result<()> {
         // Without a stream there may be no answer: somebody else may listen there.
-        self.within(async {
-            self.info().await?;
-            let answer = self.link.ask(self.subject.clone(), record).await?;
-            if answer.status == Some(StatusCode::NO_RESPONDERS) {
-                return Err(self.error(Unavailable, NO_LEADER));
-            }
-            let receipt = self.read(&answer)?.map_err(|code| self.refusal(code))?;
-            // Another stream answers just as well.
-            if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) }
-        })
-        .await
+        self.info().await?;
+        let answer = self.link.ask(self.subject.clone(), record).await?;
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+            return Err(self.error(Unavailable, NO_LEADER));
+        }
+        let receipt = self.read(&answer, NOTHING)?.unwrap_or_default();
+        // Another stream answers just as well.
+        if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) }
     }
 
     /// See [`Link::revocations`](broker_core::driver::Link::revocations).
     pub(crate) async fn page(&self, after: &LogCursor) -> Result<LogPage> {
-        self.within(async {
-            let broken = match after.place().map(Place::parse) {
-                None => None,
-                Some(None) => Some(LogBreak::Replaced),
-                Some(Some(place)) => match self.after(&place).await? {
-                    Ok(page) => return Ok(page),
-                    Err(broken) => Some(broken),
-                },
-            };
-            // All of it, as it is now.
-            let info = self.info().await?;
-            let records = self.fetch(info.first..=info.last.min(info.first + PAGE - 1)).await?;
-            Ok(LogPage { broken, ..turn(&info, info.first - 1, info.gone, records) })
-        })
-        .await
+        let broken = match after.place().map(Place::parse) {
+            None => None,
+            Some(None) => Some(LogBreak::Replaced),
+            Some(Some(place)) => match self.after(&place).await? {
+                Ok(page) => return Ok(page),
+                Err(broken) => Some(broken),
+            },
+        };
+        // All of it, as it is now.
+        let info = self.info().await?;
+        let records = self.fetch(info.first..=info.last.min(info.first + PAGE - 1)).await?;
+        Ok(LogPage { broken, ..turn(&info, info.first - 1, info.gone, records) })
     }
 
     /// The records after a place, or why that is none any more.
@@ -148,10 +143,8 @@ impl<'a> Log<'a> {
     /// Records by their numbers; `None` for one that is gone.
     async fn fetch(&self, numbers: RangeInclusive<u64>) -> Result<Vec<Option<Record>>> {
         let one = |number| async move {
-            let told = match self.api("MSG.GET", &json!({ "seq": number }).to_string()).await? {
-                Err(NO_RECORD) => return Ok(None),
-                told => told.map_err(|code| self.refusal(code))?,
-            };
+            let question = json!({ "seq": number }).to_string();
+            let Some(told) = self.api("MSG.GET", question, NO_RECORD).await? else { return Ok(None) };
             let (data, time) = (&told["message"]["data"], text(&told["message"]["time"]));
             let bytes = BASE64_STANDARD.decode(data.as_str().unwrap_or_default());
             let bytes = bytes.map_err(|_| self.link.peer().foreign())?.into();
@@ -163,12 +156,11 @@ impl<'a> Log<'a> {
     /// The stream as it is now; made when it is missing.
     async fn info(&self) -> Result<Info> {
         for _ in 0..ROUNDS {
-            match self.api("INFO", "").await? {
+            match self.api("INFO", String::new(), NO_STREAM).await? {
                 // In the middle of being made.
-                Ok(told) if text(&told["created"]).starts_with("0001-") => {}
-                Ok(told) => return self.usable(&told),
-                Err(NO_STREAM) => self.create().await?,
-                Err(code) => return Err(self.refusal(code)),
+                Some(told) if text(&told["created"]).starts_with("0001-") => {}
+                Some(told) => return self.usable(&told),
+                None => self.create().await?,
             }
         }
         Err(self.error(Unavailable, "is still making it"))
@@ -178,11 +170,8 @@ impl<'a> Log<'a> {
         let max_age = nanos(self.log.retention);
         let (name, subjects) = (&self.stream, [&self.subject]);
         let config = json!({ "name": name, "subjects": subjects, "storage": "file", "max_age": max_age });
-        match self.api("CREATE", &config.to_string()).await? {
-            // Another one that was made at the same moment is looked at like any that was there before.
-            Ok(_) | Err(NAME_TAKEN) => Ok(()),
-            Err(code) => Err(self.refusal(code)),
-        }
+        // Another one that was made at the same moment is looked at like any that was there before.
+        self.api("CREATE", config.to_string(), NAME_TAKEN).await.map(drop)
     }
 
     /// Whether the stream can be this log, whoever made it.
@@ -210,20 +199,23 @@ impl<'a> Log<'a> {
         })
     }
 
-    /// A question about the stream, and its answer: or the number of an error.
-    async fn api(&self, verb: &str, question: &str) -> Result<Result<Value, u64>> {
+    /// A question about the stream, and its answer: `None` if that is the error `expected`.
+    async fn api(&self, verb: &str, question: String, expected: u64) -> Result<Option<Value>> {
         let subject = format!("$JS.API.STREAM.{verb}.{}", self.stream);
-        let answer = self.link.ask(subject, Bytes::copy_from_slice(question.as_bytes())).await?;
+        let answer = self.link.ask(subject, question.into()).await?;
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(self.error(Unsupported, "has JetStream off; switch it on"));
         }
-        self.read(&answer)
+        self.read(&answer, expected)
     }
 
-    fn read(&self, answer: &Message) -> Result<Result<Value, u64>> {
+    fn read(&self, answer: &Message, expected: u64) -> Result<Option<Value>> {
         let told: Value = serde_json::from_slice(&answer.payload).map_err(|_| self.link.peer().foreign())?;
-        let failed = told.get("error").map(|error| number(&error["err_code"]));
-        Ok(failed.map_or(Ok(told), Err))
+        match told.get("error").map(|error| number(&error["err_code"])) {
+            None => Ok(Some(told)),
+            Some(code) if code == expected => Ok(None),
+            Some(code) => Err(self.refusal(code)),
+        }
     }
 
     /// What an error's number means.
@@ -251,12 +243,6 @@ impl<'a> Log<'a> {
     fn error(&self, kind: ErrorKind, why: impl Display) -> Error {
         let why = format!("{why} (the revocation log is the stream `{}`)", self.stream);
         self.link.peer().error(kind, why)
-    }
-
-    async fn within<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let limit = self.log.limit;
-        let late = |_| self.error(Timeout, format!("did not answer within {limit:?}"));
-        timeout(limit, call).await.map_err(late).flatten()
     }
 }
 
