@@ -89,13 +89,14 @@ impl Link for RedisLink {
         done.map_err(|error| self.failed(&error))
     }
 
-    /// On the publisher's connection: a page of the log is no larger than some batches of posts are.
+    /// On the publisher's connection: a page of the log is no larger than some batches of posts are. It lives on when
+    /// a call takes too long: an answer that comes later is dropped.
     async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        Log { link: self, log }.append(&record).await
+        log.within(&self.peer, Log { link: self, log }.append(&record)).await
     }
 
     async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        Log { link: self, log }.read(after).await
+        log.within(&self.peer, Log { link: self, log }.read(after)).await
     }
 
     /// Asks the server to hang up, and waits until it has: it forgets a client's subscriptions first.

@@ -8,18 +8,17 @@ mod place;
 mod view;
 
 use std::{
-    future::Future,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use broker_core::{
-    ErrorKind::{Other, Timeout, Unsupported},
+    ErrorKind::{Other, Unsupported},
     Result,
     driver::{LogBreak, LogCursor, LogPage, RevocationLog, random},
 };
 use redis::{Cmd, Pipeline, RedisError, Value};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::sync::OnceCell;
 
 use crate::{errors::NO_LOG, link::RedisLink};
 use place::{Id, Place};
@@ -64,42 +63,36 @@ pub(crate) struct Log<'a> {
 impl Log<'_> {
     /// Adds an entry.
     pub(crate) async fn append(&self, record: &[u8]) -> Result<()> {
-        self.limited(async {
-            // An old server takes entries, and cannot tell a reader what has become of them.
-            self.link.log.looked.get_or_try_init(|| async { self.look(None, 1).await.map(drop) }).await?;
-            let mut add = redis::cmd("XADD");
-            add.arg(self.key());
-            let newest = self.link.log.newest.load(Ordering::Relaxed);
-            let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds);
-            let floor = floor(newest, here, self.log.retention);
-            if floor > 0 {
-                add.arg("MINID").arg("~").arg(floor);
-            }
-            let added = self.ask(add.arg("*").arg(FIELD).arg(record)).await?;
-            let id = text(&added).and_then(Id::parse).ok_or_else(|| self.link.peer.foreign())?;
-            self.link.log.newest.fetch_max(id.ms, Ordering::Relaxed);
-            Ok(())
-        })
-        .await
+        // An old server takes entries, and cannot tell a reader what has become of them.
+        self.link.log.looked.get_or_try_init(|| async { self.look(None, 1).await.map(drop) }).await?;
+        let mut add = redis::cmd("XADD");
+        add.arg(self.key());
+        let newest = self.link.log.newest.load(Ordering::Relaxed);
+        let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds);
+        let floor = floor(newest, here, self.log.retention);
+        if floor > 0 {
+            add.arg("MINID").arg("~").arg(floor);
+        }
+        let added = self.ask(add.arg("*").arg(FIELD).arg(record)).await?;
+        let id = text(&added).and_then(Id::parse).ok_or_else(|| self.link.peer.foreign())?;
+        self.link.log.newest.fetch_max(id.ms, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Reads a page after a cursor.
     pub(crate) async fn read(&self, after: &LogCursor) -> Result<LogPage> {
-        self.limited(async {
-            let broken = match after.place().map(Place::parse) {
-                None => None,
-                Some(None) => Some(LogBreak::Replaced),
-                Some(Some(place)) => {
-                    let view = self.look(Some(&place), PAGE).await?;
-                    match view.lost(&place) {
-                        None => return Ok(view.page(Some(place), None)),
-                        lost => lost,
-                    }
+        let broken = match after.place().map(Place::parse) {
+            None => None,
+            Some(None) => Some(LogBreak::Replaced),
+            Some(Some(place)) => {
+                let view = self.look(Some(&place), PAGE).await?;
+                match view.lost(&place) {
+                    None => return Ok(view.page(Some(place), None)),
+                    lost => lost,
                 }
-            };
-            Ok(self.look(None, PAGE).await?.page(None, broken))
-        })
-        .await
+            }
+        };
+        Ok(self.look(None, PAGE).await?.page(None, broken))
     }
 
     fn key(&self) -> &str {
@@ -171,15 +164,6 @@ impl Log<'_> {
     async fn ask(&self, command: &Cmd) -> Result<Value> {
         let answer = self.link.publisher.clone().send_packed_command(command).await;
         answer.and_then(Value::extract_error).map_err(|error| self.link.log_failed(&error))
-    }
-
-    /// Ends what takes too long. The connection lives on: an answer that comes later is dropped.
-    async fn limited<T>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let limit = self.log.limit;
-        timeout(limit, work).await.unwrap_or_else(|_| {
-            let why = format!("has not answered about the revocation log within {limit:?}");
-            Err(self.link.peer.error(Timeout, why))
-        })
     }
 }
 
