@@ -52,7 +52,7 @@ impl Wake for Feed {
         while let Some(open) = subscriber.as_mut() {
             // Not on the budget of the client's task: with that used up, a full queue would look empty.
             match pin!(unconstrained(open.next())).poll(&mut Context::from_waker(&waker)) {
-                Poll::Ready(Some(message)) => self.watch.hear(&message),
+                Poll::Ready(Some(message)) => self.watch.hear(message),
                 Poll::Ready(None) => {
                     *subscriber = None;
                     self.watch.lose(self.watch.peer.gone());

@@ -36,6 +36,7 @@
 //! - *subscribe*: the server has processed the subscriptions, and refused none. In a cluster the other servers
 //!   hear of them a moment later: what is published there in that moment may be missed.
 //! - *unsubscribe*: the server has processed it.
+//! - *an append to the revocation log*: see there.
 //! - *close*: the server has forgotten every subscription, and the socket is closed.
 //!
 //! The round trip behind them is a message to ourselves: a server does one thing of a connection after the
@@ -55,6 +56,30 @@
 //! by two nodes, since each server of a cluster delivers for itself. What one link hears comes in the order of
 //! its arrival, across channels.
 //!
+//! # The revocation log
+//!
+//! A stream of JetStream, made when it is first read or written, and only by who uses revocations. Without JetStream,
+//! on the server or for the account, all else works, and the log is `Unsupported`. Its one subject is
+//! `$revocations.log`, its name `_24revocations`: whatever is no letter, no digit and no `-` is a byte in hex. With the
+//! prefix `shop` they are `shop.$revocations.log` and `shop_2E_24revocations`.
+//!
+//! *An append is `Ok`* when the stream has stored the record:
+//!
+//! | | |
+//! |---|---|
+//! | killed server | kept |
+//! | power cut | what was not on disk yet is lost: the server writes every 2 minutes (`sync_interval`). With `sync_interval: always` it is kept, at 0.3 ms for each record rather than 0.1 ms |
+//! | fail-over | with one replica there is none: while the server of the stream is away every call fails, and goes on with all records when it is back. With three they are kept |
+//!
+//! The driver makes the stream with file storage, one replica, and `revocation_retention` as its `max_age`. It may be made
+//! or changed by hand: what it must have is this one subject, and a `max_age` that is not shorter, else the log is
+//! `Misconfigured`. In a cluster it should have three: `nats stream edit _24revocations --replicas 3`.
+//!
+//! It is read record by record, and nothing of a reader is left at the server. Who had read further than the log now
+//! goes, or missed a record that was deleted unread, is told at the next read. A stream's leader that is cut off from
+//! its cluster goes on answering for up to 20 s, without what is appended elsewhere: a `revocation_lease` below that
+//! promises too much.
+//!
 //! # Permissions
 //!
 //! A user needs the channels, in both directions as far as they are used: its own names and the broker's own, which
@@ -66,6 +91,17 @@
 //! permissions: { publish: ["news", "user.*", "$node.>", "_INBOX.>"], subscribe: [ the same ] }
 //! ```
 //!
+//! Who uses revocations publishes and subscribes to `$revocations`, publishes to `$revocations.log`, and publishes three
+//! questions about the stream. Without a prefix:
+//!
+//! ```text
+//! "$revocations", "$revocations.log", "$JS.API.STREAM.INFO._24revocations",
+//! "$JS.API.STREAM.MSG.GET._24revocations", "$JS.API.STREAM.CREATE._24revocations"
+//! ```
+//!
+//! The last one is not needed where the stream is there already. Whoever may publish to the subject of the log may
+//! sign out anybody.
+//!
 //! What is refused is told per channel, and the link lives on. A permission that is taken away ends the link, and
 //! the next one finds out what is still allowed. A frame longer than the server's `max_payload` (default 1 MiB,
 //! enough for all) is refused by itself, too.
@@ -76,6 +112,7 @@ mod errors;
 mod feed;
 mod ground;
 mod link;
+mod log;
 mod watch;
 
 use std::sync::Arc;

@@ -1,21 +1,28 @@
 //! NatsLink: one live connection.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
-use async_nats::{Client, PublishErrorKind};
+use async_nats::{Client, Message, PublishError, PublishErrorKind};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Link, Outgoing},
+    driver::{Link, LogCursor, LogPage, Outgoing, Peer, RevocationLog},
 };
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+};
 
 use crate::{
     ground::Ground,
+    log::Log,
     watch::{COMPLAINTS, Watch},
 };
 
@@ -33,19 +40,17 @@ impl NatsLink {
     /// Makes a link of a fresh connection, and proves that barriers come back.
     pub(crate) async fn open(client: Client, ground: Ground, watch: Arc<Watch>) -> Result<Self> {
         let link = Self { client, watch, ground, careful: AtomicBool::new(false) };
-        link.hear(vec![link.watch.own.clone()]).await?;
+        link.hear(vec![format!("{}.*", link.watch.own)]).await?;
         Ok(link)
     }
 
     /// A message to ourselves. When it is back, the server has seen everything that was sent before it, and
     /// what it complained about has been noted.
     async fn barrier(&self) -> Result<()> {
-        // A higher number is sent after everything that we wait for, so that one will do as well.
-        let number = self.watch.next_barrier();
-        let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-        let sent = self.client.publish(self.watch.own.clone(), payload).await;
+        let back = self.watch.expect();
+        let sent = self.client.publish(back.subject.clone(), Bytes::new()).await;
         sent.map_err(|_| self.watch.over())?;
-        self.watch.passed(number).await
+        back.wait().await.map(drop)
     }
 
     /// Subscribes, and waits until the server has taken or refused it.
@@ -65,31 +70,55 @@ impl NatsLink {
 
     /// Sends frames and waits until the server has them.
     async fn send(&self, round: &[Outgoing]) -> Result<Vec<Result<()>>> {
+        let refusals = self.watch.refusals();
         let mut sent = Vec::with_capacity(round.len());
         for Outgoing { channel, frame, .. } in round {
             sent.push(self.client.publish(channel.to_string(), frame.clone()).await);
         }
         self.barrier().await?;
-        let peer = &self.watch.peer;
-        let (refused, complaints) = self.watch.take_no_publish();
-        self.careful.fetch_or(complaints > 0, Relaxed);
+        let (refused, complaints) = refusals.so_far();
+        let concerned = round.iter().any(|post| refused.contains(post.channel.as_str()));
+        self.careful.fetch_or(concerned || complaints >= COMPLAINTS, Relaxed);
         let outcomes = round.iter().zip(sent).map(|(Outgoing { channel, frame, .. }, sent)| match sent {
             _ if refused.contains(channel.as_str()) => Err(self.watch.forbidden("publish")),
             Ok(()) if complaints >= COMPLAINTS => {
                 let why = "refused so many others that this may have been refused, too";
-                Err(peer.error(ErrorKind::Interrupted, why))
+                Err(self.peer().error(ErrorKind::Interrupted, why))
             }
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                let (size, limit) = (frame.len(), self.client.max_payload());
-                let why = format!(
-                    "takes {limit} bytes, and this has {size} with its header; raise its `max_payload`"
-                );
-                Err(peer.error(ErrorKind::TooLarge, why))
-            }
-            Err(_) => Err(peer.gone()),
+            sent => sent.map_err(|error| self.unsent(frame.len(), &error)),
         });
         Ok(outcomes.collect())
+    }
+
+    /// Why the client did not even begin to send something of that size.
+    fn unsent(&self, size: usize, error: &PublishError) -> Error {
+        if error.kind() != PublishErrorKind::MaxPayloadExceeded {
+            return self.peer().gone();
+        }
+        let limit = self.client.max_payload();
+        let why =
+            format!("takes {limit} bytes, and this has {size} with its header; raise its `max_payload`");
+        self.peer().error(ErrorKind::TooLarge, why)
+    }
+
+    /// Asks whoever answers on a subject. There is no limit to the wait, but a missing permission ends it.
+    pub(crate) async fn ask(&self, subject: String, question: Bytes) -> Result<Message> {
+        let mut refusals = self.watch.refusals();
+        let (answer, size) = (self.watch.expect(), question.len());
+        let reply_to = answer.subject.clone();
+        let sent = self.client.publish_with_reply(subject.clone(), reply_to, question).await;
+        sent.map_err(|error| self.unsent(size, &error))?;
+        match select(pin!(answer.wait()), pin!(refusals.of(&subject))).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => {
+                let why = format!("no permission to publish to `{subject}`; grant it for the revocation log");
+                Err(self.peer().error(ErrorKind::Forbidden, why))
+            }
+        }
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.watch.peer
     }
 }
 
@@ -116,6 +145,14 @@ impl Link for NatsLink {
             subscriber.unsubscribe().await.map_err(|_| self.watch.over())?;
         }
         self.barrier().await
+    }
+
+    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        Log::new(self, log).append(record).await
+    }
+
+    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        Log::new(self, log).page(after).await
     }
 
     /// Ends every subscription, and hangs up when the server has forgotten them.

@@ -14,7 +14,10 @@ use broker_core::{
     driver::{Inbox, Peer},
 };
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{
+    broadcast::{self, error::TryRecvError},
+    oneshot,
+};
 
 use crate::{
     errors::{Complaint, complaint},
@@ -28,31 +31,81 @@ pub(crate) const COMPLAINTS: usize = 100;
 pub(crate) struct Watch {
     pub(crate) peer: Peer,
     inbox: Inbox,
-    /// The link's own subject, on which its barriers come back.
+    /// The link's own subject. Answers come to subjects below it.
     pub(crate) own: String,
-    /// The number of the last barrier that came back, and why the link is over.
-    progress: watch::Sender<(u64, Option<Error>)>,
+    /// Where the server refuses what is published.
+    refused: broadcast::Sender<String>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The number of the last barrier that was sent.
-    sent: u64,
+    /// Why the link is over.
+    over: Option<Error>,
+    /// The number of the last answer that somebody wanted.
+    last: u64,
+    /// Who waits for which answer.
+    waiting: HashMap<u64, oneshot::Sender<Message>>,
     /// By subject, and whether the server has been proven to have it.
     feeds: HashMap<String, (Arc<Feed>, bool)>,
-    /// Where the server refused posts, since somebody last asked, and how many.
-    no_publish: (HashSet<String>, usize),
     /// Where it refused a subscription.
     no_subscribe: HashSet<String>,
     /// The connection has all the subscriptions it may have.
     full: bool,
 }
 
+/// An answer that somebody waits for.
+pub(crate) struct Answer<'a> {
+    /// Where it has to be sent to.
+    pub(crate) subject: String,
+    number: u64,
+    receiver: oneshot::Receiver<Message>,
+    watch: &'a Watch,
+}
+
+impl Answer<'_> {
+    /// Waits for it; fails when the link is over.
+    pub(crate) async fn wait(mut self) -> Result<Message> {
+        (&mut self.receiver).await.map_err(|_| self.watch.over())
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        let _unanswered = self.watch.lock().waiting.remove(&self.number);
+    }
+}
+
+/// The refusals that come from now on, of what is published.
+pub(crate) struct Refusals(broadcast::Receiver<String>);
+
+impl Refusals {
+    /// Waits, for ever if need be, for one of this subject.
+    pub(crate) async fn of(&mut self, subject: &str) {
+        // The sender outlives whoever waits, so that an error only means that some were missed.
+        while !self.0.recv().await.is_ok_and(|refused| refused == subject) {}
+    }
+
+    /// Those that came so far: where, and how many.
+    pub(crate) fn so_far(mut self) -> (HashSet<String>, usize) {
+        let (mut subjects, mut count) = (HashSet::new(), 0);
+        loop {
+            match self.0.try_recv() {
+                Ok(subject) => {
+                    subjects.insert(subject);
+                    count += 1;
+                }
+                Err(TryRecvError::Lagged(missed)) => count += missed as usize,
+                Err(_) => return (subjects, count),
+            }
+        }
+    }
+}
+
 impl Watch {
     pub(crate) fn new(peer: Peer, inbox: Inbox, own: String) -> Arc<Self> {
-        let progress = watch::Sender::new((0, None));
-        Arc::new(Self { peer, inbox, own, progress, state: Mutex::default() })
+        let refused = broadcast::Sender::new(COMPLAINTS);
+        Arc::new(Self { peer, inbox, own, refused, state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -60,16 +113,16 @@ impl Watch {
     }
 
     /// A message arrived: inside the client's task, so this must not block.
-    pub(crate) fn hear(&self, message: &Message) {
-        if *message.subject != *self.own {
+    pub(crate) fn hear(&self, message: Message) {
+        let Some(number) = message.subject.strip_prefix(&*self.own) else {
             // Messages live long, and this one is a slice of all that was read with it.
-            self.inbox.deliver(&message.subject, Bytes::copy_from_slice(&message.payload));
-        } else if let Ok(number) = <[u8; 8]>::try_from(&*message.payload).map(u64::from_be_bytes)
-            && number <= self.lock().sent
-        {
-            let progress = self.progress.clone();
+            return self.inbox.deliver(&message.subject, Bytes::copy_from_slice(&message.payload));
+        };
+        let number = number.get(1..).and_then(|number| number.parse::<u64>().ok());
+        let waiting = number.and_then(|number| self.lock().waiting.remove(&number));
+        if let Some(waiting) = waiting {
             // Behind the task that reads the complaints, if that was woken before; see [`Ground`](crate::ground::Ground).
-            tokio::spawn(async move { progress.send_modify(|(last, _)| *last = number.max(*last)) });
+            tokio::spawn(async move { waiting.send(message) });
         }
     }
 
@@ -88,19 +141,16 @@ impl Watch {
 
     fn complaint(&self, complaint: Complaint) {
         match complaint {
-            Complaint::Publish(own) | Complaint::Subscribe(own) if own == self.own => {
-                let start = own.rsplit_once('.').map_or(&*own, |(start, _)| start);
+            Complaint::Publish(own) | Complaint::Subscribe(own) if own.starts_with(&self.own) => {
+                let start = self.own.rsplit_once('.').map_or(&*own, |(start, _)| start);
                 let why = format!(
                     "no permission to publish and to subscribe to `{start}.>`, which the driver needs; grant \
                      both, or name another start by the key `inbox`"
                 );
                 self.lose(self.peer.error(Forbidden, why));
             }
-            Complaint::Publish(subject) => {
-                let (subjects, count) = &mut self.lock().no_publish;
-                subjects.insert(subject);
-                *count += 1;
-            }
+            // Fails where nobody waits for it.
+            Complaint::Publish(subject) => drop(self.refused.send(subject)),
             Complaint::Subscribe(subject) => {
                 let mut state = self.lock();
                 let withdrawn = state.feeds.get(&subject).is_some_and(|(_, proven)| *proven);
@@ -119,26 +169,33 @@ impl Watch {
     /// The link is over. The first reason counts.
     pub(crate) fn lose(&self, error: Error) {
         self.inbox.lost(error.clone());
-        self.progress.send_modify(|(_, over)| _ = over.get_or_insert(error));
+        let mut state = self.lock();
+        state.over.get_or_insert(error);
+        let _unanswered = mem::take(&mut state.waiting);
+        drop(state);
     }
 
     /// Why the link is over.
     pub(crate) fn over(&self) -> Error {
-        self.progress.borrow().1.clone().unwrap_or_else(|| self.peer.gone())
+        self.lock().over.clone().unwrap_or_else(|| self.peer.gone())
     }
 
-    /// The number for a new barrier.
-    pub(crate) fn next_barrier(&self) -> u64 {
+    /// Expects one more answer.
+    pub(crate) fn expect(&self) -> Answer<'_> {
+        let (sender, receiver) = oneshot::channel();
         let mut state = self.lock();
-        state.sent += 1;
-        state.sent
+        state.last += 1;
+        let number = state.last;
+        if state.over.is_none() {
+            state.waiting.insert(number, sender);
+        }
+        drop(state);
+        Answer { subject: format!("{}.{number}", self.own), number, receiver, watch: self }
     }
 
-    /// Waits until a barrier came back; fails when the link is over.
-    pub(crate) async fn passed(&self, barrier: u64) -> Result<()> {
-        let mut progress = self.progress.subscribe();
-        let done = progress.wait_for(|(last, over)| *last >= barrier || over.is_some()).await;
-        done.ok().filter(|done| done.1.is_none()).map(drop).ok_or_else(|| self.over())
+    /// Listens for what the server refuses to have published from now on.
+    pub(crate) fn refusals(&self) -> Refusals {
+        Refusals(self.refused.subscribe())
     }
 
     /// New feeds for those subjects that have none.
@@ -199,10 +256,5 @@ impl Watch {
     pub(crate) fn forget_all(&self) -> Vec<Subscriber> {
         let feeds = mem::take(&mut self.lock().feeds);
         feeds.values().filter_map(|(feed, _)| feed.take()).collect()
-    }
-
-    /// Where the server has refused posts since the last call, and how many.
-    pub(crate) fn take_no_publish(&self) -> (HashSet<String>, usize) {
-        mem::take(&mut self.lock().no_publish)
     }
 }

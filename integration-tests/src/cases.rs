@@ -17,6 +17,8 @@ mod loss;
 mod models;
 mod names;
 mod nats_limits;
+mod nats_log;
+mod nats_log_refusals;
 mod nats_only;
 mod only;
 mod order;
@@ -64,6 +66,8 @@ const SUBJECTS: &[&[Case]] = &[
 const ONLY: &[(&str, &[Case])] = &[
     ("nats", nats_only::CASES),
     ("nats", nats_limits::CASES),
+    ("nats", nats_log::CASES),
+    ("nats", nats_log_refusals::CASES),
     ("rabbitmq", rabbitmq_only::CASES),
     ("rabbitmq", rabbitmq_faults::CASES),
     ("rabbitmq", rabbitmq_log::CASES),

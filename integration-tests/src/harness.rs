@@ -1,7 +1,7 @@
 //! Harness: one cluster for one case, whatever the backend; and the list of backends.
 
 mod memory;
-mod nats;
+pub(crate) mod nats;
 pub(crate) mod rabbitmq;
 mod redis;
 

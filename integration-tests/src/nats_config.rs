@@ -10,9 +10,11 @@ pub(crate) const CONTROL: &str = "control";
 /// The user, and its password, as which tests publish as another program would.
 pub(crate) const STRANGER: &str = "stranger";
 
-/// What a test wants of its NATS server. The default: no password, no TLS, everything allowed.
+/// What a test wants of its NATS server. The default: no password, no TLS, everything allowed, no JetStream.
 #[derive(Clone, Debug, Default)]
 pub struct NatsConfig {
+    jetstream: bool,
+    durable: bool,
     password: Option<String>,
     tls: Option<Tls>,
     allowed: Option<Vec<String>>,
@@ -27,6 +29,20 @@ struct Tls {
 }
 
 impl NatsConfig {
+    /// Has JetStream, and with it a revocation log.
+    #[must_use]
+    pub fn jetstream(mut self) -> Self {
+        self.jetstream = true;
+        self
+    }
+
+    /// Keeps what JetStream has when it is killed.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
     /// Requires the user `app` and this password. Letters and digits: it goes into a URL as it is.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
@@ -63,6 +79,10 @@ impl NatsConfig {
         self
     }
 
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
+    }
+
     /// The URL of a server with this configuration.
     pub(crate) fn url_at(&self, addr: SocketAddr) -> String {
         let scheme = if self.tls.is_some() { "tls" } else { "nats" };
@@ -80,8 +100,15 @@ impl NatsConfig {
         ]
     }
 
-    /// The configuration file of a server that listens at these addresses and reads those certificate files.
-    pub(crate) fn render(&self, listen: &str, monitor: &str, tls_files: &[(&str, String)]) -> String {
+    /// The configuration file of a server that listens at these addresses, keeps its data in that directory and
+    /// reads those certificate files.
+    pub(crate) fn render(
+        &self,
+        listen: &str,
+        monitor: &str,
+        store: &str,
+        tls_files: &[(&str, String)],
+    ) -> String {
         let permissions = self.allowed.as_ref().map(|subjects| {
             let subjects: Vec<String> = subjects.iter().map(|subject| format!("{subject:?}")).collect();
             let subjects = subjects.join(", ");
@@ -94,13 +121,17 @@ impl NatsConfig {
             format!("user: {STRANGER}, password: {STRANGER}"),
         ];
         users.extend(self.users.iter().cloned());
+        let jetstream = if self.jetstream { "enabled" } else { "disabled" };
         let mut lines = vec![
             format!("listen: {listen:?}"),
             format!("http: {monitor:?}"),
-            format!("accounts {{ APP {{ users [ {{ {} }} ] }}", users.join(" }, { ")),
+            format!("accounts {{ APP {{ jetstream: {jetstream}, users [ {{ {} }} ] }}", users.join(" }, { ")),
             format!("CONTROL {{ users [ {{ user: {CONTROL}, password: {CONTROL} }} ] }} }}"),
             "system_account: CONTROL".to_owned(),
         ];
+        if self.jetstream {
+            lines.push(format!("jetstream {{ store_dir: {store:?} }}"));
+        }
         if self.password.is_none() {
             lines.push("no_auth_user: app".to_owned());
         }

@@ -76,8 +76,75 @@ pub async fn publish_raw(addr: SocketAddr, subject: &str, payload: &[u8]) -> Res
     publish(addr, STRANGER, subject, payload).await
 }
 
+/// Asks JetStream something about the account of the nodes, and waits for the answer: `STREAM.NAMES`.
+///
+/// # Errors
+/// No answer in time, none that can be read, or one that says that it failed.
+pub async fn jetstream(addr: SocketAddr, what: &str, question: &Value) -> Result<Value, String> {
+    let (connect, question) = (sign_in(STRANGER), question.to_string());
+    let head =
+        format!("CONNECT {connect}\r\nSUB answer 1\r\nPUB $JS.API.{what} answer {}\r\n", question.len());
+    let order = [head.as_bytes(), question.as_bytes(), b"\r\n"].concat();
+    let exchange = async {
+        let mut socket = BufReader::new(TcpStream::connect(addr).await?);
+        socket.write_all(&order).await?;
+        let mut line = String::new();
+        while !line.starts_with("MSG") && !line.starts_with("-ERR") {
+            line.clear();
+            if socket.read_line(&mut line).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        // MSG answer 1 <length>
+        let length = line.trim_end().rsplit(' ').next().and_then(|length| length.parse().ok());
+        let mut answer = vec![0; length.unwrap_or_default()];
+        socket.read_exact(&mut answer).await?;
+        Ok(answer)
+    };
+    let answer = within(exchange).await?;
+    let shown = String::from_utf8_lossy(&answer);
+    let answer: Value =
+        serde_json::from_slice(&answer).map_err(|error| format!("{what}: {error}: {shown}"))?;
+    if answer["error"].is_null() { Ok(answer) } else { Err(format!("{what}: {shown}")) }
+}
+
+/// Listens to everything that is published in the account of the nodes, for as long as the connection is kept.
+///
+/// # Errors
+/// No answer in time.
+pub async fn listen_to_everything(addr: SocketAddr) -> Result<TcpStream, String> {
+    let order = format!("CONNECT {}\r\nSUB > 1\r\nPING\r\n", sign_in(STRANGER));
+    let exchange = async {
+        let mut socket = BufReader::new(TcpStream::connect(addr).await?);
+        socket.write_all(order.as_bytes()).await?;
+        let mut line = String::new();
+        while !line.starts_with("PONG") {
+            line.clear();
+            if socket.read_line(&mut line).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(socket.into_inner())
+    };
+    within(exchange).await
+}
+
+/// The streams of the account of the nodes.
+///
+/// # Errors
+/// As [`jetstream`].
+pub async fn streams(addr: SocketAddr) -> Result<Vec<String>, String> {
+    let answer = jetstream(addr, "STREAM.NAMES", &json!({})).await?;
+    let names = answer["streams"].as_array().into_iter().flatten();
+    Ok(names.filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
+fn sign_in(user: &str) -> Value {
+    json!({ "verbose": false, "pedantic": false, "user": user, "pass": user })
+}
+
 async fn publish(addr: SocketAddr, user: &str, subject: &str, payload: &[u8]) -> Result<(), String> {
-    let connect = json!({ "verbose": false, "pedantic": false, "user": user, "pass": user });
+    let connect = sign_in(user);
     let head = format!("CONNECT {connect}\r\nPUB {subject} {}\r\n", payload.len());
     let order = [head.as_bytes(), payload, b"\r\nPING\r\n"].concat();
     let exchange = async {

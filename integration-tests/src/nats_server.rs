@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -82,10 +83,21 @@ impl NatsServer {
         let files = self.config().tls_files();
         let files: Vec<_> =
             files.iter().map(|(setting, file)| (*setting, file.display().to_string())).collect();
-        let mut text = self.config().render(&self.addr.to_string(), &self.monitor.to_string(), &files);
+        let [addr, monitor] = [self.addr, self.monitor].map(|addr| addr.to_string());
+        let mut text = self.config().render(&addr, &monitor, &self.store().display().to_string(), &files);
         // By its name it is known from whoever else may have the port.
         text += &format!("server_name: {:?}\n", self.dir.path().display().to_string());
         fs::write(self.dir.path().join("nats.conf"), text).map_err(|error| format!("nats.conf: {error}"))
+    }
+
+    /// Where JetStream keeps its data.
+    fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// Where a copy of them is.
+    fn copy(&self) -> PathBuf {
+        self.dir.path().join("copy")
     }
 
     fn log(&self) -> PathBuf {
@@ -133,6 +145,9 @@ impl Server for NatsServer {
 
     async fn start_again(&self) -> Result<(), String> {
         self.write_config()?;
+        if !self.config().is_durable() {
+            remove(&self.store())?;
+        }
         let mut command = Command::new(program()?);
         command.arg("--config").arg(self.dir.path().join("nats.conf")).stdin(Stdio::null());
         self.process.start(&mut command, &self.log())?;
@@ -175,6 +190,46 @@ impl Nats for NatsServer {
     async fn retire(&self) -> Result<(), String> {
         self.process.signal("USR2")
     }
+
+    async fn save_data(&self) -> Result<(), String> {
+        self.stop().await?;
+        replace(&self.copy(), &self.store())?;
+        self.start_again().await
+    }
+
+    async fn restore_data(&self) -> Result<(), String> {
+        self.kill().await?;
+        replace(&self.store(), &self.copy())?;
+        self.start_again().await
+    }
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// Removes a directory, if it is there.
+fn remove(dir: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(dir, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory the copy of another.
+fn replace(dir: &Path, with: &Path) -> Result<(), String> {
+    remove(dir)?;
+    fs::create_dir(dir).map_err(|error| failed(dir, &error))?;
+    for entry in fs::read_dir(with).map_err(|error| failed(with, &error))? {
+        let from = entry.map_err(|error| failed(with, &error))?.path();
+        let to = dir.join(from.file_name().unwrap_or_default());
+        if from.is_dir() {
+            replace(&to, &from)?;
+        } else {
+            fs::copy(&from, &to).map_err(|error| failed(&from, &error))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -92,6 +92,12 @@ pub trait Nats: Server {
 
     /// Tells it to end in a while, and to let its clients know (lame duck mode).
     async fn retire(&self) -> Result<(), String>;
+
+    /// Keeps a copy of what JetStream has. Stops the server for that.
+    async fn save_data(&self) -> Result<(), String>;
+
+    /// Kills the server, and starts it with the copy.
+    async fn restore_data(&self) -> Result<(), String>;
 }
 
 /// A RabbitMQ, wherever it runs. It speaks plain AMQP, and TLS at another port.

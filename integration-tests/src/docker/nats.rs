@@ -24,6 +24,10 @@ const CLIENTS: u16 = 4222;
 const MONITOR: u16 = 8222;
 /// Where the directory with the configuration is inside the container.
 const INSIDE: &str = "/etc/nats";
+/// Where JetStream keeps its data inside: in memory, so that they are gone with every end of the server.
+const STORE: &str = "/store";
+/// Why a case about a server's data needs another.
+const FORGETFUL: &str = "a container keeps no data";
 
 /// A NATS server in a container, on loopback ports of this machine. Dropping it removes the container.
 ///
@@ -48,7 +52,9 @@ impl DockerNats {
         write_config(&dir, &config)?;
         let (tag, outside) = (tag("nats")?, dir.path().display().to_string());
         let container = Container::start("nats", &[CLIENTS, MONITOR], || {
-            let image = GenericImage::new("nats", tag).with_mount(Mount::bind_mount(&*outside, INSIDE));
+            let image = GenericImage::new("nats", tag)
+                .with_mount(Mount::bind_mount(&*outside, INSIDE))
+                .with_mount(Mount::tmpfs_mount(STORE));
             Ok(image.with_cmd(["--config".to_owned(), format!("{INSIDE}/nats.conf")]))
         });
         let (clients, monitor) = (AtomicU16::new(0), AtomicU16::new(0));
@@ -84,7 +90,8 @@ fn write_config(dir: &TempDir, config: &NatsConfig) -> Result<(), String> {
         fs::copy(file, dir.path().join(setting)).map_err(failed)?;
         files.push((setting, format!("{INSIDE}/{setting}")));
     }
-    let text = config.render(&format!("0.0.0.0:{CLIENTS}"), &format!("0.0.0.0:{MONITOR}"), &files);
+    let [clients, monitor] = [CLIENTS, MONITOR].map(|port| format!("0.0.0.0:{port}"));
+    let text = config.render(&clients, &monitor, STORE, &files);
     fs::write(dir.path().join("nats.conf"), text).map_err(failed)
 }
 
@@ -139,5 +146,13 @@ impl Nats for DockerNats {
 
     async fn retire(&self) -> Result<(), String> {
         self.container.signal("USR2").await
+    }
+
+    async fn save_data(&self) -> Result<(), String> {
+        Err(FORGETFUL.to_owned())
+    }
+
+    async fn restore_data(&self) -> Result<(), String> {
+        Err(FORGETFUL.to_owned())
     }
 }

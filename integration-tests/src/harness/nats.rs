@@ -1,17 +1,19 @@
 //! NatsHarness: a NATS server of the case's own, and a fault proxy before it for every node.
 
 use std::{
+    any::Any,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use serde_json::json;
 
 use super::{Entry, Harness, Line, ProxyLine, is_core_own};
 use crate::{
     case::Need,
     nats_config::NatsConfig,
-    nats_control::{ask, connections, kick, publish_raw},
+    nats_control::{ask, connections, jetstream, kick, publish_raw, streams},
     proxy::Proxy,
     server::{LIMIT, Nats, Source, eventually},
 };
@@ -21,7 +23,7 @@ pub(super) const ENTRY: Entry = Entry {
     example: "nats://localhost",
     available: || Box::pin(async { Source::fresh_from_env()?.nats_available().await }),
     lacks,
-    start: |_| Box::pin(async { Ok(Box::new(NatsHarness::start().await?) as Box<dyn Harness>) }),
+    start: |needs| Box::pin(async { Ok(Box::new(NatsHarness::start(needs).await?) as Box<dyn Harness>) }),
     end: || {},
 };
 
@@ -30,6 +32,9 @@ fn lacks(need: Need) -> Option<&'static str> {
         Need::Process if !matches!(Source::fresh_from_env(), Ok(Source::Process)) => {
             Some("the server is no process of this machine")
         }
+        Need::Durable if !matches!(Source::fresh_from_env(), Ok(Source::Process)) => {
+            Some("the server is a container, which keeps no data")
+        }
         _ => None,
     }
 }
@@ -37,21 +42,46 @@ fn lacks(need: Need) -> Option<&'static str> {
 /// How long connections may take to come and go.
 const SETTLED: Duration = Duration::from_secs(1);
 
+/// See the module.
 #[derive(Debug)]
-struct NatsHarness {
+pub(crate) struct NatsHarness {
+    config: NatsConfig,
     server: Box<dyn Nats>,
     proxies: Mutex<Vec<Weak<Proxy>>>,
 }
 
-/// Other programs may send more than a frame of ours can be.
-fn config() -> NatsConfig {
-    NatsConfig::default().line("max_payload: 8MB")
-}
-
 impl NatsHarness {
-    async fn start() -> Result<Self, String> {
-        let server = Source::fresh_from_env()?.start_nats(config()).await?;
-        Ok(Self { server, proxies: Mutex::default() })
+    async fn start(needs: &[Need]) -> Result<Self, String> {
+        // Other programs may send more than a frame of ours can be.
+        let mut config = NatsConfig::default().jetstream().line("max_payload: 8MB");
+        if needs.contains(&Need::Durable) {
+            config = config.durable();
+        }
+        let server = Source::fresh_from_env()?.start_nats(config.clone()).await?;
+        Ok(Self { config, server, proxies: Mutex::default() })
+    }
+
+    /// The harness behind a case that is about NATS alone.
+    pub(crate) fn of(h: &dyn Harness) -> Result<&Self, String> {
+        let h: &dyn Any = h;
+        h.downcast_ref().ok_or_else(|| "this case is about NATS".to_owned())
+    }
+
+    pub(crate) fn server(&self) -> &dyn Nats {
+        &*self.server
+    }
+
+    /// Has JetStream do something with each of its streams; the log is the only one.
+    async fn with_log(&self, verb: &str) -> Result<(), String> {
+        for stream in streams(self.server.addr()).await? {
+            jetstream(self.server.addr(), &format!("STREAM.{verb}.{stream}"), &json!({})).await?;
+        }
+        Ok(())
+    }
+
+    /// The server was started again, perhaps elsewhere.
+    fn started(&self) {
+        self.proxies().iter().for_each(|proxy| proxy.set_upstream(self.server.addr()));
     }
 
     fn proxies(&self) -> Vec<Arc<Proxy>> {
@@ -83,7 +113,7 @@ impl Harness for NatsHarness {
 
     async fn start_server(&self) -> Result<(), String> {
         self.server.start_again().await?;
-        self.proxies().iter().for_each(|proxy| proxy.set_upstream(self.server.addr()));
+        self.started();
         Ok(())
     }
 
@@ -139,25 +169,30 @@ impl Harness for NatsHarness {
     }
 
     async fn wipe_log(&self) -> Result<(), String> {
-        Err("wipe_log is not built for nats yet".to_owned())
+        self.with_log("DELETE").await
     }
 
     async fn trim_log(&self) -> Result<(), String> {
-        Err("trim_log is not built for nats yet".to_owned())
+        self.with_log("PURGE").await
     }
 
     async fn save_data(&self) -> Result<(), String> {
-        Err("save_data is not built for nats yet".to_owned())
+        self.server.save_data().await?;
+        self.started();
+        Ok(())
     }
 
     async fn restore_data(&self) -> Result<(), String> {
-        Err("restore_data is not built for nats yet".to_owned())
+        self.server.restore_data().await?;
+        self.started();
+        Ok(())
     }
 
     /// NATS knows whole segments only, so `start` is one, or several.
     async fn allow_only(&self, start: &str) -> Result<(), String> {
         let below = format!("{start}.>");
-        let allowed = [start, &below, "$node.>", "_INBOX.>"];
-        self.server.reconfigure(config().allow(&allowed)).await
+        let own = ["$node.>", "$revocations", "$revocations.>", "$JS.API.>", "_INBOX.>"];
+        let allowed = [&[start, &below], &own[..]].concat();
+        self.server.reconfigure(self.config.clone().allow(&allowed)).await
     }
 }

@@ -1,0 +1,326 @@
+//! Log: the revocation log, which is a stream of JetStream. It is read record by record, and no consumer ever exists.
+
+use std::{
+    fmt::{Display, Write},
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use async_nats::{Message, StatusCode};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use broker_core::{
+    Error,
+    ErrorKind::{self, Misconfigured, Other, Timeout, Unavailable, Unsupported},
+    Result,
+    driver::{LogBreak, LogCursor, LogPage, RevocationLog},
+};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream::iter};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::link::NatsLink;
+
+/// How many records a page holds. The longest ones still come through a slow network within the limit.
+const PAGE: u64 = 256;
+/// How many of them are asked for at once. Where all are refused there is still room for other complaints.
+const FETCHES: usize = 28;
+/// How often the stream is looked at until it is there.
+const ROUNDS: usize = 10;
+
+const NO_LEADER: &str = "has no leader for it at the moment";
+
+const NO_RECORD: u64 = 10037;
+const NAME_TAKEN: u64 = 10058;
+const NO_STREAM: u64 = 10059;
+
+/// One log, as seen through a link.
+pub(crate) struct Log<'a> {
+    link: &'a NatsLink,
+    log: &'a RevocationLog,
+    stream: String,
+    subject: String,
+}
+
+/// The stream as it is now. Times are only ever compared.
+struct Info {
+    /// Another one after it was deleted.
+    created: String,
+    /// The number of the oldest record.
+    first: u64,
+    last: u64,
+    /// The time of the last record, also when that is not kept any more.
+    last_time: String,
+    /// How many of the records that ever were are gone, for whatever reason.
+    gone: u64,
+}
+
+/// A record, as the server tells it.
+struct Record {
+    bytes: Bytes,
+    time: String,
+}
+
+/// A place in the log, as a cursor writes it.
+struct Place {
+    created: String,
+    sequence: u64,
+    /// The time of the record there. Numbers are used again after the log was rolled back.
+    time: String,
+    /// How many records were gone by the time from which on a missing one is a loss.
+    gone: u64,
+}
+
+impl Place {
+    fn parse(place: &str) -> Option<Self> {
+        let mut parts = place.split('/');
+        let mut next = || parts.next().map(str::to_owned);
+        let (created, sequence, time, gone) = (next()?, next()?, next()?, next()?);
+        Some(Self { created, sequence: sequence.parse().ok()?, time, gone: gone.parse().ok()? })
+    }
+}
+
+impl<'a> Log<'a> {
+    pub(crate) fn new(link: &'a NatsLink, log: &'a RevocationLog) -> Self {
+        Self { link, log, stream: stream_name(log.name.as_str()), subject: format!("{}.log", log.name) }
+    }
+
+    /// See [`Link::revoke`](broker_core::driver::Link::revoke).
+    pub(crate) async fn append(&self, record: Bytes) -> Result<()> {
+        // Without a stream there may be no answer: somebody else may listen there.
+        self.within(async {
+            self.info().await?;
+            let answer = self.link.ask(self.subject.clone(), record).await?;
+            if answer.status == Some(StatusCode::NO_RESPONDERS) {
+                return Err(self.error(Unavailable, NO_LEADER));
+            }
+            let receipt = self.read(&answer)?.map_err(|code| self.refusal(code))?;
+            // Another stream answers just as well.
+            if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) }
+        })
+        .await
+    }
+
+    /// See [`Link::revocations`](broker_core::driver::Link::revocations).
+    pub(crate) async fn page(&self, after: &LogCursor) -> Result<LogPage> {
+        self.within(async {
+            let broken = match after.place().map(Place::parse) {
+                None => None,
+                Some(None) => Some(LogBreak::Replaced),
+                Some(Some(place)) => match self.after(&place).await? {
+                    Ok(page) => return Ok(page),
+                    Err(broken) => Some(broken),
+                },
+            };
+            // All of it, as it is now.
+            let info = self.info().await?;
+            let records = self.fetch(info.first..=info.last.min(info.first + PAGE - 1)).await?;
+            Ok(LogPage { broken, ..turn(&info, info.first - 1, info.gone, records) })
+        })
+        .await
+    }
+
+    /// The records after a place, or why that is none any more.
+    async fn after(&self, place: &Place) -> Result<Result<LogPage, LogBreak>> {
+        let info = self.info().await?;
+        let at = place.sequence;
+        if place.created != info.created {
+            return Ok(Err(LogBreak::Replaced));
+        }
+        if at > info.last || (at == info.last && place.time != info.last_time) {
+            return Ok(Err(LogBreak::RolledBack));
+        }
+        // The record at the place is read once more, as long as it is kept: it must be the one that was there.
+        let again = at >= info.first && at < info.last;
+        let from = if again { at } else { at + 1 };
+        let mut records = self.fetch(from..=info.last.min(at.saturating_add(PAGE))).await?;
+        let lost = records.iter().any(Option::is_none);
+        if again && records.remove(0).is_some_and(|record| record.time != place.time) {
+            return Ok(Err(LogBreak::RolledBack));
+        }
+        // Asked after the fact: what is missing was missing before, or is counted now.
+        if lost && self.info().await?.gone != place.gone {
+            return Ok(Err(LogBreak::Trimmed));
+        }
+        Ok(Ok(turn(&info, at, place.gone, records)))
+    }
+
+    /// Records by their numbers; `None` for one that is gone.
+    async fn fetch(&self, numbers: RangeInclusive<u64>) -> Result<Vec<Option<Record>>> {
+        let one = |number| async move {
+            let told = match self.api("MSG.GET", &json!({ "seq": number }).to_string()).await? {
+                Err(NO_RECORD) => return Ok(None),
+                told => told.map_err(|code| self.refusal(code))?,
+            };
+            let (data, time) = (&told["message"]["data"], text(&told["message"]["time"]));
+            let bytes = BASE64_STANDARD.decode(data.as_str().unwrap_or_default());
+            let bytes = bytes.map_err(|_| self.link.peer().foreign())?.into();
+            Ok(Some(Record { bytes, time }))
+        };
+        iter(numbers).map(one).buffered(FETCHES).try_collect().await
+    }
+
+    /// The stream as it is now; made when it is missing.
+    async fn info(&self) -> Result<Info> {
+        for _ in 0..ROUNDS {
+            match self.api("INFO", "").await? {
+                // In the middle of being made.
+                Ok(told) if text(&told["created"]).starts_with("0001-") => {}
+                Ok(told) => return self.usable(&told),
+                Err(NO_STREAM) => self.create().await?,
+                Err(code) => return Err(self.refusal(code)),
+            }
+        }
+        Err(self.error(Unavailable, "is still making it"))
+    }
+
+    async fn create(&self) -> Result<()> {
+        let max_age = nanos(self.log.retention);
+        let (name, subjects) = (&self.stream, [&self.subject]);
+        let config = json!({ "name": name, "subjects": subjects, "storage": "file", "max_age": max_age });
+        match self.api("CREATE", &config.to_string()).await? {
+            // Another one that was made at the same moment is looked at like any that was there before.
+            Ok(_) | Err(NAME_TAKEN) => Ok(()),
+            Err(code) => Err(self.refusal(code)),
+        }
+    }
+
+    /// Whether the stream can be this log, whoever made it.
+    fn usable(&self, told: &Value) -> Result<Info> {
+        let (config, state, cluster) = (&told["config"], &told["state"], &told["cluster"]);
+        if config["subjects"] != json!([self.subject]) {
+            return Err(self.taken());
+        }
+        if (1..nanos(self.log.retention)).contains(&number(&config["max_age"])) {
+            let why = format!("keeps records for less than {:?}; raise its `max_age`", self.log.retention);
+            return Err(self.error(Misconfigured, why));
+        }
+        // Whoever answers for it then may know nothing.
+        if cluster.is_object() && text(&cluster["leader"]).is_empty() {
+            return Err(self.error(Unavailable, NO_LEADER));
+        }
+        let last = number(&state["last_seq"]);
+        Ok(Info {
+            created: text(&told["created"]),
+            // 0 in an empty stream, which is no number of a record.
+            first: number(&state["first_seq"]).max(1),
+            last,
+            last_time: text(&state["last_ts"]),
+            gone: last.saturating_sub(number(&state["messages"])),
+        })
+    }
+
+    /// A question about the stream, and its answer: or the number of an error.
+    async fn api(&self, verb: &str, question: &str) -> Result<Result<Value, u64>> {
+        let subject = format!("$JS.API.STREAM.{verb}.{}", self.stream);
+        let answer = self.link.ask(subject, Bytes::copy_from_slice(question.as_bytes())).await?;
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+            return Err(self.error(Unsupported, "has JetStream off; switch it on"));
+        }
+        self.read(&answer)
+    }
+
+    fn read(&self, answer: &Message) -> Result<Result<Value, u64>> {
+        let told: Value = serde_json::from_slice(&answer.payload).map_err(|_| self.link.peer().foreign())?;
+        let failed = told.get("error").map(|error| number(&error["err_code"]));
+        Ok(failed.map_or(Ok(told), Err))
+    }
+
+    /// What an error's number means.
+    fn refusal(&self, code: u64) -> Error {
+        match code {
+            10039 | 10076 | 10120 => {
+                self.error(Unsupported, "has no JetStream for this account; enable it there")
+            }
+            10065 => self.taken(),
+            10002 | 10023 | 10027 | 10028 | 10047 | 10077 => {
+                self.error(Unavailable, "has no room for it; see the limits of its JetStream")
+            }
+            10008 => self.error(Unavailable, NO_LEADER),
+            _ => self.error(Other, format!("answered with the JetStream error {code}")),
+        }
+    }
+
+    /// There is another stream where this one should be.
+    fn taken(&self) -> Error {
+        let why =
+            format!("has a stream for other subjects, or another one for `{}`; rename that", self.subject);
+        self.error(Misconfigured, why)
+    }
+
+    fn error(&self, kind: ErrorKind, why: impl Display) -> Error {
+        let why = format!("{why} (the revocation log is the stream `{}`)", self.stream);
+        self.link.peer().error(kind, why)
+    }
+
+    async fn within<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let limit = self.log.limit;
+        let late = |_| self.error(Timeout, format!("did not answer within {limit:?}"));
+        timeout(limit, call).await.map_err(late).flatten()
+    }
+}
+
+/// Records as a page, the first of them after the number `before`.
+fn turn(info: &Info, before: u64, gone: u64, records: Vec<Option<Record>>) -> LogPage {
+    let end = before + records.len() as u64;
+    let more = end < info.last;
+    let (time, gone) = match records.last() {
+        _ if !more => (&*info.last_time, info.gone),
+        Some(Some(record)) => (&*record.time, gone),
+        _ => ("", gone),
+    };
+    let cursor = LogCursor::new(format!("{}/{end}/{time}/{gone}", info.created));
+    let records = records.into_iter().flatten().map(|record| record.bytes).collect();
+    LogPage { records, cursor, more, broken: None }
+}
+
+/// The name as one of a stream, which may have neither dots nor most other signs: each becomes its bytes in hex.
+fn stream_name(name: &str) -> String {
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        match char::from(byte) {
+            plain if plain.is_ascii_alphanumeric() || plain == '-' => encoded.push(plain),
+            _ => _ = write!(encoded, "_{byte:02X}"),
+        }
+    }
+    encoded
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
+fn nanos(time: Duration) -> u64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX).unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_names_never_become_one_stream() {
+        for (name, stream) in [
+            ("$revocations", "_24revocations"),
+            ("shop.$revocations", "shop_2E_24revocations"),
+            ("shop_2E.$revocations", "shop_5F2E_2E_24revocations"),
+            ("é/\\x.$revocations", "_C3_A9_2F_5Cx_2E_24revocations"),
+        ] {
+            assert_eq!(stream_name(name), stream);
+        }
+    }
+
+    #[test]
+    fn only_text_with_every_part_is_a_place() {
+        let place = Place::parse("2026-01-01T00:00:00.5Z/7/2026-01-02T00:00:00Z/3").unwrap();
+        assert_eq!((&*place.created, place.sequence), ("2026-01-01T00:00:00.5Z", 7));
+        assert_eq!((&*place.time, place.gone), ("2026-01-02T00:00:00Z", 3));
+        for text in ["", "/", "///", "a/b/c/d", "a/-1/c/0", "a/1/c", "a/18446744073709551616/c/0"] {
+            assert!(Place::parse(text).is_none(), "{text}");
+        }
+    }
+}
