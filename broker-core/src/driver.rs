@@ -1,17 +1,19 @@
 //! Driver, Link, Inbox: the contract a backend implements. This is the page to read before writing one.
 //!
-//! A backend does three things: it opens a link, carries opaque frames over it, and admits when the link
-//! is broken. It does not reconnect, resubscribe, count references, fan out, keep order across links,
+//! A backend does four things: it opens a link, carries opaque frames over it, keeps a log of opaque records, and
+//! admits when the link is broken. It does not reconnect, resubscribe, count references, fan out, keep order across links,
 //! detect losses, bound queues or measure health. All of that is written once, in core, so that every
 //! backend inherits it, and every backend means the same.
 //!
 //! # The life of a link
 //!
 //! 1. Core calls [`Driver::connect`] with a fresh [`Inbox`], under a time limit. No retries inside.
-//! 2. Core subscribes everything that is wanted, in chunks, each confirmed.
+//! 2. Core reads the revocation log, if somebody needs to know what is revoked; subscribes everything that is wanted,
+//!    in chunks, each confirmed; and reads the log again.
 //! 3. Core posts to a channel of its own and waits to receive it. From here the broker is `Connected`.
-//! 4. One writer calls [`Link::publish`], one task [`Link::subscribe`] and [`Link::unsubscribe`]; the two
-//!    run side by side. The link calls [`Inbox::deliver`] for whatever arrives.
+//! 4. One writer calls [`Link::publish`], one task [`Link::subscribe`] and [`Link::unsubscribe`], one
+//!    [`Link::revocations`], one [`Link::revoke`]; they run side by side. The link calls [`Inbox::deliver`] for whatever
+//!    arrives.
 //! 5. When the link calls [`Inbox::lost`], a call times out, or the echo of step 3 (repeated every
 //!    heartbeat) fails to come, core drops the link, without another word, and starts again at 1.
 //!    [`Link::close`] is called only for a link that still lives.

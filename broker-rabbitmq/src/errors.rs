@@ -52,6 +52,9 @@ fn meaning(code: u16, words: &str) -> (ErrorKind, &'static str) {
     match code {
         403 if has("Login") || has("refused in") => (Forbidden, "wrong password, or the user is unknown"),
         403 => (Forbidden, "a permission is missing; see `rabbitmqctl list_permissions`"),
+        404 if has("is down") => {
+            (Unavailable, "has the queue down; see `rabbitmqctl list_queues name state`")
+        }
         404 => (Unavailable, "has deleted the exchange or the queue; the next link declares them again"),
         406 if has("for queue") => {
             (Misconfigured, "has another kind of queue under the revocation log's name; delete that")
@@ -104,6 +107,12 @@ mod tests {
             ),
             (403, "ACCESS_REFUSED - access to exchange 'live' refused for user", Forbidden, "\"live\""),
             (404, "NOT_FOUND - no exchange 'live' in vhost 'shop'", Unavailable, "deleted"),
+            (
+                404,
+                "NOT_FOUND - home node 'n@a' of durable queue 'b' is down or inaccessible",
+                Unavailable,
+                "state",
+            ),
             (406, "PRECONDITION_FAILED - inequivalent arg 'type'", Misconfigured, "\"live\""),
             (
                 406,

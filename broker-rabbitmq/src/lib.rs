@@ -65,6 +65,9 @@
 //! - **What `Ok` survives**: the stream has the record. A server that is killed at that moment still has it when it
 //!   starts again. Of a power cut this is not promised: the server does not wait for its disk. In a cluster a
 //!   majority of the stream's replicas has the record, so it is there as long as one of those takes over (not tested).
+//!   RabbitMQ 3.10 has a gap at the very beginning: a server that is killed within half a second of the first stream it
+//!   ever had never brings that one up again, nor can it be deleted. Both calls then say that the queue is down, until
+//!   its virtual host is made anew.
 //! - **A read writes**: it appends an entry of some 300 bytes, to know where the stream ends.
 //! - **How long it is kept**: the server drops segments of 1 MB as a whole, from the oldest on, and only when a new one
 //!   begins. So a record stays for its time and often much longer, and a log below 1 MB is never shortened. The time

@@ -15,9 +15,10 @@ use broker_core::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::{
-    BasicProperties, Confirmation, Consumer,
+    BasicProperties, Channel as AmqpChannel, Confirmation, Consumer,
     message::Delivery,
     options::{BasicPublishOptions, QueueBindOptions, QueueDeclareOptions},
+    protocol::constants::REPLY_SUCCESS,
     types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::{
@@ -173,7 +174,7 @@ impl Stream<'_> {
 
     /// What stands after a cursor, as far as the fence or a whole page.
     async fn page(&self, after: &LogCursor, fence: &str) -> Result<LogPage> {
-        let (mut entries, broken) = self.after(after).await?;
+        let ((mut entries, channel), broken) = self.after(after).await?;
         let mut page = LogPage { records: Vec::new(), cursor: LogCursor::START, more: true, broken };
         for _ in 0..PAGE {
             let entry = self.next(&mut entries).await?;
@@ -184,21 +185,23 @@ impl Stream<'_> {
                 break;
             }
         }
+        self.done(channel).await?;
         Ok(page)
     }
 
     /// The entries after a cursor; all of them where it has lost its place, and why.
-    async fn after(&self, cursor: &LogCursor) -> Result<(Consumer, Option<LogBreak>)> {
+    async fn after(&self, cursor: &LogCursor) -> Result<((Consumer, AmqpChannel), Option<LogBreak>)> {
         let broken = match cursor.place().map(parse) {
             None => None,
             Some(None) => Some(LogBreak::Replaced),
             Some(Some((offset, _))) if self.ends_before(offset).await? => Some(LogBreak::RolledBack),
             Some(Some((offset, id))) => {
-                let mut entries = self.entries(AMQPValue::LongLongInt(offset)).await?;
+                let (mut entries, channel) = self.entries(AMQPValue::LongLongInt(offset)).await?;
                 let first = self.next(&mut entries).await?;
                 if (first.offset, &*first.id) == (offset, id) {
-                    return Ok((entries, None));
+                    return Ok(((entries, channel), None));
                 }
+                self.done(channel).await?;
                 Some(if first.offset == offset { LogBreak::Replaced } else { LogBreak::Trimmed })
             }
         };
@@ -207,26 +210,31 @@ impl Stream<'_> {
 
     /// Whether the stream is shorter than that. To whoever starts beyond its end the server sends nothing, ever.
     async fn ends_before(&self, offset: i64) -> Result<bool> {
-        let mut tail = self.entries(AMQPValue::LongString("last".into())).await?;
-        if self.next(&mut tail).await?.offset >= offset {
-            return Ok(false);
-        }
-        // It is, or this server has not yet got what the others have: it will send this one last.
-        let fence = self.append(FENCE, b"").await?;
-        loop {
-            let entry = self.next(&mut tail).await?;
-            if entry.offset >= offset || entry.id == fence {
-                return Ok(entry.offset < offset);
+        let (mut tail, channel) = self.entries(AMQPValue::LongString("last".into())).await?;
+        let mut entry = self.next(&mut tail).await?;
+        if entry.offset < offset {
+            // It is, or this server has not yet got what the others have: it will send this one last.
+            let fence = self.append(FENCE, b"").await?;
+            while entry.offset < offset && entry.id != fence {
+                entry = self.next(&mut tail).await?;
             }
         }
+        self.done(channel).await?;
+        Ok(entry.offset < offset)
     }
 
     /// What the stream holds from an offset on. On an AMQP channel where there was a consumer before, the next one may
     /// miss its first deliveries.
-    async fn entries(&self, offset: AMQPValue) -> Result<Consumer> {
+    async fn entries(&self, offset: AMQPValue) -> Result<(Consumer, AmqpChannel)> {
         let mut from = FieldTable::default();
         from.insert("x-stream-offset".into(), offset);
-        self.told(self.lane.consume(&self.name, PAGE + 1, from)).await.map(|(entries, _)| entries)
+        self.told(self.lane.consume(&self.name, PAGE + 1, from)).await
+    }
+
+    /// Closes an AMQP channel from which entries came. Dropped, it would close at some time later, and a connection
+    /// cannot be closed in good order in the middle of that.
+    async fn done(&self, channel: AmqpChannel) -> Result<()> {
+        self.told(channel.close(REPLY_SUCCESS, "OK".into())).await
     }
 
     async fn next(&self, entries: &mut Consumer) -> Result<Entry> {

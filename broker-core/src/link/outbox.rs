@@ -6,7 +6,13 @@
 use std::{
     collections::{HashMap, VecDeque},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicUsize,
+            Ordering::{AcqRel, Acquire},
+        },
+    },
     time::Duration,
 };
 
@@ -37,6 +43,10 @@ pub(crate) struct Outbox {
     bell: Notify,
     /// One permit for each byte that may wait.
     room: Arc<Semaphore>,
+    /// How many posts wait for room, or have it and are not queued yet: nobody gets ahead of them. And whose turn it
+    /// is; the semaphore has an order too, but does not wait until the one before is queued.
+    waiting: AtomicUsize,
+    first: tokio::sync::Mutex<()>,
     limit: Duration,
     names: Names,
 }
@@ -85,6 +95,8 @@ impl Outbox {
             state: Mutex::new(state),
             bell: Notify::new(),
             room: Arc::new(Semaphore::new(bytes)),
+            waiting: AtomicUsize::new(0),
+            first: tokio::sync::Mutex::new(()),
             limit,
             names,
         }
@@ -101,7 +113,15 @@ impl Outbox {
 
     /// Queues a frame and waits for what becomes of it. Not cancel safe: once queued it may be sent.
     pub(crate) async fn post(&self, channel: &str, frame: BytesMut) -> Result<()> {
-        let room = self.make_room(frame.len()).await?;
+        let bytes = frame.len() as u32; // a frame has at most MAX_FRAME
+        let (room, turn) = match self.free_room(bytes) {
+            Some(room) => (room, None),
+            None => {
+                self.check()?;
+                let (room, turn) = self.wait_for_room(bytes).await?;
+                (room, Some(turn))
+            }
+        };
         let outcome = {
             let mut state = self.lock();
             state.check()?;
@@ -110,18 +130,27 @@ impl Outbox {
             state.queue.push_back(Pending { outgoing, outcome, _room: Some(room) });
             receiver
         };
+        drop(turn);
         self.bell.notify_one();
         await_outcome(outcome).await
     }
 
-    async fn make_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
-        let bytes = bytes as u32; // a frame has at most MAX_FRAME
-        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) {
-            return Ok(room);
-        }
-        self.check()?;
-        match timeout(self.limit, Arc::clone(&self.room).acquire_many_owned(bytes)).await {
-            Ok(Ok(room)) => Ok(room),
+    /// Room for a frame, if there is some and nobody waits for it.
+    fn free_room(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
+        let nobody_waits = self.waiting.load(Acquire) == 0;
+        nobody_waits.then(|| Arc::clone(&self.room).try_acquire_many_owned(bytes).ok()).flatten()
+    }
+
+    /// Room for a frame, in turn: whoever began to wait later is queued later. The turn ends when it is dropped.
+    async fn wait_for_room(&self, bytes: u32) -> Result<(OwnedSemaphorePermit, Turn<'_>)> {
+        self.waiting.fetch_add(1, AcqRel);
+        let mut turn = Turn { waiting: &self.waiting, _first: None };
+        let room = async {
+            turn._first = Some(self.first.lock().await);
+            Arc::clone(&self.room).acquire_many_owned(bytes).await
+        };
+        match timeout(self.limit, room).await {
+            Ok(Ok(room)) => Ok((room, turn)),
             Ok(Err(_)) => Err(Error::closed()),
             Err(_) => Err(Error::new(
                 ErrorKind::Overloaded,
@@ -187,6 +216,18 @@ impl Outbox {
             }
             self.bell.notified().await;
         }
+    }
+}
+
+/// A post that waits for room, or has it and is not queued yet.
+struct Turn<'a> {
+    waiting: &'a AtomicUsize,
+    _first: Option<tokio::sync::MutexGuard<'a, ()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, AcqRel);
     }
 }
 

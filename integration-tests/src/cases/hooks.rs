@@ -120,6 +120,8 @@ async fn a_hook_that_was_removed_is_not_called(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let (session, other) = (node.session(), node.session());
     let (told, mut hooks) = unbounded_channel();
+    // As many as there: the ids have the same numbers.
+    other.on_close(async |_| {})?;
     let first = session.on_close(telling(&told, "first"))?;
     let second = session.on_close(telling(&told, "second"))?;
     drop(told);

@@ -347,8 +347,10 @@ async fn nodes_with_different_prefixes_revoke_apart(h: &dyn Harness) -> Outcome 
     let began = Instant::now();
     sign_out(&shop, "ada").await?;
     signed_out(&in_shop).await?;
-    // Neither heard nor read.
+    // Not heard; nor read, by one that reads the log from its start.
     open(&bank, Identity::new("ada", began)).await.map(drop)?;
+    let late = h.node_with(|options| options.prefix = named("bank")).await?;
+    open(&late, Identity::new("ada", began)).await.map(drop)?;
     assert!(!in_bank.is_closed());
     Ok(())
 }

@@ -54,6 +54,19 @@ fn lacks(need: Need) -> Option<&'static str> {
     }
 }
 
+/// Makes a stream, for what a server notes with the first it ever has: half a second later it is on disk, and a server
+/// that is killed before has none of its streams again.
+async fn make_first_stream(server: &dyn Rabbit, vhost: &str) -> Result<(), String> {
+    let (control, path) = (server.control(), format!("queues/{vhost}/first"));
+    let stream = json!({ "durable": true, "arguments": { "x-queue-type": "stream" } });
+    control.call("PUT", &path, Some(&stream)).await?;
+    let done = format!("rabbit_runtime_parameters:set_global('{vhost}', true, <<\"guest\">>)");
+    server.evaluate(&format!("[dets:sync(Notes) || Notes <- dets:all()], {done}")).await?;
+    let path_done = format!("global-parameters/{vhost}");
+    eventually("the server's notes to be on disk", LIMIT, || control.get(&path_done)).await?;
+    control.call("DELETE", &path, None).await.map(drop)
+}
+
 /// One virtual host on a server; see the module.
 #[derive(Debug)]
 pub(crate) struct RabbitHarness {
@@ -84,7 +97,11 @@ impl RabbitHarness {
         }
         let name = format!("case-{}", CASES.fetch_add(1, Ordering::Relaxed));
         server.control().add_vhost(&name).await?;
-        Ok(Self { server, name, proxies: Mutex::default(), durable: needs.contains(&Need::Durable) })
+        let durable = needs.contains(&Need::Durable);
+        if durable {
+            make_first_stream(&**server, &name).await?;
+        }
+        Ok(Self { server, name, proxies: Mutex::default(), durable })
     }
 
     /// The one behind a case about RabbitMQ alone.
