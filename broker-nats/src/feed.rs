@@ -20,7 +20,7 @@ use tokio::task::coop::unconstrained;
 
 use crate::watch::Watch;
 
-/// See the module. It keeps itself alive while it has a subscriber: until [`take`](Self::take), or until the client's
+/// See the module. It keeps itself alive while it has a subscriber: until [`end`](Self::end), or until the client's
 /// tasks end.
 pub(crate) struct Feed {
     watch: Arc<Watch>,
@@ -35,9 +35,9 @@ impl Feed {
         feed
     }
 
-    /// Ends it: nothing is heard of it any more.
-    pub(crate) fn take(&self) -> Option<Subscriber> {
-        self.subscriber.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Ends it: nothing is heard of it any more, and the client tells the server at once.
+    pub(crate) fn end(&self) {
+        let _unsubscribed = self.subscriber.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

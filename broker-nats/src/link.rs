@@ -12,7 +12,7 @@ use async_nats::{Client, Message, PublishError, PublishErrorKind};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Link, LogCursor, LogPage, Outgoing, Peer, RevocationLog},
+    driver::{Link, LogCursor, LogPage, Outgoing, RevocationLog},
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -27,7 +27,7 @@ use crate::{
 /// One link. Dropping it ends the thread of its client, and with it the socket.
 pub(crate) struct NatsLink {
     client: Client,
-    watch: Arc<Watch>,
+    pub(crate) watch: Arc<Watch>,
     /// Where the client's tasks run.
     ground: Ground,
     /// The server has refused a post: from then on few of them go between two barriers.
@@ -77,28 +77,30 @@ impl NatsLink {
     }
 
     /// Sends frames and waits until the server has them.
-    async fn send(&self, round: &[Outgoing]) -> Result<Vec<Result<()>>> {
+    async fn send(&self, round: &[Outgoing]) -> Vec<Result<()>> {
         drop(self.watch.take_no_publish());
         let mut sent = Vec::with_capacity(round.len());
         for Outgoing { channel, frame, .. } in round {
             sent.push(self.client.publish(channel.to_string(), frame.clone()).await);
         }
-        self.barrier().await?;
+        if let Err(error) = self.barrier().await {
+            return vec![Err(Error::new(ErrorKind::Interrupted, error.message())); round.len()];
+        }
         let complaints = self.watch.take_no_publish();
         let is_refused =
             |post: &Outgoing| complaints.iter().any(|subject| *subject == *post.channel.as_str());
         // There may be more refusals than we have heard of.
         let unsure = complaints.len() >= COMPLAINTS;
         self.careful.fetch_or(unsure || round.iter().any(is_refused), Relaxed);
-        let outcomes = round.iter().zip(sent).map(|(post, sent)| match sent {
+        let outcome = |(post, sent): (&Outgoing, Result<_, _>)| match sent {
             _ if is_refused(post) => Err(self.watch.forbidden("publish to", post.channel.as_str())),
             Ok(()) if unsure => {
                 let why = "refused so many others that this may have been refused, too";
-                Err(self.peer().error(ErrorKind::Interrupted, why))
+                Err(self.watch.peer.error(ErrorKind::Interrupted, why))
             }
             sent => sent.map_err(|error| self.unsent(post.frame.len(), &error)),
-        });
-        Ok(outcomes.collect())
+        };
+        round.iter().zip(sent).map(outcome).collect()
     }
 
     /// Why the client did not even begin to send something of that size.
@@ -109,11 +111,7 @@ impl NatsLink {
         let limit = self.client.max_payload();
         let why =
             format!("takes {limit} bytes, and this has {size} with its header; raise its `max_payload`");
-        self.peer().error(ErrorKind::TooLarge, why)
-    }
-
-    pub(crate) fn peer(&self) -> &Peer {
-        &self.watch.peer
+        self.watch.peer.error(ErrorKind::TooLarge, why)
     }
 }
 
@@ -123,10 +121,7 @@ impl Link for NatsLink {
         let length = if self.careful.load(Relaxed) { COMPLAINTS } else { batch.len() };
         let mut outcomes = Vec::with_capacity(batch.len());
         for round in batch.chunks(length) {
-            outcomes.extend(self.send(round).await.unwrap_or_else(|error| {
-                let unknown = Error::new(ErrorKind::Interrupted, error.message());
-                vec![Err(unknown); round.len()]
-            }));
+            outcomes.extend(self.send(round).await);
         }
         outcomes
     }
@@ -137,18 +132,16 @@ impl Link for NatsLink {
 
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
         let names: HashSet<&str> = channels.iter().map(ChannelName::as_str).collect();
-        for mut subscriber in self.watch.forget(|subject| names.contains(subject)) {
-            subscriber.unsubscribe().await.map_err(|_| self.watch.over())?;
-        }
+        self.watch.forget(|subject| names.contains(subject));
         self.barrier().await
     }
 
     async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        log.within(self.peer(), Log::new(self, log).append(record)).await
+        log.within(&self.watch.peer, Log::new(self, log).append(record)).await
     }
 
     async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        log.within(self.peer(), Log::new(self, log).page(after)).await
+        log.within(&self.watch.peer, Log::new(self, log).page(after)).await
     }
 
     /// Ends every subscription, and hangs up when the server has forgotten them.
@@ -158,9 +151,7 @@ impl Link for NatsLink {
             let inbox = format!("{}-end", self.watch.own);
             let mut last = self.client.subscribe(inbox.clone()).await.ok()?;
             last.unsubscribe_after(1).await.ok()?;
-            for mut subscriber in self.watch.forget(|_| true) {
-                subscriber.unsubscribe().await.ok()?;
-            }
+            self.watch.forget(|_| true);
             self.client.publish(inbox, Bytes::new()).await.ok()?;
             last.next().await
         };

@@ -29,11 +29,11 @@ const ROUNDS: usize = 10;
 
 const NO_LEADER: &str = "has no leader for it at the moment";
 
-/// The numbers of errors that are expected.
-const NOTHING: u64 = u64::MAX;
-const NO_RECORD: u64 = 10037;
-const NAME_TAKEN: u64 = 10058;
-const NO_STREAM: u64 = 10059;
+/// The numbers of errors that answer a question.
+const NO_STREAM: &[u64] = &[10059];
+const NO_RECORD: &[u64] = &[10037];
+/// Somebody else was faster, with the same settings at the same moment (the first) or with others.
+const IS_MADE: &[u64] = &[10049, 10058];
 
 /// One log, as seen through a link.
 pub(crate) struct Log<'a> {
@@ -94,7 +94,7 @@ impl<'a> Log<'a> {
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(self.error(Unavailable, NO_LEADER));
         }
-        let receipt = self.read(&answer, NOTHING)?.unwrap_or_default();
+        let receipt = self.read(&answer, &[])?.unwrap_or_default();
         // Another stream answers just as well.
         if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) }
     }
@@ -147,7 +147,7 @@ impl<'a> Log<'a> {
             let Some(told) = self.api("MSG.GET", question, NO_RECORD).await? else { return Ok(None) };
             let (data, time) = (&told["message"]["data"], text(&told["message"]["time"]));
             let bytes = BASE64_STANDARD.decode(data.as_str().unwrap_or_default());
-            let bytes = bytes.map_err(|_| self.link.peer().foreign())?.into();
+            let bytes = bytes.map_err(|_| self.link.watch.peer.foreign())?.into();
             Ok(Some(Record { bytes, time }))
         };
         iter(numbers).map(one).buffered(FETCHES).try_collect().await
@@ -163,15 +163,14 @@ impl<'a> Log<'a> {
                 None => self.create().await?,
             }
         }
-        Err(self.error(Unavailable, "is still making it"))
+        Err(self.error(Unavailable, "has not made it yet; see the log of the server"))
     }
 
     async fn create(&self) -> Result<()> {
         let max_age = nanos(self.log.retention);
         let (name, subjects) = (&self.stream, [&self.subject]);
         let config = json!({ "name": name, "subjects": subjects, "storage": "file", "max_age": max_age });
-        // Another one that was made at the same moment is looked at like any that was there before.
-        self.api("CREATE", config.to_string(), NAME_TAKEN).await.map(drop)
+        self.api("CREATE", config.to_string(), IS_MADE).await.map(drop)
     }
 
     /// Whether the stream can be this log, whoever made it.
@@ -199,8 +198,8 @@ impl<'a> Log<'a> {
         })
     }
 
-    /// A question about the stream, and its answer: `None` if that is the error `expected`.
-    async fn api(&self, verb: &str, question: String, expected: u64) -> Result<Option<Value>> {
+    /// A question about the stream, and its answer: `None` if that is one of the errors `expected`.
+    async fn api(&self, verb: &str, question: String, expected: &[u64]) -> Result<Option<Value>> {
         let subject = format!("$JS.API.STREAM.{verb}.{}", self.stream);
         let answer = self.link.ask(subject, question.into()).await?;
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
@@ -209,11 +208,12 @@ impl<'a> Log<'a> {
         self.read(&answer, expected)
     }
 
-    fn read(&self, answer: &Message, expected: u64) -> Result<Option<Value>> {
-        let told: Value = serde_json::from_slice(&answer.payload).map_err(|_| self.link.peer().foreign())?;
+    fn read(&self, answer: &Message, expected: &[u64]) -> Result<Option<Value>> {
+        let told: Value =
+            serde_json::from_slice(&answer.payload).map_err(|_| self.link.watch.peer.foreign())?;
         match told.get("error").map(|error| number(&error["err_code"])) {
             None => Ok(Some(told)),
-            Some(code) if code == expected => Ok(None),
+            Some(code) if expected.contains(&code) => Ok(None),
             Some(code) => Err(self.refusal(code)),
         }
     }
@@ -242,7 +242,7 @@ impl<'a> Log<'a> {
 
     fn error(&self, kind: ErrorKind, why: impl Display) -> Error {
         let why = format!("{why} (the revocation log is the stream `{}`)", self.stream);
-        self.link.peer().error(kind, why)
+        self.link.watch.peer.error(kind, why)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use async_nats::{Event, Message, Subscriber};
+use async_nats::{Event, Message};
 use broker_core::{
     Error,
     ErrorKind::{Forbidden, Misconfigured, Unavailable},
@@ -171,7 +171,7 @@ impl Watch {
             fresh.into_iter().partition(|(subject, _)| all || refused.contains(subject));
         state.feeds.extend(proven);
         drop(state);
-        ended.iter().for_each(|(_, feed)| drop(feed.take()));
+        ended.iter().for_each(|(_, feed)| feed.end());
         match ended.first() {
             None => Ok(()),
             Some(_) if full => {
@@ -187,10 +187,10 @@ impl Watch {
         self.peer.error(Forbidden, format!("no permission to {what} `{subject}`; see its `permissions`"))
     }
 
-    /// Forgets feeds; what they read from is the caller's to end.
-    pub(crate) fn forget(&self, which: impl Fn(&str) -> bool) -> Vec<Subscriber> {
+    /// Ends feeds. What is sent from now on, the server takes when it has forgotten them.
+    pub(crate) fn forget(&self, which: impl Fn(&str) -> bool) {
         let feeds: Vec<_> = self.lock().feeds.extract_if(|subject, _| which(subject)).collect();
-        feeds.iter().filter_map(|(_, feed)| feed.take()).collect()
+        feeds.iter().for_each(|(_, feed)| feed.end());
     }
 
     /// Where the server has refused posts since the last call.
