@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use lapin::{
     BasicProperties, Channel as AmqpChannel, Confirmation, Consumer,
     message::Delivery,
-    options::{BasicPublishOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{BasicCancelOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions},
     protocol::constants::REPLY_SUCCESS,
     types::{AMQPValue, FieldTable, ShortString},
 };
@@ -119,6 +119,9 @@ impl Log {
     }
 }
 
+/// A consumer, and the AMQP channel that is its own.
+type Reading = (Consumer, AmqpChannel);
+
 /// The stream, for one call.
 struct Stream<'a> {
     address: &'a Address,
@@ -174,7 +177,7 @@ impl Stream<'_> {
 
     /// What stands after a cursor, as far as the fence or a whole page.
     async fn page(&self, after: &LogCursor, fence: &str) -> Result<LogPage> {
-        let ((mut entries, channel), broken) = self.after(after).await?;
+        let (mut entries, broken) = self.after(after).await?;
         let mut page = LogPage { records: Vec::new(), cursor: LogCursor::START, more: true, broken };
         for _ in 0..PAGE {
             let entry = self.next(&mut entries).await?;
@@ -185,23 +188,23 @@ impl Stream<'_> {
                 break;
             }
         }
-        self.done(channel).await?;
+        self.done(entries).await?;
         Ok(page)
     }
 
     /// The entries after a cursor; all of them where it has lost its place, and why.
-    async fn after(&self, cursor: &LogCursor) -> Result<((Consumer, AmqpChannel), Option<LogBreak>)> {
+    async fn after(&self, cursor: &LogCursor) -> Result<(Reading, Option<LogBreak>)> {
         let broken = match cursor.place().map(parse) {
             None => None,
             Some(None) => Some(LogBreak::Replaced),
             Some(Some((offset, _))) if self.ends_before(offset).await? => Some(LogBreak::RolledBack),
             Some(Some((offset, id))) => {
-                let (mut entries, channel) = self.entries(AMQPValue::LongLongInt(offset)).await?;
+                let mut entries = self.entries(AMQPValue::LongLongInt(offset)).await?;
                 let first = self.next(&mut entries).await?;
                 if (first.offset, &*first.id) == (offset, id) {
-                    return Ok(((entries, channel), None));
+                    return Ok((entries, None));
                 }
-                self.done(channel).await?;
+                self.done(entries).await?;
                 Some(if first.offset == offset { LogBreak::Replaced } else { LogBreak::Trimmed })
             }
         };
@@ -210,7 +213,7 @@ impl Stream<'_> {
 
     /// Whether the stream is shorter than that. To whoever starts beyond its end the server sends nothing, ever.
     async fn ends_before(&self, offset: i64) -> Result<bool> {
-        let (mut tail, channel) = self.entries(AMQPValue::LongString("last".into())).await?;
+        let mut tail = self.entries(AMQPValue::LongString("last".into())).await?;
         let mut entry = self.next(&mut tail).await?;
         if entry.offset < offset {
             // It is, or this server has not yet got what the others have: it will send this one last.
@@ -219,25 +222,26 @@ impl Stream<'_> {
                 entry = self.next(&mut tail).await?;
             }
         }
-        self.done(channel).await?;
+        self.done(tail).await?;
         Ok(entry.offset < offset)
     }
 
     /// What the stream holds from an offset on. On an AMQP channel where there was a consumer before, the next one may
     /// miss its first deliveries.
-    async fn entries(&self, offset: AMQPValue) -> Result<(Consumer, AmqpChannel)> {
+    async fn entries(&self, offset: AMQPValue) -> Result<Reading> {
         let mut from = FieldTable::default();
         from.insert("x-stream-offset".into(), offset);
         self.told(self.lane.consume(&self.name, PAGE + 1, from)).await
     }
 
-    /// Closes an AMQP channel from which entries came. Dropped, it would close at some time later, and a connection
-    /// cannot be closed in good order in the middle of that.
-    async fn done(&self, channel: AmqpChannel) -> Result<()> {
+    /// Ends a reading. A consumer that is not cancelled stays in the server's lists for minutes. An AMQP channel that is
+    /// dropped closes at some time later, and a connection cannot be closed in good order in the middle of that.
+    async fn done(&self, (entries, channel): Reading) -> Result<()> {
+        self.told(channel.basic_cancel(entries.tag(), BasicCancelOptions::default())).await?;
         self.told(channel.close(REPLY_SUCCESS, "OK".into())).await
     }
 
-    async fn next(&self, entries: &mut Consumer) -> Result<Entry> {
+    async fn next(&self, (entries, _): &mut Reading) -> Result<Entry> {
         let peer = &self.address.peer;
         match entries.next().await {
             Some(Ok(delivery)) => Entry::of(delivery).ok_or_else(|| peer.foreign()),
