@@ -6,6 +6,7 @@ use broker::{
     Backend, ErrorKind, Identity, Revocation, Scope,
     driver::{LogCursor, RevocationLog},
 };
+use futures_util::future::try_join_all;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -21,9 +22,9 @@ use crate::{
     log_checks as checks,
     log_link::{LIMIT, LogLink, Opener, RETENTION},
     nats_config::NatsConfig,
-    nats_control::jetstream,
+    nats_control::{ask, jetstream},
     server::{Nats, eventually, free_port},
-    wait::{fence, within},
+    wait::{self, fence, within},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -35,6 +36,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_stream_that_keeps_too_little_is_told, [9]).needs(OWN),
     case!(a_full_log_is_an_error_that_may_pass, [9]).needs(OWN),
     case!(a_cluster_without_a_majority_is_an_error_that_may_pass, [9]).needs(&[Need::Process]),
+    case!(a_cluster_of_three_keeps_the_log_without_its_leader, [9]).needs(&[Need::Process]),
 ];
 
 const NATS: Backend = broker_nats::BACKEND;
@@ -203,16 +205,19 @@ async fn a_full_log_is_an_error_that_may_pass(_: &dyn Harness) -> Outcome {
     Ok(())
 }
 
+/// A server of a cluster: where it listens for the others, and where they do.
+fn member(here: u16, others: &[u16]) -> NatsConfig {
+    let routes: Vec<String> = others.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+    let listen = format!("listen: \"127.0.0.1:{here}\", routes: [{}]", routes.join(", "));
+    NatsConfig::default().jetstream().durable().line(&format!("cluster {{ name: one, {listen} }}"))
+}
+
 async fn a_cluster_without_a_majority_is_an_error_that_may_pass(_: &dyn Harness) -> Outcome {
-    let (here, there) = (free_port()?, free_port()?);
-    let cluster = format!(
-        "cluster {{ name: one, listen: \"127.0.0.1:{here}\", routes: [\"nats://127.0.0.1:{there}\"] }}"
-    );
-    let server = server(NatsConfig::default().jetstream().line(&cluster)).await?;
+    let server = server(member(free_port()?, &[free_port()?])).await?;
     let mut opener = opener(&*server, "")?;
     opener.log.limit = Duration::from_secs(1);
     let link = opener.open().await?;
-    eventually("the lack of a majority", crate::wait::LIMIT, || async {
+    eventually("the lack of a majority", wait::LIMIT, || async {
         for error in [link.append("a").await.err(), link.page(&LogCursor::START).await.err()] {
             let error = error.ok_or("an answer of a cluster without a majority")?;
             if error.kind() != ErrorKind::Unavailable {
@@ -223,5 +228,58 @@ async fn a_cluster_without_a_majority_is_an_error_that_may_pass(_: &dyn Harness)
     })
     .await?;
     assert!(!link.is_lost());
+    Ok(())
+}
+
+async fn a_cluster_of_three_keeps_the_log_without_its_leader(_: &dyn Harness) -> Outcome {
+    let ports = [free_port()?, free_port()?, free_port()?];
+    let servers = try_join_all(ports.map(|port| server(member(port, &ports)))).await?;
+    let mut openers = servers.iter().map(|server| opener(&**server, "")).collect::<Outcome<Vec<_>>>()?;
+    // Until there is a leader nobody may answer.
+    openers.iter_mut().for_each(|opener| opener.log.limit = Duration::from_secs(1));
+    let read = async |at: usize, cursor: &LogCursor| {
+        eventually("the log to be read", wait::LIMIT, || async {
+            let link = openers[at].open().await.map_err(|error| format!("{error:?}"))?;
+            link.rest(cursor).await.map_err(|error| error.to_string())
+        })
+        .await
+    };
+    read(0, &LogCursor::START).await?.is(&[]);
+    let config = json!({ "name": STREAM, "subjects": [SUBJECT], "num_replicas": 3 });
+    jetstream(servers[0].addr(), &format!("STREAM.UPDATE.{STREAM}"), &config).await?;
+    let leader = eventually("three that are up to date", wait::LIMIT, || async {
+        let info = jetstream(servers[0].addr(), &format!("STREAM.INFO.{STREAM}"), &json!({})).await?;
+        let (leader, others) = (&info["cluster"]["leader"], info["cluster"]["replicas"].as_array());
+        let current = others.into_iter().flatten().filter(|one| one["current"] == true).count();
+        if current == 2 && leader.is_string() { Ok(leader.clone()) } else { Err(info.to_string()) }
+    })
+    .await?;
+    let mut expected = Vec::new();
+    openers[0].open().await?.append("a").await?;
+    let cursor = read(0, &LogCursor::START).await?.cursor;
+    let mut dead = 0;
+    for (n, server) in servers.iter().enumerate() {
+        if ask(server.monitor(), "varz").await?["server_name"] == leader {
+            dead = n;
+        }
+    }
+    servers[dead].kill().await?;
+    let alive = (dead + 1) % 3;
+    for n in 0..20 {
+        // What failed may be in it, too.
+        eventually("the record to be stored", wait::LIMIT, || async {
+            let link = openers[alive].open().await.map_err(|error| format!("{error:?}"))?;
+            link.append(n.to_string()).await.map_err(|error| error.to_string())
+        })
+        .await?;
+        expected.push(n.to_string());
+    }
+    servers[dead].start_again().await?;
+    for at in 0..3 {
+        let mut rest = read(at, &cursor).await?;
+        rest.records.dedup();
+        let records: Vec<&str> = expected.iter().map(String::as_str).collect();
+        rest.is(&records);
+    }
     Ok(())
 }
