@@ -67,7 +67,7 @@
 //! | | |
 //! |---|---|
 //! | killed server | kept |
-//! | power cut | what was not on disk yet is lost: the server writes every 2 minutes (`sync_interval`). With `sync_interval: always` it is kept, at 0.3 ms for each record rather than 0.1 ms |
+//! | power cut | what was not on disk yet is lost: the server writes every 2 minutes (`sync_interval`). With `sync_interval: always` it is kept, and a record takes some three times as long |
 //! | fail-over | with one replica there is none: while the server of the stream is away every call fails, and goes on with all records when it is back. With three they are kept |
 //!
 //! The driver makes the stream with file storage, one replica, and `revocation_retention` as its `max_age`. It may be made
