@@ -2,7 +2,6 @@
 
 use std::{
     env, fs,
-    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -13,6 +12,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 
 use crate::{
+    files::{remove, replace},
     nats_config::NatsConfig,
     nats_control::{ask, greets},
     process::{Process, last_lines},
@@ -202,34 +202,6 @@ impl Nats for NatsServer {
         replace(&self.store(), &self.copy())?;
         self.start_again().await
     }
-}
-
-fn failed(path: &Path, error: &std::io::Error) -> String {
-    format!("{}: {error}", path.display())
-}
-
-/// Removes a directory, if it is there.
-fn remove(dir: &Path) -> Result<(), String> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(dir, &error)),
-        _ => Ok(()),
-    }
-}
-
-/// Makes a directory the copy of another.
-fn replace(dir: &Path, with: &Path) -> Result<(), String> {
-    remove(dir)?;
-    fs::create_dir(dir).map_err(|error| failed(dir, &error))?;
-    for entry in fs::read_dir(with).map_err(|error| failed(with, &error))? {
-        let from = entry.map_err(|error| failed(with, &error))?.path();
-        let to = dir.join(from.file_name().unwrap_or_default());
-        if from.is_dir() {
-            replace(&to, &from)?;
-        } else {
-            fs::copy(&from, &to).map_err(|error| failed(&from, &error))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! RabbitServer: a private `rabbitmq-server` process. It takes some seconds to start: see `pool`.
 
 use std::{
-    env, fs, io,
+    env, fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::{
     certificates::Certificates,
+    files::{remove, replace},
     process::{Process, last_lines, leashed, on_path},
     rabbitmq_config::{demanding_listener, tls_files, tls_lines},
     rabbitmq_control::RabbitControl,
@@ -234,17 +235,15 @@ impl Rabbit for RabbitServer {
 
     /// As they are if it is killed now.
     async fn save_data(&self) -> Result<(), String> {
-        remove(&self.saved())?;
         self.pause().await?;
-        let copied = copy(&self.data(), &self.saved());
+        let copied = replace(&self.saved(), &self.data());
         self.resume().await?;
         copied
     }
 
     async fn restore_data(&self) -> Result<(), String> {
         self.kill().await?;
-        remove(&self.data())?;
-        copy(&self.saved(), &self.data())?;
+        replace(&self.data(), &self.saved())?;
         self.start_with_data().await
     }
 
@@ -281,21 +280,6 @@ fn environment(command: &mut Command, dir: &Path, data: &Path, [amqp, peers, map
         .env("RABBITMQ_LOG_BASE", dir.join("log"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("enabled_plugins"))
         .env("RABBITMQ_CONFIG_FILE", dir.join("rabbitmq.conf"));
-}
-
-fn remove(dir: &Path) -> Result<(), String> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("{}: {error}", dir.display())),
-        _ => Ok(()),
-    }
-}
-
-fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        other => Err(format!("cp -a {} {}: {other:?}", from.display(), to.display())),
-    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

@@ -1,9 +1,9 @@
 //! RedisServer: a private `redis-server` process for one test.
 
 use std::{
-    fs, io,
+    fs,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -12,6 +12,7 @@ use redis::ConnectionAddr;
 use tempfile::TempDir;
 
 use crate::{
+    files::replace,
     process::{Process, last_lines, on_path},
     redis_config::RedisConfig,
     redis_control::control,
@@ -164,26 +165,6 @@ impl Redis for RedisServer {
         replace(&self.data(), &self.saved())?;
         self.start_again().await
     }
-}
-
-/// Puts a copy of one directory in the place of another.
-fn replace(old: &Path, new: &Path) -> Result<(), String> {
-    fn copy(from: &Path, to: &Path) -> io::Result<()> {
-        fs::create_dir_all(to)?;
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            let to = to.join(entry.file_name());
-            if entry.file_type()?.is_dir() {
-                copy(&entry.path(), &to)?;
-            } else {
-                fs::copy(entry.path(), to)?;
-            }
-        }
-        Ok(())
-    }
-    let removed = if old.exists() { fs::remove_dir_all(old) } else { Ok(()) };
-    let copied = removed.and_then(|()| copy(new, old));
-    copied.map_err(|error| format!("a copy of {} as {}: {error}", new.display(), old.display()))
 }
 
 #[cfg(test)]
