@@ -20,6 +20,7 @@ mod nats_limits;
 mod nats_log;
 mod nats_log_refusals;
 mod nats_only;
+mod nats_unlogged;
 mod only;
 mod order;
 mod outage;
@@ -66,6 +67,7 @@ const SUBJECTS: &[&[Case]] = &[
 const ONLY: &[(&str, &[Case])] = &[
     ("nats", nats_only::CASES),
     ("nats", nats_limits::CASES),
+    ("nats", nats_unlogged::CASES),
     ("nats", nats_log::CASES),
     ("nats", nats_log_refusals::CASES),
     ("rabbitmq", rabbitmq_only::CASES),

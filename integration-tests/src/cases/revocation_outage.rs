@@ -5,7 +5,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use broker::{
     Broker, CloseReason, Doubt, ErrorKind, Identity, Revocation, RevocationOutcome, Session, WhenInDoubt,
-    driver::LogBreak,
 };
 
 use super::{
@@ -44,6 +43,15 @@ async fn in_doubt(session: &Session) -> Result<Doubt, String> {
     match within("the session to be in doubt", session.closed()).await? {
         CloseReason::AuthenticationInDoubt(doubt) => Ok(doubt),
         other => Err(format!("expected a session in doubt, it ended because {other}")),
+    }
+}
+
+/// The session ends because the log lost records. How they were lost no backend can always tell: one that was wiped and
+/// has grown again may look as if it were rolled back.
+async fn broken_log(session: &Session) -> Result<(), String> {
+    match in_doubt(session).await? {
+        Doubt::LogBroken(_) => Ok(()),
+        other => Err(format!("expected a log that broke, and {other}")),
     }
 }
 
@@ -151,7 +159,7 @@ async fn a_log_that_was_wiped_is_noticed_and_repaired(h: &dyn Harness) -> Outcom
     sign_out(&a, "ada").await?;
     signed_out(&ada).await?;
     h.wipe_log().await?;
-    assert_eq!(in_doubt(&eve).await?, Doubt::LogBroken(LogBreak::Replaced));
+    broken_log(&eve).await?;
     known_to_a_new_node(h, &Identity::new("ada", began)).await?;
     Ok(())
 }
@@ -168,7 +176,7 @@ async fn a_log_that_was_trimmed_past_a_node_is_noticed_and_repaired(h: &dyn Harn
     signed_out(&aware).await?;
     h.trim_log().await?;
     b.line.heal();
-    assert_eq!(in_doubt(&eve).await?, Doubt::LogBroken(LogBreak::Trimmed));
+    broken_log(&eve).await?;
     in_doubt(&ada).await?;
     known_to_a_new_node(h, &Identity::new("ada", began)).await?;
     Ok(())
@@ -186,7 +194,7 @@ async fn a_log_that_was_rolled_back_is_noticed_and_repaired(h: &dyn Harness) -> 
     b.revoke(Revocation::user("somebody else")).await?;
     until_read(&b).await?;
     h.restore_data().await?;
-    assert_eq!(in_doubt(&eve).await?, Doubt::LogBroken(LogBreak::RolledBack));
+    broken_log(&eve).await?;
     known_to_a_new_node(h, &Identity::new("ada", began)).await?;
     Ok(())
 }
@@ -204,7 +212,7 @@ async fn who_signs_in_after_the_log_broke_is_not_in_doubt(h: &dyn Harness) -> Ou
     let node = h.node_with(vigilant).await?;
     let old = sign_in(&node, "ada").await?;
     h.wipe_log().await?;
-    assert_eq!(in_doubt(&old).await?, Doubt::LogBroken(LogBreak::Replaced));
+    broken_log(&old).await?;
     let new = sign_in(&node, "ada").await?;
     let witness = sign_in(&node, "witness").await?;
     until_read(&node).await?;
