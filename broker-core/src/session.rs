@@ -240,7 +240,8 @@ impl Session {
     /// listeners.
     ///
     /// With hooks [`close`](Self::close) only begins the end; [`closed`](Self::closed) waits for it. So it is for a
-    /// revocation: a session with hooks lives on until they are done. Keep them short, or leave them out.
+    /// revocation: a session with hooks lives on until they are done. Keep them short, or leave them out. After
+    /// [`drain`](Broker::drain) they are called, too, when streams have ended and nothing can be posted any more.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
