@@ -171,7 +171,6 @@ async fn a_hook_can_still_post_when_the_broker_closes(h: &dyn Harness) -> Outcom
     let (node, other) = (h.node().await?, h.node().await?);
     let mut news = other.subscribe("news").await?;
     let broker = node.broker.clone();
-    node.session().on_close(async |_| {}).map(drop)?;
     let session = node.session();
     session.on_close(async move |_| {
         broker.publish("news", "ada has left", Scope::Global).await.expect("it is open still");
