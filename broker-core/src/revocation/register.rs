@@ -205,10 +205,15 @@ impl State {
             }
             self.tidy(&name);
         }
-        // What a burst took is given back.
-        if self.seen.capacity() > 1024 && self.seen.len() < self.seen.capacity() / 4 {
+        // What a burst took is given back. Each for itself: users go later than records, where sessions hold them.
+        let roomy = |capacity: usize, len: usize| capacity > 1024 && len < capacity / 4;
+        if roomy(self.seen.capacity(), self.seen.len()) {
             self.seen.shrink_to_fit();
+        }
+        if roomy(self.ages.capacity(), self.ages.len()) {
             self.ages.shrink_to_fit();
+        }
+        if roomy(self.users.capacity(), self.users.len()) {
             self.users.shrink_to_fit();
         }
     }

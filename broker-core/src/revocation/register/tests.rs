@@ -148,7 +148,8 @@ fn what_is_older_than_the_retention_is_forgotten() {
     }
     let state = register.lock();
     assert_eq!((state.users.len(), state.seen.len(), state.ages.len()), (1, 0, 0));
-    assert!(state.seen.capacity() <= 1024 && state.users.capacity() <= 1024, "{}", state.seen.capacity());
+    let capacities = [state.seen.capacity(), state.ages.capacity(), state.users.capacity()];
+    assert!(capacities.iter().all(|capacity| *capacity <= 1024), "{capacities:?}");
     drop(state);
     register.forget(1, &ada(Instant::now()));
     drop(session);
