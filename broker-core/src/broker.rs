@@ -137,7 +137,7 @@ impl Broker {
         let backend = driver.map(|driver| Backend {
             driver,
             interest: Arc::new(Interest::new(options.unsubscribe_delay)),
-            outbox: Arc::new(Outbox::new(options.outbox_bytes, options.publish_timeout, names.clone())),
+            outbox: Arc::new(Outbox::new(options.outbox_bytes, options.publish_timeout, node, names.clone())),
             probe: Arc::new(Probe::new(node, &names)),
             follower: Arc::new(Follower::new(node, Arc::clone(&register), &options)),
             malformed: Arc::default(),

@@ -38,6 +38,9 @@ pub enum GapCause {
     LinkLost,
     /// The backend or its client dropped messages while the link lived on.
     Dropped,
+    /// The numbers of the messages show that some were lost on the way while the link lived on: in the backend, or
+    /// between a poster and the backend (its post then was [`Interrupted`](crate::ErrorKind::Interrupted) or refused).
+    Skipped,
 }
 
 impl Gap {
@@ -57,6 +60,7 @@ impl fmt::Display for Gap {
             GapCause::Overflow => "this subscriber was too slow",
             GapCause::LinkLost => "the link to the backend was lost and is back",
             GapCause::Dropped => "the backend dropped messages",
+            GapCause::Skipped => "they were lost on the way",
         })
     }
 }

@@ -14,7 +14,10 @@ const VERSION: u8 = 1;
 /// Magic, version, flags, codec, origin, number, epoch, sequence.
 const FIXED: usize = 4 + 8 + 8 + 4 + 8;
 
-/// What the outbox knows only at the moment of queueing: patched into an encoded frame.
+/// No sequence number is ever higher. A frame that says otherwise is not ours.
+pub(crate) const MAX_SEQUENCE: u64 = 1 << 48;
+
+/// What is known only at the moment of sending: patched into an encoded frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     /// The message's number at its node.
@@ -79,8 +82,8 @@ fn read(frame: &Bytes) -> Result<(Wire, Stamp), &'static str> {
         epoch: u32::from_be_bytes(reader.array()?),
         sequence: u64::from_be_bytes(reader.array()?),
     };
-    if stamp.sequence == 0 {
-        return Err("a frame without a sequence number");
+    if stamp.sequence == 0 || stamp.sequence > MAX_SEQUENCE {
+        return Err("a frame without a possible sequence number");
     }
     let type_name = reader.short_text()?;
     let headers = reader.headers()?;
@@ -181,7 +184,9 @@ mod tests {
         let frame = framed(&Post::new("x"));
         assert!(reason(b"hello").contains("something else"));
         assert!(reason(b"").contains("something else"));
-        for (at, value, word) in [(1, 9, "version"), (2, 1, "flags"), (3, 77, "codec"), (31, 0, "sequence")] {
+        for (at, value, word) in
+            [(1, 9, "version"), (2, 1, "flags"), (3, 77, "codec"), (31, 0, "sequence"), (24, 1, "sequence")]
+        {
             let mut changed = frame.to_vec();
             changed[at] = value;
             assert!(reason(&changed).contains(word), "{}", reason(&changed));

@@ -58,10 +58,11 @@ impl Subscription {
         self.owner = Some(owner);
     }
 
-    /// Forgets what arrived so far. While it waited to be confirmed that may have been a rest of an earlier
-    /// subscription of this node, with a hole behind it.
+    /// The channel is subscribed. Forgets what arrived so far: while it waited for that, it may have been a rest of
+    /// an earlier subscription of this node, with a hole behind it.
     pub(crate) fn begin_here(&mut self) {
         self.ring.skip(&mut self.cursor);
+        self.broker.hub().set_subscribed(&self.ring.channel);
     }
 
     /// Why the backend refused the channel, if it did.

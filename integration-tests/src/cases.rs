@@ -34,6 +34,7 @@ mod redis_only;
 mod revocation;
 mod revocation_outage;
 mod sessions;
+mod skipped;
 mod steps;
 mod subscribing;
 mod values;
@@ -51,6 +52,7 @@ const SUBJECTS: &[&[Case]] = &[
     order::CASES,
     lag::CASES,
     loss::CASES,
+    skipped::CASES,
     outage::CASES,
     sessions::CASES,
     listeners::CASES,

@@ -8,7 +8,10 @@ mod redis;
 use std::{any::Any, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use broker::{Backend, Broker, BrokerUrl, Options, driver::Capabilities};
+use broker::{
+    Backend, Broker, BrokerUrl, Options,
+    driver::{Capabilities, Driver},
+};
 use futures_util::future::BoxFuture;
 
 use crate::{case::Need, proxy::Proxy};
@@ -122,6 +125,7 @@ pub const QUICK_HEARTBEAT: Duration = Duration::from_millis(200);
 fn quick_options() -> Options {
     let mut options = Options::default();
     options.heartbeat = QUICK_HEARTBEAT;
+    options.digest_interval = QUICK_HEARTBEAT;
     options.backoff_min = Duration::from_millis(10);
     options.backoff_max = Duration::from_millis(100);
     options.unsubscribe_delay = Duration::from_millis(30);
@@ -130,7 +134,10 @@ fn quick_options() -> Options {
 
 /// Whether a name on the wire is one of core's own channels, with whatever prefix.
 fn is_core_own(wire: &str) -> bool {
-    wire.starts_with('$') || wire.contains(".$node.") || wire.ends_with(".$revocations")
+    wire.starts_with('$')
+        || wire.contains(".$node.")
+        || wire.ends_with(".$revocations")
+        || wire.ends_with(".$digests")
 }
 
 impl dyn Harness + '_ {
@@ -169,6 +176,26 @@ impl dyn Harness + '_ {
         let mut options = self.options();
         change(&mut options);
         let broker = broker::open(&line.url(), options).map_err(|error| error.to_string())?;
+        Ok(Node { broker, line })
+    }
+
+    /// A fresh node, connected through a driver around that of its backend.
+    ///
+    /// # Errors
+    /// No line, options out of bounds, or no link.
+    pub async fn node_through(
+        &self,
+        change: impl FnOnce(&mut Options) + Send,
+        around: impl FnOnce(Arc<dyn Driver>) -> Arc<dyn Driver> + Send,
+    ) -> Result<Node, String> {
+        let line = self.line().await?;
+        let mut options = self.options();
+        change(&mut options);
+        let entry = HARNESSES.iter().find(|entry| entry.name() == self.backend());
+        let backend = entry.ok_or("a backend that is not in the list")?.backend;
+        let driver = BrokerUrl::parse(&line.url()).and_then(|url| (backend.open)(&url));
+        let driver = around(driver.map_err(|error| error.to_string())?);
+        let broker = Broker::connect(driver, options).await.map_err(|error| error.to_string())?;
         Ok(Node { broker, line })
     }
 

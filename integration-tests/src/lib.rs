@@ -21,6 +21,7 @@ pub(crate) mod files;
 pub mod harness;
 pub mod log_checks;
 pub mod log_link;
+pub mod losses;
 pub mod nats_config;
 pub mod nats_control;
 pub mod nats_server;

@@ -4,7 +4,7 @@ use std::sync::Weak;
 
 use tokio::time::timeout;
 
-use super::{Broker, Shared};
+use super::{Backend, Broker, Shared};
 use crate::{CloseReason, health::State, link::probe::Kind};
 
 impl Drop for Shared {
@@ -54,10 +54,18 @@ impl Broker {
         self.close().await;
     }
 
-    /// Takes nothing new, and waits until everything accepted has come back. With the link gone nothing more comes.
+    /// Takes nothing new, and waits until everything accepted has come back, and everyone has been told how much that
+    /// was. With the link gone nothing more comes.
     async fn flush(&self) {
         let Some(backend) = &self.0.backend else { return };
         backend.outbox.seal();
+        self.pass_barrier(backend).await;
+        backend.outbox.digest();
+        self.pass_barrier(backend).await;
+    }
+
+    /// Waits until everything queued before it has come back.
+    async fn pass_barrier(&self, backend: &Backend) {
         let (token, frame) = backend.probe.next(Kind::Barrier);
         let Ok(outcome) = backend.outbox.post_own(&backend.probe.wire_name, frame, false) else { return };
         // Its outcome is told after those of the posts before it, which its echo may overtake.

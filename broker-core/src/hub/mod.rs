@@ -4,6 +4,7 @@
 //! [`Ring`]s. Lock order: shard, then ring. Nobody is woken and nothing of others is dropped under a lock:
 //! both are collected in an [`Aftermath`].
 
+mod heard;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::{
     ops::{Add, Sub},
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
 };
@@ -24,8 +25,10 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use crate::{ChannelName, CloseReason, Event, Gap, GapCause, Malformed, Message};
+use crate::{ChannelName, CloseReason, Event, Gap, GapCause, Malformed, Message, NodeId};
 
+use heard::Claim;
+pub(crate) use heard::Span;
 pub(crate) use ring::{Cursor, Ring, Taken};
 
 const SHARDS: usize = 64;
@@ -45,6 +48,9 @@ pub(crate) struct Hub {
     live: AtomicUsize,
     /// Rung when `live` falls to zero.
     idle: Notify,
+    /// The newest beat that has begun, from 1, and the newest that has come back.
+    begun: AtomicU64,
+    back: AtomicU64,
 }
 
 /// What a ring keeps: 16 bytes, and it must stay so.
@@ -75,14 +81,48 @@ pub(crate) struct Tally {
 impl Add for Tally {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self { messages: self.messages + other.messages, unknown: self.unknown + other.unknown }
+        // Saturating: how many are missing is told by others, who may say anything.
+        let messages = self.messages.saturating_add(other.messages);
+        Self { messages, unknown: self.unknown + other.unknown }
     }
 }
 
 impl Sub for Tally {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
-        Self { messages: self.messages - other.messages, unknown: self.unknown - other.unknown }
+        let messages = self.messages.saturating_sub(other.messages);
+        Self { messages, unknown: self.unknown - other.unknown }
+    }
+}
+
+/// Which message this is: its node, and its number on its channel there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sign {
+    pub(crate) origin: NodeId,
+    pub(crate) epoch: u32,
+    pub(crate) sequence: u64,
+}
+
+/// Where this node stands in its beats, posts of its own that come back: what arrives after one has come back was
+/// sent to a link that had everything that was subscribed when the beat began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beats {
+    /// The newest that has begun.
+    pub(crate) begun: u64,
+    /// The newest that has come back.
+    pub(crate) back: u64,
+    /// What a digest tells of was posted after this one had come back.
+    pub(crate) since: Option<u64>,
+}
+
+impl Beats {
+    /// What a channel can claim that was subscribed when this was the newest beat.
+    fn claim(&self, subscribed: u64) -> Claim {
+        match self.since {
+            Some(since) if subscribed < since => Claim::Everything,
+            _ if subscribed < self.back => Claim::AfterDigest,
+            _ => Claim::AfterHeard,
+        }
     }
 }
 
@@ -152,6 +192,8 @@ impl Hub {
             closed: AtomicBool::new(false),
             live: AtomicUsize::new(0),
             idle: Notify::new(),
+            begun: AtomicU64::new(1),
+            back: AtomicU64::new(0),
         }
     }
 
@@ -229,13 +271,74 @@ impl Hub {
     /// Hands an entry to every subscriber of a channel here.
     pub(crate) fn put(&self, name: &str, entry: Entry, from_link: bool) -> Aftermath {
         let mut after = Aftermath::default();
-        let Some(mut ring) = self.find(name) else { return after };
+        if let Some(head) = self.find(name) {
+            self.put_into(head, entry, from_link, &mut after);
+        }
+        after
+    }
+
+    fn put_into(&self, mut ring: Arc<Ring>, entry: Entry, from_link: bool, after: &mut Aftermath) {
         while let Some(next) = ring.next.get().cloned() {
-            ring.put(entry.clone(), from_link, self.capacity, &mut after);
+            ring.put(entry.clone(), from_link, self.capacity, after);
             ring = next;
         }
-        ring.put(entry, from_link, self.capacity, &mut after);
+        ring.put(entry, from_link, self.capacity, after);
+    }
+
+    /// Hands a message of the link to every subscriber here: behind a gap when others are missing before it, and not
+    /// at all when it is a repeat. One at a time.
+    pub(crate) fn receive(&self, name: &str, message: Message, sign: &Sign) -> Aftermath {
+        let mut after = Aftermath::default();
+        let Some(head) = self.find(name) else { return after };
+        let Some(missed) = head.compare(sign) else { return after };
+        if missed > 0 {
+            self.put_into(Arc::clone(&head), skipped(Some(missed)), true, &mut after);
+        }
+        self.put_into(head, Entry::Message(message), true, &mut after);
         after
+    }
+
+    /// A node says what it has posted: tells of what is missing.
+    pub(crate) fn compare(&self, origin: NodeId, span: &Span, beats: Beats) -> Aftermath {
+        let mut after = Aftermath::default();
+        let Some(head) = self.find(span.channel.as_str()) else { return after };
+        let missed = head.compare_span(origin, span, beats);
+        if missed > 0 {
+            self.put_into(head, skipped(Some(missed)), true, &mut after);
+        }
+        after
+    }
+
+    /// A beat begins; its number.
+    pub(crate) fn begin_beat(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// A beat has come back.
+    pub(crate) fn beat_is_back(&self, beat: u64) {
+        self.back.fetch_max(beat, Ordering::SeqCst);
+    }
+
+    /// Where the beats stand: the newest begun, and the newest that is back.
+    pub(crate) fn beats(&self) -> (u64, u64) {
+        (self.begun.load(Ordering::SeqCst), self.back.load(Ordering::SeqCst))
+    }
+
+    /// A channel that a subscriber has joined is subscribed at the backend.
+    pub(crate) fn set_subscribed(&self, name: &ChannelName) {
+        if let Some(head) = self.find(name.as_str()) {
+            head.set_subscribed(self.beats().0);
+        }
+    }
+
+    /// A channel is not subscribed any more.
+    pub(crate) fn unhear(&self, name: &ChannelName) {
+        self.find(name.as_str()).iter().for_each(|ring| ring.unhear());
+    }
+
+    /// The link is gone: none is.
+    pub(crate) fn unhear_all(&self) {
+        self.rings().iter().for_each(|ring| ring.unhear());
     }
 
     /// The link carrying a channel was lost; the gap is told when the channel is subscribed again.
@@ -249,6 +352,7 @@ impl Hub {
     pub(crate) fn settle(&self, name: &ChannelName) {
         let mut after = Aftermath::default();
         if let Some(head) = self.find(name.as_str()) {
+            head.set_subscribed(self.beats().0);
             chain(&head).for_each(|ring| ring.settle(self.capacity, &mut after));
         }
         after.finish();
@@ -324,6 +428,11 @@ impl Hub {
             idle.await;
         }
     }
+}
+
+/// Numbers show that the backend has lost messages.
+pub(crate) fn skipped(missed: Option<u64>) -> Entry {
+    Entry::gap(Gap::new(missed, GapCause::Skipped))
 }
 
 /// A seat in the first ring of the chain that has one free, or in a new one at its end.

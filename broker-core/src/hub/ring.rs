@@ -14,12 +14,16 @@
 use std::{
     collections::VecDeque,
     mem,
+    num::NonZero,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
 };
 
-use super::{Aftermath, Entry, Tally};
-use crate::{ChannelName, CloseReason};
+use super::{
+    Aftermath, Beats, Entry, Sign, Tally,
+    heard::{Heard, Span},
+};
+use crate::{ChannelName, CloseReason, NodeId};
 
 /// How many subscribers share a ring before the channel gets another: they fit one bit mask, and meet on one lock.
 const SEATS: u32 = 64;
@@ -52,6 +56,10 @@ struct State {
     gap_due: Option<Entry>,
     /// Subscribers read the rest and then end.
     ended: Option<CloseReason>,
+    /// How far the channel has been heard through the present link. Only in the first ring of a chain.
+    heard: Option<Box<Heard>>,
+    /// The newest beat when the channel was found subscribed; `None` until then.
+    subscribed: Option<NonZero<u64>>,
 }
 
 #[derive(Debug)]
@@ -140,6 +148,45 @@ impl Ring {
     /// Why the ring has ended, if it has.
     pub(crate) fn end_reason(&self) -> Option<CloseReason> {
         self.lock().ended.clone()
+    }
+
+    /// Compares a message of the link with what was heard before it. How many are missing; `None` for a repeat.
+    pub(super) fn compare(&self, sign: &Sign) -> Option<u64> {
+        let mut state = self.lock();
+        if state.taken == 0 || state.ended.is_some() {
+            return Some(0);
+        }
+        state.heard.get_or_insert_default().message(sign.origin, sign.epoch, sign.sequence)
+    }
+
+    /// Compares what a node says it has posted with what was heard of it. How many messages are missing.
+    pub(super) fn compare_span(&self, origin: NodeId, span: &Span, beats: Beats) -> u64 {
+        let mut state = self.lock();
+        let Some(subscribed) = state.subscribed.filter(|_| state.taken != 0 && state.ended.is_none()) else {
+            return 0;
+        };
+        let claim = beats.claim(subscribed.get());
+        let heard = state.heard.get_or_insert_default();
+        let missing = heard.digest(origin, span, claim);
+        if mem::take(&mut heard.forgetful) {
+            state.subscribed = NonZero::new(beats.begun);
+        }
+        missing
+    }
+
+    /// The channel is subscribed at the backend, and was before the next beat begins.
+    pub(super) fn set_subscribed(&self, beat: u64) {
+        let mut state = self.lock();
+        state.subscribed = state.subscribed.or(NonZero::new(beat));
+    }
+
+    /// The channel is not subscribed any more: whatever comes next is the beginning.
+    pub(super) fn unhear(&self) {
+        let mut state = self.lock();
+        state.subscribed = None;
+        let heard = state.heard.take();
+        drop(state);
+        drop(heard);
     }
 
     /// Appends an entry for everyone who has a seat.

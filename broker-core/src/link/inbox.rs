@@ -1,7 +1,7 @@
 //! Inbox: where a link hands over what it receives.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,14 +13,18 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{
+    digest::Digest,
     follower::Follower,
+    hearing::{Hearing, Proof},
     interest::Interest,
-    names::{Names, REVOCATIONS},
+    names::{DIGESTS, Names, REVOCATIONS},
     probe::Probe,
 };
 use crate::{
-    ChannelName, Error, Gap, GapCause, Message, NodeId, Options, frame,
-    hub::{Aftermath, Entry, Hub},
+    ChannelName, Error, Gap, GapCause, Malformed, Message, NodeId, Options,
+    frame::{self, Stamp},
+    hub::{Aftermath, Beats, Entry, Hub, Sign, skipped},
+    message::Wire,
     revocation::register::Register,
 };
 
@@ -32,8 +36,8 @@ pub struct Inbox(Arc<Inner>);
 
 struct Inner {
     /// Held while an entry goes to the queues: after [`Inbox::close`] not even a late one gets through, and
-    /// everything a link delivers has one order.
-    open: Mutex<bool>,
+    /// everything a link delivers has one order. `None` when it is closed.
+    open: Mutex<Option<Hearing>>,
     receivers: Receivers,
     lost: OnceLock<Error>,
     lost_bell: Notify,
@@ -54,7 +58,7 @@ pub(crate) struct Receivers {
 impl Inbox {
     pub(super) fn new(receivers: Receivers) -> Self {
         let (lost, lost_bell) = (OnceLock::new(), Notify::new());
-        Self(Arc::new(Inner { open: Mutex::new(true), receivers, lost, lost_bell }))
+        Self(Arc::new(Inner { open: Mutex::new(Some(Hearing::default())), receivers, lost, lost_bell }))
     }
 
     /// An inbox that nobody reads: it discards what it is handed. For tests of a driver, which open a link without a
@@ -90,39 +94,87 @@ impl Inbox {
         reason = "the payload is a slice of the frame: a link gives it away"
     )]
     pub fn deliver(&self, channel: &str, frame: Bytes) {
-        let Receivers { hub, names, probe, follower, malformed, .. } = &self.0.receivers;
+        let Receivers { hub, names, probe, follower, .. } = &self.0.receivers;
         let Some(name) = names.strip(channel) else { return };
-        let entry = match frame::decode(&frame) {
-            // At once, and before everything that waits in a queue.
-            Ok((wire, _)) if name == REVOCATIONS => return follower.hear(wire.head.id.origin, &wire.payload),
-            Ok((wire, stamp)) if name.starts_with('$') => return probe.hear(name, &wire, stamp),
-            Ok((wire, _)) => Entry::Message(Message::from_wire(wire)),
+        let (wire, stamp) = match frame::decode(&frame) {
+            Ok(message) => message,
             Err(error) => {
-                malformed.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(channel = name, "{error}");
-                Entry::malformed(error)
+                self.count_malformed(name, &error);
+                return self.while_open(|_| [hub.put(name, Entry::malformed(error), true)]);
             }
         };
-        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if *open {
-            let after = hub.put(name, entry, true);
-            drop(open);
-            after.finish();
+        match name {
+            // At once, and before everything that waits in a queue.
+            REVOCATIONS => follower.hear(wire.head.id.origin, &wire.payload),
+            DIGESTS => self.hear_digest(&wire, stamp),
+            name if name.starts_with('$') => probe.hear(name, &wire, stamp),
+            name => {
+                let Stamp { epoch, sequence, .. } = stamp;
+                let sign = Sign { origin: wire.head.id.origin, epoch, sequence };
+                self.while_open(|_| [hub.receive(name, Message::from_wire(wire), &sign)]);
+            }
+        }
+    }
+
+    /// A node says what it has posted.
+    fn hear_digest(&self, wire: &Wire, stamp: Stamp) {
+        let hub = &self.0.receivers.hub;
+        let digest = match Digest::decode(&wire.payload) {
+            Ok(digest) => digest,
+            Err(error) => return self.count_malformed(DIGESTS, &error),
+        };
+        let origin = wire.head.id.origin;
+        let mut anything_missing = false;
+        self.while_open(|hearing| {
+            let (begun, back) = hub.beats();
+            let Proof { missing, since } = hearing.hear(origin, stamp.number, &digest, back);
+            anything_missing = missing;
+            let beats = Beats { begun, back, since };
+            let told: Vec<_> = digest.spans.iter().map(|span| hub.compare(origin, span, beats)).collect();
+            told
+        });
+        if anything_missing {
+            self.tell_all(&skipped(None));
         }
     }
 
     /// The client dropped messages but the link lives on: every channel of the link is told.
     pub fn gap(&self) {
-        let gap = Entry::gap(Gap::new(None, GapCause::Dropped));
-        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if *open {
-            let channels = self.0.receivers.interest.subscribed();
-            let put = |channel: &ChannelName| self.0.receivers.hub.put(channel.as_str(), gap.clone(), true);
-            let told: Vec<_> = channels.iter().map(put).collect();
+        self.tell_all(&Entry::gap(Gap::new(None, GapCause::Dropped)));
+    }
+
+    fn tell_all(&self, gap: &Entry) {
+        let Receivers { hub, interest, follower, .. } = &self.0.receivers;
+        let mut told = false;
+        self.while_open(|_| {
+            told = true;
+            let put = |channel: &ChannelName| hub.put(channel.as_str(), gap.clone(), true);
+            interest.subscribed().iter().map(put).collect::<Vec<_>>()
+        });
+        if told {
+            follower.missed();
+        }
+    }
+
+    /// Does something to the queues, unless the inbox is closed.
+    fn while_open<A: IntoIterator<Item = Aftermath>>(&self, work: impl FnOnce(&mut Hearing) -> A) {
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hearing) = &mut *open {
+            let told = work(hearing);
             drop(open);
-            self.0.receivers.follower.missed();
             told.into_iter().for_each(Aftermath::finish);
         }
+    }
+
+    fn count_malformed(&self, name: &str, error: &Malformed) {
+        self.0.receivers.malformed.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(channel = name, "{error}");
+    }
+
+    /// How many digests were heard since this was asked last.
+    pub(super) fn take_digest_count(&self) -> u32 {
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_mut().map_or(0, |hearing| mem::take(&mut hearing.count))
     }
 
     pub(crate) fn report_lost(&self, error: Error) {
@@ -143,7 +195,7 @@ impl Inbox {
 
     /// Nothing more gets through.
     pub(super) fn close(&self) {
-        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

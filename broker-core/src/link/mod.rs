@@ -3,13 +3,17 @@
 //! One task per broker: connect with backoff, subscribe everything that is wanted, see an own post come back,
 //! run until something breaks, withdraw, begin again.
 
+pub(crate) mod digest;
 pub(crate) mod follower;
 mod following;
+mod hearing;
 mod inbox;
 pub(crate) mod interest;
 pub(crate) mod names;
+mod numbering;
 pub(crate) mod outbox;
 pub(crate) mod probe;
+mod rounds;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -32,11 +36,13 @@ use crate::{
 
 pub use inbox::Inbox;
 pub(crate) use inbox::Receivers;
-use outbox::Outbox;
+use outbox::{Batch, Outbox};
 use probe::Kind;
 
 /// How many channels go into one subscribe call.
 const CHUNK: usize = 1000;
+/// How many digests of others a node hears a second before it makes its own rarer, as they do.
+const MOST_DIGESTS: u32 = 100;
 /// How long a link may take to close in good order.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
@@ -141,6 +147,7 @@ impl Supervisor {
                 self.write(link),
                 self.reconcile(link),
                 self.heartbeat(),
+                self.tell_digests(inbox),
                 self.follow(link),
                 self.append(link),
             )?;
@@ -161,19 +168,21 @@ impl Supervisor {
         // Some backends end the link when the log is made; nothing that is subscribed is lost by it yet.
         self.catch_up(link).await?;
         self.subscribe_own(link, &probe.wire_name).await?;
+        self.listen_to_digests(link).await?;
         self.listen_to_nudges(link).await?;
         self.subscribe_all(link, &hub.channels()).await?;
         self.catch_up(link).await?;
         if follower.standing().borrow().unlogged {
             follower.doubt_unlogged();
         }
-        let sent = Instant::now();
+        let (sent, beat) = (Instant::now(), hub.begin_beat());
         let (token, frame) = probe.next(Kind::Heartbeat);
         let batch = [Outgoing::new(probe.wire_name.clone(), frame.freeze())];
         let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
         let published = published.into_iter().collect::<Result<()>>();
         published.map_err(|error| about_own(error, &probe.wire_name))?;
         probe.echo(token, self.options.heartbeat_timeout).await?;
+        hub.beat_is_back(beat);
         follower.echoed(sent);
         Ok(())
     }
@@ -183,6 +192,29 @@ impl Supervisor {
         let one = std::slice::from_ref(name);
         let subscribed = self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(one)).await?;
         subscribed.map_err(|error| about_own(error, name))
+    }
+
+    /// Subscribes to what other nodes say they have posted.
+    async fn listen_to_digests(&self, link: &dyn Link) -> Result<()> {
+        match self.subscribe_own(link, &self.receivers.names.to_wire(names::DIGESTS)).await {
+            Err(error) if error.is_transient() => Err(error),
+            Err(error) => {
+                // No reason to do without messages.
+                tracing::warn!(backend = self.driver.name(), "losses at the end go unnoticed here: {error}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Tells others what was posted here. With many digests to hear each node tells less often, so that no node hears
+    /// many more than [`MOST_DIGESTS`] a second.
+    async fn tell_digests(&self, inbox: &Inbox) -> Result<()> {
+        loop {
+            let few = Duration::from_secs(1) / MOST_DIGESTS * inbox.take_digest_count();
+            sleep(self.options.digest_interval.max(few)).await;
+            self.outbox.digest();
+        }
     }
 
     /// Subscribes to the nudges, once somebody needs to know what is revoked.
@@ -208,13 +240,13 @@ impl Supervisor {
     /// Sends batch after batch.
     async fn write(&self, link: &dyn Link) -> Result<()> {
         loop {
-            let (frames, tell) = outbox::split(self.outbox.batch().await);
+            let Batch { frames, tell } = self.outbox.batch().await;
             let outcomes = self.timed("publish", self.options.publish_timeout, link.publish(&frames)).await?;
             if outcomes.len() != frames.len() {
                 return Err(Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes"));
             }
             for (tell, outcome) in tell.into_iter().zip(outcomes) {
-                tell(outcome);
+                tell.of(outcome);
             }
         }
     }
@@ -225,14 +257,15 @@ impl Supervisor {
         loop {
             self.listen_to_nudges(link).await?;
             self.subscribe_all(link, &interest.take_asked(hub)).await?;
-            let left = self.on_wire(&interest.take_left(hub));
-            for chunk in left.chunks(CHUNK) {
+            let left = interest.take_left(hub);
+            for chunk in self.on_wire(&left).chunks(CHUNK) {
                 self.timed("unsubscribe", self.options.subscribe_timeout, link.unsubscribe(chunk)).await??;
             }
             if !left.is_empty() {
                 // A rest of them may still be under way. A channel that is subscribed anew must not begin with
                 // it: there would be a hole behind it.
                 self.come_back(Kind::Rest).await?;
+                left.iter().for_each(|name| hub.unhear(name));
             }
             interest.changed().await;
         }
@@ -277,9 +310,11 @@ impl Supervisor {
     async fn heartbeat(&self) -> Result<()> {
         loop {
             sleep(self.options.heartbeat).await;
-            let sent = Instant::now();
+            let Receivers { hub, follower, .. } = &self.receivers;
+            let (sent, beat) = (Instant::now(), hub.begin_beat());
             self.come_back(Kind::Heartbeat).await?;
-            self.receivers.follower.echoed(sent);
+            hub.beat_is_back(beat);
+            follower.echoed(sent);
         }
     }
 
@@ -301,6 +336,7 @@ impl Supervisor {
             None => Error::closed(),
         };
         self.outbox.shut(&unavailable);
+        self.receivers.hub.unhear_all();
         let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));
         for name in self.receivers.interest.end(error.unwrap_or(&Error::closed())) {
             self.receivers.hub.mark_gap(&name, &gap);

@@ -35,6 +35,9 @@ impl Names {
 /// The channel on which nodes tell each other of revocations; the log is named after it.
 pub(crate) const REVOCATIONS: &str = "$revocations";
 
+/// The channel on which nodes tell each other what they have posted.
+pub(crate) const DIGESTS: &str = "$digests";
+
 /// The channel of one node's probe.
 pub(crate) fn probe_channel(node: NodeId) -> ChannelName {
     ChannelName::internal(format!("$node.{node}"))

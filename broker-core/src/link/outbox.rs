@@ -1,10 +1,10 @@
-//! Outbox: global posts on their way out, numbered and queued in one step, sent in batches by one writer.
+//! Outbox: global posts on their way out, queued, and sent in batches by one writer.
 //!
 //! Bounded in bytes: a post takes room before it is queued and gives it back with its outcome. It is open
 //! only while the link is up; otherwise a post fails at once and nothing is hoarded.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -22,18 +22,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::names::Names;
-use crate::{
-    ChannelName, Error, ErrorKind, Result,
-    driver::Outgoing,
-    frame::{self, Stamp},
+use super::{
+    names::{DIGESTS, Names},
+    numbering::Numbering,
+    rounds::Rounds,
 };
+use crate::{ChannelName, Error, ErrorKind, NodeId, Result, driver::Outgoing};
 
 /// The most a batch holds: enough for one pipeline, short enough to be an even step.
 const BATCH_FRAMES: usize = 1024;
 const BATCH_BYTES: usize = 1 << 20;
-/// How many channels have a counter. One more, and the node forgets them all and begins a new epoch.
-const COUNTERS: usize = 65_536;
 
 /// See the module.
 #[derive(Debug)]
@@ -48,7 +46,6 @@ pub(crate) struct Outbox {
     waiting: AtomicUsize,
     first: tokio::sync::Mutex<()>,
     limit: Duration,
-    names: Names,
 }
 
 #[derive(Debug)]
@@ -60,36 +57,63 @@ struct State {
     /// The broker's own, ahead of everything else.
     urgent: VecDeque<Pending>,
     queue: VecDeque<Pending>,
-    number: u64,
-    epoch: u32,
-    counters: HashMap<ChannelName, Counter>,
+    numbering: Numbering,
+    digests: Digests,
 }
 
 #[derive(Debug)]
-struct Counter {
+struct Digests {
+    node: NodeId,
     wire_name: ChannelName,
-    last: u64,
+    rounds: Rounds,
+    /// One is to be sent, if there is something to tell.
+    due: bool,
 }
 
-/// A frame and whom to tell what became of it. Dropped without an outcome it counts as interrupted.
+/// A frame and whom to tell what became of it.
 #[derive(Debug)]
-pub(super) struct Pending {
-    outgoing: Outgoing,
+struct Pending {
+    frame: Frame,
+    tell: Tell,
+}
+
+#[derive(Debug)]
+enum Frame {
+    /// Numbered when it is sent.
+    Post(ChannelName, BytesMut),
+    /// The broker's own, as it is.
+    Own(Outgoing),
+}
+
+/// Whom to tell what became of a frame. Dropped without an outcome it counts as interrupted.
+#[derive(Debug)]
+pub(super) struct Tell {
     outcome: oneshot::Sender<Result<()>>,
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// What the link sends next, and whom to tell.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) frames: Vec<Outgoing>,
+    pub(super) tell: Vec<Tell>,
 }
 
 impl Outbox {
-    pub(crate) fn new(bytes: usize, limit: Duration, names: Names) -> Self {
+    pub(crate) fn new(bytes: usize, limit: Duration, node: NodeId, names: Names) -> Self {
         let shut = Some(Error::new(ErrorKind::Unavailable, "there is no link to the backend yet"));
         let state = State {
             shut,
             sealed: false,
             urgent: VecDeque::new(),
             queue: VecDeque::new(),
-            number: 0,
-            epoch: 1,
-            counters: HashMap::new(),
+            digests: Digests {
+                node,
+                wire_name: names.to_wire(DIGESTS),
+                rounds: Rounds::default(),
+                due: false,
+            },
+            numbering: Numbering::new(names),
         };
         Self {
             state: Mutex::new(state),
@@ -98,7 +122,6 @@ impl Outbox {
             waiting: AtomicUsize::new(0),
             first: tokio::sync::Mutex::new(()),
             limit,
-            names,
         }
     }
 
@@ -126,8 +149,8 @@ impl Outbox {
             let mut state = self.lock();
             state.check()?;
             let (outcome, receiver) = oneshot::channel();
-            let outgoing = state.number_frame(channel, frame, &self.names);
-            state.queue.push_back(Pending { outgoing, outcome, _room: Some(room) });
+            let frame = Frame::Post(state.numbering.share_name(channel), frame);
+            state.queue.push_back(Pending { frame, tell: Tell { outcome, room: Some(room) } });
             receiver
         };
         drop(turn);
@@ -173,7 +196,7 @@ impl Outbox {
     ) -> Result<oneshot::Receiver<Result<()>>> {
         let (outcome, receiver) = oneshot::channel();
         let outgoing = Outgoing::new(wire_name.clone(), frame.freeze());
-        let pending = Pending { outgoing, outcome, _room: None };
+        let pending = Pending { frame: Frame::Own(outgoing), tell: Tell { outcome, room: None } };
         {
             let mut state = self.lock();
             if let Some(error) = &state.shut {
@@ -198,8 +221,14 @@ impl Outbox {
             [mem::take(&mut state.urgent), mem::take(&mut state.queue)]
         };
         for pending in unsent.into_iter().flatten() {
-            let _ = pending.outcome.send(Err(error.clone()));
+            pending.tell.of(Err(error.clone()));
         }
+    }
+
+    /// A digest is sent next, if there is something to tell: of everything that was sent before it.
+    pub(crate) fn digest(&self) {
+        self.lock().digests.due = true;
+        self.bell.notify_one();
     }
 
     /// From now on nothing new is taken.
@@ -208,10 +237,10 @@ impl Outbox {
     }
 
     /// Waits for something to send. Cancel safe.
-    pub(super) async fn batch(&self) -> Vec<Pending> {
+    pub(super) async fn batch(&self) -> Batch {
         loop {
             let batch = self.lock().take_batch();
-            if !batch.is_empty() {
+            if !batch.frames.is_empty() {
                 return batch;
             }
             self.bell.notified().await;
@@ -240,53 +269,52 @@ impl State {
         }
     }
 
-    /// Under the same lock as queueing, so that numbers and the order on the wire agree.
-    fn number_frame(&mut self, channel: &str, mut frame: BytesMut, names: &Names) -> Outgoing {
-        self.number += 1;
-        if self.counters.len() >= COUNTERS && !self.counters.contains_key(channel) {
-            self.counters = HashMap::new();
-            self.epoch += 1;
-        }
-        // Two look-ups for a new channel, so that a known one costs no allocation.
-        if !self.counters.contains_key(channel) {
-            let counter = Counter { wire_name: names.to_wire(channel), last: 0 };
-            self.counters.insert(ChannelName::internal(channel), counter);
-        }
-        let (sequence, wire_name) = match self.counters.get_mut(channel) {
-            Some(counter) => {
-                counter.last += 1;
-                (counter.last, counter.wire_name.clone())
-            }
-            None => (1, names.to_wire(channel)),
-        };
-        frame::stamp(&mut frame, Stamp { number: self.number, epoch: self.epoch, sequence });
-        Outgoing::new(wire_name, frame.freeze())
-    }
-
-    fn take_batch(&mut self) -> Vec<Pending> {
+    fn take_batch(&mut self) -> Batch {
+        let mut batch = Batch::default();
         let mut bytes = 0;
-        let mut batch = Vec::new();
-        while batch.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
-            let Some(pending) = self.urgent.pop_front().or_else(|| self.queue.pop_front()) else { break };
-            bytes += pending.outgoing.frame.len();
-            batch.push(pending);
+        while batch.frames.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
+            let urgent = self.urgent.pop_front();
+            if urgent.is_none() && mem::take(&mut self.digests.due) {
+                self.add_digests(&mut batch);
+            }
+            let Some(Pending { frame, tell }) = urgent.or_else(|| self.queue.pop_front()) else { break };
+            let outgoing = match frame {
+                Frame::Own(outgoing) => outgoing,
+                Frame::Post(channel, frame) => {
+                    if self.numbering.would_begin_epoch(&channel) {
+                        self.add_digests(&mut batch);
+                    }
+                    self.numbering.stamp(channel, frame)
+                }
+            };
+            bytes += outgoing.frame.len();
+            batch.add(outgoing, tell);
         }
         batch
     }
+
+    /// The next round of digests. Every outcome of the last one is known: there is one batch at a time.
+    fn add_digests(&mut self, batch: &mut Batch) {
+        let Digests { node, wire_name, rounds, .. } = &mut self.digests;
+        for (frame, outcome) in rounds.next(*node, self.numbering.take_spans()) {
+            batch.add(Outgoing::new(wire_name.clone(), frame.freeze()), Tell { outcome, room: None });
+        }
+    }
 }
 
-/// Splits a batch into what the link sends and whom to tell.
-pub(super) fn split(batch: Vec<Pending>) -> (Vec<Outgoing>, Vec<impl FnOnce(Result<()>)>) {
-    batch
-        .into_iter()
-        .map(|Pending { outgoing, outcome, _room }| {
-            let tell = move |result| {
-                let _ = outcome.send(result);
-                drop(_room);
-            };
-            (outgoing, tell)
-        })
-        .unzip()
+impl Batch {
+    fn add(&mut self, outgoing: Outgoing, tell: Tell) {
+        self.frames.push(outgoing);
+        self.tell.push(tell);
+    }
+}
+
+impl Tell {
+    /// Tells what became of the frame, and gives back its room.
+    pub(super) fn of(self, result: Result<()>) {
+        let _ = self.outcome.send(result);
+        drop(self.room);
+    }
 }
 
 async fn await_outcome(outcome: oneshot::Receiver<Result<()>>) -> Result<()> {

@@ -92,6 +92,8 @@ pub(super) async fn heard_again(
         while let Some(event) = subscription.next().await {
             match event {
                 Event::Message(message) if text(&message)? == "is anybody there" => return Ok(gaps),
+                // A post that was interrupted may be one that nobody heard.
+                Event::Gap(Gap { cause: GapCause::Skipped, .. }) => {}
                 Event::Gap(gap) => {
                     lost_link(&gap)?;
                     gaps += 1;
