@@ -245,9 +245,7 @@ impl Supervisor {
             if outcomes.len() != frames.len() {
                 return Err(Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes"));
             }
-            for (tell, outcome) in tell.into_iter().zip(outcomes) {
-                tell.of(outcome);
-            }
+            self.outbox.finish(tell, outcomes);
         }
     }
 

@@ -30,6 +30,14 @@ pub(super) struct Numbering {
     used: Vec<ChannelName>,
 }
 
+/// The number that a message got.
+#[derive(Debug)]
+pub(super) struct Number {
+    channel: ChannelName,
+    epoch: u32,
+    sequence: u64,
+}
+
 #[derive(Debug)]
 struct Counter {
     wire_name: ChannelName,
@@ -56,7 +64,7 @@ impl Numbering {
     }
 
     /// Gives the next number.
-    pub(super) fn stamp(&mut self, channel: ChannelName, mut frame: BytesMut) -> Outgoing {
+    pub(super) fn stamp(&mut self, channel: ChannelName, mut frame: BytesMut) -> (Outgoing, Number) {
         if self.would_begin_epoch(&channel) {
             self.counters = HashMap::default();
             self.used = Vec::new();
@@ -70,11 +78,26 @@ impl Numbering {
             told: 0,
         });
         if counter.last == counter.told {
-            self.used.push(channel);
+            self.used.push(channel.clone());
         }
         counter.last += 1;
         frame::stamp(&mut frame, Stamp { number: self.number, epoch: self.epoch, sequence: counter.last });
-        Outgoing::new(counter.wire_name.clone(), frame.freeze())
+        let number = Number { channel, epoch: self.epoch, sequence: counter.last };
+        (Outgoing::new(counter.wire_name.clone(), frame.freeze()), number)
+    }
+
+    /// Takes a number back whose message was certainly not sent, so that nobody misses it. Only the last one of a
+    /// channel can be taken back: ask for those of a batch from its end.
+    pub(super) fn take_back(&mut self, number: &Number) {
+        if number.epoch != self.epoch {
+            return;
+        }
+        if let Some(counter) = self.counters.get_mut(&number.channel)
+            && counter.last == number.sequence
+            && counter.told < counter.last
+        {
+            counter.last -= 1;
+        }
     }
 
     /// What has been posted since this was asked last.
@@ -84,7 +107,9 @@ impl Numbering {
             let Some(counter) = self.counters.get_mut(&channel) else { continue };
             let (first, last) = (counter.told + 1, counter.last);
             counter.told = last;
-            spans.push(Span { channel, epoch: self.epoch, first, last });
+            if first <= last {
+                spans.push(Span { channel, epoch: self.epoch, first, last });
+            }
         }
         spans
     }
@@ -101,7 +126,7 @@ mod tests {
 
     fn post(numbering: &mut Numbering, channel: &str) -> Stamp {
         let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
-        let outgoing = numbering.stamp(numbering.share_name(channel), frame);
+        let (outgoing, _) = numbering.stamp(numbering.share_name(channel), frame);
         assert_eq!(outgoing.channel.as_str(), format!("app.{channel}"));
         frame::decode(&outgoing.frame).unwrap().1
     }
@@ -120,6 +145,29 @@ mod tests {
         assert_eq!(numbering.take_spans(), []);
         assert_eq!(post(&mut numbering, "a").sequence, 3);
         assert_eq!(numbering.take_spans(), [span("a", 1, 3, 3)]);
+    }
+
+    #[test]
+    fn numbers_that_were_not_sent_are_given_again() {
+        let mut numbering = Numbering::new(Names::new(""));
+        let give = |numbering: &mut Numbering| {
+            let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
+            numbering.stamp(name("a"), frame).1
+        };
+        let numbers = [give(&mut numbering), give(&mut numbering), give(&mut numbering)];
+        numbering.take_back(&numbers[1]);
+        assert_eq!(numbering.take_spans(), [span("a", 1, 1, 3)], "one that others follow stays");
+        numbering.take_back(&numbers[2]);
+        assert_eq!(give(&mut numbering).sequence, 4, "it has been told");
+        let numbers = [give(&mut numbering), give(&mut numbering)];
+        numbers.iter().rev().for_each(|number| numbering.take_back(number));
+        assert_eq!(numbering.take_spans(), [span("a", 1, 4, 4)]);
+        let number = give(&mut numbering);
+        assert_eq!(number.sequence, 5);
+        numbering.take_back(&number);
+        assert_eq!(numbering.take_spans(), []);
+        assert_eq!(give(&mut numbering).sequence, 5);
+        assert_eq!(numbering.take_spans(), [span("a", 1, 5, 5)]);
     }
 
     #[test]

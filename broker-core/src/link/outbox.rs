@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     names::{DIGESTS, Names},
-    numbering::Numbering,
+    numbering::{Number, Numbering},
     rounds::Rounds,
 };
 use crate::{ChannelName, Error, ErrorKind, NodeId, Result, driver::Outgoing};
@@ -90,6 +90,8 @@ enum Frame {
 pub(super) struct Tell {
     outcome: oneshot::Sender<Result<()>>,
     room: Option<OwnedSemaphorePermit>,
+    /// Of a post, once it is sent.
+    number: Option<Number>,
 }
 
 /// What the link sends next, and whom to tell.
@@ -150,7 +152,7 @@ impl Outbox {
             state.check()?;
             let (outcome, receiver) = oneshot::channel();
             let frame = Frame::Post(state.numbering.share_name(channel), frame);
-            state.queue.push_back(Pending { frame, tell: Tell { outcome, room: Some(room) } });
+            state.queue.push_back(Pending { frame, tell: Tell { outcome, room: Some(room), number: None } });
             receiver
         };
         drop(turn);
@@ -196,7 +198,7 @@ impl Outbox {
     ) -> Result<oneshot::Receiver<Result<()>>> {
         let (outcome, receiver) = oneshot::channel();
         let outgoing = Outgoing::new(wire_name.clone(), frame.freeze());
-        let pending = Pending { frame: Frame::Own(outgoing), tell: Tell { outcome, room: None } };
+        let pending = Pending { frame: Frame::Own(outgoing), tell: Tell::new(outcome) };
         {
             let mut state = self.lock();
             if let Some(error) = &state.shut {
@@ -222,6 +224,21 @@ impl Outbox {
         };
         for pending in unsent.into_iter().flatten() {
             pending.tell.of(Err(error.clone()));
+        }
+    }
+
+    /// Tells everyone what became of a batch.
+    pub(super) fn finish(&self, tell: Vec<Tell>, outcomes: Vec<Result<()>>) {
+        if outcomes.iter().any(is_unsent) {
+            let mut state = self.lock();
+            for (tell, outcome) in tell.iter().zip(&outcomes).rev() {
+                if let (Some(number), true) = (&tell.number, is_unsent(outcome)) {
+                    state.numbering.take_back(number);
+                }
+            }
+        }
+        for (tell, outcome) in tell.into_iter().zip(outcomes) {
+            tell.of(outcome);
         }
     }
 
@@ -277,14 +294,16 @@ impl State {
             if urgent.is_none() && mem::take(&mut self.digests.due) {
                 self.add_digests(&mut batch);
             }
-            let Some(Pending { frame, tell }) = urgent.or_else(|| self.queue.pop_front()) else { break };
+            let Some(Pending { frame, mut tell }) = urgent.or_else(|| self.queue.pop_front()) else { break };
             let outgoing = match frame {
                 Frame::Own(outgoing) => outgoing,
                 Frame::Post(channel, frame) => {
                     if self.numbering.would_begin_epoch(&channel) {
                         self.add_digests(&mut batch);
                     }
-                    self.numbering.stamp(channel, frame)
+                    let (outgoing, number) = self.numbering.stamp(channel, frame);
+                    tell.number = Some(number);
+                    outgoing
                 }
             };
             bytes += outgoing.frame.len();
@@ -297,7 +316,7 @@ impl State {
     fn add_digests(&mut self, batch: &mut Batch) {
         let Digests { node, wire_name, rounds, .. } = &mut self.digests;
         for (frame, outcome) in rounds.next(*node, self.numbering.take_spans()) {
-            batch.add(Outgoing::new(wire_name.clone(), frame.freeze()), Tell { outcome, room: None });
+            batch.add(Outgoing::new(wire_name.clone(), frame.freeze()), Tell::new(outcome));
         }
     }
 }
@@ -310,11 +329,20 @@ impl Batch {
 }
 
 impl Tell {
+    fn new(outcome: oneshot::Sender<Result<()>>) -> Self {
+        Self { outcome, room: None, number: None }
+    }
+
     /// Tells what became of the frame, and gives back its room.
-    pub(super) fn of(self, result: Result<()>) {
+    fn of(self, result: Result<()>) {
         let _ = self.outcome.send(result);
         drop(self.room);
     }
+}
+
+/// Whether a frame was certainly not sent: refused, or the link was gone before.
+fn is_unsent(outcome: &Result<()>) -> bool {
+    outcome.as_ref().is_err_and(|error| !error.is_transient() || error.kind() == ErrorKind::Unavailable)
 }
 
 async fn await_outcome(outcome: oneshot::Receiver<Result<()>>) -> Result<()> {

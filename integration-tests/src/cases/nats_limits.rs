@@ -140,8 +140,8 @@ async fn more_channels_than_a_connection_may_have_are_refused(h: &dyn Harness) -
             Err(error) => break error,
         }
     };
-    // The node's own two count as well.
-    assert_eq!(heard.len(), 8);
+    // The node's own three count as well.
+    assert_eq!(heard.len(), 7);
     assert!(matches!(error.kind(), ErrorKind::Misconfigured | ErrorKind::Forbidden), "{error}");
     for subscription in &mut heard {
         fence(&node, subscription).await?;
