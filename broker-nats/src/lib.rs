@@ -87,7 +87,7 @@
 //!
 //! ```text
 //! permissions: { publish: ["shop.>", "_INBOX.>"], subscribe: ["shop.>", "_INBOX.>"] }
-//! permissions: { publish: ["news", "user.*", "$node.>", "_INBOX.>"], subscribe: [ the same ] }
+//! permissions: { publish: ["news", "user.*", "$node.>", "$digests", "_INBOX.>"], subscribe: [ the same ] }
 //! ```
 //!
 //! Who uses revocations publishes and subscribes to `$revocations`, publishes to `$revocations.log`, and publishes three
