@@ -14,6 +14,9 @@ pub mod driver;
 mod error;
 mod event;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod health;
 mod hub;

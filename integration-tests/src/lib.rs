@@ -36,4 +36,5 @@ pub mod redis_config;
 pub mod redis_control;
 pub mod redis_server;
 pub mod server;
+pub mod soak;
 pub mod wait;

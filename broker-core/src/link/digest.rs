@@ -44,7 +44,7 @@ pub(super) fn split(mut spans: Vec<Span>) -> Vec<Vec<Span>> {
 }
 
 impl Digest {
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let names: usize = self.spans.iter().map(|span| FIXED + span.channel.as_str().len()).sum();
         let mut bytes = BytesMut::with_capacity(HEAD + names);
         bytes.put_u64(self.after);

@@ -1,0 +1,38 @@
+//! What the fuzz targets in `fuzz/` reach of the private readers of untrusted bytes. Only built by them.
+
+use bytes::Bytes;
+
+use crate::{Post, frame, link::digest::Digest, message::Wire, revocation::record::Record};
+
+/// Reads a frame; what reads is written and read again, and is the same.
+pub fn frame(bytes: &[u8]) {
+    let Ok((wire, stamp)) = frame::decode(&Bytes::copy_from_slice(bytes)) else { return };
+    let mut post = Post::new(wire.payload.clone()).with_headers(wire.head.headers.clone());
+    post.codec = wire.codec;
+    post.type_name.clone_from(&wire.type_name);
+    let mut again = frame::encode(&post, wire.head.id.origin);
+    frame::stamp(&mut again, stamp);
+    let Ok((second, second_stamp)) = frame::decode(&again.freeze()) else {
+        panic!("a frame of our own does not read");
+    };
+    assert_eq!(stamp, second_stamp);
+    assert_eq!(parts(&wire), parts(&second));
+}
+
+fn parts(wire: &Wire) -> impl PartialEq + std::fmt::Debug + '_ {
+    (wire.head.id, &wire.head.headers, &wire.type_name, wire.codec, &wire.payload)
+}
+
+/// Reads a digest; what reads is written byte for byte as it was.
+pub fn digest(bytes: &[u8]) {
+    if let Ok(digest) = Digest::decode(bytes) {
+        assert_eq!(&digest.encode()[..], bytes);
+    }
+}
+
+/// Reads a revocation; what reads is written and read again, and is the same.
+pub fn revocation(bytes: &[u8]) {
+    let Ok(record) = Record::decode(bytes) else { return };
+    let again = record.encode().map(|bytes| Record::decode(&bytes));
+    assert_eq!(again.ok().and_then(Result::ok), Some(record));
+}

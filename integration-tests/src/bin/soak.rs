@@ -1,0 +1,143 @@
+//! The soak as a program: `cargo xtask soak`. With `node` as its first argument it is one node of a soak.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use clap::{Parser, Subcommand, builder::PossibleValuesParser, value_parser};
+use integration_tests::{
+    harness::{Entry, HARNESSES},
+    server,
+    soak::{self, Plan, node},
+};
+
+/// Posts and hears for minutes on several nodes while faults happen, and checks that nothing is lost in silence.
+#[derive(Parser)]
+#[command(name = "cargo xtask soak", bin_name = "cargo xtask soak")]
+struct Args {
+    /// The backend; `all` for every one, side by side.
+    #[arg(long, default_value = "all", value_parser = backends())]
+    backend: String,
+    /// How long faults go on, in minutes.
+    #[arg(long, default_value_t = 1.0, value_parser = minutes)]
+    minutes: f64,
+    /// Decides which faults happen. A random one, if none is given; it is printed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..=20))]
+    nodes: u32,
+    /// How many channels; every node posts and listens on each.
+    #[arg(long, default_value_t = 4, value_parser = value_parser!(u32).range(1..=1000))]
+    channels: u32,
+    /// How many messages a second each node posts at most.
+    #[arg(long, default_value_t = 500, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+    /// When it fails: run it again, each time half as long, for as long as it still fails.
+    #[arg(long)]
+    shrink: bool,
+    #[command(subcommand)]
+    node: Option<Role>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// One node of a soak: orders on standard input, what it heard on standard output.
+    #[command(hide = true)]
+    Node { url: String, id: u32, channels: u32, rate: u32 },
+}
+
+fn backends() -> PossibleValuesParser {
+    PossibleValuesParser::new(["all"].into_iter().chain(HARNESSES.iter().map(Entry::name)))
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(minutes) if (0.05..=24.0 * 60.0).contains(&minutes) => Ok(minutes),
+        _ => Err("a number from 0.05 to 1440".to_owned()),
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(Role::Node { url, id, channels, rate }) = args.node {
+        let task = node::Task { url, id, channels, rate };
+        return exit(node::run_as_process(task).await.map(|()| true));
+    }
+    let outcome = run(&args).await;
+    HARNESSES.iter().for_each(|entry| (entry.end)());
+    server::end();
+    exit(outcome)
+}
+
+fn exit(outcome: Result<bool, String>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(reason) => {
+            eprintln!("soak: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<bool, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let plan = Plan {
+        length: Duration::from_secs_f64(args.minutes * 60.0),
+        seed: args.seed.unwrap_or(now),
+        nodes: args.nodes as usize,
+        channels: args.channels,
+        rate: args.rate,
+    };
+    let mut runs = tokio::task::JoinSet::new();
+    for entry in HARNESSES.iter().filter(|entry| args.backend == "all" || args.backend == entry.name()) {
+        (entry.available)().await.map_err(|reason| format!("{}: no server: {reason}", entry.name()))?;
+        runs.spawn(on(entry, plan.clone(), args.shrink));
+    }
+    let mut good = true;
+    while let Some(ended) = runs.join_next().await {
+        good &= ended.map_err(|error| error.to_string())?;
+    }
+    Ok(good)
+}
+
+/// One backend, and if it fails the same with less, until it does not fail any more.
+async fn on(entry: &'static Entry, mut plan: Plan, shrink: bool) -> bool {
+    let good = once(entry, &plan).await;
+    if good {
+        return true;
+    }
+    while shrink && plan.length > Duration::from_secs(6) {
+        let shorter = Plan { length: plan.length / 2, ..plan.clone() };
+        if once(entry, &shorter).await {
+            break;
+        }
+        plan = shorter;
+    }
+    let Plan { length, seed, nodes, channels, rate } = plan;
+    println!(
+        "{}: the shortest that failed: cargo xtask soak --backend {} --minutes {:.2} --seed {seed} --nodes {nodes} \
+         --channels {channels} --rate {rate}",
+        entry.name(),
+        entry.name(),
+        length.as_secs_f64() / 60.0
+    );
+    false
+}
+
+async fn once(entry: &'static Entry, plan: &Plan) -> bool {
+    let seed = plan.seed;
+    match soak::run(entry, plan.clone(), |line| println!("{:9} {line}", entry.name())).await {
+        Ok(report) => {
+            println!("{report}");
+            report.is_good()
+        }
+        Err(reason) => {
+            println!("{}: seed {seed}: {reason}\n", entry.name());
+            false
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Faults: what happens to which node when, drawn from a seed.
+
+use std::time::Duration;
+
+/// Something that goes wrong, and is well again after a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A node is killed, and another takes its place.
+    KillNode(usize, Duration),
+    /// A node stands still.
+    FreezeNode(usize, Duration),
+    /// A node's line is cut.
+    Cut(usize, Duration),
+    /// A node's line swallows everything.
+    Stall(usize, Duration),
+    /// A node's line swallows what comes from the server: half open.
+    HalfOpen(usize, Duration),
+    /// A node's line is cut and healed, again and again.
+    Flap(usize, u32),
+    /// A node's subscribers read nothing.
+    Slow(usize, Duration),
+    /// The server ends every connection.
+    DropLinks,
+    /// The server stands still.
+    FreezeServer(Duration),
+    /// The server is killed, and started again.
+    KillServer(Duration),
+}
+
+impl Fault {
+    /// For reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KillNode(..) => "kill node",
+            Self::FreezeNode(..) => "freeze node",
+            Self::Cut(..) => "cut",
+            Self::Stall(..) => "stall",
+            Self::HalfOpen(..) => "half open",
+            Self::Flap(..) => "flap",
+            Self::Slow(..) => "slow reader",
+            Self::DropLinks => "drop links",
+            Self::FreezeServer(_) => "freeze server",
+            Self::KillServer(_) => "kill server",
+        }
+    }
+}
+
+/// Draws faults. The same seed draws the same ones.
+#[derive(Debug)]
+pub struct Draw {
+    state: u64,
+    nodes: usize,
+    /// Nodes are processes, which can stand still.
+    processes: bool,
+}
+
+impl Draw {
+    /// From a seed.
+    #[must_use]
+    pub fn new(seed: u64, nodes: usize, processes: bool) -> Self {
+        Self { state: seed, nodes, processes }
+    }
+
+    /// The next number: splitmix64.
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn millis(&mut self, from: u64, until: u64) -> Duration {
+        Duration::from_millis(from + self.below(until - from))
+    }
+
+    /// How long nothing happens, and what happens then.
+    pub fn next_fault(&mut self) -> (Duration, Fault) {
+        let calm = self.millis(300, 2500);
+        let node = self.below(self.nodes as u64) as usize;
+        let short = self.millis(20, 1500);
+        let long = self.millis(500, 6000);
+        let fault = match self.below(20) {
+            0 | 1 => Fault::KillNode(node, short),
+            2 | 3 if self.processes => Fault::FreezeNode(node, long),
+            2..=5 => Fault::Cut(node, short),
+            6 | 7 => Fault::Stall(node, long),
+            8 | 9 => Fault::HalfOpen(node, long),
+            10 | 11 => Fault::Flap(node, 2 + self.below(8) as u32),
+            12..=14 => Fault::Slow(node, long),
+            15 | 16 => Fault::DropLinks,
+            17 | 18 => Fault::FreezeServer(long),
+            _ => Fault::KillServer(short),
+        };
+        (calm, fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_faults_and_every_kind() {
+        let draw = |seed| {
+            let mut draw = Draw::new(seed, 3, true);
+            (0..300).map(|_| draw.next_fault()).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        let kinds: HashSet<_> = draw(1).iter().map(|(_, fault)| fault.name()).collect();
+        assert_eq!(kinds.len(), 10);
+    }
+
+    #[test]
+    fn nodes_of_one_process_do_not_stand_still() {
+        let mut draw = Draw::new(1, 3, false);
+        assert!((0..300).all(|_| draw.next_fault().1.name() != "freeze node"));
+    }
+}

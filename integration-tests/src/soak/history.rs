@@ -1,0 +1,121 @@
+//! History: everything that the nodes said, put together in a form that stays small.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use super::record::Record;
+
+/// Messages from the first to the last, both of them included.
+pub type Range = (u64, u64);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct History {
+    /// What each incarnation of a node posted, by channel.
+    pub(super) posted: HashMap<(u32, u32), Posted>,
+    /// What each incarnation of a node heard, by channel.
+    pub(super) heard: HashMap<(u32, u32), Heard>,
+    /// When each was connected and not, in turn.
+    pub(super) connected: HashMap<u32, Vec<(bool, u64)>>,
+    /// Those that came to their end in good order.
+    pub(super) done: Vec<u32>,
+}
+
+/// What one publisher posted on one channel.
+#[derive(Debug, Default)]
+pub(super) struct Posted {
+    /// From these times on it posted these numbers.
+    pub(super) marks: Vec<(u64, u64)>,
+    /// Every post below has an outcome.
+    pub(super) known: u64,
+    /// Those that were not accepted, and whether they may have been delivered all the same.
+    pub(super) failed: BTreeMap<u64, bool>,
+}
+
+/// What one subscriber heard on one channel.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// When it was subscribed.
+    pub(super) since: u64,
+    /// What each publisher's messages were, and behind how many gaps each range stands.
+    pub(super) ranges: HashMap<u32, Vec<(Range, usize)>>,
+    /// How many messages each gap tells, in order.
+    pub(super) gaps: Vec<Option<u64>>,
+    /// What came although a higher number of its publisher had come.
+    pub(super) backwards: Vec<(u32, u64)>,
+}
+
+impl History {
+    /// A node said something.
+    pub fn note(&mut self, node: u32, record: Record) {
+        match record {
+            Record::Subscribed { channel, at } => self.heard.entry((node, channel)).or_default().since = at,
+            Record::Heard { channel, publisher, first, last } => {
+                self.heard.entry((node, channel)).or_default().add(publisher, first, last);
+            }
+            Record::Gap { channel, missed } => {
+                self.heard.entry((node, channel)).or_default().gaps.push(missed);
+            }
+            Record::Backwards { channel, publisher, number } => {
+                self.heard.entry((node, channel)).or_default().backwards.push((publisher, number));
+            }
+            Record::Posted { channel, at, next, known } => {
+                let posted = self.posted.entry((node, channel)).or_default();
+                posted.marks.push((at, next));
+                posted.known = known;
+            }
+            Record::Failed { channel, number, perhaps } => {
+                self.posted.entry((node, channel)).or_default().failed.insert(number, perhaps);
+            }
+            Record::Connected { now, at } => self.connected.entry(node).or_default().push((now, at)),
+            Record::Done => self.done.push(node),
+        }
+    }
+
+    /// Whether a node is connected, by the last it said.
+    #[must_use]
+    pub fn is_connected(&self, node: u32) -> bool {
+        self.connected.get(&node).and_then(|said| said.last()).is_some_and(|(now, _)| *now)
+    }
+
+    /// Sums over everything so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let sent =
+            self.posted.values().filter_map(|posted| posted.marks.last()).map(|(_, next)| next - 1).sum();
+        let failed: usize = self.posted.values().map(|posted| posted.failed.len()).sum();
+        let ranges = self.heard.values().flat_map(|heard| heard.ranges.values().flatten());
+        let delivered = ranges.map(|((first, last), _)| last - first + 1).sum();
+        Totals { sent, failed: failed as u64, delivered }
+    }
+}
+
+impl Heard {
+    fn add(&mut self, publisher: u32, first: u64, last: u64) {
+        let gaps = self.gaps.len();
+        let ranges = self.ranges.entry(publisher).or_default();
+        match ranges.last_mut() {
+            Some(((_, end), behind)) if *end + 1 == first && *behind == gaps => *end = last,
+            _ => ranges.push(((first, last), gaps)),
+        }
+    }
+}
+
+/// Sums.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    /// How many messages were posted.
+    pub sent: u64,
+    /// How many of them failed.
+    pub failed: u64,
+    /// How many were heard, over all subscribers.
+    pub delivered: u64,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} sent, {} of them failed, {} delivered", self.sent, self.failed, self.delivered)
+    }
+}

@@ -1,0 +1,199 @@
+//! Oracle: whether everything that the nodes said may be true at once, if nothing was lost in silence.
+//!
+//! For each subscriber and each publisher on a channel: what was accepted after the one was subscribed has been heard,
+//! in order and once; or a gap was told where it is missing, between the messages of that publisher before and after.
+//! A gap of unknown size tells of any number of messages; one of *n* of *n* messages in all, of whichever publishers.
+//! What failed for certain has not been heard.
+
+use std::fmt;
+
+use super::history::{Heard, History, Posted, Totals};
+
+/// What the oracle found.
+#[derive(Debug)]
+pub struct Verdict {
+    totals: Totals,
+    /// What all gaps tell that name a number, and how many do not.
+    told: u64,
+    unknown: usize,
+    /// Accepted, not heard, and not told. Must be 0.
+    unexplained: u64,
+    /// Heard after a later one. Must be 0.
+    disorder: u64,
+    /// Heard twice. Must be 0.
+    duplicates: u64,
+    /// Heard although its poster was told that it was not sent. Must be 0.
+    undead: u64,
+    /// Microseconds during which nodes were not connected.
+    red: u64,
+    examples: Vec<String>,
+}
+
+/// How many examples of what is wrong are kept.
+const EXAMPLES: usize = 10;
+
+/// A hole in what was heard of one publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hole {
+    /// How many accepted messages are in it.
+    count: u64,
+    /// It may be told by gaps from this one on …
+    from: usize,
+    /// … and before this one.
+    until: usize,
+}
+
+/// Judges a history.
+#[must_use]
+pub fn judge(history: &History) -> Verdict {
+    let mut verdict = Verdict {
+        totals: history.totals(),
+        told: 0,
+        unknown: 0,
+        unexplained: 0,
+        disorder: 0,
+        duplicates: 0,
+        undead: 0,
+        red: history.connected.values().map(|said| red(said)).sum(),
+        examples: Vec::new(),
+    };
+    let mut heard: Vec<_> = history.heard.iter().collect();
+    heard.sort_by_key(|(key, _)| **key);
+    for ((node, channel), heard) in heard {
+        verdict.told += heard.gaps.iter().flatten().sum::<u64>();
+        verdict.unknown += heard.gaps.iter().filter(|missed| missed.is_none()).count();
+        verdict.look_at_repeats(heard, &format!("node {node} on channel {channel}"));
+        let mut holes = Vec::new();
+        for ((publisher, there), posted) in &history.posted {
+            if there == channel {
+                let name = format!("node {node} on channel {channel}, of publisher {publisher}");
+                verdict.look_at_undead(heard, *publisher, posted, &name);
+                let ended = history.done.contains(node);
+                holes.extend(
+                    holes_of(heard, *publisher, posted, ended).into_iter().map(|hole| (hole, name.clone())),
+                );
+            }
+        }
+        for (hole, missing, name) in untold(holes, &heard.gaps) {
+            verdict.unexplained += missing;
+            let around = heard.gaps.get(hole.from.saturating_sub(1)..heard.gaps.len().min(hole.until + 1));
+            verdict.example(format!("{name}: {missing} unexplained in {hole:?}, gaps around it {around:?}"));
+        }
+    }
+    verdict
+}
+
+/// What is missing of one publisher's accepted messages.
+fn holes_of(heard: &Heard, publisher: u32, posted: &Posted, ended: bool) -> Vec<Hole> {
+    let begin = posted.marks.iter().find(|(at, _)| *at >= heard.since).map(|(_, next)| *next);
+    let Some(begin) = begin.filter(|_| heard.since > 0) else { return Vec::new() };
+    let accepted = |first: u64, until: u64| {
+        let until = until.min(posted.known);
+        if first >= until { 0 } else { until - first - posted.failed.range(first..until).count() as u64 }
+    };
+    let (mut holes, mut next, mut from) = (Vec::new(), begin, 0);
+    let all = heard.gaps.len();
+    for (at, ((first, last), behind)) in heard.ranges.get(&publisher).into_iter().flatten().enumerate() {
+        // What is lost before the first message may be found out later, by a digest.
+        let until = if at == 0 { all } else { *behind };
+        holes.push(Hole { count: accepted(next, *first), from, until });
+        (next, from) = (next.max(last + 1), *behind);
+    }
+    if ended {
+        holes.push(Hole { count: accepted(next, posted.known), from, until: all });
+    }
+    holes.retain(|hole| hole.count > 0);
+    holes
+}
+
+/// The holes that no gap tells of, and how much of each. Gaps in their order, each to the holes that end first.
+fn untold(mut holes: Vec<(Hole, String)>, gaps: &[Option<u64>]) -> Vec<(Hole, u64, String)> {
+    holes.sort_by_key(|(hole, _)| (hole.until, hole.from));
+    let mut left: Vec<u64> = holes.iter().map(|(hole, _)| hole.count).collect();
+    for (at, gap) in gaps.iter().enumerate() {
+        let mut budget = gap.unwrap_or(u64::MAX);
+        for ((hole, _), left) in holes.iter().zip(&mut left) {
+            if (hole.from..hole.until).contains(&at) {
+                let told = (*left).min(budget);
+                *left -= told;
+                if gap.is_some() {
+                    budget -= told;
+                }
+            }
+        }
+    }
+    let rest = holes.into_iter().zip(left).filter(|(_, left)| *left > 0);
+    rest.map(|((hole, name), left)| (hole, left, name)).collect()
+}
+
+/// How long somebody was not connected, after the first time and before the last.
+fn red(said: &[(bool, u64)]) -> u64 {
+    let pairs = said.iter().zip(said.iter().skip(1));
+    pairs
+        .filter(|((before, _), (after, _))| !before && *after)
+        .map(|((_, lost), (_, back))| back - lost)
+        .sum()
+}
+
+impl Verdict {
+    /// Whether everything that must be zero is.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.unexplained + self.disorder + self.duplicates + self.undead == 0 && self.totals.delivered > 0
+    }
+
+    fn look_at_repeats(&mut self, heard: &Heard, name: &str) {
+        for (publisher, number) in &heard.backwards {
+            let ranges = heard.ranges.get(publisher).into_iter().flatten();
+            let twice = ranges.clone().any(|((first, last), _)| (first..=last).contains(&number));
+            if twice {
+                self.duplicates += 1;
+            } else {
+                self.disorder += 1;
+            }
+            self.example(format!(
+                "{name}: {number} of publisher {publisher} {}",
+                if twice { "twice" } else { "late" }
+            ));
+        }
+    }
+
+    fn look_at_undead(&mut self, heard: &Heard, publisher: u32, posted: &Posted, name: &str) {
+        for ((first, last), _) in heard.ranges.get(&publisher).into_iter().flatten() {
+            for (number, _) in posted.failed.range(first..=last).filter(|(_, perhaps)| !**perhaps) {
+                self.undead += 1;
+                self.example(format!("{name}: {number} was heard, and had failed for certain"));
+            }
+        }
+    }
+
+    fn example(&mut self, text: String) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(text);
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { sent, failed, delivered } = self.totals;
+        writeln!(f, "  sent                {sent}")?;
+        writeln!(f, "  accepted            {}", sent.saturating_sub(failed))?;
+        writeln!(f, "  delivered           {delivered}")?;
+        writeln!(
+            f,
+            "  told missing        {} by number, and {} gaps of unknown size",
+            self.told, self.unknown
+        )?;
+        for (name, count) in [
+            ("unexplained", self.unexplained),
+            ("order violations", self.disorder),
+            ("duplicates", self.duplicates),
+            ("heard though failed", self.undead),
+        ] {
+            writeln!(f, "  {name:<19} {count}{}", if count > 0 { "   MUST BE 0" } else { "" })?;
+        }
+        writeln!(f, "  time red            {:.1} s, over all nodes", self.red as f64 / 1e6)?;
+        self.examples.iter().try_for_each(|example| writeln!(f, "    {example}"))
+    }
+}
