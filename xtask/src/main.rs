@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `cargo xtask lint`.
+//! The project's own commands: `cargo xtask test`, `cargo xtask soak`, `cargo xtask lint`.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod lint;
 mod run;
 mod servers;
+mod soak;
 mod test;
 
 #[derive(Parser)]
@@ -23,6 +24,8 @@ enum Command {
     /// Missing server programs are installed with apt-get when this runs as root. Otherwise a Docker engine
     /// serves, if one answers.
     Test(test::Options),
+    /// Post and hear for minutes on several nodes while faults happen, and check that nothing is lost in silence.
+    Soak(soak::Options),
     /// Check the formatting, the lints in every combination of features that matters, and the documentation.
     Lint,
 }
@@ -30,6 +33,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Test(options) => test::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Lint => lint::run(),
     };
     match outcome {

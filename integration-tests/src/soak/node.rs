@@ -58,7 +58,7 @@ pub fn options() -> Options {
     options.digest_interval = Duration::from_millis(500);
     options.backoff_min = Duration::from_millis(20);
     options.backoff_max = Duration::from_millis(500);
-    options.queue_capacity = 8192;
+    options.queue_capacity = 2048;
     options
 }
 

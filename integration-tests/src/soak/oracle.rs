@@ -197,3 +197,116 @@ impl fmt::Display for Verdict {
         self.examples.iter().try_for_each(|example| writeln!(f, "    {example}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::soak::record::Record;
+
+    /// Node 1 posted on channel 0 and node 2 heard it; both came to their end. What else happened is in the lines.
+    fn verdict(posted: u64, lines: &str) -> Verdict {
+        let mut history = History::default();
+        let marks = [(0, 1), (100, 1), (200, posted + 1)];
+        for (at, next) in marks {
+            history.note(1, Record::Posted { channel: 0, at, next, known: next });
+        }
+        history.note(2, Record::Subscribed { channel: 0, at: 50 });
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (node, record) = line.split_once(' ').unwrap();
+            history.note(node.parse().unwrap(), Record::parse(record).unwrap());
+        }
+        history.note(2, Record::Done);
+        judge(&history)
+    }
+
+    fn unexplained(posted: u64, lines: &str) -> u64 {
+        let verdict = verdict(posted, lines);
+        assert_eq!(verdict.is_good(), verdict.unexplained == 0, "{verdict}");
+        verdict.unexplained
+    }
+
+    #[test]
+    fn everything_heard_is_good() {
+        assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 H 0 1 5 10"), 0);
+    }
+
+    #[test]
+    fn what_is_missing_in_silence_is_unexplained_wherever_it_is() {
+        assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 H 0 1 7 10"), 2);
+        assert_eq!(unexplained(10, "2 H 0 1 3 10"), 2);
+        assert_eq!(unexplained(10, "2 H 0 1 1 8"), 2);
+        assert_eq!(verdict(10, "").unexplained, 10);
+    }
+
+    #[test]
+    fn a_gap_explains_what_is_missing_around_it_and_nothing_else() {
+        for missed in ["0", "2", "5"] {
+            assert_eq!(unexplained(10, &format!("2 H 0 1 1 4\n 2 G 0 {missed}\n 2 H 0 1 7 10")), 0);
+            assert_eq!(unexplained(10, &format!("2 H 0 1 1 8\n 2 G 0 {missed}")), 0, "the end");
+            assert_eq!(
+                unexplained(10, &format!("2 H 0 1 3 10\n 2 G 0 {missed}")),
+                0,
+                "the beginning, told late"
+            );
+        }
+        assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 G 0 1\n 2 H 0 1 7 10"), 1, "it tells of one");
+        assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 H 0 1 7 8\n 2 G 0 0\n 2 H 0 1 9 10"), 2, "too late");
+        assert_eq!(unexplained(10, "2 H 0 1 1 2\n 2 G 0 0\n 2 H 0 1 3 4\n 2 H 0 1 7 10"), 2, "too early");
+    }
+
+    #[test]
+    fn each_gap_tells_of_its_number_once() {
+        let two = "2 H 0 1 1 2\n 2 G 0 2\n 2 H 0 1 5 6\n 2 G 0 1\n 2 H 0 1 9 10";
+        assert_eq!(unexplained(10, two), 1);
+        let shared = "2 G 0 3\n 2 H 0 1 4 6\n 2 G 0 3\n 2 H 0 1 10 10";
+        assert_eq!(unexplained(10, shared), 0);
+    }
+
+    #[test]
+    fn what_was_not_accepted_or_posted_before_need_not_be_heard() {
+        assert_eq!(unexplained(10, "1 F 0 5 0\n 1 F 0 6 1\n 2 H 0 1 1 4\n 2 H 0 1 7 10"), 0);
+        let late = "2 S 0 150\n 2 H 0 1 10 10";
+        assert_eq!(verdict(9, late).unexplained, 0, "no number above 9 is known");
+        let mut history = History::default();
+        for (at, next) in [(0, 1), (100, 6), (200, 11)] {
+            history.note(1, Record::Posted { channel: 0, at, next, known: next });
+        }
+        history.note(2, Record::Subscribed { channel: 0, at: 50 });
+        history.note(2, Record::Heard { channel: 0, publisher: 1, first: 8, last: 10 });
+        assert_eq!(
+            judge(&history).unexplained,
+            2,
+            "from 6 on everything is posted later than the subscription"
+        );
+    }
+
+    #[test]
+    fn one_that_was_killed_need_not_have_heard_the_end() {
+        let mut history = History::default();
+        for (at, next) in [(0, 1), (100, 1), (200, 11)] {
+            history.note(1, Record::Posted { channel: 0, at, next, known: next });
+        }
+        history.note(2, Record::Subscribed { channel: 0, at: 50 });
+        history.note(2, Record::Heard { channel: 0, publisher: 1, first: 1, last: 4 });
+        assert!(judge(&history).is_good());
+        history.note(2, Record::Heard { channel: 0, publisher: 1, first: 6, last: 6 });
+        assert_eq!(judge(&history).unexplained, 1);
+    }
+
+    #[test]
+    fn repeats_late_ones_and_the_undead_are_found() {
+        let twice = verdict(10, "2 H 0 1 1 10\n 2 B 0 1 7");
+        assert_eq!((twice.duplicates, twice.disorder, twice.is_good()), (1, 0, false));
+        let late = verdict(10, "2 H 0 1 1 6\n 2 G 0 0\n 2 H 0 1 8 10\n 2 B 0 1 7");
+        assert_eq!((late.duplicates, late.disorder, late.is_good()), (0, 1, false));
+        let undead = verdict(10, "1 F 0 5 0\n 2 H 0 1 1 10");
+        assert_eq!((undead.undead, undead.is_good()), (1, false));
+    }
+
+    #[test]
+    fn red_is_the_time_between_two_times_connected() {
+        let said = [(true, 10), (false, 100), (true, 150), (false, 300)];
+        assert_eq!(red(&said), 50);
+        assert_eq!(red(&[(false, 5), (true, 9)]), 4);
+    }
+}
