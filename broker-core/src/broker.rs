@@ -21,12 +21,13 @@ use crate::{
     ChannelName, CloseReason, Error, ErrorKind, Health, Identity, NodeId, Options, Result, Session,
     Subscription,
     driver::{Capabilities, Driver},
-    health::State,
+    health::{HealthChanges, State},
     hub::Hub,
     link::{
         Receivers, Supervisor, follower::Follower, interest::Interest, names::Names, outbox::Outbox,
         probe::Probe,
     },
+    metrics::Meter,
     revocation::register::Register,
     session,
 };
@@ -45,6 +46,7 @@ struct Shared {
     /// `None` for a local broker.
     backend: Option<Backend>,
     numbers: AtomicU64,
+    meter: Meter,
     health: watch::Sender<Health>,
     /// To end what is open when the broker closes.
     sessions: Mutex<HashMap<u64, Weak<session::Shared>>>,
@@ -142,6 +144,7 @@ impl Broker {
             follower: Arc::new(Follower::new(node, Arc::clone(&register), &options)),
             malformed: Arc::default(),
         });
+        let meter = Meter::new(backend.as_ref().map_or("none", |backend| backend.driver.name()));
         let supervisor = backend.as_ref().map(|backend| Supervisor {
             driver: Arc::clone(&backend.driver),
             receivers: Receivers {
@@ -151,6 +154,7 @@ impl Broker {
                 probe: Arc::clone(&backend.probe),
                 follower: Arc::clone(&backend.follower),
                 malformed: Arc::clone(&backend.malformed),
+                meter: meter.clone(),
             },
             outbox: Arc::clone(&backend.outbox),
             health: health.clone(),
@@ -163,6 +167,7 @@ impl Broker {
             hub,
             backend,
             numbers: AtomicU64::new(0),
+            meter,
             health,
             sessions: Mutex::default(),
             register,
@@ -267,6 +272,10 @@ impl Broker {
         Ok(())
     }
 
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.0.meter
+    }
+
     pub(crate) fn hub(&self) -> &Hub {
         &self.0.hub
     }
@@ -322,6 +331,26 @@ impl Broker {
             health.malformed = backend.malformed.load(Ordering::Relaxed);
         }
         health
+    }
+
+    /// The state of the receive path, now and at every change. For whoever shows it, or takes a server out of
+    /// rotation.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::State;
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let mut changes = broker.health_changes();
+    /// assert_eq!(changes.next().await.map(|health| health.state), Some(State::Connected));
+    /// broker.close().await;
+    /// assert_eq!(changes.next().await.map(|health| health.state), Some(State::Closed));
+    /// assert!(changes.next().await.is_none());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn health_changes(&self) -> HealthChanges {
+        HealthChanges::new(self.0.health.subscribe())
     }
 
     /// Waits until the broker is connected (a local one always is). Waits as long as it takes: put a time

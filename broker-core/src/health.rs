@@ -1,6 +1,15 @@
 //! Health: whether this process would receive its own post.
 
-use std::time::SystemTime;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::SystemTime,
+};
+
+use futures_core::Stream;
+use tokio::sync::watch;
+use tokio_util::sync::ReusableBoxFuture;
 
 use crate::Error;
 
@@ -53,5 +62,65 @@ impl Health {
             self.state = state;
             self.since = SystemTime::now();
         }
+    }
+}
+
+/// The changes of a broker's [`Health`]: first the present state, then each time another begins. Made by
+/// [`Broker::health_changes`](crate::Broker::health_changes).
+///
+/// A state that was over before anybody looked is left out: what is yielded is always the present one. It ends after
+/// [`State::Closed`]. It does not keep the broker open.
+pub struct HealthChanges {
+    next: ReusableBoxFuture<'static, (Option<Health>, watch::Receiver<Health>)>,
+}
+
+impl HealthChanges {
+    pub(crate) fn new(health: watch::Receiver<Health>) -> Self {
+        Self { next: ReusableBoxFuture::new(change(health, None)) }
+    }
+
+    /// The next state; `None` after the last. Cancel safe.
+    pub async fn next(&mut self) -> Option<Health> {
+        std::future::poll_fn(|cx| self.poll_change(cx)).await
+    }
+
+    fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Option<Health>> {
+        let (health, receiver) = ready!(self.next.poll(cx));
+        let told = health.as_ref().map(|health| (health.state, health.since));
+        self.next.set(change(receiver, told.or(Some((State::Closed, SystemTime::UNIX_EPOCH)))));
+        Poll::Ready(health)
+    }
+}
+
+/// Waits for a state that has not been told.
+async fn change(
+    mut health: watch::Receiver<Health>,
+    told: Option<(State, SystemTime)>,
+) -> (Option<Health>, watch::Receiver<Health>) {
+    loop {
+        let now = health.borrow_and_update().clone();
+        if told.is_some_and(|(state, _)| state == State::Closed) {
+            return (None, health);
+        }
+        if told != Some((now.state, now.since)) {
+            return (Some(now), health);
+        }
+        if health.changed().await.is_err() {
+            return (None, health);
+        }
+    }
+}
+
+impl Stream for HealthChanges {
+    type Item = Health;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Health>> {
+        self.poll_change(cx)
+    }
+}
+
+impl fmt::Debug for HealthChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HealthChanges").finish_non_exhaustive()
     }
 }

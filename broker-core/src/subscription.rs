@@ -115,10 +115,10 @@ impl Subscription {
         }
         // One busy stream must not starve its task's siblings.
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
-        let event = self.poll_ring(cx);
-        if event.is_ready() {
+        if let Poll::Ready(event) = self.poll_ring(cx) {
             budget.made_progress();
-            return event;
+            event.iter().for_each(|event| self.broker.meter().delivered(event));
+            return Poll::Ready(event);
         }
         // Closed between the first look and the waker's registration: nobody would wake us.
         self.closed().map_or(Poll::Pending, |reason| self.end(reason))

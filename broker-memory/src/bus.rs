@@ -28,6 +28,16 @@ struct Shared {
     state: Mutex<State>,
 }
 
+/// Which channels the bus lets anybody use.
+#[derive(Debug, Default)]
+enum Permitted {
+    #[default]
+    Everything,
+    /// Those whose names begin like this, and the broker's own.
+    From(Box<str>),
+    Nothing,
+}
+
 #[derive(Default)]
 struct State {
     next: u64,
@@ -35,8 +45,7 @@ struct State {
     channels: HashMap<ChannelName, HashSet<u64>>,
     /// The faults in force; the key "" is the bus as a whole.
     faults: HashMap<Box<str>, Fault>,
-    /// What the names of permitted channels begin with, if not all are.
-    permitted: Option<Box<str>>,
+    permitted: Permitted,
     /// Under way to members. One publisher at a time delivers, without the lock, so that a woken task may
     /// come back here; the order of the queue is the order for all.
     queue: VecDeque<(Vec<Inbox>, ChannelName, Bytes)>,
@@ -132,7 +141,21 @@ impl Bus {
     /// From now on refuses every channel whose name does not begin with `start`, but for the broker's own.
     /// Links are lost, so that what they are subscribed to is asked for again.
     pub fn allow_only(&self, start: &str) {
-        self.lock().permitted = Some(start.into());
+        self.permit(Permitted::From(start.into()));
+    }
+
+    /// From now on refuses every channel, the broker's own among them. Links are lost.
+    pub fn allow_nothing(&self) {
+        self.permit(Permitted::Nothing);
+    }
+
+    /// From now on refuses no channel. Links are lost.
+    pub fn allow_everything(&self) {
+        self.permit(Permitted::Everything);
+    }
+
+    fn permit(&self, permitted: Permitted) {
+        self.lock().permitted = permitted;
         self.drop_links();
     }
 
@@ -221,7 +244,11 @@ impl Bus {
     /// Whether the bus lets anybody use a channel.
     pub(crate) fn permits(&self, channel: &ChannelName) -> bool {
         let name = channel.as_str();
-        self.lock().permitted.as_ref().is_none_or(|start| name.starts_with(&**start) || name.contains('$'))
+        match &self.lock().permitted {
+            Permitted::Everything => true,
+            Permitted::From(start) => name.starts_with(&**start) || name.contains('$'),
+            Permitted::Nothing => false,
+        }
     }
 
     /// A new link on a line, or what it meets instead. One step: a fault that is made meanwhile is not missed.

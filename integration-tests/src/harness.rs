@@ -93,6 +93,12 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
     /// The server ends every link once, and is there for new ones.
     async fn drop_links(&self) -> Result<(), String>;
 
+    /// The server ends the connections through which nodes receive, once, and only those, as far as they are apart from
+    /// the others.
+    async fn drop_receivers(&self) -> Result<(), String> {
+        self.drop_links().await
+    }
+
     /// The names on the wire that have a subscriber at the server, sorted. Core's own (`$…`) are left out.
     async fn subscribed_channels(&self) -> Result<Vec<String>, String>;
 
@@ -117,6 +123,12 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
     /// From now on the server refuses every channel that does not begin with `start`. Needs
     /// [`Need::Permissions`]; links that are open may be lost by it.
     async fn allow_only(&self, start: &str) -> Result<(), String>;
+
+    /// From now on the server refuses every channel, the broker's own among them. As [`allow_only`](Self::allow_only).
+    async fn allow_nothing(&self) -> Result<(), String>;
+
+    /// From now on the server refuses no channel. As [`allow_only`](Self::allow_only).
+    async fn allow_everything(&self) -> Result<(), String>;
 }
 
 /// How often the nodes of the suite test their links.

@@ -71,6 +71,7 @@ impl Broker {
     }
 
     fn put_local(&self, channel: &str, message: Message) {
+        self.0.meter.published_here();
         self.0.hub.put(channel, Entry::Message(message), false).finish();
     }
 

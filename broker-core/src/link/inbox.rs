@@ -25,6 +25,7 @@ use crate::{
     frame::{self, Stamp},
     hub::{Aftermath, Beats, Entry, Hub, Sign, skipped},
     message::Wire,
+    metrics::Meter,
     revocation::register::Register,
 };
 
@@ -53,6 +54,7 @@ pub(crate) struct Receivers {
     pub(crate) follower: Arc<Follower>,
     /// Counts frames that are not readable messages.
     pub(crate) malformed: Arc<AtomicU64>,
+    pub(crate) meter: Meter,
 }
 
 impl Inbox {
@@ -74,6 +76,7 @@ impl Inbox {
             follower: Arc::new(Follower::new(node, register, &options)),
             names,
             malformed: Arc::default(),
+            meter: Meter::new(""),
         });
         inbox.close();
         inbox

@@ -142,6 +142,7 @@ impl Supervisor {
                 health.failures = 0;
                 health.links += 1;
             });
+            self.receivers.meter.link_is_up();
             tracing::info!(backend = self.driver.name(), "connected");
             tokio::try_join!(
                 self.write(link),
@@ -245,7 +246,7 @@ impl Supervisor {
             if outcomes.len() != frames.len() {
                 return Err(Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes"));
             }
-            self.outbox.finish(tell, outcomes);
+            self.receivers.meter.published(self.outbox.finish(tell, outcomes));
         }
     }
 
@@ -311,6 +312,7 @@ impl Supervisor {
             let Receivers { hub, follower, .. } = &self.receivers;
             let (sent, beat) = (Instant::now(), hub.begin_beat());
             self.come_back(Kind::Heartbeat).await?;
+            self.receivers.meter.came_back(sent.elapsed());
             hub.beat_is_back(beat);
             follower.echoed(sent);
         }
@@ -334,6 +336,7 @@ impl Supervisor {
             None => Error::closed(),
         };
         self.outbox.shut(&unavailable);
+        self.receivers.meter.link_is_down(error.is_some());
         self.receivers.hub.unhear_all();
         let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));
         for name in self.receivers.interest.end(error.unwrap_or(&Error::closed())) {

@@ -227,8 +227,8 @@ impl Outbox {
         }
     }
 
-    /// Tells everyone what became of a batch.
-    pub(super) fn finish(&self, tell: Vec<Tell>, outcomes: Vec<Result<()>>) {
+    /// Tells everyone what became of a batch. How many posts were taken.
+    pub(super) fn finish(&self, tell: Vec<Tell>, outcomes: Vec<Result<()>>) -> u64 {
         if outcomes.iter().any(is_unsent) {
             let mut state = self.lock();
             for (tell, outcome) in tell.iter().zip(&outcomes).rev() {
@@ -237,9 +237,12 @@ impl Outbox {
                 }
             }
         }
+        let mut taken = 0;
         for (tell, outcome) in tell.into_iter().zip(outcomes) {
+            taken += u64::from(outcome.is_ok() && tell.number.is_some());
             tell.of(outcome);
         }
+        taken
     }
 
     /// A digest is sent next, if there is something to tell: of everything that was sent before it.

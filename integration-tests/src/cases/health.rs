@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::{ErrorKind, State};
 
-use super::steps::{alert, down, heard_again, hears, linked, post};
+use super::steps::{alert, down, heard_again, hears, linked, post, told_of_the_loss};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
@@ -20,6 +20,10 @@ pub(super) const CASES: &[Case] = &[
     case!(a_closed_broker_is_closed_for_good, [10, 12]),
     case!(a_node_on_a_dead_server_works_once_it_lives, [6, 10]).needs(&[Need::OwnServer]),
     case!(a_healthy_link_is_left_alone, [10]),
+    case!(a_receive_path_that_dies_alone_turns_it_red, [4, 10]).needs(&[Need::OwnServer]),
+    case!(a_permission_withdrawn_from_its_own_channel_turns_it_red, [10])
+        .needs(&[Need::OwnServer, Need::Permissions]),
+    case!(changes_of_health_are_told_in_turn, [10, 12]),
 ];
 
 /// The connection can be opened, and that is all.
@@ -157,5 +161,74 @@ async fn a_healthy_link_is_left_alone(h: &dyn Harness) -> Outcome {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert_eq!((node.health().links, node.health().since), (1, since));
+    Ok(())
+}
+
+/// Its posts would still go out; but it would not hear them.
+async fn a_receive_path_that_dies_alone_turns_it_red(h: &dyn Harness) -> Outcome {
+    let node = h.node_with(alert).await?;
+    let mut heard = node.subscribe("news").await?;
+    let mut changes = node.health_changes();
+    assert_eq!(
+        within("the present state", changes.next()).await?.map(|health| health.state),
+        Some(State::Connected)
+    );
+    for round in 0..3 {
+        h.drop_receivers().await?;
+        linked(&node, round + 2).await?;
+        post(&node, "news", round.to_string()).await?;
+        told_of_the_loss(&mut heard).await?;
+        hears(&mut heard, &round.to_string()).await?;
+    }
+    let health = within("a change", changes.next()).await?.ok_or("the end")?;
+    assert!(health.last_error.is_some(), "{health:?}");
+    Ok(())
+}
+
+async fn a_permission_withdrawn_from_its_own_channel_turns_it_red(h: &dyn Harness) -> Outcome {
+    let node = h.node_with(alert).await?;
+    let mut heard = node.subscribe("news").await?;
+    h.allow_nothing().await?;
+    down(&node).await?;
+    let refused = || node.health().last_error.is_some_and(|error| error.kind() == ErrorKind::Forbidden);
+    until("the refusal", refused).await?;
+    let failures = node.health().failures;
+    until("more attempts", || node.health().failures >= failures + 2).await?;
+    assert_eq!(node.health().state, State::Connecting);
+    assert!(post(&node, "news", "x").await.is_err());
+    h.allow_everything().await?;
+    linked(&node, 2).await?;
+    post(&node, "news", "again").await?;
+    told_of_the_loss(&mut heard).await?;
+    hears(&mut heard, "again").await?;
+    Ok(())
+}
+
+/// Who looks only now and then sees the present state, and none that is over; nothing is told twice.
+async fn changes_of_health_are_told_in_turn(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    let mut changes = node.health_changes();
+    let mut next = async || within("a change of health", changes.next()).await;
+    let connected = next().await?.ok_or("the end")?;
+    assert_eq!((connected.state, connected.links), (State::Connected, 1));
+    node.line.cut();
+    let lost = next().await?.ok_or("the end")?;
+    assert_eq!((lost.state, lost.last_error.is_some()), (State::Connecting, true));
+    assert!(lost.since > connected.since);
+    let failures = node.health().failures;
+    until("more failures, which are no change", || node.health().failures >= failures + 2).await?;
+    node.line.heal();
+    let again = next().await?.ok_or("the end")?;
+    assert_eq!((again.state, again.links), (State::Connected, 2));
+    // Over before anybody looks.
+    node.line.cut();
+    down(&node).await?;
+    node.line.heal();
+    linked(&node, 3).await?;
+    let third = next().await?.ok_or("the end")?;
+    assert_eq!((third.state, third.links), (State::Connected, 3));
+    node.close().await;
+    assert_eq!(next().await?.map(|health| health.state), Some(State::Closed));
+    assert!(next().await?.is_none());
     Ok(())
 }

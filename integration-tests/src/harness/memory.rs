@@ -115,6 +115,16 @@ impl Harness for MemoryHarness {
         self.bus.allow_only(start);
         Ok(())
     }
+
+    async fn allow_nothing(&self) -> Result<(), String> {
+        self.bus.allow_nothing();
+        Ok(())
+    }
+
+    async fn allow_everything(&self) -> Result<(), String> {
+        self.bus.allow_everything();
+        Ok(())
+    }
 }
 
 #[derive(Debug)]

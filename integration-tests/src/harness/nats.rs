@@ -191,8 +191,16 @@ impl Harness for NatsHarness {
     /// NATS knows whole segments only, so `start` is one, or several.
     async fn allow_only(&self, start: &str) -> Result<(), String> {
         let below = format!("{start}.>");
-        let own = ["$node.>", "$revocations", "$revocations.>", "$JS.API.>", "_INBOX.>"];
+        let own = ["$node.>", "$digests", "$revocations", "$revocations.>", "$JS.API.>", "_INBOX.>"];
         let allowed = [&[start, &below], &own[..]].concat();
         self.server.reconfigure(self.config.clone().allow(&allowed)).await
+    }
+
+    async fn allow_nothing(&self) -> Result<(), String> {
+        self.server.reconfigure(self.config.clone().allow(&["$JS.API.>", "_INBOX.>"])).await
+    }
+
+    async fn allow_everything(&self) -> Result<(), String> {
+        self.server.reconfigure(self.config.clone()).await
     }
 }

@@ -135,6 +135,8 @@ impl RabbitHarness {
     }
 }
 
+const NO_PERMISSIONS: &str = "RabbitMQ knows no permission for single keys of a direct exchange";
+
 #[async_trait]
 impl Harness for RabbitHarness {
     fn backend(&self) -> &'static str {
@@ -199,6 +201,10 @@ impl Harness for RabbitHarness {
         .await
     }
 
+    async fn drop_receivers(&self) -> Result<(), String> {
+        self.server.close_connections(&self.name, Side::Receiving).await
+    }
+
     async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
         let mut names = self.server.control().binding_keys(&self.name, EXCHANGE).await?;
         // The log is bound by a key that is no channel's.
@@ -259,6 +265,14 @@ impl Harness for RabbitHarness {
     }
 
     async fn allow_only(&self, _: &str) -> Result<(), String> {
-        Err("RabbitMQ knows no permission for single keys of a direct exchange".to_owned())
+        Err(NO_PERMISSIONS.to_owned())
+    }
+
+    async fn allow_nothing(&self) -> Result<(), String> {
+        Err(NO_PERMISSIONS.to_owned())
+    }
+
+    async fn allow_everything(&self) -> Result<(), String> {
+        Err(NO_PERMISSIONS.to_owned())
     }
 }

@@ -132,6 +132,10 @@ impl Harness for RedisHarness {
         self.ask(&[b"CLIENT", b"KILL", b"USER", b"default"]).await
     }
 
+    async fn drop_receivers(&self) -> Result<(), String> {
+        self.ask(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]).await
+    }
+
     async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
         let pattern = self.on_wire("*");
         let names: HashSet<String> = self.ask(&[b"PUBSUB", b"CHANNELS", pattern.as_bytes()]).await?;
@@ -171,5 +175,13 @@ impl Harness for RedisHarness {
         let (own, start) = (format!("&{}", self.on_wire("$*")), format!("&{}", self.on_wire(start) + "*"));
         let args = ["ACL", "SETUSER", "default", "resetchannels", &own, &start];
         self.ask(&args.map(str::as_bytes)).await
+    }
+
+    async fn allow_nothing(&self) -> Result<(), String> {
+        self.ask(&[b"ACL", b"SETUSER", b"default", b"resetchannels"]).await
+    }
+
+    async fn allow_everything(&self) -> Result<(), String> {
+        self.ask(&[b"ACL", b"SETUSER", b"default", b"allchannels"]).await
     }
 }

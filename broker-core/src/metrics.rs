@@ -1,0 +1,125 @@
+//! Metrics: what an operator counts, through the crate `metrics`. Without the feature of that name all of it is nothing.
+//!
+//! No label ever carries the name of a channel or of a user: those come from outside, and there is no end of them.
+
+use std::time::Duration;
+
+use crate::Event;
+
+/// The counters of one broker. They belong to the recorder that is installed when the broker is made.
+#[derive(Clone)]
+pub(crate) struct Meter {
+    #[cfg(feature = "metrics")]
+    counters: std::sync::Arc<Counters>,
+}
+
+#[cfg(feature = "metrics")]
+struct Counters {
+    published_local: metrics::Counter,
+    published_global: metrics::Counter,
+    delivered: metrics::Counter,
+    /// By cause, and what they tell as missing.
+    gaps: [(metrics::Counter, metrics::Counter); CAUSES.len()],
+    malformed: metrics::Counter,
+    links: metrics::Counter,
+    failures: metrics::Counter,
+    connected: metrics::Gauge,
+    round_trip: metrics::Histogram,
+}
+
+#[cfg(feature = "metrics")]
+const CAUSES: [(crate::GapCause, &str); 4] = [
+    (crate::GapCause::Overflow, "overflow"),
+    (crate::GapCause::LinkLost, "link_lost"),
+    (crate::GapCause::Dropped, "dropped"),
+    (crate::GapCause::Skipped, "skipped"),
+];
+
+#[cfg(feature = "metrics")]
+impl Meter {
+    pub(crate) fn new(backend: &'static str) -> Self {
+        use metrics::{counter, gauge, histogram};
+        let counters = Counters {
+            published_local: counter!("broker_published_total", "backend" => backend, "scope" => "local"),
+            published_global: counter!("broker_published_total", "backend" => backend, "scope" => "global"),
+            delivered: counter!("broker_delivered_total", "backend" => backend),
+            gaps: CAUSES.map(|(_, cause)| {
+                (
+                    counter!("broker_gaps_total", "backend" => backend, "cause" => cause),
+                    counter!("broker_missed_total", "backend" => backend, "cause" => cause),
+                )
+            }),
+            malformed: counter!("broker_malformed_total", "backend" => backend),
+            links: counter!("broker_links_total", "backend" => backend),
+            failures: counter!("broker_link_failures_total", "backend" => backend),
+            connected: gauge!("broker_connected", "backend" => backend),
+            round_trip: histogram!("broker_probe_round_trip_seconds", "backend" => backend),
+        };
+        Self { counters: counters.into() }
+    }
+
+    pub(crate) fn published_here(&self) {
+        self.counters.published_local.increment(1);
+    }
+
+    pub(crate) fn published(&self, count: u64) {
+        self.counters.published_global.increment(count);
+    }
+
+    /// A subscriber was handed this.
+    pub(crate) fn delivered(&self, event: &Event) {
+        match event {
+            Event::Message(_) => self.counters.delivered.increment(1),
+            Event::Malformed(_) => self.counters.malformed.increment(1),
+            Event::Gap(gap) => self.gap(gap),
+        }
+    }
+
+    fn gap(&self, gap: &crate::Gap) {
+        let all = CAUSES.iter().zip(&self.counters.gaps);
+        for (_, (gaps, missed)) in all.filter(|((cause, _), _)| *cause == gap.cause) {
+            gaps.increment(1);
+            missed.increment(gap.missed.unwrap_or(0));
+        }
+    }
+
+    pub(crate) fn link_is_up(&self) {
+        self.counters.links.increment(1);
+        self.counters.connected.set(1.0);
+    }
+
+    pub(crate) fn link_is_down(&self, failed: bool) {
+        self.counters.connected.set(0.0);
+        self.counters.failures.increment(failed.into());
+    }
+
+    pub(crate) fn came_back(&self, after: Duration) {
+        self.counters.round_trip.record(after);
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+#[expect(clippy::unused_self, reason = "the same calls, and nothing happens")]
+impl Meter {
+    pub(crate) fn new(_backend: &'static str) -> Self {
+        Self {}
+    }
+
+    pub(crate) fn published_here(&self) {}
+
+    pub(crate) fn published(&self, _count: u64) {}
+
+    pub(crate) fn delivered(&self, _event: &Event) {}
+
+    pub(crate) fn link_is_up(&self) {}
+
+    pub(crate) fn link_is_down(&self, _failed: bool) {}
+
+    pub(crate) fn came_back(&self, _after: Duration) {}
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meter").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,62 @@
+//! What is counted, as a recorder sees it.
+#![cfg(all(feature = "metrics", feature = "memory"))]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use broker::{Event, Options, Scope};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+
+/// Adds what has happened since the last look, by name and labels. Each look takes what it sees.
+fn look(recorder: &Snapshotter, seen: &mut BTreeMap<String, f64>) {
+    for (key, _, _, value) in recorder.snapshot().into_vec() {
+        let key = key.key();
+        let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(value) => value.into_inner(),
+            DebugValue::Histogram(times) => times.len() as f64,
+        };
+        *seen.entry(format!("{} {}", key.name(), labels.join(" "))).or_default() += value;
+    }
+}
+
+#[tokio::test]
+async fn what_happens_is_counted_and_no_name_of_a_channel_is_told() {
+    let recorder = DebuggingRecorder::new();
+    let snapshots = recorder.snapshotter();
+    recorder.install().unwrap();
+    let mut options = Options::default();
+    options.queue_capacity = 4;
+    options.heartbeat = Duration::from_millis(5);
+    let broker = broker::connect_with("memory:", options).await.unwrap();
+    let mut secret = broker.subscribe("secret-name").await.unwrap();
+    for _ in 0..10 {
+        broker.publish("secret-name", "x", Scope::Global).await.unwrap();
+    }
+    broker.publish("secret-name", "x", Scope::Local).await.unwrap();
+    let Some(Event::Gap(gap)) = secret.next().await else { panic!("no gap") };
+    assert_eq!(gap.missed, Some(7));
+    for _ in 0..4 {
+        assert!(matches!(secret.next().await, Some(Event::Message(_))));
+    }
+    let mut seen = BTreeMap::new();
+    while seen.get("broker_probe_round_trip_seconds backend=memory").is_none_or(|times| *times < 2.0) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        look(&snapshots, &mut seen);
+    }
+    for (name, value) in [
+        ("broker_published_total backend=memory scope=global", 10.0),
+        ("broker_published_total backend=memory scope=local", 1.0),
+        ("broker_delivered_total backend=memory", 4.0),
+        ("broker_gaps_total backend=memory cause=overflow", 1.0),
+        ("broker_missed_total backend=memory cause=overflow", 7.0),
+        ("broker_gaps_total backend=memory cause=link_lost", 0.0),
+        ("broker_gaps_total backend=memory cause=skipped", 0.0),
+        ("broker_links_total backend=memory", 1.0),
+        ("broker_link_failures_total backend=memory", 0.0),
+        ("broker_connected backend=memory", 1.0),
+    ] {
+        assert_eq!(seen.get(name), Some(&value), "{name}: {seen:?}");
+    }
+    assert!(seen.keys().all(|key| !key.contains("secret")), "{seen:?}");
+}
