@@ -53,7 +53,7 @@ pub use self::{
     log::{LogBreak, LogCursor, LogPage, MAX_RECORD, RevocationLog},
     peer::Peer,
 };
-pub use crate::link::Inbox;
+pub use crate::link::{Arrival, Inbox};
 
 /// A way to reach one kind of backend: its address, credentials and settings. Making one does no I/O.
 #[async_trait]
@@ -231,11 +231,4 @@ pub struct Backend {
     pub schemes: &'static [&'static str],
     /// Makes a driver from a URL. Does no I/O; an error names the part of the URL that is wrong.
     pub open: fn(&BrokerUrl) -> Result<Arc<dyn Driver>>,
-}
-
-impl Inbox {
-    /// Reports that the link is unusable. The first call counts; core drops the link.
-    pub fn lost(&self, error: Error) {
-        self.report_lost(error);
-    }
 }

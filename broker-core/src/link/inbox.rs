@@ -1,215 +1,120 @@
 //! Inbox: where a link hands over what it receives.
 
 use std::{
-    fmt, mem,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    fmt,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 
-use super::{
-    digest::Digest,
-    follower::Follower,
-    hearing::{Hearing, Proof},
-    interest::Interest,
-    names::{DIGESTS, Names, REVOCATIONS},
-    probe::Probe,
-};
-use crate::{
-    ChannelName, Error, Gap, GapCause, Malformed, Message, NodeId, Options,
-    frame::{self, Stamp},
-    hub::{Aftermath, Beats, Entry, Hub, Sign, skipped},
-    message::Wire,
-    metrics::Meter,
-    revocation::register::Register,
-};
+use super::intake::Intake;
+use crate::Error;
 
 /// Where a link hands over what it receives. Calls never block and never await; they may come from any thread.
 ///
 /// An inbox belongs to one link. Once core has given the link up, whatever the inbox is handed is discarded.
 #[derive(Clone)]
-pub struct Inbox(Arc<Inner>);
+pub struct Inbox(Kind);
 
-struct Inner {
-    /// Held while an entry goes to the queues: after [`Inbox::close`] not even a late one gets through, and
-    /// everything a link delivers has one order. `None` when it is closed.
-    open: Mutex<Option<Hearing>>,
-    receivers: Receivers,
-    lost: OnceLock<Error>,
-    lost_bell: Notify,
+#[derive(Clone)]
+enum Kind {
+    /// That of core.
+    Core(Intake),
+    /// That of a driver around another.
+    Around(Arc<Around>),
 }
 
-/// Who hears what arrives.
+struct Around {
+    receive: Box<dyn Fn(Arrival) + Send + Sync>,
+    lost: OnceLock<()>,
+}
+
+/// What a link hands over, for a driver around another: see [`Inbox::around`].
 #[derive(Clone, Debug)]
-pub(crate) struct Receivers {
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) interest: Arc<Interest>,
-    pub(crate) names: Names,
-    pub(crate) probe: Arc<Probe>,
-    pub(crate) follower: Arc<Follower>,
-    /// Counts frames that are not readable messages.
-    pub(crate) malformed: Arc<AtomicU64>,
-    pub(crate) meter: Meter,
+#[non_exhaustive]
+pub enum Arrival {
+    /// As [`Inbox::deliver`].
+    Frame {
+        /// The channel's name on the wire.
+        channel: String,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// As [`Inbox::gap`].
+    Gap,
+    /// As [`Inbox::lost`]; told once.
+    Lost(Error),
 }
 
 impl Inbox {
-    pub(super) fn new(receivers: Receivers) -> Self {
-        let (lost, lost_bell) = (OnceLock::new(), Notify::new());
-        Self(Arc::new(Inner { open: Mutex::new(Some(Hearing::default())), receivers, lost, lost_bell }))
+    pub(super) fn new(intake: Intake) -> Self {
+        Self(Kind::Core(intake))
     }
 
     /// An inbox that nobody reads: it discards what it is handed. For tests of a driver, which open a link without a
     /// broker.
     #[must_use]
     pub fn unheard() -> Self {
-        let (node, names, options) = (NodeId::random(), Names::new(""), Options::default());
-        let register = Arc::new(Register::new(node, Duration::ZERO, Duration::ZERO));
-        let inbox = Self::new(Receivers {
-            hub: Arc::new(Hub::new(1)),
-            interest: Arc::new(Interest::new(Duration::ZERO)),
-            probe: Arc::new(Probe::new(node, &names)),
-            follower: Arc::new(Follower::new(node, register, &options)),
-            names,
-            malformed: Arc::default(),
-            meter: Meter::new(""),
-        });
-        inbox.close();
-        inbox
+        Self::new(Intake::unheard())
+    }
+
+    /// An inbox that hands everything to a function. For a driver around another one: it opens the inner link with
+    /// this, and passes on to its own inbox what is to arrive. The function must not block.
+    pub fn around(receive: impl Fn(Arrival) + Send + Sync + 'static) -> Self {
+        Self(Kind::Around(Arc::new(Around { receive: Box::new(receive), lost: OnceLock::new() })))
     }
 
     /// Whether the link has been reported lost.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        self.0.lost.get().is_some()
+        match &self.0 {
+            Kind::Core(intake) => intake.is_lost(),
+            Kind::Around(around) => around.lost.get().is_some(),
+        }
     }
 
     /// Hands over one frame that arrived on a channel, by the channel's name on the wire. It goes straight
     /// to the queues of the listeners. Bytes that are no frame are reported to them as malformed. The order of the
     /// calls is the order that listeners see; what comes on a channel before it is subscribed is nothing. A frame
     /// that is a slice of a large buffer keeps all of it alive: copy it out.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the payload is a slice of the frame: a link gives it away"
-    )]
     pub fn deliver(&self, channel: &str, frame: Bytes) {
-        let Receivers { hub, names, probe, follower, .. } = &self.0.receivers;
-        let Some(name) = names.strip(channel) else { return };
-        let (wire, stamp) = match frame::decode(&frame) {
-            Ok(message) => message,
-            Err(error) => {
-                self.count_malformed(name, &error);
-                return self.while_open(|_| [hub.put(name, Entry::malformed(error), true)]);
-            }
-        };
-        match name {
-            // At once, and before everything that waits in a queue.
-            REVOCATIONS => follower.hear(wire.head.id.origin, &wire.payload),
-            DIGESTS => self.hear_digest(&wire, stamp),
-            name if name.starts_with('$') => probe.hear(name, &wire, stamp),
-            name => {
-                let Stamp { epoch, sequence, .. } = stamp;
-                let sign = Sign { origin: wire.head.id.origin, epoch, sequence };
-                self.while_open(|_| [hub.receive(name, Message::from_wire(wire), &sign)]);
-            }
-        }
-    }
-
-    /// A node says what it has posted.
-    fn hear_digest(&self, wire: &Wire, stamp: Stamp) {
-        let hub = &self.0.receivers.hub;
-        let digest = match Digest::decode(&wire.payload) {
-            Ok(digest) => digest,
-            Err(error) => return self.count_malformed(DIGESTS, &error),
-        };
-        let origin = wire.head.id.origin;
-        let mut anything_missing = false;
-        self.while_open(|hearing| {
-            let (begun, back) = hub.beats();
-            let Proof { missing, since } = hearing.hear(origin, stamp.number, &digest, back);
-            anything_missing = missing;
-            let beats = Beats { begun, back, since };
-            let told: Vec<_> = digest.spans.iter().map(|span| hub.compare(origin, span, beats)).collect();
-            told
-        });
-        if anything_missing {
-            self.tell_all(&skipped(None));
+        match &self.0 {
+            Kind::Core(intake) => intake.deliver(channel, frame),
+            Kind::Around(around) => (around.receive)(Arrival::Frame { channel: channel.to_owned(), frame }),
         }
     }
 
     /// The client dropped messages but the link lives on: every channel of the link is told.
     pub fn gap(&self) {
-        self.tell_all(&Entry::gap(Gap::new(None, GapCause::Dropped)));
-    }
-
-    fn tell_all(&self, gap: &Entry) {
-        let Receivers { hub, interest, follower, .. } = &self.0.receivers;
-        let mut told = false;
-        self.while_open(|_| {
-            told = true;
-            let put = |channel: &ChannelName| hub.put(channel.as_str(), gap.clone(), true);
-            interest.subscribed().iter().map(put).collect::<Vec<_>>()
-        });
-        if told {
-            follower.missed();
+        match &self.0 {
+            Kind::Core(intake) => intake.gap(),
+            Kind::Around(around) => (around.receive)(Arrival::Gap),
         }
     }
 
-    /// Does something to the queues, unless the inbox is closed.
-    fn while_open<A: IntoIterator<Item = Aftermath>>(&self, work: impl FnOnce(&mut Hearing) -> A) {
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hearing) = &mut *open {
-            let told = work(hearing);
-            drop(open);
-            told.into_iter().for_each(Aftermath::finish);
-        }
-    }
-
-    fn count_malformed(&self, name: &str, error: &Malformed) {
-        self.0.receivers.malformed.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(channel = name, "{error}");
-    }
-
-    /// How many digests were heard since this was asked last.
-    pub(super) fn take_digest_count(&self) -> u32 {
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.as_mut().map_or(0, |hearing| mem::take(&mut hearing.count))
-    }
-
-    pub(crate) fn report_lost(&self, error: Error) {
-        if self.0.lost.set(error).is_ok() {
-            self.0.lost_bell.notify_one();
-        }
-    }
-
-    /// Waits until the link is reported lost. One waiter.
-    pub(super) async fn wait_lost(&self) -> Error {
-        loop {
-            if let Some(error) = self.0.lost.get() {
-                return error.clone();
+    /// Reports that the link is unusable. The first call counts; core drops the link.
+    pub fn lost(&self, error: Error) {
+        match &self.0 {
+            Kind::Core(intake) => intake.lost(error),
+            Kind::Around(around) => {
+                if around.lost.set(()).is_ok() {
+                    (around.receive)(Arrival::Lost(error));
+                }
             }
-            self.0.lost_bell.notified().await;
         }
-    }
-
-    /// Nothing more gets through.
-    pub(super) fn close(&self) {
-        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").field("lost", &self.0.lost.get()).finish_non_exhaustive()
+        f.debug_struct("Inbox").field("lost", &self.is_lost()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::ErrorKind;
 
@@ -222,5 +127,23 @@ mod tests {
         assert!(!inbox.is_lost());
         inbox.lost(Error::new(ErrorKind::Unavailable, "gone"));
         assert!(inbox.is_lost());
+    }
+
+    #[test]
+    fn an_inbox_around_another_passes_everything_on_and_a_loss_once() {
+        let arrived = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&arrived);
+        let inbox = Inbox::around(move |arrival| heard.lock().unwrap().push(arrival));
+        inbox.deliver("news", Bytes::from_static(b"x"));
+        inbox.gap();
+        assert!(!inbox.is_lost());
+        inbox.clone().lost(Error::new(ErrorKind::Unavailable, "gone"));
+        inbox.lost(Error::new(ErrorKind::Unavailable, "gone again"));
+        assert!(inbox.is_lost());
+        let arrived = arrived.lock().unwrap();
+        let [Arrival::Frame { channel, frame }, Arrival::Gap, Arrival::Lost(error)] = &arrived[..] else {
+            panic!("{arrived:?}")
+        };
+        assert_eq!((channel.as_str(), &frame[..], error.message()), ("news", &b"x"[..], "gone"));
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod follower;
 mod following;
 mod hearing;
 mod inbox;
+mod intake;
 pub(crate) mod interest;
 pub(crate) mod names;
 mod numbering;
@@ -34,8 +35,10 @@ use crate::{
     hub::Entry,
 };
 
-pub use inbox::Inbox;
-pub(crate) use inbox::Receivers;
+use intake::Intake;
+
+pub use inbox::{Arrival, Inbox};
+pub(crate) use intake::Receivers;
 use outbox::{Batch, Outbox};
 use probe::Kind;
 
@@ -97,22 +100,22 @@ impl Supervisor {
 
     /// One link from its opening to its end. `None` when it was stopped.
     async fn one_link(&self) -> Option<Error> {
-        let inbox = Inbox::new(self.receivers.clone());
+        let intake = Intake::new(self.receivers.clone());
         let opened = tokio::select! {
-            opened = self.open(&inbox) => opened,
+            opened = self.open(&intake) => opened,
             () = self.stop.cancelled() => return None,
         };
         let (link, error) = match opened {
             Err(error) => (None, Some(error)),
             Ok(link) => {
                 let error = tokio::select! {
-                    error = self.serve(&*link, &inbox) => Some(error),
+                    error = self.serve(&*link, &intake) => Some(error),
                     () = self.stop.cancelled() => None,
                 };
                 (Some(link), error)
             }
         };
-        inbox.close();
+        intake.close();
         let error = error.map(|error| error.with_operation("connect").with_backend(self.driver.name()));
         self.withdraw(error.as_ref());
         if let (Some(link), None) = (link, &error) {
@@ -121,9 +124,9 @@ impl Supervisor {
         error
     }
 
-    async fn open(&self, inbox: &Inbox) -> Result<Box<dyn Link>> {
+    async fn open(&self, intake: &Intake) -> Result<Box<dyn Link>> {
         let limit = self.options.connect_timeout;
-        match timeout(limit, self.driver.connect(inbox.clone())).await {
+        match timeout(limit, self.driver.connect(Inbox::new(intake.clone()))).await {
             Ok(opened) => opened,
             Err(_) => Err(Error::new(
                 ErrorKind::Timeout,
@@ -133,7 +136,7 @@ impl Supervisor {
     }
 
     /// Brings a link up and runs it; returns what broke it.
-    async fn serve(&self, link: &dyn Link, inbox: &Inbox) -> Error {
+    async fn serve(&self, link: &dyn Link, intake: &Intake) -> Error {
         let work = async {
             self.bring_up(link).await?;
             self.outbox.open();
@@ -148,7 +151,7 @@ impl Supervisor {
                 self.write(link),
                 self.reconcile(link),
                 self.heartbeat(),
-                self.tell_digests(inbox),
+                self.tell_digests(intake),
                 self.follow(link),
                 self.append(link),
             )?;
@@ -156,7 +159,7 @@ impl Supervisor {
         };
         tokio::select! {
             biased;
-            error = inbox.wait_lost() => error,
+            error = intake.wait_lost() => error,
             done = work => done.err().unwrap_or_else(|| Error::new(ErrorKind::Other, "the link ended")),
         }
     }
@@ -210,9 +213,9 @@ impl Supervisor {
 
     /// Tells others what was posted here. With many digests to hear each node tells less often, so that no node hears
     /// many more than [`MOST_DIGESTS`] a second.
-    async fn tell_digests(&self, inbox: &Inbox) -> Result<()> {
+    async fn tell_digests(&self, intake: &Intake) -> Result<()> {
         loop {
-            let few = Duration::from_secs(1) / MOST_DIGESTS * inbox.take_digest_count();
+            let few = Duration::from_secs(1) / MOST_DIGESTS * intake.take_digest_count();
             sleep(self.options.digest_interval.max(few)).await;
             self.outbox.digest();
         }

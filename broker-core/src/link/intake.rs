@@ -1,0 +1,191 @@
+//! Intake: what becomes of what a link received: to the queues, the register, the probe.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::{
+    digest::Digest,
+    follower::Follower,
+    hearing::{Hearing, Proof},
+    interest::Interest,
+    names::{DIGESTS, Names, REVOCATIONS},
+    probe::Probe,
+};
+use crate::{
+    ChannelName, Error, Gap, GapCause, Malformed, Message, NodeId, Options,
+    frame::{self, Stamp},
+    hub::{Aftermath, Beats, Entry, Hub, Sign, skipped},
+    message::Wire,
+    metrics::Meter,
+    revocation::register::Register,
+};
+
+/// The part of core behind an [`Inbox`](super::Inbox), for one link. Once core has given the link up, whatever it is
+/// handed is discarded.
+#[derive(Clone)]
+pub(crate) struct Intake(Arc<Inner>);
+
+struct Inner {
+    /// Held while an entry goes to the queues: after [`Intake::close`] not even a late one gets through, and
+    /// everything a link delivers has one order. `None` when it is closed.
+    open: Mutex<Option<Hearing>>,
+    receivers: Receivers,
+    lost: OnceLock<Error>,
+    lost_bell: Notify,
+}
+
+/// Who hears what arrives.
+#[derive(Clone, Debug)]
+pub(crate) struct Receivers {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) interest: Arc<Interest>,
+    pub(crate) names: Names,
+    pub(crate) probe: Arc<Probe>,
+    pub(crate) follower: Arc<Follower>,
+    /// Counts frames that are not readable messages.
+    pub(crate) malformed: Arc<AtomicU64>,
+    pub(crate) meter: Meter,
+}
+
+impl Intake {
+    pub(super) fn new(receivers: Receivers) -> Self {
+        let (lost, lost_bell) = (OnceLock::new(), Notify::new());
+        Self(Arc::new(Inner { open: Mutex::new(Some(Hearing::default())), receivers, lost, lost_bell }))
+    }
+
+    /// One that discards everything.
+    pub(super) fn unheard() -> Self {
+        let (node, names, options) = (NodeId::random(), Names::new(""), Options::default());
+        let register = Arc::new(Register::new(node, Duration::ZERO, Duration::ZERO));
+        let inbox = Self::new(Receivers {
+            hub: Arc::new(Hub::new(1)),
+            interest: Arc::new(Interest::new(Duration::ZERO)),
+            probe: Arc::new(Probe::new(node, &names)),
+            follower: Arc::new(Follower::new(node, register, &options)),
+            names,
+            malformed: Arc::default(),
+            meter: Meter::new(""),
+        });
+        inbox.close();
+        inbox
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.lost.get().is_some()
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "the payload is a slice of the frame")]
+    pub(super) fn deliver(&self, channel: &str, frame: Bytes) {
+        let Receivers { hub, names, probe, follower, .. } = &self.0.receivers;
+        let Some(name) = names.strip(channel) else { return };
+        let (wire, stamp) = match frame::decode(&frame) {
+            Ok(message) => message,
+            Err(error) => {
+                self.count_malformed(name, &error);
+                return self.while_open(|_| [hub.put(name, Entry::malformed(error), true)]);
+            }
+        };
+        match name {
+            // At once, and before everything that waits in a queue.
+            REVOCATIONS => follower.hear(wire.head.id.origin, &wire.payload),
+            DIGESTS => self.hear_digest(&wire, stamp),
+            name if name.starts_with('$') => probe.hear(name, &wire, stamp),
+            name => {
+                let Stamp { epoch, sequence, .. } = stamp;
+                let sign = Sign { origin: wire.head.id.origin, epoch, sequence };
+                self.while_open(|_| [hub.receive(name, Message::from_wire(wire), &sign)]);
+            }
+        }
+    }
+
+    /// A node says what it has posted.
+    fn hear_digest(&self, wire: &Wire, stamp: Stamp) {
+        let hub = &self.0.receivers.hub;
+        let digest = match Digest::decode(&wire.payload) {
+            Ok(digest) => digest,
+            Err(error) => return self.count_malformed(DIGESTS, &error),
+        };
+        let origin = wire.head.id.origin;
+        let mut anything_missing = false;
+        self.while_open(|hearing| {
+            let (begun, back) = hub.beats();
+            let Proof { missing, since } = hearing.hear(origin, stamp.number, &digest, back);
+            anything_missing = missing;
+            let beats = Beats { begun, back, since };
+            let told: Vec<_> = digest.spans.iter().map(|span| hub.compare(origin, span, beats)).collect();
+            told
+        });
+        if anything_missing {
+            self.tell_all(&skipped(None));
+        }
+    }
+
+    /// The client dropped messages but the link lives on: every channel of the link is told.
+    pub(super) fn gap(&self) {
+        self.tell_all(&Entry::gap(Gap::new(None, GapCause::Dropped)));
+    }
+
+    fn tell_all(&self, gap: &Entry) {
+        let Receivers { hub, interest, follower, .. } = &self.0.receivers;
+        let mut told = false;
+        self.while_open(|_| {
+            told = true;
+            let put = |channel: &ChannelName| hub.put(channel.as_str(), gap.clone(), true);
+            interest.subscribed().iter().map(put).collect::<Vec<_>>()
+        });
+        if told {
+            follower.missed();
+        }
+    }
+
+    /// Does something to the queues, unless the inbox is closed.
+    fn while_open<A: IntoIterator<Item = Aftermath>>(&self, work: impl FnOnce(&mut Hearing) -> A) {
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hearing) = &mut *open {
+            let told = work(hearing);
+            drop(open);
+            told.into_iter().for_each(Aftermath::finish);
+        }
+    }
+
+    fn count_malformed(&self, name: &str, error: &Malformed) {
+        self.0.receivers.malformed.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(channel = name, "{error}");
+    }
+
+    /// How many digests were heard since this was asked last.
+    pub(super) fn take_digest_count(&self) -> u32 {
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_mut().map_or(0, |hearing| mem::take(&mut hearing.count))
+    }
+
+    pub(super) fn lost(&self, error: Error) {
+        if self.0.lost.set(error).is_ok() {
+            self.0.lost_bell.notify_one();
+        }
+    }
+
+    /// Waits until the link is reported lost. One waiter.
+    pub(super) async fn wait_lost(&self) -> Error {
+        loop {
+            if let Some(error) = self.0.lost.get() {
+                return error.clone();
+            }
+            self.0.lost_bell.notified().await;
+        }
+    }
+
+    /// Nothing more gets through.
+    pub(super) fn close(&self) {
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
