@@ -14,7 +14,7 @@ use broker::{
 };
 use futures_util::future::BoxFuture;
 
-use crate::{case::Need, proxy::Proxy};
+use crate::{case::Need, faulty::faults::Wrong, proxy::Proxy};
 
 /// Every backend of the suite: a file below `harness/`, a `mod` and a line here.
 pub const HARNESSES: &[Entry] = &[memory::ENTRY, nats::ENTRY, redis::ENTRY, rabbitmq::ENTRY];
@@ -34,6 +34,12 @@ pub struct Entry {
     pub start: Start,
     /// Ends what outlives a case. Called once, when no case runs any more.
     pub end: fn(),
+}
+
+/// A cluster on the memory bus whose nodes have a driver with something wrong. For tests of the suite itself.
+#[must_use]
+pub fn faulty_memory(wrong: Wrong) -> Box<dyn Harness> {
+    Box::new(memory::MemoryHarness::new(wrong))
 }
 
 /// Starts a cluster for a case with these needs.
@@ -70,6 +76,11 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
     /// within [`QUICK_HEARTBEAT`] plus a `heartbeat_timeout` of 5 s: a case about them sets a shorter one.
     fn options(&self) -> Options {
         quick_options()
+    }
+
+    /// The driver of every node, with something around it. For tests of the suite itself.
+    fn around(&self, driver: Arc<dyn Driver>) -> Arc<dyn Driver> {
+        driver
     }
 
     /// The server's URL, around any line.
@@ -187,8 +198,11 @@ impl dyn Harness + '_ {
     pub fn open_on(&self, line: Arc<dyn Line>, change: impl FnOnce(&mut Options)) -> Result<Node, String> {
         let mut options = self.options();
         change(&mut options);
-        let broker = broker::open(&line.url(), options).map_err(|error| error.to_string())?;
-        Ok(Node { broker, line })
+        let opened = BrokerUrl::parse(&line.url()).and_then(|url| {
+            let driver = self.around((self.entry_backend().open)(&url)?);
+            Broker::start(driver, options.with_url(&url)?)
+        });
+        Ok(Node { broker: opened.map_err(|error| error.to_string())?, line })
     }
 
     /// A fresh node, connected through a driver around that of its backend.
@@ -203,12 +217,15 @@ impl dyn Harness + '_ {
         let line = self.line().await?;
         let mut options = self.options();
         change(&mut options);
-        let entry = HARNESSES.iter().find(|entry| entry.name() == self.backend());
-        let backend = entry.ok_or("a backend that is not in the list")?.backend;
-        let driver = BrokerUrl::parse(&line.url()).and_then(|url| (backend.open)(&url));
-        let driver = around(driver.map_err(|error| error.to_string())?);
+        let driver = BrokerUrl::parse(&line.url()).and_then(|url| (self.entry_backend().open)(&url));
+        let driver = around(self.around(driver.map_err(|error| error.to_string())?));
         let broker = Broker::connect(driver, options).await.map_err(|error| error.to_string())?;
         Ok(Node { broker, line })
+    }
+
+    fn entry_backend(&self) -> Backend {
+        let entry = HARNESSES.iter().find(|entry| entry.name() == self.backend());
+        entry.expect("a harness of a backend of the list").backend
     }
 
     /// Kills the server and starts it again; empty, unless the case needs it to be durable.

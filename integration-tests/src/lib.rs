@@ -17,6 +17,7 @@ pub mod certificates;
 #[cfg(feature = "docker")]
 pub mod docker;
 pub mod example;
+pub mod faulty;
 pub(crate) mod files;
 pub mod harness;
 pub mod log_checks;

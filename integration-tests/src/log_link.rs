@@ -43,7 +43,8 @@ impl Opener {
     pub fn at(h: &dyn Harness, url: &str) -> Outcome<Self> {
         let entry = HARNESSES.iter().find(|entry| entry.name() == h.backend());
         let backend = entry.ok_or_else(|| format!("`{}` has no harness", h.backend()))?.backend;
-        Self::new(backend, url, RevocationLog::of(&h.options().prefix, RETENTION, LIMIT))
+        let opener = Self::new(backend, url, RevocationLog::of(&h.options().prefix, RETENTION, LIMIT))?;
+        Ok(Self { driver: h.around(opener.driver), ..opener })
     }
 
     /// Any log.

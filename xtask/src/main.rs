@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod fuzz;
 mod lint;
+mod mutants;
 mod run;
 mod servers;
 mod soak;
@@ -26,6 +28,10 @@ enum Command {
     Test(test::Options),
     /// Post and hear for minutes on several nodes while faults happen, and check that nothing is lost in silence.
     Soak(soak::Options),
+    /// Run all cases on every faulty driver, and print which of them notice. Takes many minutes.
+    MutantsOfTheSuite(mutants::Options),
+    /// Fuzz everything that reads untrusted bytes. Needs a nightly toolchain; installs cargo-fuzz.
+    Fuzz(fuzz::Options),
     /// Check the formatting, the lints in every combination of features that matters, and the documentation.
     Lint,
 }
@@ -34,6 +40,8 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Test(options) => test::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::MutantsOfTheSuite(options) => mutants::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Lint => lint::run(),
     };
     match outcome {

@@ -4,7 +4,7 @@ use broker::{CloseReason, ErrorKind, GapCause, ListenerId, Received, Scope, Sess
 use futures_util::future::join_all;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use super::models::Greeting;
+use super::{models::Greeting, steps::hears};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
@@ -14,10 +14,12 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(channels_with_similar_names_are_isolated, [2]),
+    case!(leaving_a_channel_leaves_those_with_similar_names, [1, 2]).needs(&[Need::OwnServer]),
     case!(of_two_listeners_one_leaves_and_the_other_stays, [2, 8]),
     case!(after_a_listener_is_removed_it_is_not_called, [8]),
     case!(removing_twice_or_an_unknown_listener_is_no_error, [8]),
     case!(a_refused_channel_disturbs_no_other, [11]).needs(&[Need::Permissions]),
+    case!(a_refused_post_among_others_is_told_to_its_poster, [11]).needs(&[Need::Permissions]),
     case!(a_crowd_on_a_refused_channel_is_told_at_once, [11]).needs(&[Need::Permissions]),
     case!(a_channel_refused_at_a_reconnect_ends_and_says_why, [4, 11]).needs(&[Need::Permissions]),
 ];
@@ -34,7 +36,8 @@ async fn channels_with_similar_names_are_isolated(h: &dyn Harness) -> Outcome {
     for name in SIMILAR {
         subscriptions.push(here.subscribe(name).await?);
     }
-    for name in SIMILAR {
+    // From the end: what is heard on a channel first is not its own, if anything is not.
+    for name in SIMILAR.iter().rev() {
         there.publish(name, format!("for {name}"), Scope::Global).await?;
         here.publish(name, format!("here for {name}"), Scope::Local).await?;
     }
@@ -42,6 +45,25 @@ async fn channels_with_similar_names_are_isolated(h: &dyn Harness) -> Outcome {
         let mut heard = collect(subscription, 2).await?;
         heard.sort_unstable();
         assert_eq!(heard, [format!("for {name}"), format!("here for {name}")]);
+        fence(&there, subscription).await?;
+    }
+    Ok(())
+}
+
+async fn leaving_a_channel_leaves_those_with_similar_names(h: &dyn Harness) -> Outcome {
+    let (here, there) = (h.node().await?, h.node().await?);
+    let mut subscriptions = Vec::new();
+    for name in SIMILAR {
+        subscriptions.push(here.subscribe(name).await?);
+    }
+    let mut left = h.subscribed_channels().await?;
+    for _ in 0..3 {
+        let gone = subscriptions.remove(0);
+        left.retain(|name| name != gone.channel().as_str());
+        drop(gone);
+        until_is("the server to forget it", left.clone(), || h.subscribed_channels()).await?;
+    }
+    for subscription in &mut subscriptions {
         fence(&there, subscription).await?;
     }
     Ok(())
@@ -153,6 +175,27 @@ async fn a_refused_channel_disturbs_no_other(h: &dyn Harness) -> Outcome {
     assert_eq!(outcomes, [Ok(()), Err(ErrorKind::Forbidden), Ok(())]);
     assert_eq!(collect(&mut before, 2).await?, ["post", "post"]);
     assert_eq!(node.health().links, 1, "a refusal is no reason to lose the link");
+    Ok(())
+}
+
+/// All at once, so that they share batches.
+async fn a_refused_post_among_others_is_told_to_its_poster(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    h.allow_only("open").await?;
+    within("a link", node.ready()).await??;
+    let mut heard = node.subscribe("open").await?;
+    let posts = (0..60).map(|n| {
+        let channel = if n % 3 == 0 { "shut" } else { "open" };
+        node.publish(channel, n.to_string(), Scope::Global)
+    });
+    let outcomes = within("the outcomes", join_all(posts)).await?;
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
+            Err(error) if n % 3 == 0 => assert_eq!(error.kind(), ErrorKind::Forbidden, "{n}: {error}"),
+            Ok(()) if n % 3 != 0 => hears(&mut heard, &n.to_string()).await?,
+            other => return Err(format!("{n}: {other:?}").into()),
+        }
+    }
     Ok(())
 }
 

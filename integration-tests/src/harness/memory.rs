@@ -6,21 +6,24 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use broker::driver::Driver;
 use broker_memory::{Bus, SavedLogs};
 
 use super::{Entry, Harness, Line, is_core_own};
+use crate::faulty::{FaultyDriver, faults::Wrong};
 
 pub(super) const ENTRY: Entry = Entry {
     backend: broker_memory::BACKEND,
     example: "memory:",
     available: || Box::pin(async { Ok(()) }),
     lacks: |_| None,
-    start: |_| Box::pin(async { Ok(Box::new(MemoryHarness::new()) as Box<dyn Harness>) }),
+    start: |_| Box::pin(async { Ok(Box::new(MemoryHarness::new(Wrong::Nothing)) as Box<dyn Harness>) }),
     end: || {},
 };
 
 #[derive(Debug)]
-struct MemoryHarness {
+pub(crate) struct MemoryHarness {
+    wrong: Wrong,
     bus: Bus,
     name: String,
     lines: AtomicU64,
@@ -28,10 +31,11 @@ struct MemoryHarness {
 }
 
 impl MemoryHarness {
-    fn new() -> Self {
+    /// With a driver that has this wrong.
+    pub(crate) fn new(wrong: Wrong) -> Self {
         static BUSES: AtomicU64 = AtomicU64::new(1);
         let name = format!("case{}", BUSES.fetch_add(1, Ordering::Relaxed));
-        Self { bus: Bus::named(&name), name, lines: AtomicU64::new(1), saved: Mutex::default() }
+        Self { wrong, bus: Bus::named(&name), name, lines: AtomicU64::new(1), saved: Mutex::default() }
     }
 }
 
@@ -39,6 +43,10 @@ impl MemoryHarness {
 impl Harness for MemoryHarness {
     fn backend(&self) -> &'static str {
         broker_memory::BACKEND.name
+    }
+
+    fn around(&self, driver: Arc<dyn Driver>) -> Arc<dyn Driver> {
+        if self.wrong == Wrong::Nothing { driver } else { FaultyDriver::around(driver, self.wrong) }
     }
 
     fn url(&self) -> String {

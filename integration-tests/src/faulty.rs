@@ -1,0 +1,414 @@
+//! Faulty drivers: the memory driver with one thing wrong, to test the suite. Each must fail in a case whose name says
+//! why; [`FAULTS`](faults::FAULTS) says which.
+
+pub mod faults;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::pending,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use broker::{
+    ChannelName, Error, ErrorKind, Result,
+    driver::{Arrival, Capabilities, Driver, Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
+};
+use bytes::Bytes;
+use faults::Wrong;
+
+/// A driver around another, with one thing wrong.
+#[derive(Debug)]
+pub struct FaultyDriver {
+    driver: Arc<dyn Driver>,
+    wrong: Wrong,
+    /// What it keeps for later, across links.
+    hoard: Arc<Mutex<Vec<Outgoing>>>,
+}
+
+impl FaultyDriver {
+    /// The driver with this wrong.
+    #[must_use]
+    pub fn around(driver: Arc<dyn Driver>, wrong: Wrong) -> Arc<dyn Driver> {
+        Arc::new(Self { driver, wrong, hoard: Arc::default() })
+    }
+}
+
+#[async_trait]
+impl Driver for FaultyDriver {
+    fn name(&self) -> &'static str {
+        self.driver.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.driver.capabilities()
+    }
+
+    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
+        if self.wrong == Wrong::Busy {
+            tokio::spawn(pending::<()>());
+        }
+        let ear = Arc::new(Ear::new(inbox, self.wrong));
+        let link = loop {
+            match self.driver.connect(Ear::inbox(&ear)).await {
+                Ok(link) => break link,
+                Err(error) if self.wrong != Wrong::RetriesByItself => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        let shared = Arc::new(Shared {
+            link: Mutex::new(link.into()),
+            ear: Arc::clone(&ear),
+            wrong: self.wrong,
+            subscribed: Mutex::default(),
+            frames: AtomicUsize::new(0),
+            hoard: Arc::clone(&self.hoard),
+        });
+        if self.wrong == Wrong::HealsInSilence {
+            let (driver, shared) = (Arc::clone(&self.driver), Arc::downgrade(&shared));
+            *ear.heal.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(move || {
+                if let Some(shared) = shared.upgrade() {
+                    tokio::spawn(heal(Arc::clone(&driver), shared));
+                }
+            }));
+        }
+        Ok(Box::new(FaultyLink(shared)))
+    }
+}
+
+/// The very bug that this library is about: a client that is connected again, and nobody is told.
+async fn heal(driver: Arc<dyn Driver>, shared: Arc<Shared>) {
+    for _ in 0..10_000 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let Ok(link) = driver.connect(Ear::inbox(&shared.ear)).await else { continue };
+        let channels = shared.subscribed().clone();
+        if channels.is_empty() || link.subscribe(&channels).await.is_ok() {
+            *shared.link.lock().unwrap_or_else(PoisonError::into_inner) = link.into();
+            return;
+        }
+    }
+}
+
+/// What hears the inner link, and passes on what it wants.
+struct Ear {
+    inbox: Inbox,
+    wrong: Wrong,
+    heard: AtomicUsize,
+    held: Mutex<VecDeque<(String, Bytes)>>,
+    busy: Mutex<HashMap<String, usize>>,
+    /// The node behind this link; its frames carry it.
+    own: AtomicU64,
+    heal: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
+
+impl Ear {
+    fn new(inbox: Inbox, wrong: Wrong) -> Self {
+        Self {
+            inbox,
+            wrong,
+            heard: AtomicUsize::new(0),
+            held: Mutex::default(),
+            busy: Mutex::default(),
+            own: AtomicU64::new(0),
+            heal: Mutex::default(),
+        }
+    }
+
+    fn inbox(ear: &Arc<Self>) -> Inbox {
+        let ear = Arc::clone(ear);
+        Inbox::around(move |arrival| match arrival {
+            Arrival::Frame { channel, frame } => ear.frame(&channel, frame),
+            Arrival::Gap => ear.inbox.gap(),
+            Arrival::Lost(error) => match &*ear.heal.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(heal) => heal(),
+                None => ear.inbox.lost(error),
+            },
+            _ => {}
+        })
+    }
+
+    fn frame(&self, channel: &str, frame: Bytes) {
+        if channel.contains('$') {
+            return self.inbox.deliver(channel, frame);
+        }
+        let count = self.heard.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.wrong {
+            Wrong::LosesOneInTwenty if count.is_multiple_of(20) => {}
+            Wrong::DeliversTwice => {
+                let again = from_another(&frame);
+                self.inbox.deliver(channel, frame);
+                self.inbox.deliver(channel, again);
+            }
+            Wrong::SwapsTwo => self.swap(channel, frame),
+            Wrong::Mangles => self.inbox.deliver(channel, mangled(&frame)),
+            Wrong::CutsOff if frame.len() > 100_000 => self.inbox.deliver(channel, frame.slice(..100_000)),
+            Wrong::LosesEmpty if frame.len() == EMPTY => {}
+            Wrong::StaysSilentToThePoster if origin(&frame) == self.own.load(Ordering::SeqCst) => {}
+            Wrong::CrossesChannels => {
+                if let Some((parent, _)) = channel.rsplit_once('.') {
+                    self.inbox.deliver(parent, frame.clone());
+                }
+                self.inbox.deliver(channel, frame);
+            }
+            Wrong::StarvesOthers if self.starves(channel) => {}
+            _ => self.inbox.deliver(channel, frame),
+        }
+    }
+
+    /// Every second one waits for the next.
+    fn swap(&self, channel: &str, frame: Bytes) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = held.pop_front();
+        if waiting.is_none() && self.heard.load(Ordering::SeqCst).is_multiple_of(4) {
+            held.push_back((channel.to_owned(), frame));
+            return;
+        }
+        drop(held);
+        self.inbox.deliver(channel, frame);
+        waiting.into_iter().for_each(|(channel, frame)| self.inbox.deliver(&channel, frame));
+    }
+
+    /// Whether another channel had so much that this one gets nothing.
+    fn starves(&self, channel: &str) -> bool {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        *busy.entry(channel.to_owned()).or_default() += 1;
+        busy[channel] <= 30 && busy.values().any(|count| *count > 100)
+    }
+}
+
+/// The node that posted a frame.
+fn origin(frame: &[u8]) -> u64 {
+    frame.get(4..12).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+/// A frame without type, headers and payload.
+const EMPTY: usize = 35;
+
+fn from_another(frame: &[u8]) -> Bytes {
+    let mut frame = frame.to_vec();
+    frame.iter_mut().skip(4).take(8).for_each(|byte| *byte ^= 0x55);
+    frame.into()
+}
+
+fn mangled(frame: &[u8]) -> Bytes {
+    let mut frame = frame.to_vec();
+    if frame.len() > EMPTY {
+        frame.iter_mut().next_back().into_iter().for_each(|last| *last ^= 1);
+    }
+    frame.into()
+}
+
+struct FaultyLink(Arc<Shared>);
+
+struct Shared {
+    link: Mutex<Arc<dyn Link>>,
+    ear: Arc<Ear>,
+    wrong: Wrong,
+    subscribed: Mutex<Vec<ChannelName>>,
+    frames: AtomicUsize,
+    hoard: Arc<Mutex<Vec<Outgoing>>>,
+}
+
+impl Shared {
+    fn link(&self) -> Arc<dyn Link> {
+        Arc::clone(&self.link.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn subscribed(&self) -> MutexGuard<'_, Vec<ChannelName>> {
+        self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every so many frames, not counting the broker's own.
+    fn is_turn(&self, frame: &Outgoing, every: usize) -> bool {
+        !is_own(frame) && (self.frames.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(every)
+    }
+}
+
+fn is_own(frame: &Outgoing) -> bool {
+    frame.channel.as_str().contains('$')
+}
+
+#[async_trait]
+impl Link for FaultyLink {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+        let Self(shared) = self;
+        let link = shared.link();
+        if let Some(frame) = batch.first() {
+            shared.ear.own.store(origin(&frame.frame), Ordering::SeqCst);
+        }
+        match shared.wrong {
+            Wrong::SaysSentAndDoesNot => {
+                let sent: Vec<_> = batch.iter().filter(|frame| !shared.is_turn(frame, 20)).cloned().collect();
+                if !sent.is_empty() {
+                    link.publish(&sent).await;
+                }
+                batch.iter().map(|_| Ok(())).collect()
+            }
+            Wrong::SaysUnsentAndDoes => {
+                let mut outcomes = link.publish(batch).await;
+                for (frame, outcome) in batch.iter().zip(&mut outcomes) {
+                    if shared.is_turn(frame, 20) {
+                        *outcome = Err(Error::new(ErrorKind::Unavailable, "not sent, it says"));
+                    }
+                }
+                outcomes
+            }
+            Wrong::Hoards => hoard(shared, &*link, batch).await,
+            Wrong::ReversesOutcomes => {
+                let mut outcomes = link.publish(batch).await;
+                outcomes.reverse();
+                outcomes
+            }
+            Wrong::LosesCount if batch.iter().any(|frame| shared.is_turn(frame, 30)) => {
+                let mut outcomes = link.publish(batch).await;
+                outcomes.pop();
+                outcomes
+            }
+            Wrong::ReversesBatches => {
+                let mut outcomes = link.publish(&batch.iter().rev().cloned().collect::<Vec<_>>()).await;
+                outcomes.reverse();
+                outcomes
+            }
+            Wrong::Panics if batch.iter().any(|frame| shared.is_turn(frame, 30)) => panic!("on purpose"),
+            Wrong::NeverAnswers if batch.iter().any(|frame| shared.is_turn(frame, 30)) => pending().await,
+            Wrong::TakesOnlySmallOnes => {
+                let mut outcomes = link.publish(batch).await;
+                for (frame, outcome) in batch.iter().zip(&mut outcomes) {
+                    if frame.frame.len() > 65_536 {
+                        *outcome = Err(Error::new(ErrorKind::TooLarge, "more than this driver likes"));
+                    }
+                }
+                outcomes
+            }
+            Wrong::AnswersProbesItself => {
+                let (own, others): (Vec<_>, Vec<_>) =
+                    batch.iter().cloned().partition(|frame| frame.channel.as_str().contains("$node"));
+                for frame in own {
+                    shared.ear.inbox.deliver(frame.channel.as_str(), frame.frame);
+                }
+                // Only when nothing else is in it: the outcomes are in the order of the batch.
+                if others.is_empty() {
+                    batch.iter().map(|_| Ok(())).collect()
+                } else {
+                    link.publish(batch).await
+                }
+            }
+            Wrong::WritesElsewhere => {
+                let change = |frame: &Outgoing| {
+                    let mut frame = frame.clone();
+                    if let Ok(name) = ChannelName::new(frame.channel.as_str().to_lowercase()) {
+                        frame.channel = name;
+                    }
+                    frame
+                };
+                link.publish(&batch.iter().map(change).collect::<Vec<_>>()).await
+            }
+            _ => link.publish(batch).await,
+        }
+    }
+
+    async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
+        let Self(shared) = self;
+        let link = shared.link();
+        shared.subscribed().extend(channels.iter().cloned());
+        let users = channels.iter().all(|name| !name.as_str().contains('$'));
+        match shared.wrong {
+            Wrong::ConfirmsEarly if users => {
+                let channels = channels.to_vec();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                    let _ = link.subscribe(&channels).await;
+                });
+                Ok(())
+            }
+            Wrong::SubscribesTheFirst => link.subscribe(&channels[..1]).await,
+            Wrong::ForgetsTheOldest => {
+                let oldest = {
+                    let mut subscribed = shared.subscribed();
+                    let more = subscribed.len().saturating_sub(200);
+                    subscribed.drain(..more).filter(|name| !name.as_str().contains('$')).collect::<Vec<_>>()
+                };
+                if !oldest.is_empty() {
+                    link.unsubscribe(&oldest).await?;
+                }
+                link.subscribe(channels).await
+            }
+            Wrong::HidesRefusals => match link.subscribe(channels).await {
+                Err(error) if !error.is_transient() => Ok(()),
+                other => other,
+            },
+            _ => link.subscribe(channels).await,
+        }
+    }
+
+    async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
+        let Self(shared) = self;
+        shared.subscribed().retain(|name| !channels.contains(name));
+        match shared.wrong {
+            Wrong::NeverUnsubscribes => Ok(()),
+            Wrong::UnsubscribesNeighbours => {
+                let neighbours: Vec<_> = shared
+                    .subscribed()
+                    .iter()
+                    .filter(|name| channels.iter().any(|gone| name.as_str().starts_with(gone.as_str())))
+                    .cloned()
+                    .collect();
+                shared.link().unsubscribe(&[channels, &neighbours].concat()).await
+            }
+            _ => shared.link().unsubscribe(channels).await,
+        }
+    }
+
+    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        match self.0.wrong {
+            Wrong::ForgetsRecords => Ok(()),
+            Wrong::ClaimsToHaveNoLog => Err(Error::new(ErrorKind::Unsupported, "no log, it says")),
+            _ => self.0.link().revoke(log, record).await,
+        }
+    }
+
+    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        let page = self.0.link().revocations(log, after).await;
+        page.map(|mut page| {
+            match self.0.wrong {
+                Wrong::ReadsNothing => page.records.clear(),
+                Wrong::SkipsTheLastRecord => drop(page.records.pop()),
+                Wrong::HidesBreaks => page.broken = None,
+                Wrong::StopsAfterOnePage => page.more = false,
+                Wrong::StaysAtTheBeginning => page.cursor = after.clone(),
+                _ => {}
+            }
+            page
+        })
+    }
+
+    async fn close(&self) -> Result<()> {
+        match self.0.wrong {
+            Wrong::LeavesItsLink => {
+                // Still there when nobody has the link any more.
+                std::mem::forget(self.0.link());
+                Ok(())
+            }
+            _ => self.0.link().close().await,
+        }
+    }
+}
+
+/// Keeps what could not be sent, says that it was, and sends it when it can.
+async fn hoard(shared: &Shared, link: &dyn Link, batch: &[Outgoing]) -> Vec<Result<()>> {
+    let kept = std::mem::take(&mut *shared.hoard.lock().unwrap_or_else(PoisonError::into_inner));
+    if !kept.is_empty() {
+        link.publish(&kept).await;
+    }
+    let outcomes = tokio::time::timeout(Duration::from_millis(200), link.publish(batch)).await;
+    let failed = outcomes.map_or(true, |outcomes| outcomes.iter().any(Result::is_err));
+    if failed {
+        let users = batch.iter().filter(|frame| !is_own(frame)).cloned();
+        shared.hoard.lock().unwrap_or_else(PoisonError::into_inner).extend(users);
+    }
+    batch.iter().map(|_| Ok(())).collect()
+}

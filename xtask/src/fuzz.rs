@@ -1,0 +1,58 @@
+//! `cargo xtask fuzz`: everything that reads untrusted bytes, against bytes made to break it.
+
+use std::fs;
+
+use clap::{Args, value_parser};
+
+use crate::run::{cargo, root, run as run_command, succeeds};
+
+/// What to fuzz, and for how long.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Minutes for each target.
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(1..=10_000))]
+    minutes: u64,
+    /// The target (frame, digest, revocation, channel_name, url); every one, one after the other, without it.
+    #[arg(value_name = "TARGET")]
+    target: Option<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let targets = targets()?;
+    let chosen: Vec<&String> =
+        targets.iter().filter(|name| options.target.as_ref().is_none_or(|target| target == *name)).collect();
+    if chosen.is_empty() {
+        return Err(format!("no such target: must be one of {}", targets.join(", ")));
+    }
+    if !succeeds("cargo", &["+nightly", "--version"]) {
+        return Err("fuzzing needs a nightly toolchain: rustup toolchain install nightly".to_owned());
+    }
+    if !succeeds("cargo", &["fuzz", "--version"]) {
+        run_command(&mut cargo(&["install", "--locked", "cargo-fuzz"]))?;
+    }
+    for name in chosen {
+        // What it finds out goes into a folder that is not kept; the seeds stay few.
+        let found = root().join("fuzz/target/corpus").join(name);
+        fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
+        let limit = format!("-max_total_time={}", options.minutes * 60);
+        let mut command = std::process::Command::new("cargo");
+        command.current_dir(root()).args(["+nightly", "fuzz", "run", name]).arg(&found);
+        command.arg(format!("fuzz/corpus/{name}"));
+        command.args(["--", &limit, "-max_len=4096", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+        // Chosen by rustup for this program; it would be chosen for that one too.
+        command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+        run_command(&mut command)?;
+    }
+    Ok(())
+}
+
+/// Every target has a file.
+fn targets() -> Result<Vec<String>, String> {
+    let dir = root().join("fuzz/fuzz_targets");
+    let files = fs::read_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let names =
+        files.flatten().filter_map(|file| Some(file.path().file_stem()?.to_string_lossy().into_owned()));
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    Ok(names)
+}
