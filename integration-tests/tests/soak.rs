@@ -4,7 +4,9 @@ use std::process::Command;
 
 #[test]
 fn a_minute_under_faults_loses_nothing_in_silence() {
-    let soak = Command::new(env!("CARGO_BIN_EXE_soak")).args(["--minutes", "1", "--rate", "300"]).output();
+    let soak = Command::new(env!("CARGO_BIN_EXE_soak"))
+        .args(["--minutes", "1", "--rate", "300", "--no-shrink"])
+        .output();
     let soak = soak.expect("the soak to start");
     let (output, errors) = (String::from_utf8_lossy(&soak.stdout), String::from_utf8_lossy(&soak.stderr));
     println!("{output}");

@@ -11,7 +11,7 @@ use crate::{
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
-    /// `--backend NAME --minutes N --seed N --nodes N --channels N --rate N --shrink`; `--help` says more.
+    /// `--backend NAME --minutes N --seed N --nodes N --channels N --rate N --no-shrink`; `--help` says more.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     arguments: Vec<String>,
 }

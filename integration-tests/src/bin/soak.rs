@@ -35,9 +35,9 @@ struct Args {
     /// How many messages a second each node posts at most.
     #[arg(long, default_value_t = 500, value_parser = value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
-    /// When it fails: run it again, each time half as long, for as long as it still fails.
+    /// When it fails, do not run it again and again, each time half as long, for the shortest run that still fails.
     #[arg(long)]
-    shrink: bool,
+    no_shrink: bool,
     #[command(subcommand)]
     node: Option<Role>,
 }
@@ -108,7 +108,7 @@ async fn run(args: &Args) -> Result<bool, String> {
             println!("{reason}");
             continue;
         }
-        runs.spawn(on(entry, plan.clone(), args.shrink));
+        runs.spawn(on(entry, plan.clone(), !args.no_shrink));
     }
     let mut good = true;
     while let Some(ended) = runs.join_next().await {
