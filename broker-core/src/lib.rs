@@ -34,6 +34,7 @@ mod scope;
 mod session;
 mod stream;
 mod subscription;
+mod sync;
 mod url;
 
 pub use broker::Broker;

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod fuzz;
 mod lint;
+mod model;
 mod mutants;
 mod run;
 mod servers;
@@ -32,6 +33,8 @@ enum Command {
     MutantsOfTheSuite(mutants::Options),
     /// Fuzz everything that reads untrusted bytes. Needs a nightly toolchain; installs cargo-fuzz.
     Fuzz(fuzz::Options),
+    /// Run the hub in thousands of orders of its steps, drawn by a model checker.
+    Model,
     /// Check the formatting, the lints in every combination of features that matters, and the documentation.
     Lint,
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Soak(options) => soak::run(&options),
         Command::MutantsOfTheSuite(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Model => model::run(),
         Command::Lint => lint::run(),
     };
     match outcome {

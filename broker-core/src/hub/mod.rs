@@ -5,6 +5,8 @@
 //! both are collected in an [`Aftermath`].
 
 mod heard;
+#[cfg(all(test, shuttle))]
+mod model;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -13,10 +15,7 @@ use std::{
     hash::BuildHasher,
     mem,
     ops::{Add, Sub},
-    sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError},
     task::Waker,
 };
 
@@ -25,7 +24,13 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use crate::{ChannelName, CloseReason, Event, Gap, GapCause, Malformed, Message, NodeId};
+use crate::{
+    ChannelName, CloseReason, Event, Gap, GapCause, Malformed, Message, NodeId,
+    sync::{
+        RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
 
 use heard::Claim;
 pub(crate) use heard::Span;

@@ -15,7 +15,7 @@ use std::{
     collections::VecDeque,
     mem,
     num::NonZero,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -23,7 +23,10 @@ use super::{
     Aftermath, Beats, Entry, Sign, Tally,
     heard::{Heard, Span},
 };
-use crate::{ChannelName, CloseReason, NodeId};
+use crate::{
+    ChannelName, CloseReason, NodeId,
+    sync::{Mutex, MutexGuard},
+};
 
 /// How many subscribers share a ring before the channel gets another: they fit one bit mask, and meet on one lock.
 const SEATS: u32 = 64;

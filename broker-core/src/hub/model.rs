@@ -1,0 +1,154 @@
+//! The hub in many orders of its steps, drawn by a model checker: `cargo xtask model`. A failure prints the order, and how
+//! to run it again.
+
+use std::{collections::VecDeque, sync::Arc, task::Poll};
+
+use shuttle::{check_random, future, thread};
+
+use super::*;
+use crate::{MessageId, Post};
+
+const ORDERS: usize = 1000;
+
+fn name() -> ChannelName {
+    ChannelName::internal("news")
+}
+
+fn message(number: u64) -> Entry {
+    let id = MessageId { origin: NodeId::from_u64(1), number };
+    Entry::Message(Message::from_post(Post::new("x"), id))
+}
+
+/// Reads to the end: the numbers heard, and how many were missed.
+async fn read(ring: Arc<Ring>, mut cursor: Cursor) -> (Vec<u64>, u64) {
+    let (mut heard, mut lost) = (Vec::new(), 0);
+    loop {
+        let mut batch = VecDeque::new();
+        let taken = std::future::poll_fn(|cx| match ring.take(&mut cursor, &mut batch, 2, cx) {
+            Poll::Ready(Taken::Entries { missed }) => Poll::Ready(Some(missed)),
+            Poll::Ready(Taken::End(_)) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        let Some(missed) = taken.await else { break };
+        lost += missed.messages;
+        for entry in batch {
+            if let Event::Message(message) = entry.into_event() {
+                heard.push(message.id().number());
+            }
+        }
+    }
+    (heard, lost)
+}
+
+/// Nobody sleeps for ever beside a message, and all is heard in order, or counted.
+#[test]
+fn a_reader_hears_everything_or_its_number_and_is_always_woken() {
+    check_random(
+        || {
+            let hub = Arc::new(Hub::new(2));
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (ring, cursor) = hub.join(&name()).unwrap();
+                    thread::spawn(move || future::block_on(read(ring, cursor)))
+                })
+                .collect();
+            let writer = {
+                let hub = Arc::clone(&hub);
+                thread::spawn(move || (0..5).for_each(|n| hub.put("news", message(n), false).finish()))
+            };
+            writer.join().unwrap();
+            hub.end();
+            for reader in readers {
+                let (heard, lost) = reader.join().unwrap();
+                assert!(heard.is_sorted_by(|a, b| a < b), "{heard:?}");
+                assert_eq!(heard.len() as u64 + lost, 5, "{heard:?} and {lost} lost");
+            }
+        },
+        ORDERS,
+    );
+}
+
+/// Whoever has joined hears what is put afterwards, whoever leaves meanwhile.
+#[test]
+fn who_has_joined_is_in_the_table_whoever_leaves() {
+    check_random(
+        || {
+            let hub = Arc::new(Hub::new(8));
+            let (first, cursor) = hub.join(&name()).unwrap();
+            let leaving = {
+                let hub = Arc::clone(&hub);
+                thread::spawn(move || {
+                    hub.leave(&first, &cursor);
+                    hub.one_less_live();
+                })
+            };
+            let (ring, mut cursor) = hub.join(&name()).unwrap();
+            hub.put("news", message(1), false).finish();
+            let mut batch = VecDeque::new();
+            let mut cx = std::task::Context::from_waker(Waker::noop());
+            assert!(ring.take(&mut cursor, &mut batch, 8, &mut cx).is_ready(), "joined, and hears nothing");
+            leaving.join().unwrap();
+            assert!(hub.contains("news"));
+            hub.leave(&ring, &cursor);
+            hub.one_less_live();
+            assert!(!hub.contains("news"), "left behind");
+            assert_eq!(hub.live.load(Ordering::SeqCst), 0);
+        },
+        ORDERS,
+    );
+}
+
+/// Of several who leave at once exactly one is the last.
+#[test]
+fn one_of_those_who_leave_is_the_last() {
+    check_random(
+        || {
+            let hub = Arc::new(Hub::new(8));
+            let seats: Vec<_> = (0..3).map(|_| hub.join(&name()).unwrap()).collect();
+            let leaving: Vec<_> = seats
+                .into_iter()
+                .map(|(ring, cursor)| {
+                    let hub = Arc::clone(&hub);
+                    thread::spawn(move || hub.leave(&ring, &cursor))
+                })
+                .collect();
+            let last = leaving.into_iter().map(|left| left.join().unwrap());
+            assert_eq!(last.filter(|last| *last).count(), 1);
+            assert!(!hub.contains("news"));
+        },
+        ORDERS,
+    );
+}
+
+/// A subscription that is dropped while its channel is refused, posted to, and the hub closed.
+#[test]
+fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing() {
+    check_random(
+        || {
+            let hub = Arc::new(Hub::new(1));
+            let (ring, cursor) = hub.join(&name()).unwrap();
+            let work: [Box<dyn FnOnce(&Hub) + Send>; 4] = [
+                Box::new(move |hub| {
+                    hub.leave(&ring, &cursor);
+                    hub.one_less_live();
+                }),
+                Box::new(|hub| hub.refuse(&name(), &CloseReason::Removed)),
+                Box::new(|hub| (0..3).for_each(|n| hub.put("news", message(n), true).finish())),
+                Box::new(|hub| {
+                    hub.mark_gap(&name(), &skipped(None));
+                    hub.settle(&name());
+                    hub.close();
+                }),
+            ];
+            let threads = work.map(|work| {
+                let hub = Arc::clone(&hub);
+                thread::spawn(move || work(&hub))
+            });
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert!(!hub.contains("news"));
+            assert_eq!(hub.live.load(Ordering::SeqCst), 0);
+            assert!(hub.join(&name()).is_none(), "closed");
+        },
+        ORDERS,
+    );
+}
