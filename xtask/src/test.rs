@@ -5,6 +5,7 @@ use std::{fs, path::Path, process::Command, time::Instant};
 use clap::{Args, value_parser};
 
 use crate::{
+    model,
     run::{cargo, root, run as run_command, run_by_line},
     servers::{SERVERS, Server, Source, WITHOUT_SERVER, provide},
 };
@@ -100,7 +101,8 @@ impl Suite {
             command.args(["--test", name]);
         }
         run_command(&mut command)?;
-        run_command(self.cargo_test().arg("--doc"))
+        run_command(self.cargo_test().arg("--doc"))?;
+        model::run()
     }
 
     /// The tests of the containers themselves.

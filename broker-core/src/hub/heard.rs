@@ -112,6 +112,8 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{Claim::*, *};
 
     const A: NodeId = NodeId::from_u64(1);
@@ -185,5 +187,45 @@ mod tests {
             assert!(heard.young.len() + heard.old.len() <= 2 * GENERATION + 1);
         }
         assert!(heard.forgetful);
+    }
+
+    proptest! {
+        /// Whatever gets lost, is repeated or begins a new epoch: what is heard and what is told add up to what was
+        /// posted, and nothing is heard twice.
+        #[test]
+        fn what_is_heard_and_what_is_told_add_up(steps in proptest::collection::vec((0..6_u8, 1..4_u64), 0..200)) {
+            let mut heard = Heard::default();
+            let (mut posted, mut accounted, mut epoch, mut sequence, mut told) = (0, 0, 1, 0, 0);
+            for (step, count) in steps {
+                match step {
+                    0 => sequence += count, // lost
+                    1 if sequence > 0 => {
+                        accounted += heard.message(A, epoch, sequence.saturating_sub(count).max(1)).map_or(0, |n| n + 1);
+                    }
+                    2 if sequence > told => {
+                        accounted += heard.digest(A, &span(epoch, told + 1, sequence), Everything);
+                        told = sequence;
+                    }
+                    3 => {
+                        // Told before it ends.
+                        if sequence > told {
+                            accounted += heard.digest(A, &span(epoch, told + 1, sequence), Everything);
+                        }
+                        posted += sequence;
+                        (epoch, sequence, told) = (epoch + 1, 0, 0);
+                    }
+                    _ => {
+                        sequence += 1;
+                        let before = heard.message(A, epoch, sequence);
+                        prop_assert!(before.is_some(), "a new one taken for a repeat");
+                        accounted += before.map_or(0, |n| n + 1);
+                    }
+                }
+            }
+            if sequence > told {
+                accounted += heard.digest(A, &span(epoch, told + 1, sequence), Everything);
+            }
+            prop_assert_eq!(accounted, posted + sequence);
+        }
     }
 }

@@ -144,6 +144,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_is_written_is_read(
+            after: u64,
+            begin: u64,
+            spans in proptest::collection::vec(("[a-z]{1,20}(\\.[a-z]{1,20})?", any::<u32>(), 1..1_000_u64, 0..1_000_u64), 0..20),
+        ) {
+            let spans = spans.into_iter().map(|(name, epoch, first, more)| {
+                Span { channel: ChannelName::new(name).unwrap(), epoch, first, last: first + more }
+            });
+            let digest = Digest { after, begin, spans: spans.collect() };
+            prop_assert_eq!(Digest::decode(&digest.encode()).unwrap(), digest);
+        }
+
+        #[test]
         fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Digest::decode(&bytes);
         }
