@@ -27,8 +27,11 @@ fn failure(case: Case, wrong: Wrong) -> Option<String> {
     let (tell, told) = mpsc::channel();
     // Some faults block their thread.
     let run = move || {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let outcome = runtime.block_on(async {
             let harness = faulty_memory(wrong);
             let outcome = AssertUnwindSafe((case.run)(&*harness)).catch_unwind();
@@ -59,15 +62,15 @@ fn side_by_side<T: Send, R: Send>(all: Vec<T>, at_once: usize, work: impl Fn(T) 
         for _ in 0..at_once {
             scope.spawn(|| {
                 loop {
-                    let next = queue.lock().unwrap().next();
+                    let next = queue.lock().expect("nobody panicked").next();
                     let Some((at, item)) = next else { return };
                     let result = work(item);
-                    done.lock().unwrap().push((at, result));
+                    done.lock().expect("nobody panicked").push((at, result));
                 }
             });
         }
     });
-    let mut done = done.into_inner().unwrap();
+    let mut done = done.into_inner().expect("nobody panicked");
     done.sort_by_key(|(at, _)| *at);
     done.into_iter().map(|(_, result)| result).collect()
 }

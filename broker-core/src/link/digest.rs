@@ -63,7 +63,7 @@ impl Digest {
     pub(crate) fn decode(mut bytes: &[u8]) -> Result<Self, Malformed> {
         let length = bytes.len();
         let bad = |reason| Malformed::new(reason, length);
-        if length < HEAD || length > MAX_BYTES {
+        if !(HEAD..=MAX_BYTES).contains(&length) {
             return Err(bad("a digest of an impossible length"));
         }
         let (after, begin) = (bytes.get_u64(), bytes.get_u64());

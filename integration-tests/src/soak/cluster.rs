@@ -53,7 +53,7 @@ struct Member {
 
 #[derive(Debug)]
 enum Body {
-    Process(Child, ChildStdin),
+    Process(Box<Child>, ChildStdin),
     Task(JoinHandle<Result<(), String>>, mpsc::UnboundedSender<Order>),
 }
 
@@ -91,7 +91,7 @@ impl Cluster {
         let note = move |record| history.lock().unwrap_or_else(PoisonError::into_inner).note(id, record);
         if self.has_processes() {
             let (child, orders, reader) = start_process(&task, note)?;
-            return Ok(Member { id, line, body: Body::Process(child, orders), reader });
+            return Ok(Member { id, line, body: Body::Process(Box::new(child), orders), reader });
         }
         let (orders, ordered) = mpsc::unbounded_channel();
         let running = tokio::spawn(node::run(task, ordered, Arc::new(note)));

@@ -285,7 +285,7 @@ impl Posts {
                 self.outcome(number, outcome);
             }
             std::task::Poll::Pending => {
-                self.under_way.push(post.map(move |outcome| (number, outcome)).boxed())
+                self.under_way.push(post.map(move |outcome| (number, outcome)).boxed());
             }
         }
     }
