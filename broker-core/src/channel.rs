@@ -196,7 +196,30 @@ mod tests {
         }
     }
 
+    /// Segments of legal characters, with dots between them.
+    fn legal() -> impl Strategy<Value = String> {
+        let segment = "[^\\s\\p{Cc}.*>#$][^\\s\\p{Cc}.*>#]{0,8}";
+        prop::collection::vec(segment, 1..5).prop_map(|segments| segments.join("."))
+    }
+
     proptest! {
+        #[test]
+        fn every_legal_name_is_accepted_and_one_fault_refuses_it(
+            name in legal(),
+            at: prop::sample::Index,
+            fault in prop::sample::select(vec![" ", "\t", "\u{2003}", "\0", "\u{85}", "*", ">", "#", ".."]),
+        ) {
+            let kept = ChannelName::new(&name).unwrap();
+            prop_assert_eq!(kept.as_str(), &name);
+            let places: Vec<_> = name.char_indices().map(|(place, _)| place).chain([name.len()]).collect();
+            let mut broken = name.clone();
+            broken.insert_str(*at.get(&places), fault);
+            let padded = "n".repeat(ChannelName::MAX + 1 - name.len()) + &name;
+            for broken in [broken, format!(".{name}"), format!("{name}."), format!("${name}"), padded] {
+                prop_assert!(ChannelName::new(&broken).is_err(), "{:?}", broken);
+            }
+        }
+
         #[test]
         fn any_text_is_refused_or_kept_as_it_is(name in ".{0,250}") {
             match ChannelName::new(&name) {

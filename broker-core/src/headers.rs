@@ -96,7 +96,10 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::{NodeId, Post, frame};
 
     #[test]
     fn limits_are_checked_and_named() {
@@ -108,5 +111,36 @@ mod tests {
         assert_eq!(nameless.check().unwrap_err().kind(), ErrorKind::InvalidInput);
         let fits: Headers = [("a", "x".repeat(Headers::MAX_BYTES - 1))].into_iter().collect();
         fits.check().unwrap();
+    }
+
+    fn pair() -> impl Strategy<Value = (String, String)> {
+        let name = prop_oneof![80 => "\\PC{1,60}", 1 => "\\PC{0,90}"];
+        let value = prop_oneof![80 => ".{0,30}", 1 => "x{16300,16400}"];
+        (name, value)
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_limits_accept_arrives_as_it_was(
+            pairs in prop::collection::vec(pair(), 0..70),
+        ) {
+            let headers: Headers = pairs.iter().cloned().collect();
+            prop_assert!(headers.iter().eq(pairs.iter().map(|(name, value)| (&**name, &**value))));
+            for (name, _) in &pairs {
+                let first = pairs.iter().find(|(found, _)| found == name).map(|(_, value)| &**value);
+                prop_assert_eq!(headers.get(name), first);
+            }
+            let names = pairs.iter().all(|(name, _)| (1..=255).contains(&name.len()));
+            let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+            let legal = names && bytes <= Headers::MAX_BYTES && pairs.len() <= Headers::MAX_COUNT;
+            prop_assert_eq!(headers.check().is_ok(), legal);
+            if legal {
+                let post = Post::new("payload").with_headers(headers.clone());
+                let mut frame = frame::encode(&post, NodeId::from_u64(1));
+                frame::stamp(&mut frame, frame::Stamp { number: 1, epoch: 1, sequence: 1 });
+                let (wire, _) = frame::decode(&frame.freeze()).unwrap();
+                prop_assert_eq!((&wire.head.headers, &wire.payload[..]), (&headers, &b"payload"[..]));
+            }
+        }
     }
 }

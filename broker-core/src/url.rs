@@ -312,7 +312,47 @@ mod tests {
         }
     }
 
+    /// Every byte of it, as a URL may write it.
+    fn percent(text: &str) -> String {
+        text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    }
+
+    fn hosts() -> impl Strategy<Value = Vec<(String, Option<u16>)>> {
+        let host =
+            prop_oneof!["[a-z][a-z0-9-]{0,10}[a-z]", Just("[::1]".to_owned()), Just("10.0.0.1".to_owned())];
+        prop::collection::vec((host, any::<Option<u16>>()), 1..4)
+    }
+
     proptest! {
+        #[test]
+        fn every_part_is_read_as_it_was_and_no_secret_is_shown(
+            scheme in "(redis|rediss|nats|amqp|memory)",
+            user in "\\PC{1,12}",
+            password in ".{0,20}",
+            hosts in hosts(),
+            path in "[a-z0-9_-]{0,8}",
+            value in ".{0,20}",
+        ) {
+            let places: Vec<_> = hosts.iter().map(|(host, port)| match port {
+                Some(port) => format!("{host}:{port}"),
+                None => host.clone(),
+            }).collect();
+            let (user, password) = (format!("user-{user}"), format!("secret-{password}"));
+            let (name, word, kept) = (percent(&user), percent(&password), percent(&value));
+            let raw = format!("{scheme}://{name}:{word}@{}/{path}?key={kept}&token={word}", places.join(","));
+            let url = BrokerUrl::parse(&raw).unwrap();
+            prop_assert_eq!(url.scheme(), scheme);
+            prop_assert_eq!((url.username(), url.password()), (Some(&*user), Some(&*password)));
+            prop_assert_eq!(url.hosts().map(|(host, port)| (host.to_owned(), port)).collect::<Vec<_>>(), hosts);
+            prop_assert_eq!((url.path(), url.key("key")), (&*path, Some(&*value)));
+
+            let shown = format!("{url} {url:?} {}", url.allow_keys(&["token"]).unwrap_err());
+            prop_assert!(!shown.contains("secret-") && !shown.contains("user-"), "{}", shown);
+            let again = BrokerUrl::parse(&url.to_string()).unwrap();
+            prop_assert_eq!(again.to_string(), url.to_string());
+            prop_assert_eq!((again.hosts, again.path), (url.hosts, url.path));
+        }
+
         #[test]
         fn any_text_parses_or_is_refused(raw in ".{0,80}") {
             let _ = BrokerUrl::parse(&raw);
