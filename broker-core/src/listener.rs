@@ -1,12 +1,11 @@
 //! Listeners: the task that calls one function with what a channel brings.
 
-use std::{
-    fmt,
-    future::Future,
+use std::{fmt, future::Future};
+
+use crate::{
+    Model, Received, StreamError, Subscription, stream,
     sync::atomic::{AtomicBool, Ordering},
 };
-
-use crate::{Model, Received, StreamError, Subscription, stream};
 
 /// Names a listener of one session, to remove it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,8 @@
 //! Session: Serverpod's verbs. Everything opened through a session ends with it.
 
 mod hooks;
+#[cfg(all(test, shuttle))]
+mod model;
 mod shared;
 
 use std::{fmt, future::Future, sync::Arc};

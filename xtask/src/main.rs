@@ -33,7 +33,7 @@ enum Command {
     MutantsOfTheSuite(mutants::Options),
     /// Fuzz everything that reads untrusted bytes. Needs a nightly toolchain; installs cargo-fuzz.
     Fuzz(fuzz::Options),
-    /// Run the hub in thousands of orders of its steps, drawn by a model checker.
+    /// Run the hub and sessions in thousands of orders of its steps, drawn by a model checker.
     Model,
     /// Check the formatting, the lints in every combination of features that matters, and the documentation.
     Lint,

@@ -1,9 +1,9 @@
-//! `cargo xtask model`: the hub in thousands of orders of its steps, drawn by a model checker.
+//! `cargo xtask model`: the hub and sessions in thousands of orders of its steps, drawn by a model checker.
 
 use crate::run::{cargo, run as run_command};
 
 pub(crate) fn run() -> Result<(), String> {
     let mut command = cargo(&["test", "--package", "broker-core", "--lib", "--target-dir", "target/model"]);
-    command.args(["hub::model"]).env("RUSTFLAGS", "--cfg shuttle");
+    command.args(["::model::"]).env("RUSTFLAGS", "--cfg shuttle");
     run_command(&mut command)
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -13,7 +13,11 @@ use super::{
     Doubt, Identity, Revocation, Revoked,
     record::{Record, RecordId},
 };
-use crate::{CloseReason, NodeId, Result, session::Shared as Session};
+use crate::{
+    CloseReason, NodeId, Result,
+    session::Shared as Session,
+    sync::{Mutex, MutexGuard},
+};
 
 /// See the module.
 #[derive(Debug)]

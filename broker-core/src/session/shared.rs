@@ -2,13 +2,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock, PoisonError},
 };
 
 use tokio::sync::Notify;
 
 use super::hooks::Hooks;
-use crate::{CloseReason, hub::Ring, listener::Gate};
+use crate::{
+    CloseReason,
+    hub::Ring,
+    listener::Gate,
+    sync::{Mutex, MutexGuard},
+};
 
 /// See the module.
 pub(crate) struct Shared {

@@ -1,0 +1,180 @@
+//! Sessions and their streams in many orders of their steps, drawn by a model checker: `cargo xtask model`.
+
+use std::{
+    sync::{Arc, atomic},
+    time::Instant,
+};
+
+use futures_util::FutureExt;
+use shuttle::{check_random, future::block_on, thread};
+
+use super::*;
+use crate::{ChannelName, Event};
+
+const ORDERS: usize = 1000;
+
+fn post(broker: &Broker, count: u8) {
+    for number in 0..count {
+        block_on(broker.publish("news", vec![number], Scope::Local)).unwrap();
+    }
+}
+
+/// What is heard until the stream ends. Nothing may be any more once it was told so.
+async fn read(mut stream: Subscription, told: Arc<atomic::AtomicBool>) -> Vec<u8> {
+    let mut heard = Vec::new();
+    loop {
+        let told = told.load(atomic::Ordering::SeqCst);
+        match stream.next().await {
+            Some(Event::Message(message)) if !told => heard.push(message.payload().unwrap()[0]),
+            Some(event) => panic!("{event:?} after the end, or beside it"),
+            None => return heard,
+        }
+    }
+}
+
+fn assert_nothing_is_left(broker: &Broker) {
+    assert!(!broker.hub().contains("news"));
+    assert!(broker.hub().idle().now_or_never().is_some(), "the hub counts somebody");
+}
+
+/// A stream that is read while it is ended by one of these, which say whether it still yields the rest.
+fn ended_beside_a_reader(end: fn(&Session, ListenerId) -> bool) {
+    let broker = Broker::local();
+    let session = Arc::new(broker.session());
+    let gate = Some(Arc::new(Gate::default()));
+    let (stream, number) = block_on(session.open("add_listener", "news", gate)).unwrap();
+    // No more later on: it would wake a reader whom the end has not woken.
+    post(&broker, 2);
+    let told = Arc::new(atomic::AtomicBool::new(false));
+    let reading = {
+        let told = Arc::clone(&told);
+        thread::spawn(move || block_on(read(stream, told)))
+    };
+    let yields_the_rest = end(&session, ListenerId { session: session.shared.id, number });
+    told.store(!yields_the_rest, atomic::Ordering::SeqCst);
+    let heard = reading.join().unwrap();
+    assert!([0, 1].starts_with(&heard), "{heard:?}");
+    assert!(heard.len() == 2 || !yields_the_rest, "{heard:?}");
+    assert!(session.shared.lock().seat(number).is_none());
+    assert_nothing_is_left(&broker);
+}
+
+#[test]
+fn a_reader_learns_that_its_session_is_closed_and_hears_nothing_more() {
+    let close = |session: &Session, _| {
+        session.close();
+        false
+    };
+    check_random(move || ended_beside_a_reader(close), ORDERS);
+}
+
+#[test]
+fn a_reader_learns_that_its_listener_is_removed_and_hears_nothing_more() {
+    let remove = |session: &Session, id| !session.remove_listener(id);
+    check_random(move || ended_beside_a_reader(remove), ORDERS);
+}
+
+#[test]
+fn a_reader_learns_that_the_broker_is_closed_and_hears_nothing_more() {
+    let close = |session: &Session, _| {
+        session.broker().hub().close();
+        false
+    };
+    check_random(move || ended_beside_a_reader(close), ORDERS);
+}
+
+#[test]
+fn a_reader_learns_that_the_broker_is_drained_and_hears_the_rest() {
+    let drain = |session: &Session, _| {
+        session.broker().hub().end();
+        true
+    };
+    check_random(move || ended_beside_a_reader(drain), ORDERS);
+}
+
+#[test]
+fn a_reader_learns_that_its_channel_is_refused_and_hears_the_rest() {
+    let refuse = |session: &Session, _| {
+        session.broker().hub().refuse(&ChannelName::internal("news"), &CloseReason::Removed);
+        true
+    };
+    check_random(move || ended_beside_a_reader(refuse), ORDERS);
+}
+
+/// A stream that is opened while its session or the broker ends is refused, or ends.
+fn opened_beside_the_end(end: fn(&Session)) {
+    let broker = Broker::local();
+    let session = Arc::new(broker.session());
+    let ending = {
+        let session = Arc::clone(&session);
+        thread::spawn(move || end(&session))
+    };
+    match block_on(session.subscribe("news")) {
+        Ok(stream) => assert!(block_on(read(stream, Arc::default())).is_empty()),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
+    }
+    ending.join().unwrap();
+    assert_nothing_is_left(&broker);
+}
+
+#[test]
+fn no_stream_outlives_its_session() {
+    check_random(|| opened_beside_the_end(Session::close), ORDERS);
+}
+
+#[test]
+fn no_stream_outlives_a_drained_broker() {
+    check_random(|| opened_beside_the_end(|session| session.broker().hub().end()), ORDERS);
+}
+
+/// A subscription is dropped beside a post, a refusal, and the end of its session.
+#[test]
+fn a_dropped_stream_leaves_nothing() {
+    check_random(
+        || {
+            let broker = Broker::local();
+            let session = Arc::new(broker.session());
+            let (stream, number) = block_on(session.open("subscribe", "news", None)).unwrap();
+            let name = stream.channel().clone();
+            let work: [Box<dyn FnOnce(&Session) + Send>; 4] = [
+                Box::new(move |_| drop(stream)),
+                Box::new(|session| post(session.broker(), 2)),
+                Box::new(move |session| session.broker().hub().refuse(&name, &CloseReason::Removed)),
+                Box::new(Session::close),
+            ];
+            let threads = work.map(|work| {
+                let session = Arc::clone(&session);
+                thread::spawn(move || work(&session))
+            });
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert!(session.shared.lock().seat(number).is_none());
+            assert_nothing_is_left(&broker);
+        },
+        ORDERS,
+    );
+}
+
+/// A session that is opened while its user is revoked is refused, or ended; and is closed once.
+#[test]
+fn no_session_slips_past_a_revocation() {
+    check_random(
+        || {
+            let broker = Broker::local();
+            let identity = Identity::new("ada", Instant::now());
+            let revoking = {
+                let broker = broker.clone();
+                thread::spawn(move || block_on(broker.revoke(Revocation::user("ada"))).unwrap())
+            };
+            let opened = block_on(broker.session_for(identity));
+            revoking.join().unwrap();
+            match opened {
+                Ok(session) => {
+                    let reason = session.closed().now_or_never();
+                    assert!(matches!(reason, Some(CloseReason::AuthenticationRevoked(_))), "{reason:?}");
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Revoked),
+            }
+        },
+        ORDERS,
+    );
+}
