@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     only::{a_thousand_channels_keep_one_order, connect, hear_each_other, open, refusal, with_keys},
-    steps::{hears, linked, post, told_of_the_loss},
+    steps::{alert, down, heard_again, hears, linked, post, told_of_the_loss},
 };
 use crate::{
     case::{Case, Outcome, case},
@@ -23,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_virtual_host_that_is_missing_or_closed_is_named, [11]),
     case!(without_one_of_its_permissions_it_is_never_connected, [10, 11]),
     case!(a_permission_withdrawn_is_told_and_the_link_lives, [6, 11]),
+    case!(a_permission_withdrawn_turns_it_red, [4, 10]),
     case!(an_exchange_of_another_kind_is_named_and_another_name_works, [10, 11]),
     case!(a_full_virtual_host_is_unavailable_until_there_is_room, [6, 10]),
     case!(tls_with_the_right_authority_works_from_end_to_end, [1, 2]),
@@ -118,6 +119,22 @@ async fn forget_permissions(rabbit: &RabbitHarness) -> Result<(), String> {
     let forget = "[sys:replace_state(C, fun(S) -> erase(permission_cache), S end) \
                   || C <- rabbit_channel:list_local()]";
     rabbit.server().evaluate(forget).await
+}
+
+/// The next heartbeat is refused, and would not be heard.
+async fn a_permission_withdrawn_turns_it_red(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let node = h.node_with(alert).await?;
+    let mut heard = node.subscribe("news").await?;
+    allow(rabbit, [ENOUGH, QUEUES_ALONE, ENOUGH]).await?;
+    forget_permissions(rabbit).await?;
+    down(&node).await?;
+    let refused = || node.health().last_error.is_some_and(|error| error.kind() == ErrorKind::Forbidden);
+    until("the refusal", refused).await?;
+    assert!(!node.health().is_connected());
+    allow(rabbit, [ENOUGH; 3]).await?;
+    assert!(heard_again(&node, &mut heard).await? >= 1, "no gap");
+    Ok(())
 }
 
 async fn a_permission_withdrawn_is_told_and_the_link_lives(h: &dyn Harness) -> Outcome {
