@@ -1,49 +1,47 @@
-//! URLs, which come from configuration files: none panics, and no password is ever shown.
+//! URLs, which come from configuration files: none panics, and nothing that is shown depends on a secret.
 #![no_main]
 
-use std::fmt::Debug;
+use std::fmt::Write;
 
 use broker_core::{Backend, BrokerUrl, Options};
 
 const BACKENDS: &[Backend] =
     &[broker_memory::BACKEND, broker_nats::BACKEND, broker_rabbitmq::BACKEND, broker_redis::BACKEND];
-const PASSWORD: &str = "s3cr3t-marker";
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    // Where it stands by itself it is no password.
-    if text.contains(PASSWORD) {
+    shown(text);
+    let (scheme, rest) = text.split_once('\n').unwrap_or(("redis", text));
+    if !scheme.chars().all(|c| c.is_ascii_lowercase() || c == '+') {
         return;
     }
-    open(text);
-    // The same with secrets where secrets stand.
-    let (scheme, rest) = text.split_once('\n').unwrap_or(("redis", text));
-    if scheme.chars().all(|c| c.is_ascii_lowercase() || c == '+') {
-        open(&format!("{scheme}://user:{PASSWORD}@{rest}"));
-        // With another `@` it would be the beginning of a user's name, which may be shown.
-        if !rest.contains('@') {
-            open(&format!("nats://{PASSWORD}@{rest}"));
-        }
+    // The same with one password and with another: whoever reads what is shown cannot tell which it was.
+    let with = |password: &str| shown(&format!("{scheme}://user:{password}@{rest}"));
+    assert_eq!(with("s3cr3t-one"), with("an0ther-77"), "{text:?}");
+    // A token of NATS; with another `@` it would be the beginning of a user's name, which may be shown.
+    if !rest.contains('@') {
+        let with = |token: &str| shown(&format!("nats://{token}@{rest}"));
+        assert_eq!(with("s3cr3t-one"), with("an0ther-77"), "{text:?}");
     }
 });
 
-fn open(raw: &str) {
+/// All that anybody is shown of a URL: by itself, in errors, in the driver made from it.
+fn shown(raw: &str) -> String {
     let url = match BrokerUrl::parse(raw) {
         Ok(url) => url,
-        Err(error) => return check(raw, &error, &error.to_string()),
+        Err(error) => return format!("{error} {error:?}"),
     };
-    check(raw, &url, &url.to_string());
+    let mut shown = format!("{url} {url:?}");
+    let mut add = |text: String| {
+        let _ = write!(shown, " {text}");
+    };
     if let Err(error) = Options::default().with_url(&url).and_then(|options| options.check()) {
-        check(raw, &error, &error.to_string());
+        add(format!("{error} {error:?}"));
     }
     for backend in BACKENDS.iter().filter(|backend| backend.schemes.contains(&url.scheme())) {
         match (backend.open)(&url) {
-            Ok(driver) => check(raw, &driver, driver.name()),
-            Err(error) => check(raw, &error, &error.to_string()),
+            Ok(driver) => add(format!("{driver:?}")),
+            Err(error) => add(format!("{error} {error:?}")),
         }
     }
-}
-
-fn check(raw: &str, value: &dyn Debug, shown: &str) {
-    let debug = format!("{value:?}");
-    assert!(!debug.contains(PASSWORD) && !shown.contains(PASSWORD), "{raw:?}: {shown} {debug}");
+    shown
 }
