@@ -1,14 +1,14 @@
 //! Faulty drivers: the memory driver with one thing wrong, to test the suite. Each must fail in a case whose name says
 //! why; [`FAULTS`](faults::FAULTS) says which.
 
+mod ear;
 pub mod faults;
 
 use std::{
-    collections::{HashMap, VecDeque},
     future::pending,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -16,9 +16,10 @@ use std::{
 use async_trait::async_trait;
 use broker::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Arrival, Capabilities, Driver, Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
+    driver::{Capabilities, Driver, Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
 };
 use bytes::Bytes;
+use ear::{Ear, origin};
 use faults::Wrong;
 
 /// A driver around another, with one thing wrong.
@@ -91,115 +92,6 @@ async fn heal(driver: Arc<dyn Driver>, shared: Arc<Shared>) {
             return;
         }
     }
-}
-
-/// What hears the inner link, and passes on what it wants.
-struct Ear {
-    inbox: Inbox,
-    wrong: Wrong,
-    heard: AtomicUsize,
-    held: Mutex<VecDeque<(String, Bytes)>>,
-    busy: Mutex<HashMap<String, usize>>,
-    /// The node behind this link; its frames carry it.
-    own: AtomicU64,
-    heal: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
-}
-
-impl Ear {
-    fn new(inbox: Inbox, wrong: Wrong) -> Self {
-        Self {
-            inbox,
-            wrong,
-            heard: AtomicUsize::new(0),
-            held: Mutex::default(),
-            busy: Mutex::default(),
-            own: AtomicU64::new(0),
-            heal: Mutex::default(),
-        }
-    }
-
-    fn inbox(ear: &Arc<Self>) -> Inbox {
-        let ear = Arc::clone(ear);
-        Inbox::around(move |arrival| match arrival {
-            Arrival::Frame { channel, frame } => ear.frame(&channel, frame),
-            Arrival::Gap => ear.inbox.gap(),
-            Arrival::Lost(error) => match &*ear.heal.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(heal) => heal(),
-                None => ear.inbox.lost(error),
-            },
-            _ => {}
-        })
-    }
-
-    fn frame(&self, channel: &str, frame: Bytes) {
-        if channel.contains('$') {
-            return self.inbox.deliver(channel, frame);
-        }
-        let count = self.heard.fetch_add(1, Ordering::SeqCst) + 1;
-        match self.wrong {
-            Wrong::LosesOneInTwenty if count.is_multiple_of(20) => {}
-            Wrong::DeliversTwice => {
-                let again = from_another(&frame);
-                self.inbox.deliver(channel, frame);
-                self.inbox.deliver(channel, again);
-            }
-            Wrong::SwapsTwo => self.swap(channel, frame),
-            Wrong::Mangles => self.inbox.deliver(channel, mangled(&frame)),
-            Wrong::CutsOff if frame.len() > 100_000 => self.inbox.deliver(channel, frame.slice(..100_000)),
-            Wrong::LosesEmpty if frame.len() == EMPTY => {}
-            Wrong::StaysSilentToThePoster if origin(&frame) == self.own.load(Ordering::SeqCst) => {}
-            Wrong::CrossesChannels => {
-                if let Some((parent, _)) = channel.rsplit_once('.') {
-                    self.inbox.deliver(parent, frame.clone());
-                }
-                self.inbox.deliver(channel, frame);
-            }
-            Wrong::StarvesOthers if self.starves(channel) => {}
-            _ => self.inbox.deliver(channel, frame),
-        }
-    }
-
-    /// Every second one waits for the next.
-    fn swap(&self, channel: &str, frame: Bytes) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = held.pop_front();
-        if waiting.is_none() && self.heard.load(Ordering::SeqCst).is_multiple_of(4) {
-            held.push_back((channel.to_owned(), frame));
-            return;
-        }
-        drop(held);
-        self.inbox.deliver(channel, frame);
-        waiting.into_iter().for_each(|(channel, frame)| self.inbox.deliver(&channel, frame));
-    }
-
-    /// Whether another channel had so much that this one gets nothing.
-    fn starves(&self, channel: &str) -> bool {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        *busy.entry(channel.to_owned()).or_default() += 1;
-        busy[channel] <= 30 && busy.values().any(|count| *count > 100)
-    }
-}
-
-/// The node that posted a frame.
-fn origin(frame: &[u8]) -> u64 {
-    frame.get(4..12).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
-}
-
-/// A frame without type, headers and payload.
-const EMPTY: usize = 35;
-
-fn from_another(frame: &[u8]) -> Bytes {
-    let mut frame = frame.to_vec();
-    frame.iter_mut().skip(4).take(8).for_each(|byte| *byte ^= 0x55);
-    frame.into()
-}
-
-fn mangled(frame: &[u8]) -> Bytes {
-    let mut frame = frame.to_vec();
-    if frame.len() > EMPTY {
-        frame.iter_mut().next_back().into_iter().for_each(|last| *last ^= 1);
-    }
-    frame.into()
 }
 
 struct FaultyLink(Arc<Shared>);

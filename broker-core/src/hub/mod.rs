@@ -4,6 +4,7 @@
 //! [`Ring`]s. Lock order: shard, then ring. Nobody is woken and nothing of others is dropped under a lock:
 //! both are collected in an [`Aftermath`].
 
+mod entry;
 mod heard;
 #[cfg(all(test, shuttle))]
 mod model;
@@ -13,8 +14,6 @@ mod tests;
 
 use std::{
     hash::BuildHasher,
-    mem,
-    ops::{Add, Sub},
     sync::{Arc, PoisonError},
     task::Waker,
 };
@@ -25,13 +24,14 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::{
-    ChannelName, CloseReason, Event, Gap, GapCause, Malformed, Message, NodeId,
+    ChannelName, CloseReason, Gap, GapCause, Message, NodeId,
     sync::{
         RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
+pub(crate) use entry::{Entry, Tally};
 use heard::Claim;
 pub(crate) use heard::Span;
 pub(crate) use ring::{Cursor, Ring, Taken};
@@ -56,48 +56,6 @@ pub(crate) struct Hub {
     /// The newest beat that has begun, from 1, and the newest that has come back.
     begun: AtomicU64,
     back: AtomicU64,
-}
-
-/// What a ring keeps: 16 bytes, and it must stay so.
-#[derive(Clone, Debug)]
-pub(crate) enum Entry {
-    Message(Message),
-    Notice(Arc<Notice>),
-}
-
-const _: () = assert!(mem::size_of::<Entry>() == 16);
-
-/// What stands in a ring that is not a message.
-#[derive(Debug)]
-pub(crate) enum Notice {
-    Gap(Gap),
-    Malformed(Malformed),
-}
-
-/// How much something weighs in messages, so that what an overflow lost can be told exactly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Messages, one by one.
-    pub(crate) messages: u64,
-    /// Gaps of unknown size.
-    pub(crate) unknown: u64,
-}
-
-impl Add for Tally {
-    type Output = Self;
-    fn add(self, other: Self) -> Self {
-        // Saturating: how many are missing is told by others, who may say anything.
-        let messages = self.messages.saturating_add(other.messages);
-        Self { messages, unknown: self.unknown + other.unknown }
-    }
-}
-
-impl Sub for Tally {
-    type Output = Self;
-    fn sub(self, other: Self) -> Self {
-        let messages = self.messages.saturating_sub(other.messages);
-        Self { messages, unknown: self.unknown - other.unknown }
-    }
 }
 
 /// Which message this is: its node, and its number on its channel there.
@@ -128,48 +86,6 @@ impl Beats {
             _ if subscribed < self.back => Claim::AfterDigest,
             _ => Claim::AfterHeard,
         }
-    }
-}
-
-impl Entry {
-    pub(crate) fn gap(gap: Gap) -> Self {
-        Self::Notice(Arc::new(Notice::Gap(gap)))
-    }
-
-    pub(crate) fn malformed(malformed: Malformed) -> Self {
-        Self::Notice(Arc::new(Notice::Malformed(malformed)))
-    }
-
-    fn weight(&self) -> Tally {
-        match self {
-            Self::Notice(notice) => match **notice {
-                Notice::Gap(Gap { missed: None, .. }) => Tally { messages: 0, unknown: 1 },
-                Notice::Gap(Gap { missed: Some(missed), .. }) => Tally { messages: missed, unknown: 0 },
-                Notice::Malformed(_) => Tally { messages: 1, unknown: 0 },
-            },
-            Self::Message(_) => Tally { messages: 1, unknown: 0 },
-        }
-    }
-
-    pub(crate) fn into_event(self) -> Event {
-        match self {
-            Self::Message(message) => Event::Message(message),
-            Self::Notice(notice) => match &*notice {
-                Notice::Gap(gap) => Event::Gap(*gap),
-                Notice::Malformed(malformed) => Event::Malformed(malformed.clone()),
-            },
-        }
-    }
-}
-
-impl Tally {
-    /// The next gap to tell of what an overflow took, and what then remains to be told.
-    pub(crate) fn next_gap(&mut self) -> Option<Gap> {
-        if self.messages > 0 {
-            return Some(Gap::new(Some(mem::take(&mut self.messages)), GapCause::Overflow));
-        }
-        // A gap of unknown size was itself pushed out: however many there were, one tells it.
-        (mem::take(&mut self.unknown) > 0).then_some(Gap::new(None, GapCause::LinkLost))
     }
 }
 

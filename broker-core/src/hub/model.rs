@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, task::Poll};
 use shuttle::{check_random, future, thread};
 
 use super::*;
-use crate::{MessageId, Post};
+use crate::{Event, MessageId, Post};
 
 const ORDERS: usize = 1000;
 

@@ -9,7 +9,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{MessageId, NodeId, Post};
+use crate::{Event, MessageId, Post};
 
 fn entry(number: u64) -> Entry {
     let id = MessageId { origin: NodeId::from_u64(1), number };

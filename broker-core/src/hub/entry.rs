@@ -1,0 +1,93 @@
+//! Entry: what a ring keeps, and how much it weighs.
+
+use std::{
+    mem,
+    ops::{Add, Sub},
+    sync::Arc,
+};
+
+use crate::{Event, Gap, GapCause, Malformed, Message};
+
+/// What a ring keeps: 16 bytes, and it must stay so.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    Message(Message),
+    Notice(Arc<Notice>),
+}
+
+const _: () = assert!(mem::size_of::<Entry>() == 16);
+
+/// What stands in a ring that is not a message.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    Gap(Gap),
+    Malformed(Malformed),
+}
+
+/// How much something weighs in messages, so that what an overflow lost can be told exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Messages, one by one.
+    pub(crate) messages: u64,
+    /// Gaps of unknown size.
+    pub(crate) unknown: u64,
+}
+
+impl Add for Tally {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        // Saturating: how many are missing is told by others, who may say anything.
+        let messages = self.messages.saturating_add(other.messages);
+        Self { messages, unknown: self.unknown + other.unknown }
+    }
+}
+
+impl Sub for Tally {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        let messages = self.messages.saturating_sub(other.messages);
+        Self { messages, unknown: self.unknown - other.unknown }
+    }
+}
+
+impl Entry {
+    pub(crate) fn gap(gap: Gap) -> Self {
+        Self::Notice(Arc::new(Notice::Gap(gap)))
+    }
+
+    pub(crate) fn malformed(malformed: Malformed) -> Self {
+        Self::Notice(Arc::new(Notice::Malformed(malformed)))
+    }
+
+    pub(super) fn weight(&self) -> Tally {
+        match self {
+            Self::Notice(notice) => match **notice {
+                Notice::Gap(Gap { missed: None, .. }) => Tally { messages: 0, unknown: 1 },
+                Notice::Gap(Gap { missed: Some(missed), .. }) => Tally { messages: missed, unknown: 0 },
+                Notice::Malformed(_) => Tally { messages: 1, unknown: 0 },
+            },
+            Self::Message(_) => Tally { messages: 1, unknown: 0 },
+        }
+    }
+
+    pub(crate) fn into_event(self) -> Event {
+        match self {
+            Self::Message(message) => Event::Message(message),
+            Self::Notice(notice) => match &*notice {
+                Notice::Gap(gap) => Event::Gap(*gap),
+                Notice::Malformed(malformed) => Event::Malformed(malformed.clone()),
+            },
+        }
+    }
+}
+
+impl Tally {
+    /// The next gap to tell of what an overflow took, and what then remains to be told.
+    pub(crate) fn next_gap(&mut self) -> Option<Gap> {
+        if self.messages > 0 {
+            return Some(Gap::new(Some(mem::take(&mut self.messages)), GapCause::Overflow));
+        }
+        // A gap of unknown size was itself pushed out: however many there were, one tells it.
+        (mem::take(&mut self.unknown) > 0).then_some(Gap::new(None, GapCause::LinkLost))
+    }
+}

@@ -1,0 +1,123 @@
+//! Ear: what a faulty driver does to what arrives.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use broker::driver::{Arrival, Inbox};
+use bytes::Bytes;
+
+use super::faults::Wrong;
+
+/// What hears the inner link, and passes on what it wants.
+pub(super) struct Ear {
+    pub(super) inbox: Inbox,
+    wrong: Wrong,
+    heard: AtomicUsize,
+    held: Mutex<VecDeque<(String, Bytes)>>,
+    busy: Mutex<HashMap<String, usize>>,
+    /// The node behind this link; its frames carry it.
+    pub(super) own: AtomicU64,
+    pub(super) heal: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
+
+impl Ear {
+    pub(super) fn new(inbox: Inbox, wrong: Wrong) -> Self {
+        Self {
+            inbox,
+            wrong,
+            heard: AtomicUsize::new(0),
+            held: Mutex::default(),
+            busy: Mutex::default(),
+            own: AtomicU64::new(0),
+            heal: Mutex::default(),
+        }
+    }
+
+    pub(super) fn inbox(ear: &Arc<Self>) -> Inbox {
+        let ear = Arc::clone(ear);
+        Inbox::around(move |arrival| match arrival {
+            Arrival::Frame { channel, frame } => ear.frame(&channel, frame),
+            Arrival::Gap => ear.inbox.gap(),
+            Arrival::Lost(error) => match &*ear.heal.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(heal) => heal(),
+                None => ear.inbox.lost(error),
+            },
+            _ => {}
+        })
+    }
+
+    fn frame(&self, channel: &str, frame: Bytes) {
+        if channel.contains('$') {
+            return self.inbox.deliver(channel, frame);
+        }
+        let count = self.heard.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.wrong {
+            Wrong::LosesOneInTwenty if count.is_multiple_of(20) => {}
+            Wrong::DeliversTwice => {
+                let again = from_another(&frame);
+                self.inbox.deliver(channel, frame);
+                self.inbox.deliver(channel, again);
+            }
+            Wrong::SwapsTwo => self.swap(channel, frame),
+            Wrong::Mangles => self.inbox.deliver(channel, mangled(&frame)),
+            Wrong::CutsOff if frame.len() > 100_000 => self.inbox.deliver(channel, frame.slice(..100_000)),
+            Wrong::LosesEmpty if frame.len() == EMPTY => {}
+            Wrong::StaysSilentToThePoster if origin(&frame) == self.own.load(Ordering::SeqCst) => {}
+            Wrong::CrossesChannels => {
+                if let Some((parent, _)) = channel.rsplit_once('.') {
+                    self.inbox.deliver(parent, frame.clone());
+                }
+                self.inbox.deliver(channel, frame);
+            }
+            Wrong::StarvesOthers if self.starves(channel) => {}
+            _ => self.inbox.deliver(channel, frame),
+        }
+    }
+
+    /// Every second one waits for the next.
+    fn swap(&self, channel: &str, frame: Bytes) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = held.pop_front();
+        if waiting.is_none() && self.heard.load(Ordering::SeqCst).is_multiple_of(4) {
+            held.push_back((channel.to_owned(), frame));
+            return;
+        }
+        drop(held);
+        self.inbox.deliver(channel, frame);
+        waiting.into_iter().for_each(|(channel, frame)| self.inbox.deliver(&channel, frame));
+    }
+
+    /// Whether another channel had so much that this one gets nothing.
+    fn starves(&self, channel: &str) -> bool {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        *busy.entry(channel.to_owned()).or_default() += 1;
+        busy[channel] <= 30 && busy.values().any(|count| *count > 100)
+    }
+}
+
+/// The node that posted a frame.
+pub(super) fn origin(frame: &[u8]) -> u64 {
+    frame.get(4..12).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+/// A frame without type, headers and payload.
+const EMPTY: usize = 35;
+
+fn from_another(frame: &[u8]) -> Bytes {
+    let mut frame = frame.to_vec();
+    frame.iter_mut().skip(4).take(8).for_each(|byte| *byte ^= 0x55);
+    frame.into()
+}
+
+fn mangled(frame: &[u8]) -> Bytes {
+    let mut frame = frame.to_vec();
+    if frame.len() > EMPTY {
+        frame.iter_mut().next_back().into_iter().for_each(|last| *last ^= 1);
+    }
+    frame.into()
+}
