@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod fuzz;
 mod lint;
 mod model;
@@ -29,6 +30,8 @@ enum Command {
     Test(test::Options),
     /// Post and hear for minutes on several nodes while faults happen, and check that nothing is lost in silence.
     Soak(soak::Options),
+    /// Measure the broker beside raw clients and other channels. Builds for release; minutes.
+    Bench(bench::Options),
     /// Run all cases on every faulty driver, and print which of them notice. Takes many minutes.
     MutantsOfTheSuite(mutants::Options),
     /// Fuzz everything that reads untrusted bytes. Needs a nightly toolchain; installs cargo-fuzz.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Test(options) => test::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::MutantsOfTheSuite(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Model => model::run(),

@@ -1,0 +1,78 @@
+//! Measures the broker beside the raw clients and other channels: alternating rounds of one run, ratios first.
+//!
+//! ```text
+//! cargo xtask bench                    # everything, minutes
+//! cargo xtask bench --quick redis      # what has `redis` in its name, under a minute
+//! ```
+
+mod footprint;
+mod local;
+mod report;
+mod rounds;
+mod wire;
+
+use std::{error::Error, fs, path::PathBuf};
+
+use clap::Parser;
+use report::Report;
+use rounds::Scale;
+
+/// Whatever can go wrong here ends the program with a sentence.
+type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Measures the broker beside raw clients and other channels, in alternating rounds of one run.
+///
+/// Servers are started when their programs are installed; `cargo xtask bench` installs them.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Args {
+    /// Only scenarios whose name contains one of these, as in `redis` or `fan-out`
+    scenarios: Vec<String>,
+    /// Few and short rounds: a first impression, under a minute
+    #[arg(long, conflicts_with = "smoke")]
+    quick: bool,
+    /// Every scenario once, tiny: shows that the program works, and says nothing about speed
+    #[arg(long)]
+    smoke: bool,
+    /// Write the rows as JSON into this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table as Markdown into this file
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Draw the ratios into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+fn main() -> Outcome {
+    let args = Args::parse();
+    let scale = if args.smoke {
+        Scale::SMOKE
+    } else if args.quick {
+        Scale::QUICK
+    } else {
+        Scale::FULL
+    };
+    let mut report = Report::new(args.scenarios.clone());
+    footprint::run(scale, &mut report)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        local::run(scale, &mut report).await?;
+        wire::run(scale, &mut report).await
+    })?;
+    if report.rows.is_empty() {
+        return Err(format!("no scenario has {:?} in its name", args.scenarios).into());
+    }
+    println!("\n{}", report.table());
+    for (path, text) in [
+        (&args.json, serde_json::to_string_pretty(&report)?),
+        (&args.markdown, report.markdown()),
+        (&args.svg, report.chart()),
+    ] {
+        if let Some(path) = path {
+            fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Rounds: the same work for two sides in turn, so that what else the machine does falls on both.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use cpu_time::ProcessTime;
+
+use crate::Outcome;
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    pub(crate) rounds: usize,
+    share: f64,
+}
+
+impl Scale {
+    pub(crate) const FULL: Self = Self { rounds: 11, share: 1.0 };
+    pub(crate) const QUICK: Self = Self { rounds: 3, share: 0.05 };
+    pub(crate) const SMOKE: Self = Self { rounds: 1, share: 0.0 };
+
+    /// That share of `full`, in whole steps, at least one.
+    pub(crate) fn of(self, full: usize, step: usize) -> usize {
+        ((full as f64 * self.share) as usize / step).max(1) * step
+    }
+}
+
+/// One round of one side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    count: usize,
+    took: Duration,
+    /// Of this process: a server's is its own.
+    cpu: Duration,
+}
+
+impl Round {
+    /// Times work that does `count` of what is counted.
+    pub(crate) async fn time(count: usize, work: impl Future<Output = Outcome>) -> Outcome<Self> {
+        let (cpu, began) = (ProcessTime::now(), Instant::now());
+        work.await?;
+        Ok(Self { count, took: began.elapsed(), cpu: cpu.elapsed() })
+    }
+
+    pub(crate) fn rate(&self) -> f64 {
+        self.count as f64 / self.took.as_secs_f64()
+    }
+
+    pub(crate) fn cpu_nanos(&self) -> f64 {
+        self.cpu.as_nanos() as f64 / self.count as f64
+    }
+}
+
+/// Runs both in turn, the first of a pair being the second of the next. One pair before that warms up and is dropped.
+pub(crate) async fn alternate<T>(
+    scale: Scale,
+    mut ours: impl AsyncFnMut() -> Outcome<T>,
+    mut theirs: impl AsyncFnMut() -> Outcome<T>,
+) -> Outcome<Vec<(T, T)>> {
+    ours().await?;
+    theirs().await?;
+    let mut pairs = Vec::with_capacity(scale.rounds);
+    for round in 0..scale.rounds {
+        let pair = if round % 2 == 0 {
+            (ours().await?, theirs().await?)
+        } else {
+            let second = theirs().await?;
+            (ours().await?, second)
+        };
+        pairs.push(pair);
+    }
+    Ok(pairs)
+}
+
+/// The median, and the quartiles around it.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Spread {
+    pub(crate) low: f64,
+    pub(crate) median: f64,
+    pub(crate) high: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
+        Self { low: at(0.25), median: at(0.5), high: at(0.75) }
+    }
+}

@@ -1,0 +1,72 @@
+//! The raw RabbitMQ client: one connection that posts and waits for each confirm, one that hears without acknowledging.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties,
+    options::{
+        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+    },
+    types::FieldTable,
+};
+
+use super::{CHANNEL, Heard, Wire};
+use crate::Outcome;
+
+const EXCHANGE: &str = "amq.direct";
+
+pub(super) struct Raw {
+    publisher: Channel,
+    _connections: [Connection; 2],
+    heard: Arc<Heard>,
+}
+
+impl Raw {
+    pub(super) async fn open(url: &str) -> Outcome<Self> {
+        let posting = Connection::connect(url, ConnectionProperties::default()).await?;
+        let publisher = posting.create_channel().await?;
+        publisher.confirm_select(ConfirmSelectOptions::default()).await?;
+
+        let hearing = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = hearing.create_channel().await?;
+        let (own, plain) =
+            (QueueDeclareOptions { exclusive: true, ..Default::default() }, FieldTable::default);
+        let queue = channel.queue_declare("".into(), own, plain()).await?.name().clone();
+        let bind = QueueBindOptions::default();
+        channel.queue_bind(queue.clone(), EXCHANGE.into(), key().into(), bind, plain()).await?;
+        let silent = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let mut consumer = channel.basic_consume(queue, "".into(), silent, plain()).await?;
+        let heard = Heard::new();
+        let noting = Arc::clone(&heard);
+        tokio::spawn(async move {
+            while let Some(Ok(_)) = consumer.next().await {
+                noting.note();
+            }
+            drop(channel);
+        });
+        Ok(Self { publisher, _connections: [posting, hearing], heard })
+    }
+}
+
+fn key() -> String {
+    format!("raw {CHANNEL}")
+}
+
+impl Wire for Raw {
+    async fn post(&self, payload: Bytes) -> Outcome {
+        let (options, plain) = (BasicPublishOptions::default(), BasicProperties::default());
+        let posted = self.publisher.basic_publish(EXCHANGE.into(), key().into(), options, &payload, plain);
+        posted.await?.await?;
+        Ok(())
+    }
+
+    async fn flush(&self) -> Outcome {
+        Ok(())
+    }
+
+    fn heard(&self) -> &Heard {
+        &self.heard
+    }
+}

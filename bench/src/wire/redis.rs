@@ -1,0 +1,113 @@
+//! The raw Redis client: one multiplexed connection that posts, one that hears; and the server's own benchmark.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, aio::MultiplexedConnection};
+use tokio::process::Command;
+
+use super::{CHANNEL, Heard, Ours, Wire, throughput};
+use crate::{
+    Outcome,
+    report::{Peer, Report, Row, Target},
+    rounds::{Scale, Spread, alternate},
+};
+
+pub(super) struct Raw {
+    publisher: MultiplexedConnection,
+    _subscriber: MultiplexedConnection,
+    heard: Arc<Heard>,
+}
+
+impl Raw {
+    pub(super) async fn open(url: &str) -> Outcome<Self> {
+        let client = Client::open(format!("{url}?protocol=resp3"))?;
+        let heard = Heard::new();
+        let noting = Arc::clone(&heard);
+        let note = move |push: PushInfo| {
+            if push.kind == PushKind::Message {
+                noting.note();
+            }
+            Ok::<_, Infallible>(())
+        };
+        // The client's default of half a second would fail a round on a machine that is busy.
+        let settings = AsyncConnectionConfig::new().set_response_timeout(None);
+        let publisher = client.get_multiplexed_async_connection_with_config(&settings).await?;
+        let settings = settings.set_push_sender(note);
+        let mut subscriber = client.get_multiplexed_async_connection_with_config(&settings).await?;
+        subscriber.subscribe(format!("raw {CHANNEL}")).await?;
+        Ok(Self { publisher, _subscriber: subscriber, heard })
+    }
+}
+
+impl Wire for Raw {
+    async fn post(&self, payload: Bytes) -> Outcome {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(format!("raw {CHANNEL}")).arg(&*payload);
+        Ok(command.query_async(&mut self.publisher.clone()).await?)
+    }
+
+    async fn flush(&self) -> Outcome {
+        Ok(())
+    }
+
+    fn heard(&self) -> &Heard {
+        &self.heard
+    }
+}
+
+/// 1,024 callers beside `redis-benchmark -P 256`, which nobody hears.
+pub(super) async fn beside_its_benchmark(
+    scale: Scale,
+    report: &mut Report,
+    url: &str,
+    ours: &Arc<Ours>,
+) -> Outcome {
+    let name = "redis 64 B, 1024 callers, redis-benchmark";
+    if !report.wants(name) {
+        return Ok(());
+    }
+    let port = url.trim_end_matches('/').rsplit(':').next().unwrap_or_default();
+    let count = scale.of(400_000, 1024);
+    let payload = Bytes::from(vec![b'x'; 64]);
+    let pairs = alternate(
+        scale,
+        async || Ok(throughput(ours, &payload, 1024, count).await?.rate()),
+        async || benchmark(port, count).await,
+    );
+    let pairs = match pairs.await {
+        Ok(pairs) => pairs,
+        Err(error) => {
+            eprintln!("{name} is left out: {error}");
+            return Ok(());
+        }
+    };
+    let median = |of: fn(&(f64, f64)) -> f64| Spread::of(pairs.iter().map(of)).median;
+    report.add(Row {
+        scenario: name.to_owned(),
+        unit: "messages/s",
+        ours: median(|(ours, _)| *ours),
+        peer: Some(Peer {
+            name: "redis-benchmark -P 256",
+            figure: median(|(_, theirs)| *theirs),
+            ratio: Spread::of(pairs.iter().map(|(ours, theirs)| ours / theirs)),
+        }),
+        target: Some(Target::AtLeast(0.8)),
+        notes: "the peer's messages have no subscriber".to_owned(),
+    });
+    Ok(())
+}
+
+/// Its own figure, in messages a second.
+async fn benchmark(port: &str, count: usize) -> Outcome<f64> {
+    let count = count.to_string();
+    let payload = "x".repeat(64);
+    let args = ["-p", port, "-P", "256", "-n", &count, "--csv", "PUBLISH", "nobody", &payload];
+    let output = Command::new("redis-benchmark").args(args).kill_on_drop(true).output().await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let fields: Vec<&str> = text.lines().last().unwrap_or_default().split("\",\"").collect();
+    let rate = fields.get(1).and_then(|rate| rate.trim_matches('"').parse().ok());
+    rate.ok_or_else(|| {
+        format!("redis-benchmark says: {text}{}", String::from_utf8_lossy(&output.stderr)).into()
+    })
+}

@@ -1,0 +1,33 @@
+//! Every scenario runs once, tiny, so that the program cannot rot.
+
+use std::process::Command;
+
+#[test]
+fn every_scenario_has_a_row() {
+    let directory = std::env::temp_dir().join(format!("bench-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let file = |name: &str| directory.join(name).into_os_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .arg("--smoke")
+        .args(["--json".into(), file("rows.json"), "--svg".into(), file("chart.svg")])
+        .output()
+        .expect("the program runs");
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{failed}");
+    let rows = std::fs::read_to_string(directory.join("rows.json")).expect("the rows");
+    let chart = std::fs::read_to_string(directory.join("chart.svg")).expect("the chart");
+    std::fs::remove_dir_all(&directory).expect("it can be removed");
+    let report: serde_json::Value = serde_json::from_str(&rows).expect("JSON");
+    let rows = report["rows"].as_array().expect("rows");
+    let mut expected = vec!["local raw", "local typed", "bytes", "allocations"];
+    // Servers that must be there; see `cargo xtask test`.
+    let required = std::env::var("BROKER_REQUIRE").unwrap_or_default();
+    expected.extend(required.split(',').filter(|name| !name.is_empty()));
+    for start in expected {
+        let of =
+            |row: &&serde_json::Value| row["scenario"].as_str().is_some_and(|name| name.starts_with(start));
+        assert!(rows.iter().any(|row| of(&row)), "no row of {start}: {said}\n{failed}");
+    }
+    assert!(rows.iter().all(|row| row["ours"].as_f64().is_some_and(|ours| ours > 0.0)), "{said}");
+    assert!(chart.starts_with("<svg") && chart.trim_end().ends_with("</svg>"), "{chart}");
+}
