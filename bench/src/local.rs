@@ -255,10 +255,7 @@ async fn typed(readers: usize) -> Outcome<Crowd<Typed>> {
     Ok(Crowd::start(Typed(Arc::new(session)), streams, 512))
 }
 
-fn broadcast<T: Value>(readers: usize, length: usize, make: fn() -> T) -> Crowd<Broadcast<T>>
-where
-    Broadcast<T>: Post,
-{
+fn broadcast<T: Value>(readers: usize, length: usize, make: fn() -> T) -> Crowd<Broadcast<T>> {
     let sender = broadcast::Sender::new(CAPACITY);
     let receivers = (0..readers).map(|_| sender.subscribe()).collect();
     Crowd::start(Broadcast(sender, make), receivers, length)

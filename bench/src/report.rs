@@ -31,7 +31,7 @@ pub(crate) struct Row {
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     pub(crate) figure: f64,
-    /// Ours by theirs, pair by pair: the median and the quartiles.
+    /// Ours by theirs, pair by pair: the median, and what holds half of the pairs.
     pub(crate) ratio: Spread,
 }
 

@@ -74,7 +74,7 @@ pub(crate) async fn alternate<T>(
     Ok(pairs)
 }
 
-/// The median, and the quartiles around it.
+/// The median, and the span around it that holds at least half of the values.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(crate) struct Spread {
     pub(crate) low: f64,
@@ -87,7 +87,8 @@ impl Spread {
     pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
-        let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
-        Self { low: at(0.25), median: at(0.5), high: at(0.75) }
+        let last = values.len() - 1;
+        // Outwards: of three values the span is all three.
+        Self { low: values[last / 4], median: values[last / 2], high: values[last - last / 4] }
     }
 }

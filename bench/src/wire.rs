@@ -32,6 +32,8 @@ use crate::{
 /// How long a round may take.
 const LIMIT: Duration = Duration::from_secs(120);
 const CHANNEL: &str = "bench";
+/// Bytes, and how many callers post them.
+const LOADS: [(usize, usize); 6] = [(64, 1), (64, 64), (64, 256), (64, 1024), (1024, 256), (65536, 64)];
 
 /// One connection that posts, and one that hears; both know the same channel only.
 trait Wire: Send + Sync + 'static {
@@ -134,9 +136,10 @@ impl Wire for Ours {
 
 pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
     for name in ["redis", "nats", "rabbitmq"] {
-        if !report.wants(name)
-            && !report.wants(&scenario(name, 64, 256))
-            && !report.wants(&one_at_a_time(name))
+        let loads = LOADS.iter().map(|(size, callers)| scenario(name, *size, *callers));
+        let mut scenarios = loads.chain([one_at_a_time(name)]);
+        if !scenarios.any(|scenario| report.wants(&scenario))
+            && (name != "redis" || !report.wants(redis::SCENARIO))
         {
             continue;
         }
@@ -191,7 +194,7 @@ async fn beside<W: Wire>(
     raw: &Arc<W>,
 ) -> Outcome {
     let least = if backend == "nats" { 0.9 } else { 1.5 };
-    for (size, callers) in [(64, 1), (64, 64), (64, 256), (64, 1024), (1024, 256), (65536, 64)] {
+    for (size, callers) in LOADS {
         let name = scenario(backend, size, callers);
         if !report.wants(&name) {
             continue;

@@ -4,9 +4,8 @@ use std::process::Command;
 
 #[test]
 fn every_scenario_has_a_row() {
-    let directory = std::env::temp_dir().join(format!("bench-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let file = |name: &str| directory.join(name).into_os_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name).into_os_string();
     let output = Command::new(env!("CARGO_BIN_EXE_bench"))
         .arg("--smoke")
         .args(["--json".into(), file("rows.json"), "--svg".into(), file("chart.svg")])
@@ -14,9 +13,8 @@ fn every_scenario_has_a_row() {
         .expect("the program runs");
     let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{failed}");
-    let rows = std::fs::read_to_string(directory.join("rows.json")).expect("the rows");
-    let chart = std::fs::read_to_string(directory.join("chart.svg")).expect("the chart");
-    std::fs::remove_dir_all(&directory).expect("it can be removed");
+    let rows = std::fs::read_to_string(directory.path().join("rows.json")).expect("the rows");
+    let chart = std::fs::read_to_string(directory.path().join("chart.svg")).expect("the chart");
     let report: serde_json::Value = serde_json::from_str(&rows).expect("JSON");
     let rows = report["rows"].as_array().expect("rows");
     let mut expected = vec!["local raw", "local typed", "bytes", "allocations"];

@@ -29,9 +29,9 @@ enum Command {
     /// serves, if one answers.
     Test(test::Options),
     /// Post and hear for minutes on several nodes while faults happen, and check that nothing is lost in silence.
-    Soak(soak::Options),
+    Soak(run::Passed),
     /// Measure the broker beside raw clients and other channels. Builds for release; minutes.
-    Bench(bench::Options),
+    Bench(run::Passed),
     /// Run all cases on every faulty driver, and print which of them notice. Takes many minutes.
     MutantsOfTheSuite(mutants::Options),
     /// Fuzz everything that reads untrusted bytes. Needs a nightly toolchain; installs cargo-fuzz.

@@ -7,6 +7,23 @@ use std::{
     process::{Command, Stdio},
 };
 
+use clap::Args;
+
+/// Options of another program, passed on as they are.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Passed {
+    /// `--help` says which.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    pub(crate) arguments: Vec<String>,
+}
+
+impl Passed {
+    pub(crate) fn ask_for_help(&self) -> bool {
+        self.arguments.iter().any(|argument| argument == "--help" || argument == "-h")
+    }
+}
+
 /// `cargo` with these arguments, at the root of the workspace.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     // Cargo tells its children which cargo runs, so that a chosen toolchain stays chosen.

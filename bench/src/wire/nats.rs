@@ -20,8 +20,7 @@ impl Raw {
         let publisher = async_nats::connect(url).await?;
         // As much as there is ever under way: it drops what does not fit.
         let hearer = ConnectOptions::new().subscription_capacity(1 << 18).connect(url).await?;
-        let mut subscriber = hearer.subscribe(format!("raw.{CHANNEL}")).await?;
-        hearer.flush().await?;
+        let mut subscriber = hearer.subscribe(subject()).await?;
         let heard = Heard::new();
         let noting = Arc::clone(&heard);
         tokio::spawn(async move {
@@ -29,26 +28,21 @@ impl Raw {
                 noting.note();
             }
         });
-        let raw = Self { publisher, _hearer: hearer, heard };
-        // A flush does not wait for the server: the first message does.
-        raw.heard.want(1);
-        for _ in 0..1000 {
-            raw.post(Bytes::new()).await?;
-            raw.flush().await?;
-            if tokio::time::timeout(std::time::Duration::from_millis(10), raw.heard.reached.notified())
-                .await
-                .is_ok()
-            {
-                break;
-            }
-        }
-        Ok(raw)
+        // A flush does not wait for the server: a message behind the subscription, on its connection, does.
+        heard.want(1);
+        hearer.publish(subject(), Bytes::new()).await?;
+        heard.reach().await?;
+        Ok(Self { publisher, _hearer: hearer, heard })
     }
+}
+
+fn subject() -> String {
+    format!("raw.{CHANNEL}")
 }
 
 impl Wire for Raw {
     async fn post(&self, payload: Bytes) -> Outcome {
-        Ok(self.publisher.publish(format!("raw.{CHANNEL}"), payload).await?)
+        Ok(self.publisher.publish(subject(), payload).await?)
     }
 
     async fn flush(&self) -> Outcome {

@@ -13,6 +13,9 @@ use crate::{
     rounds::{Scale, Spread, alternate},
 };
 
+pub(super) const SCENARIO: &str = "redis 64 B, 1024 callers, redis-benchmark";
+const BENCHMARK: &str = "redis-benchmark";
+
 pub(super) struct Raw {
     publisher: MultiplexedConnection,
     _subscriber: MultiplexedConnection,
@@ -63,8 +66,12 @@ pub(super) async fn beside_its_benchmark(
     url: &str,
     ours: &Arc<Ours>,
 ) -> Outcome {
-    let name = "redis 64 B, 1024 callers, redis-benchmark";
+    let name = SCENARIO;
     if !report.wants(name) {
+        return Ok(());
+    }
+    if let Err(error) = Command::new(BENCHMARK).arg("--version").output().await {
+        eprintln!("{name} is left out: {BENCHMARK}: {error}; Debian's redis-tools has it");
         return Ok(());
     }
     let port = url.trim_end_matches('/').rsplit(':').next().unwrap_or_default();
@@ -75,13 +82,7 @@ pub(super) async fn beside_its_benchmark(
         async || Ok(throughput(ours, &payload, 1024, count).await?.rate()),
         async || benchmark(port, count).await,
     );
-    let pairs = match pairs.await {
-        Ok(pairs) => pairs,
-        Err(error) => {
-            eprintln!("{name} is left out: {error}");
-            return Ok(());
-        }
-    };
+    let pairs = pairs.await?;
     let median = |of: fn(&(f64, f64)) -> f64| Spread::of(pairs.iter().map(of)).median;
     report.add(Row {
         scenario: name.to_owned(),
@@ -103,7 +104,7 @@ async fn benchmark(port: &str, count: usize) -> Outcome<f64> {
     let count = count.to_string();
     let payload = "x".repeat(64);
     let args = ["-p", port, "-P", "256", "-n", &count, "--csv", "PUBLISH", "nobody", &payload];
-    let output = Command::new("redis-benchmark").args(args).kill_on_drop(true).output().await?;
+    let output = Command::new(BENCHMARK).args(args).kill_on_drop(true).output().await?;
     let text = String::from_utf8_lossy(&output.stdout);
     let fields: Vec<&str> = text.lines().last().unwrap_or_default().split("\",\"").collect();
     let rate = fields.get(1).and_then(|rate| rate.trim_matches('"').parse().ok());
