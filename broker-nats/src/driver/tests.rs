@@ -207,15 +207,27 @@ async fn a_connection_that_ends_in_a_flood_of_complaints_is_not_opened_again() {
         for _ in 0..3 {
             socket.read_line(&mut String::new()).await.unwrap();
         }
+        (socket, listener)
+    });
+    let inbox = Inbox::unheard();
+    let (client, ground) = driver.open(inbox.clone()).await.unwrap();
+    let _subscriber = client.subscribe("news").await.unwrap();
+    let (mut socket, listener) = server.await.unwrap();
+    // The client stands still until all of it is there: piece by piece, it could be told in time.
+    let ((stands, standing), (go, wait)) =
+        (tokio::sync::oneshot::channel(), std::sync::mpsc::channel::<()>());
+    let held = ground.run(async move {
+        stands.send(()).unwrap();
+        wait.recv().unwrap();
+    });
+    let flood = async {
+        standing.await.unwrap();
         let complaint = "-ERR 'Permissions Violation for Publish to \"news\"'\r\n";
         socket.write_all(complaint.repeat(300).as_bytes()).await.unwrap();
         drop(socket);
-        listener
-    });
-    let inbox = Inbox::unheard();
-    let (client, _ground) = driver.open(inbox.clone()).await.unwrap();
-    let _subscriber = client.subscribe("news").await.unwrap();
-    let listener = server.await.unwrap();
+        go.send(()).unwrap();
+    };
+    tokio::join!(held, flood).0.unwrap();
     let again = tokio::time::timeout(Duration::from_millis(300), listener.accept()).await;
     assert!(again.is_err(), "it came back");
     assert!(!inbox.is_lost(), "it was told, so this proves nothing");
