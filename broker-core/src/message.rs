@@ -1,7 +1,7 @@
 //! Message: what was posted, as every subscriber of the process shares it.
 
 use std::{
-    any::{Any, TypeId},
+    any::Any,
     fmt, mem,
     sync::{Arc, OnceLock},
 };
@@ -16,15 +16,13 @@ pub struct Message(Arc<dyn Envelope>);
 
 /// What every way of holding a message can answer. The trait object, not an enum, because it keeps a queue
 /// entry at 16 bytes and a typed local post at one allocation.
-pub(crate) trait Envelope: Send + Sync + 'static {
+pub(crate) trait Envelope: Any + Send + Sync {
     fn head(&self) -> &Head;
     fn type_name(&self) -> Option<&str>;
     fn codec(&self) -> Codec;
     /// The encoded payload; a typed local message is encoded at every asking.
     fn payload(&self) -> Result<Bytes>;
     fn wire(&self) -> Option<&Wire>;
-    fn value_type(&self) -> Option<TypeId>;
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 /// What a message knows about itself besides its content.
@@ -36,7 +34,13 @@ pub(crate) struct Head {
     pub(crate) headers: Headers,
 }
 
-/// A message held as bytes: from the wire, or posted locally without a type.
+/// A message without a type: bytes, and no value ever. Small, because allocators are quicker below 128 bytes.
+struct Plain {
+    head: Head,
+    payload: Bytes,
+}
+
+/// A message held as bytes: from the wire, or posted locally as bytes that have a type.
 pub(crate) struct Wire {
     pub(crate) head: Head,
     pub(crate) type_name: Option<Box<str>>,
@@ -73,6 +77,24 @@ impl Wire {
     }
 }
 
+impl Envelope for Plain {
+    fn head(&self) -> &Head {
+        &self.head
+    }
+    fn type_name(&self) -> Option<&str> {
+        None
+    }
+    fn codec(&self) -> Codec {
+        Codec::Raw
+    }
+    fn payload(&self) -> Result<Bytes> {
+        Ok(self.payload.clone())
+    }
+    fn wire(&self) -> Option<&Wire> {
+        None
+    }
+}
+
 impl Envelope for Wire {
     fn head(&self) -> &Head {
         &self.head
@@ -88,12 +110,6 @@ impl Envelope for Wire {
     }
     fn wire(&self) -> Option<&Wire> {
         Some(self)
-    }
-    fn value_type(&self) -> Option<TypeId> {
-        None
-    }
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
     }
 }
 
@@ -113,17 +129,16 @@ impl<T: Model> Envelope for Local<T> {
     fn wire(&self) -> Option<&Wire> {
         None
     }
-    fn value_type(&self) -> Option<TypeId> {
-        Some(TypeId::of::<T>())
-    }
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
 }
 
 impl Message {
     pub(crate) fn from_wire(wire: Wire) -> Self {
-        Self(Arc::new(wire))
+        match wire {
+            Wire { head, type_name: None, codec: Codec::Raw, payload, .. } => {
+                Self(Arc::new(Plain { head, payload }))
+            }
+            typed => Self(Arc::new(typed)),
+        }
     }
 
     /// A local message without a type.
@@ -194,19 +209,24 @@ impl Message {
     /// [`StreamError::WrongType`] for a message of another type, [`StreamError::Malformed`] when the payload
     /// does not decode.
     pub fn decode<T: Model>(&self) -> Result<Received<T>, StreamError> {
-        if self.0.value_type() == Some(TypeId::of::<T>())
-            && let Ok(local) = Arc::clone(&self.0).into_any().downcast::<Local<T>>()
+        self.clone().into_received()
+    }
+
+    /// [`decode`](Self::decode) for whoever owns it: a value that is there already is not touched.
+    pub(crate) fn into_received<T: Model>(self) -> Result<Received<T>, StreamError> {
+        if (&*self.0 as &dyn Any).is::<Local<T>>()
+            && let Ok(local) = (Arc::clone(&self.0) as Arc<dyn Any + Send + Sync>).downcast()
         {
             return Ok(Received::local(local));
         }
         if self.type_name() != Some(T::NAME) {
-            return Err(StreamError::WrongType { expected: T::NAME, message: self.clone() });
+            return Err(StreamError::WrongType { expected: T::NAME, message: self });
         }
         let decoded = match self.0.wire() {
             Some(wire) => wire.decode::<T>(),
             None => self.recode::<T>(),
         };
-        decoded.map(|value| Received::wire(self.clone(), value)).map_err(StreamError::Malformed)
+        decoded.map(|value| Received::wire(self, value)).map_err(StreamError::Malformed)
     }
 
     /// A typed local message of another Rust type with the same name: through its encoding, as over the wire.
