@@ -2,10 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::BytesMut;
+
 use super::{Backend, Broker};
 use crate::{
     Error, ErrorKind, Message, MessageId, Model, Post, Result, Scope, channel::check, frame, hub::Entry,
+    link::outbox::Outbox,
 };
+
+/// A frame on its way to the backend.
+type Leaving<'a> = (&'a Outbox, BytesMut);
 
 impl Broker {
     /// Publishes bytes, or a [`Post`] with type and headers. The scopes are those of
@@ -20,38 +26,44 @@ impl Broker {
         post: impl Into<Post> + Send,
         scope: Scope,
     ) -> Result<()> {
-        let (channel, post) = (channel.as_ref(), post.into());
-        let sent = self.send_post(channel, post, scope).await;
+        let channel = channel.as_ref();
+        let sent = match self.send_post(channel, post.into(), scope) {
+            Ok(None) => return Ok(()),
+            Ok(Some((outbox, frame))) => outbox.post(channel, frame).await,
+            Err(error) => Err(error),
+        };
         sent.map_err(|error| self.at("publish", channel, error))
     }
 
     /// [`Session::post_message`](crate::Session::post_message).
     pub(crate) async fn post_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
-        let sent = self.send_value(channel, value, scope).await;
+        let sent = match self.send_value(channel, value, scope) {
+            Ok(None) => return Ok(()),
+            Ok(Some((outbox, frame))) => outbox.post(channel, frame).await,
+            Err(error) => Err(error),
+        };
         sent.map_err(|error| self.at("post_message", channel, error))
     }
 
-    async fn send_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
+    fn send_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<Option<Leaving<'_>>> {
         let codec = self.0.options.codec;
         if self.accept(channel, scope)?.is_none() {
             self.put_local(channel, Message::from_value(value, self.next_id(), codec));
-            return Ok(());
+            return Ok(None);
         }
-        let post = Post::encode(&value, codec)?;
-        drop(value);
-        self.send_post(channel, post, Scope::Global).await
+        self.send_post(channel, Post::encode(&value, codec)?, Scope::Global)
     }
 
-    async fn send_post(&self, channel: &str, post: Post, scope: Scope) -> Result<()> {
+    /// What stays here is in the queues when this returns: no future holds a message that need not wait. What goes
+    /// to the backend is checked, and ready to go.
+    fn send_post(&self, channel: &str, post: Post, scope: Scope) -> Result<Option<Leaving<'_>>> {
         let backend = self.accept(channel, scope)?;
         post.check(&self.0.options)?;
-        match backend {
-            Some(backend) => backend.outbox.post(channel, frame::encode(&post, self.0.node)).await,
-            None => {
-                self.put_local(channel, Message::from_post(post, self.next_id()));
-                Ok(())
-            }
-        }
+        let Some(backend) = backend else {
+            self.put_local(channel, Message::from_post(post, self.next_id()));
+            return Ok(None);
+        };
+        Ok(Some((&backend.outbox, frame::encode(&post, self.0.node))))
     }
 
     /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.

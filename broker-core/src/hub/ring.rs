@@ -19,6 +19,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use smallvec::SmallVec;
+
 use super::{
     Aftermath, Beats, Entry, Sign, Tally,
     heard::{Heard, Span},
@@ -53,8 +55,8 @@ struct State {
     posted: Tally,
     taken: u64,
     waiting: u64,
-    /// One for each seat up to the highest taken so far.
-    wakers: Vec<Option<Waker>>,
+    /// One for each seat up to the highest taken so far. Most channels have one subscriber: it costs no allocation.
+    wakers: SmallVec<[Option<Waker>; 1]>,
     /// The link was lost: the next entry from a link is preceded by this one.
     gap_due: Option<Entry>,
     /// Subscribers read the rest and then end.
