@@ -34,7 +34,7 @@ pub(crate) struct Head {
     pub(crate) headers: Headers,
 }
 
-/// A message without a type: bytes, and no value ever. Small, because allocators are quicker below 128 bytes.
+/// A message without a type: bytes, and never a value, so it has no room for one.
 struct Plain {
     head: Head,
     payload: Bytes,
@@ -209,24 +209,19 @@ impl Message {
     /// [`StreamError::WrongType`] for a message of another type, [`StreamError::Malformed`] when the payload
     /// does not decode.
     pub fn decode<T: Model>(&self) -> Result<Received<T>, StreamError> {
-        self.clone().into_received()
-    }
-
-    /// [`decode`](Self::decode) for whoever owns it: a value that is there already is not touched.
-    pub(crate) fn into_received<T: Model>(self) -> Result<Received<T>, StreamError> {
         if (&*self.0 as &dyn Any).is::<Local<T>>()
             && let Ok(local) = (Arc::clone(&self.0) as Arc<dyn Any + Send + Sync>).downcast()
         {
             return Ok(Received::local(local));
         }
         if self.type_name() != Some(T::NAME) {
-            return Err(StreamError::WrongType { expected: T::NAME, message: self });
+            return Err(StreamError::WrongType { expected: T::NAME, message: self.clone() });
         }
         let decoded = match self.0.wire() {
             Some(wire) => wire.decode::<T>(),
             None => self.recode::<T>(),
         };
-        decoded.map(|value| Received::wire(self, value)).map_err(StreamError::Malformed)
+        decoded.map(|value| Received::wire(self.clone(), value)).map_err(StreamError::Malformed)
     }
 
     /// A typed local message of another Rust type with the same name: through its encoding, as over the wire.

@@ -126,11 +126,6 @@ impl Subscription {
 
     /// Why nothing more may be yielded, if so.
     pub(crate) fn closed(&self) -> Option<CloseReason> {
-        // Asked before every message: nothing is copied unless it is so.
-        let owner = self.owner.as_ref().is_some_and(Owner::is_closed);
-        if self.ended.is_none() && !owner && !self.broker.hub().is_closed() {
-            return None;
-        }
         let broker = || self.broker.hub().is_closed().then_some(CloseReason::BrokerClosed);
         let owner = || self.owner.as_ref().and_then(Owner::close_reason);
         self.ended.clone().or_else(owner).or_else(broker)

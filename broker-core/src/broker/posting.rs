@@ -27,22 +27,27 @@ impl Broker {
         scope: Scope,
     ) -> Result<()> {
         let channel = channel.as_ref();
-        let sent = match self.send_post(channel, post.into(), scope) {
-            Ok(None) => return Ok(()),
-            Ok(Some((outbox, frame))) => outbox.post(channel, frame).await,
-            Err(error) => Err(error),
-        };
-        sent.map_err(|error| self.at("publish", channel, error))
+        self.leave("publish", channel, self.send_post(channel, post.into(), scope)).await
     }
 
     /// [`Session::post_message`](crate::Session::post_message).
     pub(crate) async fn post_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
-        let sent = match self.send_value(channel, value, scope) {
-            Ok(None) => return Ok(()),
+        self.leave("post_message", channel, self.send_value(channel, value, scope)).await
+    }
+
+    /// Waits for what has to leave.
+    async fn leave(
+        &self,
+        operation: &'static str,
+        channel: &str,
+        leaving: Result<Option<Leaving<'_>>>,
+    ) -> Result<()> {
+        let sent = match leaving {
+            Ok(None) => Ok(()),
             Ok(Some((outbox, frame))) => outbox.post(channel, frame).await,
             Err(error) => Err(error),
         };
-        sent.map_err(|error| self.at("post_message", channel, error))
+        sent.map_err(|error| self.at(operation, channel, error))
     }
 
     fn send_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<Option<Leaving<'_>>> {
@@ -54,8 +59,7 @@ impl Broker {
         self.send_post(channel, Post::encode(&value, codec)?, Scope::Global)
     }
 
-    /// What stays here is in the queues when this returns: no future holds a message that need not wait. What goes
-    /// to the backend is checked, and ready to go.
+    /// What stays here is in the queues when this returns; what goes to the backend is checked, and ready to go.
     fn send_post(&self, channel: &str, post: Post, scope: Scope) -> Result<Option<Leaving<'_>>> {
         let backend = self.accept(channel, scope)?;
         post.check(&self.0.options)?;
