@@ -70,7 +70,8 @@ impl Read for Subscription {
     async fn read(&mut self) -> Outcome {
         match self.next().await {
             Some(Event::Message(_)) => Ok(()),
-            other => Err(format!("instead of a message: {other:?}").into()),
+            Some(Event::Gap(gap)) => Err(gap.to_string().into()),
+            _ => Err("neither a message nor a gap".into()),
         }
     }
 }
@@ -88,7 +89,8 @@ impl Read for MessageStream<Tick> {
     async fn read(&mut self) -> Outcome {
         match self.next().await {
             Some(Ok(_)) => Ok(()),
-            other => Err(format!("instead of a value: {other:?}").into()),
+            Some(Err(error)) => Err(error.into()),
+            None => Err("the stream has ended".into()),
         }
     }
 }

@@ -272,10 +272,12 @@ impl Broker {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn meter(&self) -> &Meter {
         &self.0.meter
     }
 
+    #[inline]
     pub(crate) fn hub(&self) -> &Hub {
         &self.0.hub
     }

@@ -89,7 +89,7 @@ where
         let _told = ToldOfPanic(subscription.channel().clone());
         while let Some(event) = subscription.next().await {
             match I::from_item(stream::item(event)) {
-                Ok(item) if subscription.closed().is_none() => function(item).await,
+                Ok(item) if !subscription.is_closed() => function(item).await,
                 Ok(_) => {} // closed while it was decoded: no call begins (promise 8)
                 Err(error) => {
                     tracing::warn!(channel = %subscription.channel(), "a listener was not called: {error}");

@@ -133,21 +133,27 @@ impl<T: Model> Envelope for Local<T> {
 
 impl Message {
     pub(crate) fn from_wire(wire: Wire) -> Self {
-        match wire {
-            Wire { head, type_name: None, codec: Codec::Raw, payload, .. } => {
-                Self(Arc::new(Plain { head, payload }))
-            }
-            typed => Self(Arc::new(typed)),
+        Self::held(wire.head, wire.type_name, wire.codec, wire.payload)
+    }
+
+    /// In as little room as it needs.
+    #[inline]
+    fn held(head: Head, type_name: Option<Box<str>>, codec: Codec, payload: Bytes) -> Self {
+        match (type_name, codec) {
+            (None, Codec::Raw) => Self(Arc::new(Plain { head, payload })),
+            (type_name, codec) => Self(Arc::new(Wire::new(head, type_name, codec, payload))),
         }
     }
 
     /// A local message without a type.
+    #[inline]
     pub(crate) fn from_post(post: Post, id: MessageId) -> Self {
-        let head = Head { id, sequence: 0, headers: post.headers };
-        Self::from_wire(Wire::new(head, post.type_name, post.codec, post.payload))
+        let Post { payload, codec, type_name, headers } = post;
+        Self::held(Head { id, sequence: 0, headers }, type_name, codec, payload)
     }
 
     /// A local message of a type: one allocation, nothing encoded.
+    #[inline]
     pub(crate) fn from_value<T: Model>(value: T, id: MessageId, codec: Codec) -> Self {
         let head = Head { id, sequence: 0, headers: Headers::new() };
         Self(Arc::new(Local { head, codec, value }))

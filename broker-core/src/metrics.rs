@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::Event;
+use crate::hub::Notice;
 
 /// The counters of one broker. They belong to the recorder that is installed when the broker is made.
 #[derive(Clone)]
@@ -66,12 +66,16 @@ impl Meter {
         self.counters.published_global.increment(count);
     }
 
-    /// A subscriber was handed this.
-    pub(crate) fn delivered(&self, event: &Event) {
-        match event {
-            Event::Message(_) => self.counters.delivered.increment(1),
-            Event::Malformed(_) => self.counters.malformed.increment(1),
-            Event::Gap(gap) => self.gap(gap),
+    /// A subscriber was handed so many messages.
+    pub(crate) fn delivered(&self, count: u64) {
+        self.counters.delivered.increment(count);
+    }
+
+    /// A subscriber was handed what is not a message.
+    pub(crate) fn noticed(&self, notice: &Notice) {
+        match notice {
+            Notice::Malformed(_) => self.counters.malformed.increment(1),
+            Notice::Gap(gap) => self.gap(gap),
         }
     }
 
@@ -109,7 +113,9 @@ impl Meter {
 
     pub(crate) fn published(&self, _count: u64) {}
 
-    pub(crate) fn delivered(&self, _event: &Event) {}
+    pub(crate) fn delivered(&self, _count: u64) {}
+
+    pub(crate) fn noticed(&self, _notice: &Notice) {}
 
     pub(crate) fn link_is_up(&self) {}
 

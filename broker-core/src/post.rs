@@ -27,6 +27,7 @@ pub struct Post {
 
 impl Post {
     /// A post of raw bytes.
+    #[inline]
     pub fn new(payload: impl Into<Bytes>) -> Self {
         Self { payload: payload.into(), codec: Codec::Raw, type_name: None, headers: Headers::new() }
     }
@@ -59,6 +60,7 @@ impl Post {
     }
 
     /// The limits, the same on every backend and checked before anything is sent.
+    #[inline]
     pub(crate) fn check(&self, options: &Options) -> Result<()> {
         if self.payload.len() > options.max_payload {
             let (length, most) = (self.payload.len(), options.max_payload);
@@ -77,6 +79,7 @@ impl Post {
 }
 
 impl<P: Into<Bytes>> From<P> for Post {
+    #[inline]
     fn from(payload: P) -> Self {
         Self::new(payload)
     }

@@ -2,8 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
-    future::poll_fn,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -13,7 +12,7 @@ use futures_core::Stream;
 
 use crate::{
     Broker, ChannelName, CloseReason, Error, Event,
-    hub::{Cursor, Entry, Ring, Taken, Tally},
+    hub::{Cursor, Entry, Notice, Ring},
     session::Owner,
 };
 
@@ -32,8 +31,8 @@ pub struct Subscription {
     ring: Arc<Ring>,
     cursor: Cursor,
     batch: VecDeque<Entry>,
-    /// Lost to overflow and not told yet; stands before what the next look finds.
-    owed: Tally,
+    /// Messages of the batch that have been yielded, to be counted all at once.
+    uncounted: u32,
     /// The session it ends with, if it was opened through one.
     owner: Option<Owner>,
     ended: Option<CloseReason>,
@@ -48,7 +47,7 @@ impl Subscription {
             ring,
             cursor,
             batch: VecDeque::new(),
-            owed: Tally::default(),
+            uncounted: 0,
             owner: None,
             ended: None,
         })
@@ -104,61 +103,103 @@ impl Subscription {
     /// }
     /// # Ok(()) }
     /// ```
-    pub async fn next(&mut self) -> Option<Event> {
-        poll_fn(|cx| self.poll_event(cx)).await
+    #[expect(clippy::should_implement_trait, reason = "the name that every stream's has")]
+    #[inline]
+    pub fn next(&mut self) -> impl Future<Output = Option<Event>> + Send + '_ {
+        Next(self)
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    /// Inlined everywhere, and no more than is needed where a message lies ready: that is what each message costs.
+    #[inline(always)]
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         // Before the local batch: a closed session yields nothing more (promise 8).
-        if let Some(reason) = self.closed() {
-            return self.end(reason);
+        if self.is_closed() {
+            self.closed().into_iter().for_each(|reason| self.end(reason));
+            return Poll::Ready(None);
         }
         // One busy stream must not starve its task's siblings.
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
-        if let Poll::Ready(event) = self.poll_ring(cx) {
-            budget.made_progress();
-            event.iter().for_each(|event| self.broker.meter().delivered(event));
-            return Poll::Ready(event);
+        if self.batch.is_empty() && !ready!(self.refill(cx)) {
+            return Poll::Ready(None);
         }
-        // Closed between the first look and the waker's registration: nobody would wake us.
-        self.closed().map_or(Poll::Pending, |reason| self.end(reason))
+        let Some(entry) = self.batch.pop_front() else { return Poll::Ready(None) };
+        budget.made_progress();
+        Poll::Ready(Some(match entry {
+            Entry::Message(message) => {
+                self.uncounted += 1;
+                if self.batch.is_empty() {
+                    self.count();
+                }
+                Event::Message(message)
+            }
+            Entry::Notice(notice) => {
+                self.broker.meter().noticed(&notice);
+                match &*notice {
+                    Notice::Gap(gap) => Event::Gap(*gap),
+                    Notice::Malformed(malformed) => Event::Malformed(malformed.clone()),
+                }
+            }
+        }))
     }
 
-    /// Why nothing more may be yielded, if so.
-    pub(crate) fn closed(&self) -> Option<CloseReason> {
+    /// Takes what the ring has, at least one entry. False at the end.
+    fn refill(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let end = match self.ring.take(&mut self.cursor, &mut self.batch, BATCH, cx) {
+            Poll::Ready(Ok(())) => return Poll::Ready(true),
+            Poll::Ready(Err(reason)) => Some(reason),
+            // Closed between the first look and the waker's registration: nobody would wake us.
+            Poll::Pending => self.closed(),
+        };
+        let Some(reason) = end else { return Poll::Pending };
+        self.end(reason);
+        Poll::Ready(false)
+    }
+
+    fn count(&mut self) {
+        self.broker.meter().delivered(mem::take(&mut self.uncounted).into());
+    }
+
+    /// Whether nothing more may be yielded.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.ended.is_some()
+            || self.owner.as_ref().is_some_and(Owner::is_closed)
+            || self.broker.hub().is_closed()
+    }
+
+    /// Why nothing more may be yielded.
+    fn closed(&self) -> Option<CloseReason> {
         let broker = || self.broker.hub().is_closed().then_some(CloseReason::BrokerClosed);
         let owner = || self.owner.as_ref().and_then(Owner::close_reason);
         self.ended.clone().or_else(owner).or_else(broker)
     }
 
-    fn poll_ring(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        loop {
-            if let Some(gap) = self.owed.next_gap() {
-                return Poll::Ready(Some(Event::Gap(gap)));
-            }
-            if let Some(entry) = self.batch.pop_front() {
-                return Poll::Ready(Some(entry.into_event()));
-            }
-            match ready!(self.ring.take(&mut self.cursor, &mut self.batch, BATCH, cx)) {
-                Taken::Entries { missed } => self.owed = missed,
-                Taken::End(reason) => return self.end(reason),
-            }
-        }
-    }
-
-    fn end(&mut self, reason: CloseReason) -> Poll<Option<Event>> {
+    #[cold]
+    fn end(&mut self, reason: CloseReason) {
         if self.ended.is_none() {
             self.ended = Some(reason);
             self.batch.clear();
             self.broker.hub().one_less_live();
         }
-        Poll::Ready(None)
+    }
+}
+
+/// A type of its own because the closure of a `poll_fn`, or an `async fn`, is not inlined by another crate.
+struct Next<'a>(&'a mut Subscription);
+
+impl Future for Next<'_> {
+    type Output = Option<Event>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0.poll_event(cx)
     }
 }
 
 impl Stream for Subscription {
     type Item = Event;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         self.poll_event(cx)
     }
@@ -167,6 +208,7 @@ impl Stream for Subscription {
 impl Drop for Subscription {
     /// Edits the table and rings a bell, nothing more.
     fn drop(&mut self) {
+        self.count();
         if let Some(owner) = &self.owner {
             owner.forget();
         }

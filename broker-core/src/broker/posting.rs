@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::{Backend, Broker};
 use crate::{
-    Error, ErrorKind, Message, MessageId, Model, Post, Result, Scope, channel::check, frame, hub::Entry,
+    Error, ErrorKind, Message, MessageId, Model, Post, Result, Scope, channel::check, frame, hub::Aftermath,
     link::outbox::Outbox,
 };
 
@@ -27,12 +27,18 @@ impl Broker {
         scope: Scope,
     ) -> Result<()> {
         let channel = channel.as_ref();
-        self.leave("publish", channel, self.send_post(channel, post.into(), scope)).await
+        match self.send_post(channel, post.into(), scope) {
+            Ok(None) => Ok(()),
+            leaving => self.leave("publish", channel, leaving).await,
+        }
     }
 
     /// [`Session::post_message`](crate::Session::post_message).
     pub(crate) async fn post_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
-        self.leave("post_message", channel, self.send_value(channel, value, scope)).await
+        match self.send_value(channel, value, scope) {
+            Ok(None) => Ok(()),
+            leaving => self.leave("post_message", channel, leaving).await,
+        }
     }
 
     /// Waits for what has to leave.
@@ -50,35 +56,38 @@ impl Broker {
         sent.map_err(|error| self.at(operation, channel, error))
     }
 
+    #[inline]
     fn send_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<Option<Leaving<'_>>> {
         let codec = self.0.options.codec;
         if self.accept(channel, scope)?.is_none() {
-            self.put_local(channel, Message::from_value(value, self.next_id(), codec));
-            return Ok(None);
+            return self.put_local(channel, Message::from_value(value, self.next_id(), codec));
         }
         self.send_post(channel, Post::encode(&value, codec)?, Scope::Global)
     }
 
     /// What stays here is in the queues when this returns; what goes to the backend is checked, and ready to go.
+    #[inline]
     fn send_post(&self, channel: &str, post: Post, scope: Scope) -> Result<Option<Leaving<'_>>> {
         let backend = self.accept(channel, scope)?;
         post.check(&self.0.options)?;
         let Some(backend) = backend else {
-            self.put_local(channel, Message::from_post(post, self.next_id()));
-            return Ok(None);
+            return self.put_local(channel, Message::from_post(post, self.next_id()));
         };
         Ok(Some((&backend.outbox, frame::encode(&post, self.0.node))))
     }
 
     /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.
+    #[inline]
     fn accept(&self, channel: &str, scope: Scope) -> Result<Option<&Backend>> {
-        check(channel)?;
         if self.0.hub.has_ended() {
             return Err(Error::closed());
         }
         match (scope, &self.0.backend) {
             (Scope::Local, _) | (Scope::Auto, None) => Ok(None),
-            (Scope::Global | Scope::Auto, Some(backend)) => backend.outbox.check().map(|()| Some(backend)),
+            (Scope::Global | Scope::Auto, Some(backend)) => {
+                check(channel)?;
+                backend.outbox.check().map(|()| Some(backend))
+            }
             (Scope::Global, None) => Err(Error::new(
                 ErrorKind::NoBackend,
                 "this broker is local; make it with broker::connect(url), or post with Scope::Local or Scope::Auto",
@@ -86,11 +95,19 @@ impl Broker {
         }
     }
 
-    fn put_local(&self, channel: &str, message: Message) {
+    #[inline]
+    fn put_local(&self, channel: &str, message: Message) -> Result<Option<Leaving<'_>>> {
+        let mut after = Aftermath::default();
+        // A channel that has subscribers has a legal name.
+        if !self.0.hub.put(channel, message, false, &mut after) {
+            check(channel)?;
+        }
+        after.finish();
         self.0.meter.published_here();
-        self.0.hub.put(channel, Entry::Message(message), false).finish();
+        Ok(None)
     }
 
+    #[inline]
     fn next_id(&self) -> MessageId {
         // Local messages count down from the top, global ones up: one node's ids never meet.
         let number = u64::MAX - self.0.numbers.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Event, Gap, GapCause, Malformed, Message};
+use crate::{Gap, GapCause, Malformed, Message};
 
 /// What a ring keeps: 16 bytes, and it must stay so.
 #[derive(Clone, Debug)]
@@ -50,6 +50,12 @@ impl Sub for Tally {
     }
 }
 
+impl From<Message> for Entry {
+    fn from(message: Message) -> Self {
+        Self::Message(message)
+    }
+}
+
 impl Entry {
     pub(crate) fn gap(gap: Gap) -> Self {
         Self::Notice(Arc::new(Notice::Gap(gap)))
@@ -67,16 +73,6 @@ impl Entry {
                 Notice::Malformed(_) => Tally { messages: 1, unknown: 0 },
             },
             Self::Message(_) => Tally { messages: 1, unknown: 0 },
-        }
-    }
-
-    pub(crate) fn into_event(self) -> Event {
-        match self {
-            Self::Message(message) => Event::Message(message),
-            Self::Notice(notice) => match &*notice {
-                Notice::Gap(gap) => Event::Gap(*gap),
-                Notice::Malformed(malformed) => Event::Malformed(malformed.clone()),
-            },
         }
     }
 }

@@ -31,10 +31,11 @@ use crate::{
     },
 };
 
-pub(crate) use entry::{Entry, Tally};
+use entry::Tally;
+pub(crate) use entry::{Entry, Notice};
 use heard::Claim;
 pub(crate) use heard::Span;
-pub(crate) use ring::{Cursor, Ring, Taken};
+pub(crate) use ring::{Cursor, Ring};
 
 const SHARDS: usize = 64;
 
@@ -98,8 +99,8 @@ pub(crate) struct Aftermath {
 }
 
 impl Aftermath {
-    pub(crate) fn finish(self) {
-        self.wakers.into_iter().for_each(Waker::wake);
+    pub(crate) fn finish(mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
     }
 }
 
@@ -131,8 +132,16 @@ impl Hub {
     }
 
     fn find(&self, name: &str) -> Option<Arc<Ring>> {
+        self.with_head(name, Arc::clone)
+    }
+
+    /// Looks at the first ring of a channel under its shard's lock, which is cheaper than to hold on to it. What `with`
+    /// owns is dropped after the lock if there is no such channel.
+    fn with_head<R>(&self, name: &str, with: impl FnOnce(&Arc<Ring>) -> R) -> Option<R> {
         let hash = self.hash(name);
-        self.read(hash).find(hash, |ring| ring.channel.as_str() == name).cloned()
+        let shard = self.read(hash);
+        let head = shard.find(hash, |ring| ring.channel.as_str() == name)?;
+        Some(with(head))
     }
 
     /// Adds a subscriber; `None` once the hub has ended. The seat is taken under the shard's lock, so that
@@ -189,17 +198,27 @@ impl Hub {
         }
     }
 
-    /// Hands an entry to every subscriber of a channel here.
-    pub(crate) fn put(&self, name: &str, entry: Entry, from_link: bool) -> Aftermath {
-        let mut after = Aftermath::default();
-        if let Some(head) = self.find(name) {
-            self.put_into(head, entry, from_link, &mut after);
-        }
-        after
+    /// Hands an entry to every subscriber of a channel here. False when there is none.
+    ///
+    /// A message is passed as what it is, here and below: it fits two registers, an entry does not.
+    pub(crate) fn put<E: Into<Entry> + Clone>(
+        &self,
+        name: &str,
+        entry: E,
+        from_link: bool,
+        after: &mut Aftermath,
+    ) -> bool {
+        self.with_head(name, |head| self.put_into(head, entry, from_link, after)).is_some()
     }
 
-    fn put_into(&self, mut ring: Arc<Ring>, entry: Entry, from_link: bool, after: &mut Aftermath) {
-        while let Some(next) = ring.next.get().cloned() {
+    fn put_into<E: Into<Entry> + Clone>(
+        &self,
+        mut ring: &Arc<Ring>,
+        entry: E,
+        from_link: bool,
+        after: &mut Aftermath,
+    ) {
+        while let Some(next) = ring.next.get() {
             ring.put(entry.clone(), from_link, self.capacity, after);
             ring = next;
         }
@@ -208,26 +227,26 @@ impl Hub {
 
     /// Hands a message of the link to every subscriber here: behind a gap when others are missing before it, and not
     /// at all when it is a repeat. One at a time.
-    pub(crate) fn receive(&self, name: &str, message: Message, sign: &Sign) -> Aftermath {
-        let mut after = Aftermath::default();
-        let Some(head) = self.find(name) else { return after };
-        let Some(missed) = head.compare(sign) else { return after };
-        if missed > 0 {
-            self.put_into(Arc::clone(&head), skipped(Some(missed)), true, &mut after);
-        }
-        self.put_into(head, Entry::Message(message), true, &mut after);
-        after
+    pub(crate) fn receive(&self, name: &str, message: Message, sign: &Sign, after: &mut Aftermath) {
+        self.with_head(name, |head| match head.compare(sign) {
+            None => after.garbage.push(Entry::Message(message)),
+            Some(missed) => {
+                if missed > 0 {
+                    self.put_into(head, skipped(Some(missed)), true, after);
+                }
+                self.put_into(head, message, true, after);
+            }
+        });
     }
 
     /// A node says what it has posted: tells of what is missing.
-    pub(crate) fn compare(&self, origin: NodeId, span: &Span, beats: Beats) -> Aftermath {
-        let mut after = Aftermath::default();
-        let Some(head) = self.find(span.channel.as_str()) else { return after };
-        let missed = head.compare_span(origin, span, beats);
-        if missed > 0 {
-            self.put_into(head, skipped(Some(missed)), true, &mut after);
-        }
-        after
+    pub(crate) fn compare(&self, origin: NodeId, span: &Span, beats: Beats, after: &mut Aftermath) {
+        self.with_head(span.channel.as_str(), |head| {
+            let missed = head.compare_span(origin, span, beats);
+            if missed > 0 {
+                self.put_into(head, skipped(Some(missed)), true, after);
+            }
+        });
     }
 
     /// A beat begins; its number.
@@ -335,6 +354,7 @@ impl Hub {
         self.ended.load(Ordering::SeqCst)
     }
 
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }

@@ -1,12 +1,12 @@
 //! The hub in many orders of its steps, drawn by a model checker: `cargo xtask model`. A failure prints the order, and how
 //! to run it again.
 
-use std::{collections::VecDeque, sync::Arc, task::Poll};
+use std::{collections::VecDeque, sync::Arc};
 
 use shuttle::{check_random, future, thread};
 
-use super::*;
-use crate::{Event, MessageId, Post};
+use super::{tests::put, *};
+use crate::{MessageId, Post};
 
 const ORDERS: usize = 1000;
 
@@ -24,16 +24,13 @@ async fn read(ring: Arc<Ring>, mut cursor: Cursor, all: u64) -> (Vec<u64>, u64) 
     let (mut heard, mut lost) = (Vec::new(), 0);
     while heard.len() as u64 + lost < all {
         let mut batch = VecDeque::new();
-        let taken = std::future::poll_fn(|cx| match ring.take(&mut cursor, &mut batch, 2, cx) {
-            Poll::Ready(Taken::Entries { missed }) => Poll::Ready(Some(missed)),
-            Poll::Ready(Taken::End(_)) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        });
-        let Some(missed) = taken.await else { break };
-        lost += missed.messages;
+        if std::future::poll_fn(|cx| ring.take(&mut cursor, &mut batch, 2, cx)).await.is_err() {
+            break;
+        }
         for entry in batch {
-            if let Event::Message(message) = entry.into_event() {
-                heard.push(message.id().number());
+            match entry {
+                Entry::Message(message) => heard.push(message.id().number()),
+                gap => lost += gap.weight().messages,
             }
         }
     }
@@ -54,7 +51,7 @@ fn a_reader_hears_everything_or_its_number_and_is_always_woken() {
                 .collect();
             let writer = {
                 let hub = Arc::clone(&hub);
-                thread::spawn(move || (0..5).for_each(|n| hub.put("news", message(n), false).finish()))
+                thread::spawn(move || (0..5).for_each(|n| put(&hub, "news", message(n), false)))
             };
             writer.join().unwrap();
             // Nothing else wakes anybody: who sleeps now sleeps for ever, and that is found.
@@ -83,7 +80,7 @@ fn who_has_joined_is_in_the_table_whoever_leaves() {
                 })
             };
             let (ring, mut cursor) = hub.join(&name()).unwrap();
-            hub.put("news", message(1), false).finish();
+            put(&hub, "news", message(1), false);
             let mut batch = VecDeque::new();
             let mut cx = std::task::Context::from_waker(Waker::noop());
             assert!(ring.take(&mut cursor, &mut batch, 8, &mut cx).is_ready(), "joined, and hears nothing");
@@ -133,7 +130,7 @@ fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing() {
                     hub.one_less_live();
                 }),
                 Box::new(|hub| hub.refuse(&name(), &CloseReason::Removed)),
-                Box::new(|hub| (0..3).for_each(|n| hub.put("news", message(n), true).finish())),
+                Box::new(|hub| (0..3).for_each(|n| put(&hub, "news", message(n), true))),
                 Box::new(|hub| {
                     hub.mark_gap(&name(), &skipped(None));
                     hub.settle(&name());

@@ -13,7 +13,7 @@
 
 use std::{
     collections::VecDeque,
-    mem,
+    iter, mem,
     num::NonZero,
     sync::{Arc, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
@@ -48,7 +48,7 @@ struct State {
     /// The position of the first slot; positions count up from 0 and are never used again.
     first: u64,
     /// Cursors that have read everything.
-    at_tail: u8,
+    at_tail: usize,
     /// The weight of everything before `first`.
     gone: Tally,
     /// The weight of everything ever put here.
@@ -70,8 +70,9 @@ struct State {
 #[derive(Debug)]
 struct Slot {
     entry: Entry,
-    /// Cursors that stand here: their next entry is this one. At most [`SEATS`].
-    readers: u8,
+    /// Cursors that stand here: their next entry is this one. At most [`SEATS`], but a slot is three whole words
+    /// because a part of one would hold up the copy of it.
+    readers: usize,
 }
 
 /// A subscriber's place in its ring.
@@ -81,15 +82,6 @@ pub(crate) struct Cursor {
     /// The weight of everything before `position`, had nothing been lost on the way.
     seen: Tally,
     pub(crate) seat: u8,
-}
-
-/// What a reader got.
-#[derive(Debug)]
-pub(crate) enum Taken {
-    /// Entries are in the batch; before them this much was lost to overflow.
-    Entries { missed: Tally },
-    /// The ring has ended and everything has been read.
-    End(CloseReason),
 }
 
 impl Ring {
@@ -195,10 +187,16 @@ impl Ring {
     }
 
     /// Appends an entry for everyone who has a seat.
-    pub(super) fn put(&self, entry: Entry, from_link: bool, capacity: usize, after: &mut Aftermath) {
+    pub(super) fn put(
+        &self,
+        entry: impl Into<Entry>,
+        from_link: bool,
+        capacity: usize,
+        after: &mut Aftermath,
+    ) {
         let mut state = self.lock();
         if state.taken == 0 || state.ended.is_some() {
-            after.garbage.push(entry);
+            after.garbage.push(entry.into());
             return;
         }
         let due = if from_link { state.gap_due.take() } else { None };
@@ -255,28 +253,28 @@ impl Ring {
     }
 
     /// Moves up to `most` entries into `batch`, or registers the waker. What nobody else will read is moved
-    /// out, the rest cloned.
+    /// out, the rest cloned. What an overflow took stands before them as gaps. An error is the end.
     pub(crate) fn take(
         &self,
         cursor: &mut Cursor,
         batch: &mut VecDeque<Entry>,
         most: usize,
         cx: &mut Context<'_>,
-    ) -> Poll<Taken> {
+    ) -> Poll<Result<(), CloseReason>> {
         let mut replaced = None; // dropped after the lock: a waker is foreign code
         let mut state = self.lock();
-        let mut missed = Tally::default();
         if cursor.position < state.first {
-            missed = state.gone - cursor.seen;
+            let mut missed = state.gone - cursor.seen;
+            batch.extend(iter::from_fn(|| missed.next_gap().map(Entry::gap)));
             (cursor.position, cursor.seen) = (state.first, state.gone);
         }
         let available = (state.tail() - cursor.position) as usize;
         if available > 0 {
             state.read(cursor, batch, available.min(most));
-            return Poll::Ready(Taken::Entries { missed });
+            return Poll::Ready(Ok(()));
         }
         if let Some(reason) = &state.ended {
-            return Poll::Ready(Taken::End(reason.clone()));
+            return Poll::Ready(Err(reason.clone()));
         }
         state.waiting |= 1 << cursor.seat;
         let place = &mut state.wakers[cursor.seat as usize];
@@ -292,11 +290,10 @@ impl Ring {
     #[cfg(test)]
     pub(super) fn check(&self, capacity: usize) {
         let state = self.lock();
-        let readers: u32 = state.slots.iter().map(|slot| u32::from(slot.readers)).sum();
-        assert_eq!(readers + u32::from(state.at_tail), state.taken.count_ones());
+        let readers: usize = state.slots.iter().map(|slot| slot.readers).sum();
+        assert_eq!(readers + state.at_tail, state.taken.count_ones() as usize);
         assert!(state.slots.front().is_none_or(|slot| slot.readers > 0));
-        let held = state.slots.iter().fold(Tally::default(), |sum, slot| sum + slot.entry.weight());
-        assert_eq!(state.gone + held, state.posted);
+        assert_eq!(weigh(state.slots.iter(), state.gone), state.posted);
         assert_eq!(state.waiting & !state.taken, 0);
         for seat in 0..SEATS as usize {
             let waker = state.wakers.get(seat).is_some_and(Option::is_some);
@@ -311,7 +308,9 @@ impl State {
         self.first + self.slots.len() as u64
     }
 
-    fn push(&mut self, entry: Entry, capacity: usize, after: &mut Aftermath) {
+    #[inline]
+    fn push(&mut self, entry: impl Into<Entry>, capacity: usize, after: &mut Aftermath) {
+        let entry = entry.into();
         self.posted = self.posted + entry.weight();
         let readers = mem::take(&mut self.at_tail);
         self.slots.push_back(Slot { entry, readers });
@@ -346,22 +345,16 @@ impl State {
 
     fn read(&mut self, cursor: &mut Cursor, batch: &mut VecDeque<Entry>, count: usize) {
         self.step_off(cursor.position);
-        let end = cursor.position + count as u64;
-        let mut seen = cursor.seen;
-        let mut keep = |entry: Entry| {
-            seen = seen + entry.weight();
-            batch.push_back(entry);
-        };
-        while self.first < end && self.slots.front().is_some_and(|slot| slot.readers == 0) {
-            self.pop().into_iter().for_each(&mut keep);
-            cursor.position = self.first;
-        }
         let start = (cursor.position - self.first) as usize;
-        let rest = (end - cursor.position) as usize;
-        self.slots.iter().skip(start).take(rest).for_each(|slot| keep(slot.entry.clone()));
-        cursor.position = end;
-        cursor.seen = seen;
-        match self.slots.get_mut((end - self.first) as usize) {
+        cursor.seen = weigh(self.slots.range(start..start + count), cursor.seen);
+        cursor.position += count as u64;
+        // The front has no readers only if it was ours alone. In bulk: the compiler copies less than one by one.
+        let alone = self.slots.iter().take(count).take_while(|slot| slot.readers == 0).count();
+        self.gone = weigh(self.slots.range(..alone), self.gone);
+        self.first += alone as u64;
+        batch.extend(self.slots.drain(..alone).map(|slot| slot.entry));
+        batch.extend(self.slots.range(start..start + count - alone).map(|slot| slot.entry.clone()));
+        match self.slots.get_mut((cursor.position - self.first) as usize) {
             Some(slot) => slot.readers += 1,
             None => self.at_tail += 1,
         }
@@ -374,4 +367,8 @@ impl State {
             after.wakers.extend(self.wakers[seat].take());
         }
     }
+}
+
+fn weigh<'a>(slots: impl Iterator<Item = &'a Slot>, before: Tally) -> Tally {
+    slots.fold(before, |sum, slot| sum + slot.entry.weight())
 }

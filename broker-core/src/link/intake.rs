@@ -21,7 +21,7 @@ use super::{
     probe::Probe,
 };
 use crate::{
-    ChannelName, Error, Gap, GapCause, Malformed, Message, NodeId, Options,
+    Error, Gap, GapCause, Malformed, Message, NodeId, Options,
     frame::{self, Stamp},
     hub::{Aftermath, Beats, Entry, Hub, Sign, skipped},
     message::Wire,
@@ -91,7 +91,7 @@ impl Intake {
             Ok(message) => message,
             Err(error) => {
                 self.count_malformed(name, &error);
-                return self.while_open(|_| [hub.put(name, Entry::malformed(error), true)]);
+                return self.while_open(|_, after| _ = hub.put(name, Entry::malformed(error), true, after));
             }
         };
         match name {
@@ -102,7 +102,7 @@ impl Intake {
             name => {
                 let Stamp { epoch, sequence, .. } = stamp;
                 let sign = Sign { origin: wire.head.id.origin, epoch, sequence };
-                self.while_open(|_| [hub.receive(name, Message::from_wire(wire), &sign)]);
+                self.while_open(|_, after| hub.receive(name, Message::from_wire(wire), &sign, after));
             }
         }
     }
@@ -116,13 +116,12 @@ impl Intake {
         };
         let origin = wire.head.id.origin;
         let mut anything_missing = false;
-        self.while_open(|hearing| {
+        self.while_open(|hearing, after| {
             let (begun, back) = hub.beats();
             let Proof { missing, since } = hearing.hear(origin, stamp.number, &digest, back);
             anything_missing = missing;
             let beats = Beats { begun, back, since };
-            let told: Vec<_> = digest.spans.iter().map(|span| hub.compare(origin, span, beats)).collect();
-            told
+            digest.spans.iter().for_each(|span| hub.compare(origin, span, beats, after));
         });
         if anything_missing {
             self.tell_all(&skipped(None));
@@ -137,10 +136,11 @@ impl Intake {
     fn tell_all(&self, gap: &Entry) {
         let Receivers { hub, interest, follower, .. } = &self.0.receivers;
         let mut told = false;
-        self.while_open(|_| {
+        self.while_open(|_, after| {
             told = true;
-            let put = |channel: &ChannelName| hub.put(channel.as_str(), gap.clone(), true);
-            interest.subscribed().iter().map(put).collect::<Vec<_>>()
+            for channel in interest.subscribed() {
+                hub.put(channel.as_str(), gap.clone(), true, after);
+            }
         });
         if told {
             follower.missed();
@@ -148,12 +148,13 @@ impl Intake {
     }
 
     /// Does something to the queues, unless the inbox is closed.
-    fn while_open<A: IntoIterator<Item = Aftermath>>(&self, work: impl FnOnce(&mut Hearing) -> A) {
+    fn while_open(&self, work: impl FnOnce(&mut Hearing, &mut Aftermath)) {
+        let mut after = Aftermath::default();
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(hearing) = &mut *open {
-            let told = work(hearing);
+            work(hearing, &mut after);
             drop(open);
-            told.into_iter().for_each(Aftermath::finish);
+            after.finish();
         }
     }
 
