@@ -1,7 +1,6 @@
 //! Subscription: the stream of a channel's events.
 
 use std::{
-    collections::VecDeque,
     fmt, mem,
     pin::Pin,
     sync::Arc,
@@ -30,7 +29,8 @@ pub struct Subscription {
     broker: Broker,
     ring: Arc<Ring>,
     cursor: Cursor,
-    batch: VecDeque<Entry>,
+    /// The next one on top.
+    batch: Vec<Entry>,
     /// Messages of the batch that have been yielded, to be counted all at once.
     uncounted: u32,
     /// The session it ends with, if it was opened through one.
@@ -46,7 +46,7 @@ impl Subscription {
             broker: broker.clone(),
             ring,
             cursor,
-            batch: VecDeque::new(),
+            batch: Vec::new(),
             uncounted: 0,
             owner: None,
             ended: None,
@@ -114,7 +114,7 @@ impl Subscription {
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         // Before the local batch: a closed session yields nothing more (promise 8).
         if self.is_closed() {
-            self.closed().into_iter().for_each(|reason| self.end(reason));
+            self.end_closed();
             return Poll::Ready(None);
         }
         // One busy stream must not starve its task's siblings.
@@ -122,7 +122,7 @@ impl Subscription {
         if self.batch.is_empty() && !ready!(self.refill(cx)) {
             return Poll::Ready(None);
         }
-        let Some(entry) = self.batch.pop_front() else { return Poll::Ready(None) };
+        let Some(entry) = self.batch.pop() else { return Poll::Ready(None) };
         budget.made_progress();
         Poll::Ready(Some(match entry {
             Entry::Message(message) => {
@@ -144,14 +144,13 @@ impl Subscription {
 
     /// Takes what the ring has, at least one entry. False at the end.
     fn refill(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let end = match self.ring.take(&mut self.cursor, &mut self.batch, BATCH, cx) {
+        match self.ring.take(&mut self.cursor, &mut self.batch, BATCH, cx) {
             Poll::Ready(Ok(())) => return Poll::Ready(true),
-            Poll::Ready(Err(reason)) => Some(reason),
+            Poll::Ready(Err(reason)) => self.end(reason),
             // Closed between the first look and the waker's registration: nobody would wake us.
-            Poll::Pending => self.closed(),
-        };
-        let Some(reason) = end else { return Poll::Pending };
-        self.end(reason);
+            Poll::Pending if self.is_closed() => self.end_closed(),
+            Poll::Pending => return Poll::Pending,
+        }
         Poll::Ready(false)
     }
 
@@ -167,11 +166,11 @@ impl Subscription {
             || self.broker.hub().is_closed()
     }
 
-    /// Why nothing more may be yielded.
-    fn closed(&self) -> Option<CloseReason> {
-        let broker = || self.broker.hub().is_closed().then_some(CloseReason::BrokerClosed);
-        let owner = || self.owner.as_ref().and_then(Owner::close_reason);
-        self.ended.clone().or_else(owner).or_else(broker)
+    /// It is closed.
+    #[cold]
+    fn end_closed(&mut self) {
+        let owner = self.owner.as_ref().and_then(Owner::close_reason);
+        self.end(owner.unwrap_or(CloseReason::BrokerClosed));
     }
 
     #[cold]

@@ -78,12 +78,11 @@ impl Entry {
 }
 
 impl Tally {
-    /// The next gap to tell of what an overflow took, and what then remains to be told.
-    pub(crate) fn next_gap(&mut self) -> Option<Gap> {
-        if self.messages > 0 {
-            return Some(Gap::new(Some(mem::take(&mut self.messages)), GapCause::Overflow));
-        }
+    /// The gaps that tell of what an overflow took.
+    pub(crate) fn gaps(self) -> impl DoubleEndedIterator<Item = Gap> {
+        let counted = (self.messages > 0).then_some(Gap::new(Some(self.messages), GapCause::Overflow));
         // A gap of unknown size was itself pushed out: however many there were, one tells it.
-        (mem::take(&mut self.unknown) > 0).then_some(Gap::new(None, GapCause::LinkLost))
+        let unknown = (self.unknown > 0).then_some(Gap::new(None, GapCause::LinkLost));
+        counted.into_iter().chain(unknown)
     }
 }

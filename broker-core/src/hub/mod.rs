@@ -99,6 +99,7 @@ pub(crate) struct Aftermath {
 }
 
 impl Aftermath {
+    #[inline]
     pub(crate) fn finish(mut self) {
         self.wakers.drain(..).for_each(Waker::wake);
     }

@@ -1,7 +1,7 @@
 //! The hub in many orders of its steps, drawn by a model checker: `cargo xtask model`. A failure prints the order, and how
 //! to run it again.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use shuttle::{check_random, future, thread};
 
@@ -23,11 +23,11 @@ fn message(number: u64) -> Entry {
 async fn read(ring: Arc<Ring>, mut cursor: Cursor, all: u64) -> (Vec<u64>, u64) {
     let (mut heard, mut lost) = (Vec::new(), 0);
     while heard.len() as u64 + lost < all {
-        let mut batch = VecDeque::new();
+        let mut batch = Vec::new();
         if std::future::poll_fn(|cx| ring.take(&mut cursor, &mut batch, 2, cx)).await.is_err() {
             break;
         }
-        for entry in batch {
+        for entry in batch.into_iter().rev() {
             match entry {
                 Entry::Message(message) => heard.push(message.id().number()),
                 gap => lost += gap.weight().messages,
@@ -81,7 +81,7 @@ fn who_has_joined_is_in_the_table_whoever_leaves() {
             };
             let (ring, mut cursor) = hub.join(&name()).unwrap();
             put(&hub, "news", message(1), false);
-            let mut batch = VecDeque::new();
+            let mut batch = Vec::new();
             let mut cx = std::task::Context::from_waker(Waker::noop());
             assert!(ring.take(&mut cursor, &mut batch, 8, &mut cx).is_ready(), "joined, and hears nothing");
             leaving.join().unwrap();

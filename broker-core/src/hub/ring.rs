@@ -13,7 +13,7 @@
 
 use std::{
     collections::VecDeque,
-    iter, mem,
+    mem,
     num::NonZero,
     sync::{Arc, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
@@ -252,25 +252,27 @@ impl Ring {
         self.lock().taken == 0
     }
 
-    /// Moves up to `most` entries into `batch`, or registers the waker. What nobody else will read is moved
-    /// out, the rest cloned. What an overflow took stands before them as gaps. An error is the end.
+    /// Puts up to `most` entries on top of the empty `batch`, the next one topmost, or registers the waker. What
+    /// nobody else will read is moved out, the rest cloned. What an overflow took stands before them as gaps. An error
+    /// is the end.
     pub(crate) fn take(
         &self,
         cursor: &mut Cursor,
-        batch: &mut VecDeque<Entry>,
+        batch: &mut Vec<Entry>,
         most: usize,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), CloseReason>> {
         let mut replaced = None; // dropped after the lock: a waker is foreign code
         let mut state = self.lock();
+        let mut missed = Tally::default();
         if cursor.position < state.first {
-            let mut missed = state.gone - cursor.seen;
-            batch.extend(iter::from_fn(|| missed.next_gap().map(Entry::gap)));
+            missed = state.gone - cursor.seen;
             (cursor.position, cursor.seen) = (state.first, state.gone);
         }
         let available = (state.tail() - cursor.position) as usize;
         if available > 0 {
             state.read(cursor, batch, available.min(most));
+            missed.gaps().rev().for_each(|gap| batch.push(Entry::gap(gap)));
             return Poll::Ready(Ok(()));
         }
         if let Some(reason) = &state.ended {
@@ -293,7 +295,8 @@ impl Ring {
         let readers: usize = state.slots.iter().map(|slot| slot.readers).sum();
         assert_eq!(readers + state.at_tail, state.taken.count_ones() as usize);
         assert!(state.slots.front().is_none_or(|slot| slot.readers > 0));
-        assert_eq!(weigh(state.slots.iter(), state.gone), state.posted);
+        let held = state.slots.iter().fold(Tally::default(), |sum, slot| sum + slot.entry.weight());
+        assert_eq!(state.gone + held, state.posted);
         assert_eq!(state.waiting & !state.taken, 0);
         for seat in 0..SEATS as usize {
             let waker = state.wakers.get(seat).is_some_and(Option::is_some);
@@ -330,10 +333,9 @@ impl State {
     }
 
     fn pop(&mut self) -> Option<Entry> {
-        let slot = self.slots.pop_front()?;
+        self.gone = self.gone + self.slots.front()?.entry.weight();
         self.first += 1;
-        self.gone = self.gone + slot.entry.weight();
-        Some(slot.entry)
+        self.slots.pop_front().map(|slot| slot.entry)
     }
 
     fn step_off(&mut self, position: u64) {
@@ -343,17 +345,23 @@ impl State {
         }
     }
 
-    fn read(&mut self, cursor: &mut Cursor, batch: &mut VecDeque<Entry>, count: usize) {
+    fn read(&mut self, cursor: &mut Cursor, batch: &mut Vec<Entry>, count: usize) {
         self.step_off(cursor.position);
         let start = (cursor.position - self.first) as usize;
-        cursor.seen = weigh(self.slots.range(start..start + count), cursor.seen);
+        // The front has no readers only if it was ours alone.
+        let alone = (0..count).take_while(|index| self.slots[*index].readers == 0).count();
+        batch.extend((start + alone..start + count).rev().map(|index| {
+            let entry = self.slots[index].entry.clone();
+            cursor.seen = cursor.seen + entry.weight();
+            entry
+        }));
+        let shared = batch.len();
+        for _ in 0..alone {
+            cursor.seen = cursor.seen + self.slots[0].entry.weight();
+            batch.extend(self.pop());
+        }
+        batch[shared..].reverse();
         cursor.position += count as u64;
-        // The front has no readers only if it was ours alone. In bulk: the compiler copies less than one by one.
-        let alone = self.slots.iter().take(count).take_while(|slot| slot.readers == 0).count();
-        self.gone = weigh(self.slots.range(..alone), self.gone);
-        self.first += alone as u64;
-        batch.extend(self.slots.drain(..alone).map(|slot| slot.entry));
-        batch.extend(self.slots.range(start..start + count - alone).map(|slot| slot.entry.clone()));
         match self.slots.get_mut((cursor.position - self.first) as usize) {
             Some(slot) => slot.readers += 1,
             None => self.at_tail += 1,
@@ -364,11 +372,9 @@ impl State {
         while self.waiting != 0 {
             let seat = self.waiting.trailing_zeros() as usize;
             self.waiting &= self.waiting - 1;
-            after.wakers.extend(self.wakers[seat].take());
+            if let Some(waker) = self.wakers[seat].take() {
+                after.wakers.push(waker);
+            }
         }
     }
-}
-
-fn weigh<'a>(slots: impl Iterator<Item = &'a Slot>, before: Tally) -> Tally {
-    slots.fold(before, |sum, slot| sum + slot.entry.weight())
 }
