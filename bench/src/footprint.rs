@@ -2,19 +2,15 @@
 //!
 //! Counted by thread, so everything here runs on one.
 
-use std::thread;
-
 use allocation_counter::{AllocationInfo, measure};
 use broker::{Broker, Scope};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::{
-    runtime::{Builder, Runtime},
-    task::coop::unconstrained,
-};
+use tokio::{runtime::Runtime, task::coop::unconstrained};
 
 use crate::{
     Outcome,
+    allocations::on_one_thread,
     local::Tick,
     report::{Report, Row, Target},
     rounds::Scale,
@@ -23,25 +19,25 @@ use crate::{
 pub(crate) fn run(scale: Scale, report: &mut Report) -> Outcome {
     let many = scale.of(1_000_000, 1000);
     let name = "bytes of an idle subscription, own channel";
-    if report.wants(name) {
+    if report.starts(name) {
         let bytes = on_one_thread(move |runtime| own_channel(runtime, many))?;
         report.add(row(name, bytes, 450.0, format!("{many} of them")));
     }
     let name = "bytes of one more on the same channel";
-    if report.wants(name) {
+    if report.starts(name) {
         let some = many / 10;
         let bytes = on_one_thread(move |runtime| same_channel(runtime, some))?;
         report.add(row(name, bytes, 200.0, format!("{some} of them")));
     }
     let name = "bytes of an idle listener, own channel";
-    if report.wants(name) {
+    if report.starts(name) {
         let some = many / 10;
         let bytes = on_one_thread(move |runtime| listeners(runtime, some))?;
         report.add(row(name, bytes, 800.0, format!("{some} of them, the name of the channel among it")));
     }
     for readers in [1, 10, 100, 1000] {
         let name = format!("allocations of a local post to {readers}");
-        if report.wants(&name) {
+        if report.starts(&name) {
             let count = on_one_thread(move |runtime| allocations(runtime, readers))?;
             let notes = format!("{:.4} for each delivery beyond the message", (count - 1.0) / readers as f64);
             report.add(Row { unit: "", ..row(&name, count, 1.0, notes) });
@@ -59,11 +55,6 @@ fn row(scenario: &str, ours: f64, most: f64, notes: String) -> Row {
         target: Some(Target::OursAtMost(most)),
         notes,
     }
-}
-
-fn on_one_thread(work: impl FnOnce(&Runtime) -> Outcome<f64> + Send + 'static) -> Outcome<f64> {
-    let run = move || work(&Builder::new_current_thread().enable_all().build()?);
-    thread::spawn(run).join().map_err(|_| "a measurement panicked")?
 }
 
 /// What is still there of what was allocated, by count.

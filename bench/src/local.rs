@@ -203,7 +203,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
     for (length, least) in [(512, 1.5), (1, 1.2)] {
         for readers in [1, 10, 100, 1000] {
             let name = format!("local raw fan-out 1→{readers}, window {length}");
-            if report.wants(&name) {
+            if report.starts(&name) {
                 let (broker, posts) = (raw(readers, length).await?, broadcast(readers, length, plain));
                 compare(scale, report, name, "tokio broadcast", broker, posts, Target::AtLeast(least))
                     .await?;
@@ -212,14 +212,14 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
     }
     for readers in [1, 10, 100, 1000] {
         let name = format!("local typed fan-out 1→{readers}, window 512");
-        if report.wants(&name) {
+        if report.starts(&name) {
             let (broker, posts) = (typed(readers).await?, broadcast(readers, 512, || TICK));
             compare(scale, report, name, "tokio broadcast of Arc<T>", broker, posts, Target::AtLeast(1.0))
                 .await?;
         }
     }
     let name = "local raw fan-out 1→10, window 512, and one that never reads";
-    if report.wants(name) {
+    if report.starts(name) {
         let (broker, posts) = (raw(10, 512).await?, broadcast(10, 512, plain));
         let (stalled, also) = (broker.publisher.0.subscribe("news").await?, posts.publisher.0.subscribe());
         compare(scale, report, name.to_owned(), "tokio broadcast", broker, posts, Target::AtLeast(1.5))
@@ -228,7 +228,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
     }
     for readers in [1, 10, 100] {
         let name = format!("local raw fan-out 1→{readers}, window 512, other peer");
-        if report.wants(&name) {
+        if report.starts(&name) {
             let (sender, receiver) = async_broadcast::broadcast(CAPACITY);
             let receivers = (0..readers).map(|_| receiver.clone()).collect();
             drop(receiver);

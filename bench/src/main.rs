@@ -5,10 +5,15 @@
 //! cargo xtask bench --quick redis      # what has `redis` in its name, under a minute
 //! ```
 
+mod allocations;
+mod channels;
 mod footprint;
+mod interest;
 mod local;
+mod recovery;
 mod report;
 mod rounds;
+mod servers;
 mod wire;
 
 use std::{error::Error, fs, path::PathBuf};
@@ -28,11 +33,14 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 struct Args {
     /// Only scenarios whose name contains one of these, as in `redis` or `fan-out`
     scenarios: Vec<String>,
-    /// Few and short rounds: a first impression, under a minute
-    #[arg(long, conflicts_with = "smoke")]
+    /// Eleven rounds of everything, which takes half an hour; what is done unless something else is asked for
+    #[arg(long)]
+    full: bool,
+    /// Few and short rounds: a first impression, in minutes; name scenarios for one in seconds
+    #[arg(long, conflicts_with_all = ["full", "smoke"])]
     quick: bool,
     /// Every scenario once, tiny: shows that the program works, and says nothing about speed
-    #[arg(long)]
+    #[arg(long, conflicts_with = "full")]
     smoke: bool,
     /// Write the rows as JSON into this file
     #[arg(long, value_name = "FILE")]
@@ -46,6 +54,14 @@ struct Args {
 }
 
 fn main() -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut words = std::env::args().skip(1);
+    if words.next().is_some_and(|first| first == interest::LISTEN) {
+        let (Some(url), Some(hears)) = (words.next(), words.next()) else {
+            return Err("for the benchmark alone".into());
+        };
+        return runtime.block_on(interest::listen(&url, hears.parse()?));
+    }
     let args = Args::parse();
     let scale = if args.smoke {
         Scale::SMOKE
@@ -56,11 +72,16 @@ fn main() -> Outcome {
     };
     let mut report = Report::new(args.scenarios.clone());
     footprint::run(scale, &mut report)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    allocations::run(scale, &mut report)?;
+    let outcome = runtime.block_on(async {
         local::run(scale, &mut report).await?;
-        wire::run(scale, &mut report).await
-    })?;
+        channels::run(scale, &mut report).await?;
+        wire::run(scale, &mut report).await?;
+        interest::run(scale, &mut report).await?;
+        recovery::run(scale, &mut report).await
+    });
+    integration_tests::server::end();
+    outcome?;
     if report.rows.is_empty() {
         return Err(format!("no scenario has {:?} in its name", args.scenarios).into());
     }

@@ -75,6 +75,10 @@ impl Row {
         self
     }
 
+    pub(crate) fn notes(self, notes: String) -> Self {
+        Self { notes, ..self }
+    }
+
     fn is_met(&self) -> Option<bool> {
         let ratio = self.peer.as_ref().map(|peer| peer.ratio.median);
         match self.target? {
@@ -121,6 +125,15 @@ impl Report {
     /// Whether a scenario is to run.
     pub(crate) fn wants(&self, scenario: &str) -> bool {
         self.wanted.is_empty() || self.wanted.iter().any(|part| scenario.contains(part.as_str()))
+    }
+
+    /// Whether a scenario is to run, which it now does.
+    pub(crate) fn starts(&self, scenario: &str) -> bool {
+        let wanted = self.wants(scenario);
+        if wanted {
+            eprintln!("… {scenario}");
+        }
+        wanted
     }
 
     /// Adds a row, and prints it: a run takes minutes.

@@ -21,6 +21,11 @@ impl Scale {
     pub(crate) const QUICK: Self = Self { rounds: 3, share: 0.05 };
     pub(crate) const SMOKE: Self = Self { rounds: 1, share: 0.0 };
 
+    /// Only to show that it works.
+    pub(crate) fn is_smoke(self) -> bool {
+        self.share == 0.0
+    }
+
     /// That share of `full`, in whole steps, at least one.
     pub(crate) fn of(self, full: usize, step: usize) -> usize {
         ((full as f64 * self.share) as usize / step).max(1) * step

@@ -1,8 +1,8 @@
 //! Wire: posts that go through a server and come back, beside the raw client on the same server.
 
-mod nats;
+pub(crate) mod nats;
 mod rabbitmq;
-mod redis;
+pub(crate) mod redis;
 
 use std::{
     future::Future,
@@ -20,13 +20,13 @@ use broker::{Broker, Event, Options, Scope};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
-use integration_tests::harness::{HARNESSES, Harness};
 use tokio::{sync::Notify, time::timeout};
 
 use crate::{
     Outcome,
     report::{Peer, Report, Row, Target},
     rounds::{Round, Scale, Spread, alternate},
+    servers::started,
 };
 
 /// How long a round may take.
@@ -36,7 +36,7 @@ const CHANNEL: &str = "bench";
 const LOADS: [(usize, usize); 6] = [(64, 1), (64, 64), (64, 256), (64, 1024), (1024, 256), (65536, 64)];
 
 /// One connection that posts, and one that hears; both know the same channel only.
-trait Wire: Send + Sync + 'static {
+pub(crate) trait Wire: Send + Sync + 'static {
     /// Posts, and waits for as much as this client waits for.
     fn post(&self, payload: Bytes) -> impl Future<Output = Outcome> + Send;
 
@@ -48,7 +48,7 @@ trait Wire: Send + Sync + 'static {
 
 /// How many messages have arrived.
 #[derive(Debug)]
-struct Heard {
+pub(crate) struct Heard {
     began: Instant,
     count: AtomicU64,
     wanted: AtomicU64,
@@ -92,14 +92,14 @@ impl Heard {
 }
 
 /// Ours: two nodes in this process.
-struct Ours {
+pub(crate) struct Ours {
     poster: Broker,
     _hearer: Broker,
     heard: Arc<Heard>,
 }
 
 impl Ours {
-    async fn open(url: &str) -> Outcome<Self> {
+    pub(crate) async fn open(url: &str) -> Outcome<Self> {
         let mut options = Options::default();
         // Nothing may be lost: there are never more under way.
         options.queue_capacity = 1 << 16;
@@ -143,12 +143,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         {
             continue;
         }
-        let entry = HARNESSES.iter().find(|entry| entry.name() == name).ok_or("no such backend")?;
-        if let Err(reason) = (entry.available)().await {
-            eprintln!("{name} is left out: {reason}");
-            continue;
-        }
-        let server: Box<dyn Harness> = (entry.start)(&[]).await?;
+        let Some(server) = started(name, &[]).await? else { continue };
         let url = server.url();
         let ours = Arc::new(Ours::open(&url).await?);
         // The raw client has no use for our own part of the URL.
@@ -169,10 +164,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
             }
         }
         ours.poster.close().await;
-        drop(server);
-        (entry.end)();
     }
-    integration_tests::server::end();
     Ok(())
 }
 
@@ -196,7 +188,7 @@ async fn beside<W: Wire>(
     let least = if backend == "nats" { 0.9 } else { 1.5 };
     for (size, callers) in LOADS {
         let name = scenario(backend, size, callers);
-        if !report.wants(&name) {
+        if !report.starts(&name) {
             continue;
         }
         let slow = if backend == "rabbitmq" { 10 } else { 1 };
@@ -212,7 +204,7 @@ async fn beside<W: Wire>(
         report.add(Row::rates(name, "messages/s", peer, &pairs.await?).target(target));
     }
     let name = one_at_a_time(backend);
-    if report.wants(&name) {
+    if report.starts(&name) {
         let count = scale.of(2000, 1);
         let pairs =
             alternate(scale, async || latency(&**ours, count).await, async || latency(&**raw, count).await);
@@ -222,7 +214,12 @@ async fn beside<W: Wire>(
 }
 
 /// So many callers share the posts; done when all are posted, and all have arrived.
-async fn throughput<W: Wire>(wire: &Arc<W>, payload: &Bytes, callers: usize, count: usize) -> Outcome<Round> {
+pub(crate) async fn throughput<W: Wire>(
+    wire: &Arc<W>,
+    payload: &Bytes,
+    callers: usize,
+    count: usize,
+) -> Outcome<Round> {
     wire.heard().want(count as u64);
     let posting = (0..callers).map(|_| {
         let (wire, payload) = (Arc::clone(wire), payload.clone());

@@ -249,16 +249,6 @@ impl Broker {
         }
     }
 
-    /// Runs a listener as a task of this broker.
-    pub(crate) fn spawn_listener(&self, listener: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        self.spawn("a listener", |abort| async move {
-            tokio::select! {
-                () = listener => {}
-                () = abort.cancelled() => {}
-            }
-        })
-    }
-
     /// Runs a task of this broker, which ends by itself when the token says so.
     pub(crate) fn spawn<F>(&self, what: &str, task: impl FnOnce(CancellationToken) -> F) -> Result<()>
     where

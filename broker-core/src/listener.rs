@@ -2,6 +2,8 @@
 
 use std::{fmt, future::Future};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     Model, Received, StreamError, Subscription, stream,
     sync::atomic::{AtomicBool, Ordering},
@@ -72,40 +74,50 @@ impl Gate {
 }
 
 /// The listener's loop. Calls are sequential; it ends with its subscription or by a panic of
-/// `function`, which unwinds this task and nothing else.
+/// `function`, which unwinds this task and nothing else; or by `abort`, at an await in the middle of a call.
 ///
-/// A block, not an `async fn`, so that the arguments live in the future once.
-#[expect(clippy::manual_async_fn, reason = "see above")]
+/// A block that uses what it captures where it is, not an `async fn`, so that all of it lives in the future once.
 pub(crate) fn listen<I, F, Fut>(
-    mut subscription: Subscription,
+    subscription: Subscription,
     mut function: F,
+    abort: CancellationToken,
 ) -> impl Future<Output = ()> + Send
 where
     I: ListenerItem,
     F: FnMut(I) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
+    let mut told = ToldOfPanic(subscription);
     async move {
-        let _told = ToldOfPanic(subscription.channel().clone());
+        let subscription = &mut told.0;
         while let Some(event) = subscription.next().await {
-            match I::from_item(stream::item(event)) {
-                Ok(item) if !subscription.is_closed() => function(item).await,
-                Ok(_) => {} // closed while it was decoded: no call begins (promise 8)
+            let item = match I::from_item(stream::item(event)) {
+                Ok(item) => item,
                 Err(error) => {
                     tracing::warn!(channel = %subscription.channel(), "a listener was not called: {error}");
+                    continue;
                 }
+            };
+            if subscription.is_closed() {
+                continue; // closed while it was decoded: no call begins (promise 8)
+            }
+            // The subscription ends by itself; only a call has to be broken off.
+            tokio::select! {
+                biased;
+                () = function(item) => {}
+                () = abort.cancelled() => return,
             }
         }
     }
 }
 
 /// Logs when it is dropped by a panic.
-struct ToldOfPanic(crate::ChannelName);
+struct ToldOfPanic(Subscription);
 
 impl Drop for ToldOfPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(channel = %self.0, "a listener panicked and was removed");
+            tracing::error!(channel = %self.0.channel(), "a listener panicked and was removed");
         }
     }
 }

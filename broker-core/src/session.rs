@@ -143,7 +143,7 @@ impl Session {
     {
         let gate = Some(Arc::new(Gate::default()));
         let (subscription, number) = self.open("add_listener", channel.as_ref(), gate).await?;
-        self.broker.spawn_listener(listen(subscription, function))?;
+        self.broker.spawn("a listener", |abort| listen(subscription, function, abort))?;
         Ok(ListenerId { session: self.shared.id, number })
     }
 

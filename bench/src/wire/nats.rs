@@ -9,14 +9,14 @@ use futures_util::StreamExt;
 use super::{CHANNEL, Heard, Wire};
 use crate::Outcome;
 
-pub(super) struct Raw {
+pub(crate) struct Raw {
     publisher: Client,
     _hearer: Client,
     heard: Arc<Heard>,
 }
 
 impl Raw {
-    pub(super) async fn open(url: &str) -> Outcome<Self> {
+    pub(crate) async fn open(url: &str) -> Outcome<Self> {
         let publisher = async_nats::connect(url).await?;
         // As much as there is ever under way: it drops what does not fit.
         let hearer = ConnectOptions::new().subscription_capacity(1 << 18).connect(url).await?;

@@ -16,14 +16,14 @@ use crate::{
 pub(super) const SCENARIO: &str = "redis 64 B, 1024 callers, redis-benchmark";
 const BENCHMARK: &str = "redis-benchmark";
 
-pub(super) struct Raw {
+pub(crate) struct Raw {
     publisher: MultiplexedConnection,
     _subscriber: MultiplexedConnection,
     heard: Arc<Heard>,
 }
 
 impl Raw {
-    pub(super) async fn open(url: &str) -> Outcome<Self> {
+    pub(crate) async fn open(url: &str) -> Outcome<Self> {
         let client = Client::open(format!("{url}?protocol=resp3"))?;
         let heard = Heard::new();
         let noting = Arc::clone(&heard);
