@@ -215,19 +215,26 @@ impl Message {
     /// [`StreamError::WrongType`] for a message of another type, [`StreamError::Malformed`] when the payload
     /// does not decode.
     pub fn decode<T: Model>(&self) -> Result<Received<T>, StreamError> {
-        if (&*self.0 as &dyn Any).is::<Local<T>>()
-            && let Ok(local) = (Arc::clone(&self.0) as Arc<dyn Any + Send + Sync>).downcast()
-        {
-            return Ok(Received::local(local));
+        self.clone().into_decoded()
+    }
+
+    /// The same of a message that nobody else needs: one less to count.
+    pub(crate) fn into_decoded<T: Model>(self) -> Result<Received<T>, StreamError> {
+        if (&*self.0 as &dyn Any).is::<Local<T>>() {
+            // It is one, so this never fails; the compiler does not know.
+            let local = (self.0 as Arc<dyn Any + Send + Sync>).downcast();
+            return local
+                .map(Received::local)
+                .map_err(|_| StreamError::Malformed(Malformed::new("another type", 0)));
         }
         if self.type_name() != Some(T::NAME) {
-            return Err(StreamError::WrongType { expected: T::NAME, message: self.clone() });
+            return Err(StreamError::WrongType { expected: T::NAME, message: self });
         }
         let decoded = match self.0.wire() {
             Some(wire) => wire.decode::<T>(),
             None => self.recode::<T>(),
         };
-        decoded.map(|value| Received::wire(self.clone(), value)).map_err(StreamError::Malformed)
+        decoded.map(|value| Received::wire(self, value)).map_err(StreamError::Malformed)
     }
 
     /// A typed local message of another Rust type with the same name: through its encoding, as over the wire.

@@ -45,6 +45,18 @@ impl Post {
         })
     }
 
+    /// A post of a payload that is encoded already, under the name of its type: for a program that passes on what
+    /// others have encoded. Nobody looks whether it decodes; a listener of that type is told if it does not.
+    ///
+    /// ```
+    /// use broker::{Codec, Post};
+    ///
+    /// let post = Post::encoded("tick", Codec::Json, r#"{"number":7}"#);
+    /// ```
+    pub fn encoded(type_name: impl Into<Box<str>>, codec: Codec, payload: impl Into<Bytes>) -> Self {
+        Self { payload: payload.into(), codec, type_name: Some(type_name.into()), headers: Headers::new() }
+    }
+
     /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {

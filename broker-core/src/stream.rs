@@ -49,7 +49,7 @@ impl<T: Model> MessageStream<T> {
 
 pub(crate) fn item<T: Model>(event: Event) -> Item<T> {
     match event {
-        Event::Message(message) => message.decode(),
+        Event::Message(message) => message.into_decoded(),
         Event::Gap(gap) => Err(StreamError::Gap(gap)),
         Event::Malformed(malformed) => Err(StreamError::Malformed(malformed)),
     }
