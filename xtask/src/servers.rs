@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf, process::Command};
 
 use crate::run::{root, run, succeeds};
 
-/// A backend whose tests need a server.
+/// A program that the tests of a backend need.
 pub(crate) struct Server {
     /// The backend's name, as in the names of its cases.
     pub(crate) backend: &'static str,
@@ -51,6 +51,10 @@ pub(crate) const SERVERS: &[Server] = &[
         has_image: true,
     },
 ];
+
+/// The browser in which Pixorama is tested. No backend, but it comes to a machine in the same way.
+pub(crate) const BROWSER: Server =
+    Server { backend: "chromium", program: "chromium", origin: Origin::Apt("chromium"), has_image: false };
 
 /// Unpacks a program from the one wheel in a directory, if it is the expected one.
 const UNPACK: &str = r#"

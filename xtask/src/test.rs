@@ -7,7 +7,7 @@ use clap::{Args, value_parser};
 use crate::{
     model,
     run::{cargo, root, run as run_command, run_by_line},
-    servers::{SERVERS, Server, Source, WITHOUT_SERVER, provide},
+    servers::{BROWSER, SERVERS, Server, Source, WITHOUT_SERVER, provide},
 };
 
 /// What to test.
@@ -34,7 +34,12 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let source = provide(&wanted, options.docker)?;
     let suite = Suite { source, wanted };
     if options.backend.is_none() && options.case.is_none() {
-        if options.docker { suite.container_tests()? } else { suite.unit_tests()? }
+        if options.docker {
+            suite.container_tests()?;
+        } else {
+            provide(&[&BROWSER], false)?;
+            suite.unit_tests()?;
+        }
     }
     for filter in filters(options) {
         suite.conformance(filter.as_deref(), options.repeat)?;
@@ -96,6 +101,9 @@ impl Suite {
     /// Everything but the conformance suite.
     fn unit_tests(&self) -> Result<(), String> {
         let mut command = self.cargo_test();
+        // As with the servers: it is there, so a test that cannot find it has failed.
+        let required = self.wanted.iter().map(|server| server.backend).chain([BROWSER.backend]);
+        command.env("BROKER_REQUIRE", required.collect::<Vec<_>>().join(","));
         command.args(["--lib", "--bins", "--examples"]);
         for name in test_targets()?.iter().filter(|name| *name != "conformance") {
             command.args(["--test", name]);
@@ -161,7 +169,7 @@ fn one_round(command: &mut Command, quiet: bool) -> Result<String, String> {
 /// The names of all integration tests: `<member>/tests/<name>.rs` or `<member>/tests/<name>/main.rs`.
 fn test_targets() -> Result<Vec<String>, String> {
     let mut names = Vec::new();
-    for member in entries(root())? {
+    for member in entries(root())?.into_iter().chain(entries(&root().join("examples"))?) {
         let tests = member.join("tests");
         if !(member.join("Cargo.toml").is_file() && tests.is_dir()) {
             continue;

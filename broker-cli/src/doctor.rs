@@ -1,0 +1,76 @@
+//! `broker doctor`: looks at everything that a server needs of a backend, and says what to do about what is wrong.
+
+mod checks;
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::{Console, Outcome};
+
+/// Examine a backend: a line for each check, ok, warn or fail, with the remedy
+///
+/// The exit status is 0 when nothing failed. It subscribes to channels `doctor.…` of its own and publishes there, and
+/// stores one revocation of a user that nobody is; nothing else is touched.
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// The backend, as in redis://localhost
+    url: String,
+    /// How long to wait for anything, in seconds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
+    limit: u64,
+}
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// What a check found.
+#[derive(Debug)]
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    what: String,
+    remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, what: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Ok, what: what.into(), remedy: None }
+    }
+
+    fn warn(check: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Warn, what: what.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn fail(check: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, ..Self::warn(check, what, remedy) }
+    }
+}
+
+impl Doctor {
+    pub(crate) async fn run(self, console: &mut Console) -> Outcome {
+        let mut failed = 0;
+        let mut patient = checks::Patient::new(&self.url, std::time::Duration::from_secs(self.limit));
+        // One by one: a check may take its whole limit, and what is known by then is shown.
+        while let Some(finding) = patient.next().await {
+            let Finding { check, verdict, what, remedy } = finding;
+            let word = match verdict {
+                Verdict::Ok => "ok",
+                Verdict::Warn => "warn",
+                Verdict::Fail => "fail",
+            };
+            failed += usize::from(verdict == Verdict::Fail);
+            console.say(format!("{word:<5} {check:<12} {what}")).await?;
+            if let Some(remedy) = remedy {
+                console.say(format!("{:18} → {remedy}", "")).await?;
+            }
+        }
+        patient.close().await;
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}

@@ -1,0 +1,277 @@
+//! The checks, in their order. Those that need a connection are left out when there is none.
+
+use std::time::{Duration, Instant};
+
+use broker::{
+    Broker, BrokerUrl, Error, ErrorKind, Event, Identity, Options, Revocation, RevocationOutcome, Scope,
+    Subscription, driver::random,
+};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use tokio::time::timeout;
+
+use super::Finding;
+
+/// How often what is quick is tried.
+const TIMES: usize = 100;
+/// An echo that takes longer than this is worth a look.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// What is examined, and how far that has come.
+pub(super) struct Patient<'a> {
+    raw: &'a str,
+    limit: Duration,
+    url: Option<BrokerUrl>,
+    broker: Option<Broker>,
+    next: usize,
+}
+
+/// The channel of a check, which nobody else has.
+fn channel() -> String {
+    format!("doctor.{:016x}", random())
+}
+
+impl<'a> Patient<'a> {
+    pub(super) fn new(raw: &'a str, limit: Duration) -> Self {
+        Self { raw, limit, url: None, broker: None, next: 0 }
+    }
+
+    /// What the next check finds; `None` after the last.
+    pub(super) async fn next(&mut self) -> Option<Finding> {
+        self.next += 1;
+        match self.next {
+            1 => Some(self.parse()),
+            2 => Some(self.connect().await).filter(|_| self.url.is_some()),
+            number => {
+                let (url, broker) = (self.url.as_ref()?, self.broker.as_ref()?);
+                match number {
+                    3 => Some(encryption(url)),
+                    4 => Some(subscribe(broker).await),
+                    5 => Some(self.within("barrier", barrier(broker)).await),
+                    6 => Some(self.within("latency", latency(broker)).await),
+                    7 => Some(self.within("payload", payload(broker)).await),
+                    8 => Some(revocations(broker).await),
+                    9 => Some(health(broker)),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    pub(super) async fn close(self) {
+        if let Some(broker) = self.broker {
+            broker.close().await;
+        }
+    }
+
+    fn parse(&mut self) -> Finding {
+        match BrokerUrl::parse(self.raw) {
+            Ok(url) => {
+                let finding = Finding::ok("url", place(&url));
+                self.url = Some(url);
+                finding
+            }
+            Err(error) => {
+                Finding::fail("url", error.to_string(), "write it as in redis://user:password@host:6379")
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Finding {
+        let mut options = Options::default();
+        (options.connect_timeout, options.subscribe_timeout) = (self.limit, self.limit);
+        (options.publish_timeout, options.revoke_timeout) = (self.limit, self.limit);
+        let began = Instant::now();
+        match broker::connect_with(self.raw, options).await {
+            Ok(broker) => {
+                self.broker = Some(broker);
+                Finding::ok("connect", format!("connected and echoing in {}", shown(began.elapsed())))
+            }
+            Err(error) => Finding::fail("connect", error.to_string(), self.remedy(&error)),
+        }
+    }
+
+    async fn within(
+        &self,
+        check: &'static str,
+        work: impl Future<Output = Result<Finding, Error>>,
+    ) -> Finding {
+        match timeout(self.limit, work).await {
+            Ok(Ok(finding)) => finding,
+            Ok(Err(error)) => Finding::fail(check, error.to_string(), self.remedy(&error)),
+            Err(_) => Finding::fail(
+                check,
+                format!("not done within {}", shown(self.limit)),
+                "the server answers, but not to this: look at its load and its log, or give it longer with --limit",
+            ),
+        }
+    }
+
+    fn remedy(&self, error: &Error) -> String {
+        let place = self.url.as_ref().map(place).unwrap_or_default();
+        match error.kind() {
+            ErrorKind::Forbidden => {
+                "check user and password, and that the user may use the broker's own channels, which begin with `$`; \
+                 the backend's page names every permission"
+                    .to_owned()
+            }
+            ErrorKind::Timeout => format!(
+                "something at {place} takes connections and does not answer: a frozen server, or a firewall that \
+                 swallows packets; restart it, or look between"
+            ),
+            ErrorKind::Unavailable => {
+                format!("start the server, or check host, port and firewall: nothing usable answers at {place}")
+            }
+            ErrorKind::Protocol => format!("another kind of server listens at {place}: check scheme and port"),
+            ErrorKind::TooLarge => "raise the server's limit, or lower max_payload on every node".to_owned(),
+            ErrorKind::Misconfigured => "change the server as the message says; nothing here can".to_owned(),
+            ErrorKind::Unsupported => "upgrade the server, or use another backend".to_owned(),
+            ErrorKind::InvalidInput => "correct the URL as the message says".to_owned(),
+            _ => "look at the server's log".to_owned(),
+        }
+    }
+}
+
+/// Scheme, host and port; never the password.
+fn place(url: &BrokerUrl) -> String {
+    let hosts: Vec<String> = url
+        .hosts()
+        .map(|(host, port)| port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+        .collect();
+    if hosts.is_empty() {
+        format!("{}:{}", url.scheme(), url.path())
+    } else {
+        format!("{}://{}", url.scheme(), hosts.join(","))
+    }
+}
+
+fn encryption(url: &BrokerUrl) -> Finding {
+    let local = |host: &str| matches!(host, "localhost" | "::1" | "[::1]" | "") || host.starts_with("127.");
+    match url.scheme() {
+        "rediss" | "amqps" | "tls" => Finding::ok("tls", "encrypted"),
+        "memory" | "redis+unix" => Finding::ok("tls", "not needed: nothing leaves this machine"),
+        _ if url.hosts().all(|(host, _)| local(host)) => {
+            Finding::ok("tls", "not encrypted; nothing leaves this machine")
+        }
+        scheme => {
+            let instead = match scheme {
+                "redis" => "rediss",
+                "amqp" => "amqps",
+                _ => "tls",
+            };
+            let what = "not encrypted: whoever is between can read the password and everything else";
+            Finding::warn("tls", what, format!("use {instead}://, unless the network is yours alone"))
+        }
+    }
+}
+
+async fn subscribe(broker: &Broker) -> Finding {
+    let name = channel();
+    let remedy =
+        "grant the user subscribe and publish on the application's channels, and on `doctor.*` for this";
+    match broker.subscribe(&name).await {
+        Err(error) => return Finding::fail("permissions", error.to_string(), remedy),
+        Ok(subscription) => drop(subscription),
+    }
+    match broker.publish(&name, "may I?", Scope::Global).await {
+        Err(error) => Finding::fail("permissions", error.to_string(), remedy),
+        Ok(()) => Finding::ok("permissions", "may subscribe and publish"),
+    }
+}
+
+/// The promise that subscribed means subscribed: what is published right after a subscription is heard.
+async fn barrier(broker: &Broker) -> Result<Finding, Error> {
+    for _ in 0..TIMES {
+        let name = channel();
+        let mut subscription = broker.subscribe(&name).await?;
+        broker.publish(&name, "at once", Scope::Global).await?;
+        hear(&mut subscription).await?;
+    }
+    Ok(Finding::ok("barrier", format!("{TIMES} of {TIMES} posts heard that followed a subscription at once")))
+}
+
+async fn latency(broker: &Broker) -> Result<Finding, Error> {
+    let name = channel();
+    let mut subscription = broker.subscribe(&name).await?;
+    let mut took =
+        Histogram::<u64>::new(3).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+    for _ in 0..TIMES {
+        let posted = Instant::now();
+        broker.publish(&name, "echo", Scope::Global).await?;
+        hear(&mut subscription).await?;
+        took.saturating_record(posted.elapsed().as_nanos() as u64);
+    }
+    let at = |quantile| shown(Duration::from_nanos(took.value_at_quantile(quantile)));
+    let what = format!("an echo takes {} (median), {} (p99)", at(0.5), at(0.99));
+    if Duration::from_nanos(took.value_at_quantile(0.5)) > SLOW {
+        return Ok(Finding::warn(
+            "latency",
+            what,
+            "bring server and backend closer together, or look at its load",
+        ));
+    }
+    Ok(Finding::ok("latency", what))
+}
+
+async fn payload(broker: &Broker) -> Result<Finding, Error> {
+    let (name, most) = (channel(), broker.options().max_payload);
+    let mut subscription = broker.subscribe(&name).await?;
+    broker.publish(&name, Bytes::from(vec![b'x'; most]), Scope::Global).await?;
+    hear(&mut subscription).await?;
+    Ok(Finding::ok("payload", format!("the largest message of max_payload, {most} bytes, arrives")))
+}
+
+async fn hear(subscription: &mut Subscription) -> Result<(), Error> {
+    match subscription.next().await {
+        Some(Event::Message(_)) => Ok(()),
+        Some(Event::Gap(gap)) => Err(Error::new(ErrorKind::Other, format!("instead of the message: {gap}"))),
+        _ => Err(Error::new(ErrorKind::Other, "something else than the message arrived")),
+    }
+}
+
+/// Whether a revocation can be missed by a server that is cut off.
+async fn revocations(broker: &Broker) -> Finding {
+    let nobody = channel();
+    let read = broker.session_for(Identity::new(&nobody, Instant::now())).await.map(drop);
+    let stored = match read {
+        Ok(()) => broker.revoke(Revocation::user(&nobody)).await,
+        Err(error) => Err(error),
+    };
+    match stored {
+        Ok(RevocationOutcome::Logged) => Finding::ok(
+            "revocations",
+            "kept in a log; whether it outlives the server is the server's configuration",
+        ),
+        Ok(_) => Finding::warn(
+            "revocations",
+            "no log: a server that is cut off never learns what was revoked meanwhile",
+            "turn on what keeps it (JetStream for NATS, Redis 7), or see the option on_unlogged_gap",
+        ),
+        Err(error) => Finding::fail(
+            "revocations",
+            error.to_string(),
+            "grant the permissions for the revocation log that the backend's page names, or make room for it",
+        ),
+    }
+}
+
+/// Everything that went before has left the link whole.
+fn health(broker: &Broker) -> Finding {
+    let health = broker.health();
+    match health.last_error {
+        Some(error) if health.links > 1 || !health.is_connected() => Finding::warn(
+            "link",
+            format!("lost {} times meanwhile: {error}", health.links.saturating_sub(1)),
+            "look at the server's log for why it closes connections",
+        ),
+        _ => Finding::ok("link", "one connection through all of this"),
+    }
+}
+
+fn shown(duration: Duration) -> String {
+    match duration {
+        d if d.as_secs() > 0 => format!("{:.1} s", d.as_secs_f64()),
+        d if d.as_millis() > 0 => format!("{:.1} ms", d.as_secs_f64() * 1e3),
+        d => format!("{} µs", d.as_micros()),
+    }
+}

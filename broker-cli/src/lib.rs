@@ -1,0 +1,66 @@
+//! The command `broker`: what its subcommands are, and where they read and write.
+//!
+//! A library with a thin program around it, so that tests run two commands in one process, as the backend `memory:`
+//! needs.
+
+mod console;
+mod doctor;
+mod load;
+mod pages;
+mod publish;
+mod revoke;
+mod show;
+mod sub;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use console::Console;
+
+/// Whatever can go wrong ends a command with a sentence.
+pub type Outcome<T = ExitCode> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Event messages between servers, from a terminal: subscribe, publish, revoke, and examine a backend.
+///
+/// A URL names the backend: redis://localhost, nats://localhost, amqp://localhost, or memory: for this process alone.
+/// Options of the broker go into its query, as in redis://localhost/?prefix=shop. In scripts take the URL from a
+/// variable, so that its password is in no history.
+#[derive(Debug, Parser)]
+#[command(name = "broker", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Sub(sub::Sub),
+    Pub(publish::Pub),
+    Revoke(revoke::Revoke),
+    Doctor(doctor::Doctor),
+    Bench(load::Bench),
+    Completions(pages::Completions),
+    Man(pages::Man),
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// Why it could not be done. Of `doctor` only what keeps it from looking; what it finds is its exit status.
+pub async fn run(cli: Cli, mut console: Console) -> Outcome {
+    let outcome = match cli.command {
+        Command::Sub(sub) => sub.run(&mut console).await,
+        Command::Pub(publish) => publish.run(&mut console).await,
+        Command::Revoke(revoke) => revoke.run(&mut console).await,
+        Command::Doctor(doctor) => doctor.run(&mut console).await,
+        Command::Bench(bench) => bench.run(&mut console).await,
+        Command::Completions(completions) => completions.run(&mut console).await,
+        Command::Man(man) => man.run(&mut console).await,
+    };
+    match outcome {
+        // `broker sub … | head` has seen enough.
+        Err(error) if console::is_closed_pipe(&*error) => Ok(ExitCode::SUCCESS),
+        outcome => outcome,
+    }
+}

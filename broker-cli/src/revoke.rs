@@ -1,0 +1,46 @@
+//! `broker revoke`: ends sessions of a user on every server.
+
+use std::process::ExitCode;
+
+use broker::{Revocation, RevocationOutcome};
+use clap::Args;
+
+use crate::{Console, Outcome};
+
+/// End a user's sessions on every server: all, those of one authentication, or those that need a scope
+#[derive(Args, Debug)]
+pub(crate) struct Revoke {
+    /// The backend, as in redis://localhost
+    url: String,
+    /// Whose
+    #[arg(long)]
+    user: String,
+    /// Only this authentication: one key, token or sign-in
+    #[arg(long, value_name = "ID", conflicts_with = "scopes")]
+    auth_id: Option<String>,
+    /// Only the sessions that require this scope; any number of times
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+}
+
+impl Revoke {
+    pub(crate) async fn run(self, console: &mut Console) -> Outcome {
+        let broker = broker::connect(&self.url).await?;
+        let revocation = match (self.auth_id, self.scopes) {
+            (Some(id), _) => Revocation::auth_id(&self.user, id),
+            (None, scopes) if scopes.is_empty() => Revocation::user(&self.user),
+            (None, scopes) => Revocation::scopes(&self.user, scopes),
+        };
+        let outcome = broker.revoke(revocation).await;
+        broker.close().await;
+        let told = match outcome? {
+            RevocationOutcome::Logged => "revoked, and stored: a server that is cut off now learns it later",
+            RevocationOutcome::Announced => {
+                "revoked on every server that is connected now; this backend keeps no log for the others"
+            }
+            _ => "revoked",
+        };
+        console.say(told).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

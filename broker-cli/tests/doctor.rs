@@ -1,0 +1,130 @@
+//! `broker doctor` beside a healthy server and broken ones: the right line fails, with a remedy that can be used.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{process::ExitCode, time::Duration};
+
+use broker_cli::{Cli, Console, run};
+use clap::Parser;
+use integration_tests::{
+    nats_config::NatsConfig,
+    nats_server::{self, NatsServer},
+    redis_config::RedisConfig,
+    redis_server::{self, RedisServer},
+    server::{Server, required},
+};
+use tokio::{
+    io::{AsyncReadExt, duplex},
+    net::TcpListener,
+    time::timeout,
+};
+
+/// What it prints, and whether nothing failed.
+async fn doctor(url: &str) -> (String, bool) {
+    let (output, mut printed) = duplex(1 << 20);
+    let cli = Cli::try_parse_from(["broker", "doctor", url, "--limit", "3"]).unwrap();
+    let examined = run(cli, Console::new(tokio::io::empty(), output, tokio::io::sink()));
+    let code = timeout(Duration::from_secs(60), examined).await.expect("it ends").unwrap();
+    let mut text = String::new();
+    printed.read_to_string(&mut text).await.unwrap();
+    // An exit code can be compared in no other way.
+    (text, format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS))
+}
+
+/// The line of a check begins like this, and the remedy under it has these words.
+fn assert_line(text: &str, start: &str, remedy: &str) {
+    let mut lines = text.lines().skip_while(|line| !line.starts_with(start));
+    assert!(lines.next().is_some(), "no line `{start}`:\n{text}");
+    let under = lines.next().unwrap_or_default();
+    assert!(
+        under.trim_start().starts_with('→') && under.contains(remedy),
+        "no `{remedy}` under `{start}`:\n{text}"
+    );
+}
+
+/// Without the server it is no test: where somebody insists on one, it fails.
+fn is_there(backend: &str, available: Result<(), String>) -> bool {
+    let Err(reason) = available else { return true };
+    assert!(!required(backend), "{backend}: {reason}");
+    eprintln!("{backend} is left out: {reason}");
+    false
+}
+
+async fn redis(config: RedisConfig) -> Option<RedisServer> {
+    if !is_there("redis", redis_server::available()) {
+        return None;
+    }
+    Some(RedisServer::start(config).await.unwrap())
+}
+
+const CHECKS: [&str; 8] =
+    ["url", "connect", "tls", "permissions", "barrier", "latency", "payload", "revocations"];
+
+#[tokio::test]
+async fn a_healthy_server_is_healthy_in_every_line() {
+    let Some(server) = redis(RedisConfig::default()).await else { return };
+    for url in [server.url_at(server.addr()), "memory:".to_owned()] {
+        let (text, healthy) = doctor(&url).await;
+        assert!(healthy, "{text}");
+        for check in CHECKS {
+            assert!(
+                text.contains(&format!("\nok    {check} ")) || text.starts_with("ok    url "),
+                "{check}:\n{text}"
+            );
+        }
+        assert!(!text.contains("→"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_fails_to_connect_and_is_not_shown() {
+    let Some(server) = redis(RedisConfig::default().password("right")).await else { return };
+    let (text, healthy) = doctor(&format!("redis://:wr0ng@{}", server.addr())).await;
+    assert!(!healthy && !text.contains("wr0ng"), "{text}");
+    assert_line(&text, "fail  connect ", "check user and password");
+}
+
+#[tokio::test]
+async fn a_user_without_the_applications_channels_lacks_permissions() {
+    let rules = "anna on >secret resetchannels &$* ~* +@all";
+    let Some(server) = redis(RedisConfig::default().user(rules)).await else { return };
+    let (text, healthy) = doctor(&format!("redis://anna:secret@{}", server.addr())).await;
+    assert!(!healthy, "{text}");
+    assert!(text.contains("\nok    connect "), "{text}");
+    assert_line(&text, "fail  permissions ", "grant the user subscribe and publish");
+}
+
+#[tokio::test]
+async fn nats_without_jetstream_keeps_no_log() {
+    if !is_there("nats", nats_server::program().map(drop)) {
+        return;
+    }
+    let server = NatsServer::start(NatsConfig::default()).await.unwrap();
+    let (text, healthy) = doctor(&server.url_at(server.addr())).await;
+    assert!(healthy, "it works without, and says what that means:\n{text}");
+    assert_line(&text, "warn  revocations ", "JetStream");
+}
+
+#[tokio::test]
+async fn what_takes_connections_and_says_nothing_is_half_open() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for scheme in ["redis", "nats", "amqp"] {
+        let (text, healthy) = doctor(&format!("{scheme}://{address}")).await;
+        assert!(!healthy, "{text}");
+        assert_line(&text, "fail  connect ", "takes connections and does not answer");
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_and_no_url_at_all_are_said_as_such() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let (text, healthy) = doctor(&format!("redis://{address}")).await;
+    assert!(!healthy, "{text}");
+    assert_line(&text, "fail  connect ", "start the server");
+    let (text, healthy) = doctor("localhost").await;
+    assert!(!healthy, "{text}");
+    assert_line(&text, "fail  url ", "redis://user:password@host");
+}

@@ -1,0 +1,311 @@
+//! Cluster: keeps this server's board equal to those of the others, over the broker.
+//!
+//! A stroke goes to the others as it is made. Whenever strokes may be missing (at the start, after a gap, after a post
+//! that failed) a server sends its whole board and asks for the others'; those that differ answer. Boards merge, so all
+//! of that may happen at once, and more often than needed.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use broker::{Broker, ErrorKind, Item, MessageStream, Model, Scope, Session, StreamError, driver::random};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    board::{Board, Picture, Stroke},
+    status::{BEAT, Census, People, Status},
+};
+
+/// Where strokes go; the name is that of Serverpod's showcase.
+const STROKES: &str = "pixel-added";
+const BOARDS: &str = "pixorama.boards";
+const WANTED: &str = "pixorama.wanted";
+const PEOPLE: &str = "pixorama.people";
+/// In this process: what pages show anew.
+pub(crate) const CHANGES: &str = "pixorama.changes";
+/// A server answers with its board, and sends it around, no more often.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Asks for boards that differ from this.
+#[derive(Clone, Debug, Serialize, Deserialize, Model)]
+#[model(name = "board-wanted")]
+struct Wanted {
+    server: u64,
+    digest: u64,
+}
+
+/// What pages have to show anew.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, Model)]
+#[model(name = "change")]
+pub(crate) enum Change {
+    Pixel { x: u8, y: u8, colour: u8 },
+    Everything,
+}
+
+/// See the module.
+pub(crate) struct Cluster {
+    pub(crate) broker: Broker,
+    pub(crate) status: watch::Sender<Status>,
+    /// Of the server itself; its streams live as long as it does.
+    session: Session,
+    board: Mutex<Board>,
+    server: u64,
+    census: Mutex<Census>,
+    /// Strokes may be missing: here, or at the others.
+    unequal: Notify,
+    /// Somebody has asked for our board.
+    asked: Notify,
+}
+
+/// Whatever arrives on one of the channels.
+enum Heard {
+    Stroke(Stroke),
+    Board(Picture),
+    Wanted(Wanted),
+    People(People),
+    Gap,
+    Nothing,
+}
+
+fn heard<T: Model + Clone>(item: Item<T>, as_heard: fn(T) -> Heard) -> Heard {
+    match item {
+        Ok(value) => as_heard((*value).clone()),
+        Err(StreamError::Gap(_)) => Heard::Gap,
+        // Somebody else posts on our channel.
+        Err(_) => Heard::Nothing,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Cluster {
+    /// Joins, and works until it is stopped.
+    pub(crate) fn join(broker: Broker, stop: CancellationToken) -> Arc<Self> {
+        let server = random();
+        let status = Status {
+            backend: broker.backend().unwrap_or("none"),
+            connected: broker.health().is_connected(),
+            trouble: None,
+            here: 0,
+            everywhere: 0,
+            servers: 1,
+            gaps: 0,
+        };
+        let cluster = Arc::new(Self {
+            session: broker.session(),
+            board: Mutex::new(Board::new(server)),
+            status: watch::Sender::new(status),
+            census: Mutex::default(),
+            unequal: Notify::new(),
+            asked: Notify::new(),
+            server,
+            broker,
+        });
+        cluster.unequal.notify_one();
+        let working = Arc::clone(&cluster);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = working.listen() => {}
+                () = working.become_equal() => {}
+                () = working.answer() => {}
+                () = working.count() => {}
+                () = working.watch_health() => {}
+            }
+        });
+        cluster
+    }
+
+    /// The board as a browser gets it.
+    pub(crate) fn colours(&self) -> String {
+        lock(&self.board).colours()
+    }
+
+    /// Somebody here paints. False when there is no such pixel or colour.
+    pub(crate) async fn paint(
+        &self,
+        session: &Session,
+        x: u8,
+        y: u8,
+        colour: u8,
+    ) -> Result<bool, broker::Error> {
+        let Some(stroke) = lock(&self.board).paint(x, y, colour) else { return Ok(false) };
+        self.show(Change::Pixel { x, y, colour }).await;
+        match session.post_message(STROKES, stroke, Scope::Global).await {
+            Ok(()) => Ok(true),
+            // It is on our board: the others get it when they can be reached.
+            Err(error) if error.is_transient() => {
+                self.unequal.notify_one();
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells the pages of this server.
+    async fn show(&self, change: Change) {
+        // Nobody may be looking; and it never leaves this process, so nothing can be in its way.
+        let _ = self.session.post_message(CHANGES, change, Scope::Local).await;
+    }
+
+    /// Hears the others, for as long as the broker lives.
+    async fn listen(&self) {
+        loop {
+            match self.open().await {
+                Ok((mut strokes, mut boards, mut wanted, mut people)) => {
+                    self.unequal.notify_one();
+                    loop {
+                        let heard = tokio::select! {
+                            Some(item) = strokes.next() => heard(item, Heard::Stroke),
+                            Some(item) = boards.next() => heard(item, Heard::Board),
+                            Some(item) = wanted.next() => heard(item, Heard::Wanted),
+                            Some(item) = people.next() => heard(item, Heard::People),
+                            else => break,
+                        };
+                        self.hear(heard).await;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Closed => return,
+                Err(error) => {
+                    self.status.send_modify(|status| status.trouble = Some(error.to_string()));
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+    ) -> broker::Result<(
+        MessageStream<Stroke>,
+        MessageStream<Picture>,
+        MessageStream<Wanted>,
+        MessageStream<People>,
+    )> {
+        self.broker.ready().await?;
+        tokio::try_join!(
+            self.session.create_stream(STROKES),
+            self.session.create_stream(BOARDS),
+            self.session.create_stream(WANTED),
+            self.session.create_stream(PEOPLE),
+        )
+    }
+
+    async fn hear(&self, heard: Heard) {
+        match heard {
+            Heard::Stroke(stroke) => {
+                if lock(&self.board).add(&stroke) {
+                    let Stroke { x, y, colour, .. } = stroke;
+                    self.show(Change::Pixel { x, y, colour }).await;
+                }
+            }
+            Heard::Board(picture) => {
+                let news = {
+                    let mut board = lock(&self.board);
+                    picture.strokes.iter().fold(false, |news, stroke| board.add(stroke) | news)
+                };
+                if news {
+                    self.show(Change::Everything).await;
+                }
+            }
+            Heard::Wanted(wanted) => {
+                let differs = lock(&self.board).digest() != wanted.digest;
+                if wanted.server != self.server && differs {
+                    self.asked.notify_one();
+                }
+            }
+            Heard::People(people) if people.server != self.server => {
+                lock(&self.census).note(people, Instant::now());
+                self.recount();
+            }
+            Heard::Gap => {
+                self.status.send_modify(|status| status.gaps += 1);
+                self.unequal.notify_one();
+                // And the pages look anew: what they show may lack the same.
+                self.show(Change::Everything).await;
+            }
+            Heard::People(_) | Heard::Nothing => {}
+        }
+    }
+
+    /// Sends our board around and asks for the others', whenever strokes may be missing.
+    async fn become_equal(&self) {
+        loop {
+            self.unequal.notified().await;
+            while self.exchange().await.is_err() {
+                if self.broker.ready().await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn exchange(&self) -> broker::Result<()> {
+        self.broker.ready().await?;
+        self.send_board().await?;
+        let wanted = Wanted { server: self.server, digest: lock(&self.board).digest() };
+        self.session.post_message(WANTED, wanted, Scope::Global).await
+    }
+
+    async fn send_board(&self) -> broker::Result<()> {
+        let picture = lock(&self.board).picture();
+        self.session.post_message(BOARDS, picture, Scope::Global).await
+    }
+
+    /// Answers with our board; however many ask at once, with one.
+    async fn answer(&self) {
+        loop {
+            self.asked.notified().await;
+            if self.send_board().await.is_err() {
+                self.unequal.notify_one();
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Says how many people are here: now and then, and soon after it changes.
+    async fn count(&self) {
+        let mut status = self.status.subscribe();
+        loop {
+            let here = status.borrow_and_update().here;
+            let people = People { server: self.server, here };
+            // When it fails the others find out: we fall silent.
+            let _ = self.session.post_message(PEOPLE, people, Scope::Global).await;
+            let changed = async {
+                let _ = status.wait_for(|status| status.here != here).await;
+                tokio::time::sleep(PAUSE).await;
+            };
+            let _ = tokio::time::timeout(BEAT, changed).await;
+            self.recount();
+        }
+    }
+
+    fn recount(&self) {
+        let (servers, people) = lock(&self.census).others(Instant::now());
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            status.servers = servers + 1;
+            status.everywhere = status.here.saturating_add(people);
+            *status != before
+        });
+    }
+
+    async fn watch_health(&self) {
+        let mut changes = self.broker.health_changes();
+        while let Some(health) = changes.next().await {
+            self.status.send_modify(|status| {
+                status.connected = health.is_connected();
+                let trouble = health.last_error.filter(|_| !status.connected);
+                status.trouble = trouble.map(|error| error.to_string());
+            });
+        }
+        std::future::pending::<()>().await;
+    }
+}

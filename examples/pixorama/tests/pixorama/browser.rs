@@ -1,0 +1,152 @@
+//! Two pages of a real browser on two servers over Redis: they see each other's pixels, also those that were painted
+//! while Redis was away, and signing out everywhere reaches both.
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use integration_tests::{
+    redis_config::RedisConfig,
+    redis_server::{self, RedisServer},
+    server::{Server, required},
+};
+use serde_json::json;
+
+use crate::{
+    chromium::{Chromium, Tab, program},
+    server::Pixorama,
+};
+
+/// A heart, and a greeting: what the picture in the README shows.
+const HEART: &str = ".##...##. ####.#### ######### ######### .#######. ..#####.. ...###... ....#....";
+const HI: &str = "#..#.### #..#..#. ####..#. #..#..#. #..#.###";
+
+fn is_there(what: &str, available: Result<(), String>) -> bool {
+    let Err(reason) = available else { return true };
+    assert!(!required(what), "{what}: {reason}");
+    eprintln!("left out, for want of {what}: {reason}");
+    false
+}
+
+/// Test output, kept: the picture in the README is from here.
+fn keep(name: &str, picture: &[u8]) {
+    let place = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join(name), picture).unwrap();
+}
+
+/// Paints with the mouse, and a colour from the palette.
+async fn paint(browser: &mut Chromium, tab: &Tab, x: u32, y: u32, colour: &str) {
+    browser.evaluate(tab, &format!("document.querySelector('[aria-label={colour}]').click()")).await;
+    let place = format!(
+        "(() => {{ const box = document.getElementById('board').getBoundingClientRect();
+            return [box.left + (({x} + 0.5) / 64) * box.width, box.top + (({y} + 0.5) / 64) * box.height]; }})()"
+    );
+    let place = browser.evaluate(tab, &place).await;
+    browser.click(tab, place[0].as_f64().unwrap(), place[1].as_f64().unwrap()).await;
+}
+
+/// What the canvas itself has at a pixel, not what anybody says about it.
+fn shows(x: u32, y: u32, rgb: [u8; 3]) -> String {
+    let [r, g, b] = rgb;
+    format!(
+        "document.getElementById('board').getContext('2d').getImageData({x}, {y}, 1, 1).data.join() === '{r},{g},{b},255'"
+    )
+}
+
+/// A drawing, a pixel for each `#`.
+async fn draw(browser: &mut Chromium, tab: &Tab, drawing: &str, left: usize, top: usize, colour: &str) {
+    browser.evaluate(tab, &format!("document.querySelector('[aria-label={colour}]').click()")).await;
+    for (y, row) in drawing.split(' ').enumerate() {
+        for (x, _) in row.match_indices('#') {
+            browser.evaluate(tab, &format!("paint({}, {})", left + x, top + y)).await;
+        }
+    }
+}
+
+const RED: [u8; 3] = [220, 38, 38];
+const BLUE: [u8; 3] = [37, 99, 235];
+const GREEN: [u8; 3] = [21, 128, 61];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_pages_on_two_servers_over_redis_are_one_board() {
+    let found = program().ok_or_else(|| "no `chromium` on the PATH: run `cargo xtask test`".to_owned());
+    if !is_there("chromium", found.clone().map(drop)) || !is_there("redis", redis_server::available()) {
+        return;
+    }
+    // Without a log that outlives it, a server that was away would leave everybody's sign-in in doubt.
+    let redis = RedisServer::start(RedisConfig::default().durable()).await.unwrap();
+    let url = redis.url_at(redis.addr());
+    let servers = [Pixorama::start(&url).await, Pixorama::start(&url).await];
+    let mut browser = Chromium::start(&found.unwrap()).await;
+    let mut tabs = Vec::new();
+    for server in &servers {
+        let tab = browser.open(&format!("http://{}", server.address), 640, 800).await;
+        browser.until(&tab, "document.getElementById('status').textContent.includes('2 servers')").await;
+        let sign_in = "document.getElementById('name').value = 'ada'; document.getElementById('sign-in').requestSubmit()";
+        browser.evaluate(&tab, sign_in).await;
+        browser.until(&tab, "!document.getElementById('signed-in').hidden").await;
+        tabs.push(tab);
+    }
+    let [one, two] = &tabs[..] else { unreachable!("two") };
+
+    let painted = Instant::now();
+    paint(&mut browser, one, 10, 12, "red").await;
+    browser.until(two, &shows(10, 12, RED)).await;
+    println!("painted on one, seen on the other after {:?}", painted.elapsed());
+    paint(&mut browser, two, 50, 40, "blue").await;
+    browser.until(one, &shows(50, 40, BLUE)).await;
+    browser.until(two, &shows(50, 40, BLUE)).await;
+
+    // With the keyboard: the third colour from the end, one step to the left of the middle.
+    browser.evaluate(two, "document.getElementById('board').focus()").await;
+    for key in ["8", "ArrowLeft", " "] {
+        browser.key(two, key).await;
+    }
+    browser.until(one, &shows(31, 32, GREEN)).await;
+
+    draw(&mut browser, one, HEART, 12, 24, "red").await;
+    draw(&mut browser, two, HI, 36, 24, "violet").await;
+    browser.until(one, &shows(43, 28, [124, 58, 237])).await;
+    browser.until(two, &shows(16, 31, RED)).await;
+    let pictures = [browser.picture(one).await, browser.picture(two).await];
+    keep("one.png", &pictures[0]);
+    keep("two.png", &pictures[1]);
+
+    redis.kill().await.unwrap();
+    browser.until(one, "document.getElementById('status').textContent.includes('cut off')").await;
+    paint(&mut browser, one, 5, 60, "red").await;
+    browser.until(one, &shows(5, 60, RED)).await;
+    keep("outage.png", &browser.picture(one).await);
+    redis.start_again().await.unwrap();
+    browser.until(two, &shows(5, 60, RED)).await;
+    browser.until(one, &shows(5, 60, RED)).await;
+    browser.until(one, "document.getElementById('status').textContent.includes('connected')").await;
+
+    browser.evaluate(one, "document.getElementById('sign-out').click()").await;
+    for tab in [one, two] {
+        browser
+            .until(tab, "document.getElementById('word').textContent.includes('signed out everywhere')")
+            .await;
+        browser.until(tab, "document.getElementById('signed-in').hidden").await;
+    }
+    keep("signed-out.png", &browser.picture(two).await);
+
+    // Both side by side, as they were before Redis went away.
+    let tab = browser.open("about:blank", 1280, 810).await;
+    let images: Vec<String> = pictures
+        .iter()
+        .map(|picture| format!("data:image/png;base64,{}", STANDARD.encode(picture)))
+        .collect();
+    let show = format!(
+        "document.body.style.margin = '0'; document.body.style.background = '#57534e';
+         Promise.all({}.map((source) => {{ const image = new Image(); image.src = source;
+            image.style.width = 'calc(50% - 12px)'; image.style.margin = '8px 4px'; document.body.append(image);
+            return image.decode(); }})).then(() => true)",
+        json!(images)
+    );
+    browser.evaluate(&tab, &show).await;
+    keep("side-by-side.png", &browser.picture(&tab).await);
+    for server in servers {
+        server.stop().await;
+    }
+}
