@@ -31,7 +31,7 @@ pub(crate) struct Row {
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     pub(crate) figure: f64,
-    /// Ours by theirs, pair by pair: the median, and what holds half of the pairs.
+    /// Ours by theirs, pair by pair: the median, and the span of all pairs.
     pub(crate) ratio: Spread,
 }
 
@@ -115,7 +115,7 @@ impl Row {
 }
 
 const HEADS: [&str; 8] =
-    ["scenario", "ours", "peer", "which is", "ratio", "half of the rounds", "target", "also seen"];
+    ["scenario", "ours", "peer", "which is", "ratio", "of all rounds", "target", "also seen"];
 
 impl Report {
     pub(crate) fn new(wanted: Vec<String>) -> Self {
@@ -181,7 +181,7 @@ impl Report {
         let mut svg = format!(
             "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 900 {height}' font-family='sans-serif' font-size='12'>\n\
              <rect width='900' height='{height}' fill='white'/>\n\
-             <text x='10' y='15'>ours by the peer's; the thin line spans half of the rounds</text>\n"
+             <text x='10' y='15'>ours by the peer's; the thin line spans all rounds</text>\n"
         );
         for (number, (row, peer)) in bars.iter().enumerate() {
             let y = TALL * (number + 1) + 4;

@@ -3,6 +3,7 @@
 //! A library with a thin program around it, so that tests run two commands in one process, as the backend `memory:`
 //! needs.
 
+mod conformance;
 mod console;
 mod doctor;
 mod load;
@@ -39,6 +40,7 @@ enum Command {
     Pub(publish::Pub),
     Revoke(revoke::Revoke),
     Doctor(doctor::Doctor),
+    Conformance(conformance::Conformance),
     Bench(load::Bench),
     Completions(pages::Completions),
     Man(pages::Man),
@@ -54,6 +56,7 @@ pub async fn run(cli: Cli, mut console: Console) -> Outcome {
         Command::Pub(publish) => publish.run(&mut console).await,
         Command::Revoke(revoke) => revoke.run(&mut console).await,
         Command::Doctor(doctor) => doctor.run(&mut console).await,
+        Command::Conformance(conformance) => conformance.run(&mut console).await,
         Command::Bench(bench) => bench.run(&mut console).await,
         Command::Completions(completions) => completions.run(&mut console).await,
         Command::Man(man) => man.run(&mut console).await,

@@ -1,4 +1,5 @@
-//! `broker doctor` beside a healthy server and broken ones: the right line fails, with a remedy that can be used.
+//! `broker doctor` beside a healthy server and broken ones: the right line fails, with a remedy that can be used. And
+//! `broker conformance` beside a healthy one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,6 +32,29 @@ async fn doctor(url: &str) -> (String, bool) {
     (text, format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS))
 }
 
+/// The suite's cases that leave a server alone hold on a fresh one; here a few of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_holds_at_a_server_of_ones_own() {
+    let Some(server) = redis(RedisConfig::default().password("s3cret")).await else { return };
+    let url = server.url_at(server.addr());
+    for (part, line) in [
+        ("subscribed_means_subscribed", "ok    subscribed means subscribed"),
+        ("a_stalled_line_is_found", "ok    a stalled line is found and recovers"),
+        (
+            "a_server_that_hangs",
+            "-     a server that hangs is found and recovers: it needs a server of its own",
+        ),
+    ] {
+        let (output, mut printed) = duplex(1 << 20);
+        let cli = Cli::try_parse_from(["broker", "conformance", &url, "--case", part]).unwrap();
+        run(cli, Console::new(tokio::io::empty(), output, tokio::io::sink())).await.unwrap();
+        let mut text = String::new();
+        printed.read_to_string(&mut text).await.unwrap();
+        assert!(text.lines().any(|found| found.starts_with(line)), "no `{line}`:\n{text}");
+        assert!(text.contains(" 0 failed") && !text.contains("s3cret"), "{text}");
+    }
+}
+
 /// The line of a check begins like this, and the remedy under it has these words.
 fn assert_line(text: &str, start: &str, remedy: &str) {
     let mut lines = text.lines().skip_while(|line| !line.starts_with(start));
@@ -57,8 +81,8 @@ async fn redis(config: RedisConfig) -> Option<RedisServer> {
     Some(RedisServer::start(config).await.unwrap())
 }
 
-const CHECKS: [&str; 8] =
-    ["url", "connect", "tls", "permissions", "barrier", "latency", "payload", "revocations"];
+const CHECKS: [&str; 9] =
+    ["url", "connect", "version", "tls", "permissions", "barrier", "latency", "payload", "revocations"];
 
 #[tokio::test]
 async fn a_healthy_server_is_healthy_in_every_line() {
@@ -72,7 +96,11 @@ async fn a_healthy_server_is_healthy_in_every_line() {
                 "{check}:\n{text}"
             );
         }
-        assert!(!text.contains("→"), "{text}");
+        assert!(!text.contains('→'), "{text}");
+        if url.starts_with("redis") {
+            let version = text.lines().find(|line| line.contains(" version ")).unwrap();
+            assert!(version.contains(|c: char| c.is_ascii_digit()), "{text}");
+        }
     }
 }
 

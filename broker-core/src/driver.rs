@@ -143,6 +143,13 @@ pub trait Link: Send + Sync + 'static {
         Err(Error::new(ErrorKind::Unsupported, "this backend keeps no revocation log"))
     }
 
+    /// The version that the server says it has: for people to read. Nothing is decided by it.
+    ///
+    /// Called once, when the link is up. `None` (the default) when the server does not say.
+    async fn version(&self) -> Option<String> {
+        None
+    }
+
     /// Ends the link in good order: nothing of it is left at the server when it returns.
     ///
     /// # Errors

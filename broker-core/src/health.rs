@@ -30,6 +30,8 @@ pub struct Health {
     pub links: u64,
     /// How many frames arrived that are not readable messages.
     pub malformed: u64,
+    /// The version that the server of the last link said it has; `None` if it said nothing.
+    pub server_version: Option<String>,
 }
 
 /// The state of a broker.
@@ -48,7 +50,15 @@ pub enum State {
 
 impl Health {
     pub(crate) fn new(state: State) -> Self {
-        Self { state, since: SystemTime::now(), last_error: None, failures: 0, links: 0, malformed: 0 }
+        Self {
+            state,
+            since: SystemTime::now(),
+            last_error: None,
+            failures: 0,
+            links: 0,
+            malformed: 0,
+            server_version: None,
+        }
     }
 
     /// Whether the state is [`State::Connected`].

@@ -144,6 +144,10 @@ impl Link for NatsLink {
         log.within(&self.watch.peer, Log::new(self, log).page(after)).await
     }
 
+    async fn version(&self) -> Option<String> {
+        Some(self.client.server_info().version)
+    }
+
     /// Ends every subscription, and hangs up when the server has forgotten them.
     async fn close(&self) -> Result<()> {
         let forgotten = async {

@@ -1,6 +1,6 @@
 //! RedisLink: one live pair of connections, and what becomes of what the server pushes.
 
-use std::convert::Infallible;
+use std::{collections::HashMap, convert::Infallible};
 
 use async_trait::async_trait;
 use broker_core::{
@@ -8,7 +8,9 @@ use broker_core::{
     driver::{Inbox, Link, LogCursor, LogPage, Outgoing, Peer, RevocationLog},
 };
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
+use redis::{
+    Cmd, Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection, from_redis_value,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -102,6 +104,13 @@ impl Link for RedisLink {
 
     async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
         log.within(&self.peer, Log { link: self, log }.read(after)).await
+    }
+
+    /// From the answer to `HELLO`, which everybody may ask.
+    async fn version(&self) -> Option<String> {
+        let mut asking = self.publisher.clone();
+        let said: HashMap<String, Value> = redis::cmd("HELLO").query_async(&mut asking).await.ok()?;
+        from_redis_value(said.get("version")?.clone()).ok()
     }
 
     /// Asks the server to hang up, and waits until it has: it forgets a client's subscriptions first.

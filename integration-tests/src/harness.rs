@@ -145,7 +145,7 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
 /// How often the nodes of the suite test their links.
 pub const QUICK_HEARTBEAT: Duration = Duration::from_millis(200);
 
-fn quick_options() -> Options {
+pub(crate) fn quick_options() -> Options {
     let mut options = Options::default();
     options.heartbeat = QUICK_HEARTBEAT;
     options.digest_interval = QUICK_HEARTBEAT;
@@ -262,9 +262,9 @@ pub trait Line: fmt::Debug + Send + Sync {
 
 /// A line through a fault proxy: what most servers need.
 #[derive(Debug)]
-struct ProxyLine {
-    proxy: Arc<Proxy>,
-    url: String,
+pub(crate) struct ProxyLine {
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) url: String,
 }
 
 impl Line for ProxyLine {

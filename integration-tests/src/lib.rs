@@ -19,6 +19,7 @@ pub mod docker;
 pub mod example;
 pub mod faulty;
 pub(crate) mod files;
+pub mod guest;
 pub mod harness;
 pub mod log_checks;
 pub mod log_link;

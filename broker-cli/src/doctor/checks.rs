@@ -45,13 +45,14 @@ impl<'a> Patient<'a> {
             number => {
                 let (url, broker) = (self.url.as_ref()?, self.broker.as_ref()?);
                 match number {
-                    3 => Some(encryption(url)),
-                    4 => Some(subscribe(broker).await),
-                    5 => Some(self.within("barrier", barrier(broker)).await),
-                    6 => Some(self.within("latency", latency(broker)).await),
-                    7 => Some(self.within("payload", payload(broker)).await),
-                    8 => Some(revocations(broker).await),
-                    9 => Some(health(broker)),
+                    3 => Some(version(broker)),
+                    4 => Some(encryption(url)),
+                    5 => Some(subscribe(broker).await),
+                    6 => Some(self.within("barrier", barrier(broker)).await),
+                    7 => Some(self.within("latency", latency(broker)).await),
+                    8 => Some(self.within("payload", payload(broker)).await),
+                    9 => Some(revocations(broker).await),
+                    10 => Some(health(broker)),
                     _ => None,
                 }
             }
@@ -142,6 +143,19 @@ fn place(url: &BrokerUrl) -> String {
         format!("{}:{}", url.scheme(), url.path())
     } else {
         format!("{}://{}", url.scheme(), hosts.join(","))
+    }
+}
+
+/// That it is new enough the connection has shown.
+fn version(broker: &Broker) -> Finding {
+    match (broker.health().server_version, broker.capabilities()) {
+        (Some(version), _) => {
+            Finding::ok("version", format!("the server says {version}, which is supported"))
+        }
+        (None, Some(capabilities)) if !capabilities.crosses_processes => {
+            Finding::ok("version", "this program's own")
+        }
+        (None, _) => Finding::ok("version", "the server does not say; what is needed of it works"),
     }
 }
 

@@ -139,11 +139,13 @@ impl Supervisor {
     async fn serve(&self, link: &dyn Link, intake: &Intake) -> Error {
         let work = async {
             self.bring_up(link).await?;
+            let version = self.timed("version", self.options.publish_timeout, link.version()).await?;
             self.outbox.open();
             self.health.send_modify(|health| {
                 health.enter(State::Connected);
                 health.failures = 0;
                 health.links += 1;
+                health.server_version = version.as_deref().map(readable);
             });
             self.receivers.meter.link_is_up();
             tracing::info!(backend = self.driver.name(), "connected");
@@ -381,4 +383,9 @@ impl Supervisor {
 /// Names the channel in a refusal of one of the broker's own.
 fn about_own(error: Error, name: &ChannelName) -> Error {
     if error.is_transient() { error } else { error.with_channel(name.clone()) }
+}
+
+/// What a server says of itself, for people: short, and with nothing in it that could move a cursor.
+fn readable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(60).collect()
 }

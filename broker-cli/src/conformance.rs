@@ -1,0 +1,55 @@
+//! `broker conformance`: the project's own suite at a server of the user's.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use integration_tests::guest::{Guest, Verdict};
+
+use crate::{Console, Outcome};
+
+/// Run the conformance suite against a server of your own
+///
+/// Only cases that leave it alone: links break between here and the server, nothing is killed, no permission changed and
+/// no revocation stored. All channels have a prefix of their own. On RabbitMQ an exchange of that name remains. A case
+/// that needs more is left out, and says why. The exit status is 0 when none failed.
+#[derive(Args, Debug)]
+pub(crate) struct Conformance {
+    /// The backend, as in redis://localhost
+    url: String,
+    /// Only the cases whose name contains this
+    #[arg(long, value_name = "PART")]
+    case: Option<String>,
+}
+
+impl Conformance {
+    pub(crate) async fn run(self, console: &mut Console) -> Outcome {
+        let guest = Guest::new(&self.url).await?;
+        let wanted = |name: &str| self.case.as_deref().is_none_or(|part| name.contains(part));
+        let cases: Vec<_> = guest.cases().filter(|case| wanted(case.name)).collect();
+        if cases.is_empty() {
+            return Err(format!("no case has {:?} in its name", self.case.unwrap_or_default()).into());
+        }
+        console.note(format!("{} cases, on channels that begin with {}", cases.len(), guest.prefix())).await;
+        let (mut held, mut broken, mut left_out) = (0, 0, 0);
+        for case in cases {
+            let name = case.name.replace('_', " ");
+            match guest.run(case).await {
+                Verdict::Holds => {
+                    held += 1;
+                    console.say(format!("ok    {name}")).await?;
+                }
+                Verdict::Broken(reason) => {
+                    broken += 1;
+                    console.say(format!("FAIL  {name}: {reason}")).await?;
+                }
+                Verdict::LeftOut(reason) => {
+                    left_out += 1;
+                    console.say(format!("-     {name}: {reason}")).await?;
+                }
+            }
+        }
+        console.say(format!("{held} hold, {broken} failed, {left_out} left out")).await?;
+        // A run in which nothing could be shown has shown nothing.
+        Ok(if broken == 0 && held > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
