@@ -130,6 +130,7 @@ async fn nats_without_jetstream_keeps_no_log() {
     let server = NatsServer::start(NatsConfig::default()).await.unwrap();
     let (text, healthy) = doctor(&server.url_at(server.addr())).await;
     assert!(healthy, "it works without, and says what that means:\n{text}");
+    assert!(text.contains("the server says "), "{text}");
     assert_line(&text, "warn  revocations ", "JetStream");
 }
 

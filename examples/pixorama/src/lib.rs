@@ -1,7 +1,8 @@
 //! Pixorama: a board of 64 × 64 pixels, shared by everyone on every server.
 //!
-//! [`board`] is what is painted, and how two boards become one. [`cluster`] keeps this server's board equal to those of
-//! the others over the broker. [`page`] speaks with one browser. The browser's side is in `assets`.
+//! `board` is what is painted, and how two boards become one. `cluster` keeps this server's board equal to those of the
+//! others over the broker. `page` speaks with one browser, and `status` is the line under the board. The browser's side
+//! is in `assets`.
 
 mod board;
 mod cluster;
