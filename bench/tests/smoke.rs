@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use integration_tests::server::required;
+
 #[test]
 fn every_scenario_has_a_row() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -17,10 +19,17 @@ fn every_scenario_has_a_row() {
     let chart = std::fs::read_to_string(directory.path().join("chart.svg")).expect("the chart");
     let report: serde_json::Value = serde_json::from_str(&rows).expect("JSON");
     let rows = report["rows"].as_array().expect("rows");
-    let mut expected = vec!["local raw", "local typed", "bytes", "allocations"];
+    let mut expected = vec![
+        "local raw",
+        "local typed",
+        "local post to each",
+        "local subscribe",
+        "bytes",
+        "allocations",
+        "memory",
+    ];
     // Servers that must be there; see `cargo xtask test`.
-    let required = std::env::var("BROKER_REQUIRE").unwrap_or_default();
-    expected.extend(required.split(',').filter(|name| !name.is_empty()));
+    expected.extend(["redis", "nats", "rabbitmq"].into_iter().filter(|name| required(name)));
     for start in expected {
         let of =
             |row: &&serde_json::Value| row["scenario"].as_str().is_some_and(|name| name.starts_with(start));
