@@ -47,7 +47,6 @@ async fn in_use(scale: Scale, names: &[String]) -> Outcome<Vec<(Round, Round)>> 
         ours.push(broker.subscribe(name).await?);
         theirs.push(join(&table, name, 1)?);
     }
-    // In a task, as a server's work is: outside of one there is no budget that a read could take from.
     alternate(
         scale,
         async || Round::time(names.len(), all_of_ours(&broker, names, &mut ours)).await,

@@ -80,7 +80,7 @@ async fn listened(url: &str, hears: usize, busy: usize, posts: usize) -> Outcome
     while let Some(posted) = posting.join_next().await {
         posted??;
     }
-    // What it has not heard yet is heard before it looks at its input.
+    // Everything is at the server: the node hears it before its own drain is done.
     poster.close().await;
     drop(input);
     let used: f64 = lines.next_line().await?.ok_or("the node has ended early")?.parse()?;

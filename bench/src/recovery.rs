@@ -209,8 +209,11 @@ async fn flood(from: &Broker, to: &Broker) -> Outcome<JoinSet<()>> {
             }
         });
     }
-    while heard.load(Relaxed) < 1000 {
-        tokio::task::yield_now().await;
-    }
+    within("a flood", async {
+        while heard.load(Relaxed) < 1000 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await?;
     Ok(tasks)
 }

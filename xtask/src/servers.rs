@@ -165,9 +165,11 @@ pub(crate) fn provide(servers: &[&Server], docker: bool) -> Result<Source, Strin
     }
     let advice: Vec<String> = missing.iter().map(|server| server.advice()).collect();
     let (programs, advice, failures) = (programs.join(", "), advice.join("\n"), failures.join("\n"));
+    let docker =
+        if servers.iter().all(|server| server.has_image) { "or start a Docker engine; " } else { "" };
     Err(format!(
         "the tests need these programs: {programs}\n{failures}\n{advice}\n\
-         or start a Docker engine; or run without servers: cargo xtask test --backend memory"
+         {docker}or run without them: cargo xtask test --backend memory"
     ))
 }
 

@@ -185,11 +185,7 @@ fn a_storm_leaves_nothing_behind_and_no_hole_untold() {
     let channel = name("storm");
     std::thread::scope(|scope| {
         for _ in 0..2 {
-            scope.spawn(|| {
-                (1..=20_000).for_each(|number| {
-                    put(&hub, "storm", entry(number), true);
-                });
-            });
+            scope.spawn(|| (1..=20_000).for_each(|number| put(&hub, "storm", entry(number), true)));
         }
         for thread in 0..3_u64 {
             let (hub, channel) = (&hub, &channel);

@@ -157,12 +157,13 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// Why the subscription has to end, if it has to.
+    /// Whether the subscription has to end.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.session.closed.get().is_some() || self.gate.as_ref().is_some_and(|gate| gate.is_closed())
     }
 
+    /// Why the subscription has to end, if it has to.
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
         let removed = || self.gate.as_ref().filter(|gate| gate.is_closed()).map(|_| CloseReason::Removed);
         self.session.closed.get().cloned().or_else(removed)

@@ -66,8 +66,7 @@ impl Board {
 
     /// Paints, here and now. `None` when there is no such pixel or colour.
     pub(crate) fn paint(&mut self, x: u8, y: u8, colour: u8) -> Option<Stroke> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let when = When { at: now.max(self.latest + 1), server: self.server };
+        let when = When { at: now().max(self.latest + 1), server: self.server };
         let stroke = Stroke { x, y, colour, when };
         self.add(&stroke).then_some(stroke)
     }
@@ -76,7 +75,7 @@ impl Board {
     pub(crate) fn add(&mut self, stroke: &Stroke) -> bool {
         let Some(index) = stroke.index() else { return false };
         // A clock that is far ahead would win for ever: at most a day of that is believed.
-        if stroke.when.at > self.latest.max(today()) + DAY {
+        if stroke.when.at > self.latest.max(now()) + DAY {
             return false;
         }
         self.latest = self.latest.max(stroke.when.at);
@@ -115,7 +114,7 @@ impl Board {
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
-fn today() -> u64 {
+fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
@@ -159,7 +158,7 @@ mod tests {
     #[test]
     fn a_stroke_covers_what_was_seen_before_it_whatever_the_clock_says() {
         let mut board = Board::new(1);
-        let ahead = today() + DAY / 2;
+        let ahead = now() + DAY / 2;
         assert!(board.add(&Stroke { x: 1, y: 1, colour: 3, when: When { at: ahead, server: 2 } }));
         assert!(board.paint(1, 1, 4).is_some_and(|stroke| stroke.when.at > ahead));
         assert_eq!(board.colours().as_bytes()[SIDE + 1], b'4');
