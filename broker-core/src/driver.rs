@@ -25,7 +25,7 @@
 //! # How much at once
 //!
 //! A batch has at most 1,024 frames, and ends with the frame that makes it 1 MiB or more; a frame has at most
-//! [`MAX_FRAME`] bytes. A subscribe or unsubscribe call has at most 1,000 names of at most [`MAX_NAME`] bytes, with
+//! [`MAX_FRAME`] bytes. Posts that wait together for one channel are one frame by then. A subscribe or unsubscribe call has at most 1,000 names of at most [`MAX_NAME`] bytes, with
 //! the prefix in them. The broker's own names have a segment that starts with `$`; permissions have to let them
 //! through.
 //!
@@ -141,6 +141,13 @@ pub trait Link: Send + Sync + 'static {
     async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
         let _ = (log, after);
         Err(Error::new(ErrorKind::Unsupported, "this backend keeps no revocation log"))
+    }
+
+    /// The longest frame that the server takes at present, in bytes; [`MAX_FRAME`] unless it has a lower limit.
+    ///
+    /// Posts are not put together beyond that. A single one that is longer is sent all the same, to be refused by name.
+    fn longest_frame(&self) -> usize {
+        MAX_FRAME
     }
 
     /// The version that the server says it has: for people to read. Nothing is decided by it.

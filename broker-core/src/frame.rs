@@ -9,10 +9,12 @@ use crate::{
 };
 
 /// No UTF-8 text begins with it, so text that others post to a channel is told from a frame at its first byte.
-const MAGIC: u8 = 0xB5;
-const VERSION: u8 = 1;
+pub(crate) const MAGIC: u8 = 0xB5;
+pub(crate) const VERSION: u8 = 1;
 /// Magic, version, flags, codec, origin, number, epoch, sequence.
 const FIXED: usize = 4 + 8 + 8 + 4 + 8;
+/// No frame is shorter: no type, no headers, no payload.
+pub(crate) const SHORTEST: usize = FIXED + 1 + 2;
 
 /// No sequence number is ever higher. A frame that says otherwise is not ours.
 pub(crate) const MAX_SEQUENCE: u64 = 1 << 48;
@@ -32,7 +34,7 @@ pub(crate) struct Stamp {
 pub(crate) fn encode(post: &Post, origin: NodeId) -> BytesMut {
     let type_name = post.type_name.as_deref().unwrap_or_default();
     let headers: usize = post.headers.iter().map(|(name, value)| 3 + name.len() + value.len()).sum();
-    let mut frame = BytesMut::with_capacity(FIXED + 1 + type_name.len() + 2 + headers + post.payload.len());
+    let mut frame = BytesMut::with_capacity(SHORTEST + type_name.len() + headers + post.payload.len());
     frame.put_slice(&[MAGIC, VERSION, 0, post.codec.to_wire()]);
     frame.put_u64(origin.as_u64());
     frame.put_bytes(0, FIXED - 12);

@@ -2,11 +2,23 @@
 
 use bytes::Bytes;
 
-use crate::{Post, frame, link::digest::Digest, message::Wire, revocation::record::Record};
+use crate::{
+    Post, frame,
+    link::{bundle, digest::Digest},
+    message::Wire,
+    revocation::record::Record,
+};
 
-/// Reads a frame; what reads is written and read again, and is the same.
+/// Reads a frame, or the frames of a bundle; what reads is written and read again, and is the same.
 pub fn frame(bytes: &[u8]) {
-    let Ok((wire, stamp)) = frame::decode(&Bytes::copy_from_slice(bytes)) else { return };
+    let (frames, broken): (Vec<_>, Vec<_>) =
+        bundle::frames(Bytes::copy_from_slice(bytes)).partition(Result::is_ok);
+    assert!(broken.len() <= 1, "more than one complaint about a bundle");
+    frames.into_iter().flatten().for_each(|frame| read(&frame));
+}
+
+fn read(frame: &Bytes) {
+    let Ok((wire, stamp)) = frame::decode(frame) else { return };
     let mut post = Post::new(wire.payload.clone()).with_headers(wire.head.headers.clone());
     post.codec = wire.codec;
     post.type_name.clone_from(&wire.type_name);

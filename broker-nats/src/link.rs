@@ -144,6 +144,10 @@ impl Link for NatsLink {
         log.within(&self.watch.peer, Log::new(self, log).page(after)).await
     }
 
+    fn longest_frame(&self) -> usize {
+        self.client.max_payload()
+    }
+
     async fn version(&self) -> Option<String> {
         Some(self.client.server_info().version)
     }

@@ -19,7 +19,7 @@ use broker::{
     driver::{Capabilities, Driver, Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
 };
 use bytes::Bytes;
-use ear::{Ear, origin};
+use ear::{Ear, apart, origin};
 use faults::Wrong;
 
 /// A driver around another, with one thing wrong.
@@ -114,9 +114,11 @@ impl Shared {
         self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every so many frames, not counting the broker's own.
-    fn is_turn(&self, frame: &Outgoing, every: usize) -> bool {
-        !is_own(frame) && (self.frames.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(every)
+    /// Every so many posts, not counting the broker's own.
+    fn is_turn(&self, sent: &Outgoing, every: usize) -> bool {
+        let posts = if is_own(sent) { 0 } else { apart(&sent.frame).len() };
+        let before = self.frames.fetch_add(posts, Ordering::SeqCst);
+        (before + posts) / every > before / every
     }
 }
 

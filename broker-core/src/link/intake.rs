@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{
+    bundle,
     digest::Digest,
     follower::Follower,
     hearing::{Hearing, Proof},
@@ -83,11 +84,15 @@ impl Intake {
         self.0.lost.get().is_some()
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the payload is a slice of the frame")]
-    pub(super) fn deliver(&self, channel: &str, frame: Bytes) {
-        let Receivers { hub, names, probe, follower, .. } = &self.0.receivers;
-        let Some(name) = names.strip(channel) else { return };
-        let (wire, stamp) = match frame::decode(&frame) {
+    pub(super) fn deliver(&self, channel: &str, arrived: Bytes) {
+        let Some(name) = self.0.receivers.names.strip(channel) else { return };
+        bundle::frames(arrived)
+            .for_each(|frame| self.hear(name, frame.and_then(|frame| frame::decode(&frame))));
+    }
+
+    fn hear(&self, name: &str, decoded: Result<(Wire, Stamp), Malformed>) {
+        let Receivers { hub, probe, follower, .. } = &self.0.receivers;
+        let (wire, stamp) = match decoded {
             Ok(message) => message,
             Err(error) => {
                 self.count_malformed(name, &error);

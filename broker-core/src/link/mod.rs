@@ -3,6 +3,7 @@
 //! One task per broker: connect with backoff, subscribe everything that is wanted, see an own post come back,
 //! run until something breaks, withdraw, begin again.
 
+pub(crate) mod bundle;
 pub(crate) mod digest;
 pub(crate) mod follower;
 mod following;
@@ -35,6 +36,7 @@ use crate::{
     hub::Entry,
 };
 
+use bundle::Bundles;
 use intake::Intake;
 
 pub use inbox::{Arrival, Inbox};
@@ -247,10 +249,12 @@ impl Supervisor {
     async fn write(&self, link: &dyn Link) -> Result<()> {
         loop {
             let Batch { frames, tell } = self.outbox.batch().await;
-            let outcomes = self.timed("publish", self.options.publish_timeout, link.publish(&frames)).await?;
-            if outcomes.len() != frames.len() {
-                return Err(Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes"));
-            }
+            let bundles = Bundles::of(&frames, link.longest_frame());
+            let sent = link.publish(&bundles.frames);
+            let outcomes = self.timed("publish", self.options.publish_timeout, sent).await?;
+            let outcomes = bundles
+                .outcomes(outcomes)
+                .ok_or_else(|| Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes"))?;
             self.receivers.meter.published(self.outbox.finish(tell, outcomes));
         }
     }

@@ -9,13 +9,14 @@ use super::steps::{Count, alert, called_with, count, down, heard_again, hears, l
 use crate::{
     case::{Case, Outcome, case},
     harness::{Harness, Node},
-    wait::{fence, next_event, next_item, next_message, text, until, within},
+    wait::{fence, next_event, next_gap, next_item, next_message, text, until, within},
 };
 
 pub(super) const CASES: &[Case] = &[
     case!(foreign_text_is_told_and_disturbs_nothing, [4, 11]),
     case!(a_listener_of_values_is_not_called_with_foreign_text, [7]),
     case!(every_truncated_frame_is_malformed, [11]),
+    case!(a_broken_bundle_is_told_once_behind_what_reads, [4, 11]),
     case!(frames_of_other_versions_are_told_apart, [11]),
     case!(random_bytes_are_survived, [11]),
     case!(a_foreign_payload_beyond_every_limit_is_malformed, [11]),
@@ -110,6 +111,36 @@ async fn every_truncated_frame_is_malformed(h: &dyn Harness) -> Outcome {
     assert_eq!(message.decode::<Count>()?.n, 7);
     fence(&node, &mut heard).await?;
     assert_eq!((node.health().malformed, node.health().links), (head as u64, 1));
+    Ok(())
+}
+
+/// What stands behind the break is not heard, and missed: it had numbers.
+async fn a_broken_bundle_is_told_once_behind_what_reads(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    let mut heard = node.subscribe("counts").await?;
+    let bundle = |frames: &[Vec<u8>]| {
+        let with_lengths =
+            frames.iter().flat_map(|frame| [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat());
+        [b"\xB5\x01\x01\x00".to_vec(), with_lengths.collect()].concat()
+    };
+    let (foreign, number) = (vec![0xFF; 40], |n| frame(n, &format!("{{\"n\":{n}}}")));
+    h.publish_raw("counts", &bundle(&[number(1), foreign, number(2)])).await?;
+    assert_eq!(next_message(&mut heard).await?.decode::<Count>()?.n, 1);
+    assert_eq!(next_malformed(&mut heard).await?.length(), 40, "one that does not read, by itself");
+    assert_eq!(next_message(&mut heard).await?.decode::<Count>()?.n, 2);
+    let broken = bundle(&[number(3), b"short".to_vec(), number(4)]);
+    h.publish_raw("counts", &broken).await?;
+    assert_eq!(next_message(&mut heard).await?.decode::<Count>()?.n, 3);
+    let malformed = next_malformed(&mut heard).await?;
+    assert_eq!((malformed.length(), malformed.reason().contains("too short")), (broken.len(), true));
+    h.publish_raw("counts", &bundle(&[number(5)])).await?;
+    let gap = next_gap(&mut heard).await?;
+    assert_eq!((gap.missed, gap.cause), (Some(1), GapCause::Skipped));
+    assert_eq!(next_message(&mut heard).await?.decode::<Count>()?.n, 5);
+    h.publish_raw("counts", &bundle(&[])).await?;
+    assert!(next_malformed(&mut heard).await?.reason().contains("too early"));
+    fence(&node, &mut heard).await?;
+    assert_eq!((node.health().malformed, node.health().links), (3, 1));
     Ok(())
 }
 

@@ -184,17 +184,18 @@ async fn a_refused_post_among_others_is_told_to_its_poster(h: &dyn Harness) -> O
     h.allow_only("open").await?;
     let node = h.node().await?;
     let mut heard = node.subscribe("open").await?;
-    // An order that is another one when it is read backwards, wherever a batch of them begins and ends.
-    let is_shut = |n: usize| n * n * n % 7 < 2;
+    // An order that is another one when it is read backwards, wherever a batch of them begins and ends; and so large
+    // that no two of them go together.
+    let (is_shut, text) = (|n: usize| n * n * n % 7 < 2, |n: usize| format!("{n:040000}"));
     let posts = (0..60).map(|n| {
         let channel = if is_shut(n) { "shut" } else { "open" };
-        node.publish(channel, n.to_string(), Scope::Global)
+        node.publish(channel, text(n), Scope::Global)
     });
     let outcomes = within("the outcomes", join_all(posts)).await?;
     for (n, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Err(error) if is_shut(n) => assert_eq!(error.kind(), ErrorKind::Forbidden, "{n}: {error}"),
-            Ok(()) if !is_shut(n) => hears(&mut heard, &n.to_string()).await?,
+            Ok(()) if !is_shut(n) => hears(&mut heard, &text(n)).await?,
             other => return Err(format!("{n}: {other:?}").into()),
         }
     }

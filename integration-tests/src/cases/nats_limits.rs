@@ -22,6 +22,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_permission_withdrawn_ends_its_channel_and_no_other, [4, 11]).needs(OWN),
     case!(more_channels_than_a_connection_may_have_are_refused, [11]).needs(OWN),
     case!(a_post_over_the_servers_limit_is_refused_and_no_other, [11]).needs(OWN),
+    case!(posts_that_go_together_stay_within_the_servers_limit, [11]).needs(OWN),
 ];
 
 async fn without_permission_for_its_inbox_it_is_never_connected(h: &dyn Harness) -> Outcome {
@@ -172,6 +173,21 @@ async fn hears_behind_refusals(heard: &mut Subscription, size: usize) -> Result<
             other => return Err(format!("expected {size} bytes, got {other:?}")),
         }
     }
+}
+
+/// All of them at once are far more than the server takes in one piece.
+async fn posts_that_go_together_stay_within_the_servers_limit(h: &dyn Harness) -> Outcome {
+    let server = server(NatsConfig::default().line("max_payload: 2048")).await?;
+    let node = connect(h, &server.url_at(server.addr())).await?;
+    let mut heard = node.subscribe("news").await?;
+    let posts = (0..200).map(|n| node.publish("news", format!("{n:0100}"), Scope::Global));
+    for outcome in within("the outcomes", join_all(posts)).await? {
+        outcome?;
+    }
+    for n in 0..200 {
+        hears(&mut heard, &format!("{n:0100}")).await?;
+    }
+    Ok(())
 }
 
 async fn a_post_over_the_servers_limit_is_refused_and_no_other(h: &dyn Harness) -> Outcome {

@@ -31,16 +31,19 @@ pub(super) const CASES: &[Case] = &[
     case!(all_nodes_hear_one_order, [3]).needs(&[Need::ChannelOrder]),
 ];
 
-/// Posts numbers one after another as fast as they are taken, without waiting for their outcomes.
+/// Posts numbers one after another as fast as they are taken, without waiting for their outcomes. Among them are
+/// posts to a channel that nobody hears, lest all that wait go together as one.
 async fn flood(broker: &Broker, channel: &str, count: u64) -> Outcome {
     let mut waiting = Vec::new();
     for n in 0..count {
-        let mut post = Box::pin(broker.publish(channel, n.to_string(), Scope::Global));
-        match poll_immediate(&mut post).await {
-            Some(outcome) => outcome?,
-            None => waiting.push(post),
+        for channel in [Some(channel), (n % 3 == 0).then_some("unheard")].into_iter().flatten() {
+            let mut post = Box::pin(broker.publish(channel, n.to_string(), Scope::Global));
+            match poll_immediate(&mut post).await {
+                Some(outcome) => outcome?,
+                None => waiting.push(post),
+            }
         }
-        if waiting.len() == 500 {
+        if waiting.len() >= 500 {
             for outcome in join_all(waiting.drain(..)).await {
                 outcome?;
             }

@@ -41,7 +41,9 @@ impl Ear {
     pub(super) fn inbox(ear: &Arc<Self>) -> Inbox {
         let ear = Arc::clone(ear);
         Inbox::around(move |arrival| match arrival {
-            Arrival::Frame { channel, frame } => ear.frame(&channel, frame),
+            Arrival::Frame { channel, frame } => {
+                apart(&frame).into_iter().for_each(|frame| ear.frame(&channel, frame));
+            }
             Arrival::Gap => ear.inbox.gap(),
             Arrival::Lost(error) => match &*ear.heal.lock().unwrap_or_else(PoisonError::into_inner) {
                 Some(heal) => heal(),
@@ -100,9 +102,24 @@ impl Ear {
     }
 }
 
-/// The node that posted a frame.
-pub(super) fn origin(frame: &[u8]) -> u64 {
-    frame.get(4..12).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+/// The frames of a bundle; anything else is one.
+pub(super) fn apart(arrived: &Bytes) -> Vec<Bytes> {
+    if !arrived.starts_with(b"\xB5\x01\x01\x00") {
+        return vec![arrived.clone()];
+    }
+    let (mut rest, mut frames) = (arrived.slice(4..), Vec::new());
+    while let Some(length) = rest.first_chunk().map(|length| u32::from_be_bytes(*length) as usize) {
+        frames.push(rest.slice(4..4 + length));
+        rest = rest.slice(4 + length..);
+    }
+    frames
+}
+
+/// The node that posted what arrived.
+pub(super) fn origin(arrived: &Bytes) -> u64 {
+    let frame = apart(arrived).into_iter().next();
+    let bytes = frame.as_ref().and_then(|frame| frame.get(4..12)?.try_into().ok());
+    bytes.map_or(0, u64::from_be_bytes)
 }
 
 /// A frame without type, headers and payload.
