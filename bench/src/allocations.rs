@@ -62,10 +62,10 @@ fn per_message(runtime: &Runtime, backend: &str) -> Outcome<Option<(f64, f64)>> 
     let Some(server) = runtime.block_on(started(backend, &[]))? else { return Ok(None) };
     let (url, plain) = (server.url(), server.url());
     let plain = plain.split('?').next().unwrap_or_default();
-    let ours = per_message_of(runtime, &Arc::new(runtime.block_on(Ours::open(&url))?))?;
+    let ours = per_message_of(runtime, &Arc::new(runtime.block_on(Ours::open(&url, 1))?))?;
     let raw = match backend {
-        "redis" => per_message_of(runtime, &Arc::new(runtime.block_on(redis::Raw::open(plain))?))?,
-        _ => per_message_of(runtime, &Arc::new(runtime.block_on(nats::Raw::open(plain))?))?,
+        "redis" => per_message_of(runtime, &Arc::new(runtime.block_on(redis::Raw::open(plain, 1))?))?,
+        _ => per_message_of(runtime, &Arc::new(runtime.block_on(nats::Raw::open(plain, 1))?))?,
     };
     runtime.block_on(async { drop(server) });
     Ok(Some((ours, raw)))

@@ -21,6 +21,7 @@ use std::{error::Error, fs, path::PathBuf};
 use clap::Parser;
 use report::Report;
 use rounds::Scale;
+use tokio::runtime::{Builder, Runtime};
 
 /// Whatever can go wrong here ends the program with a sentence.
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -33,7 +34,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 struct Args {
     /// Only scenarios whose name contains one of these, as in `redis` or `fan-out`
     scenarios: Vec<String>,
-    /// Eleven rounds of everything, which takes half an hour; what is done unless something else is asked for
+    /// Twelve rounds of everything, in two passes: a quarter of an hour. What is done unless something else is asked for
     #[arg(long)]
     full: bool,
     /// Few and short rounds: a first impression, in minutes; name scenarios for one in seconds
@@ -54,7 +55,7 @@ struct Args {
 }
 
 fn main() -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
     let mut words = std::env::args().skip(1);
     if words.next().is_some_and(|first| first == interest::LISTEN) {
         let (Some(url), Some(hears)) = (words.next(), words.next()) else {
@@ -71,15 +72,8 @@ fn main() -> Outcome {
         Scale::FULL
     };
     let mut report = Report::new(args.scenarios.clone());
-    footprint::run(scale, &mut report)?;
-    allocations::run(scale, &mut report)?;
-    let outcome = runtime.block_on(async {
-        local::run(scale, &mut report).await?;
-        channels::run(scale, &mut report).await?;
-        wire::run(scale, &mut report).await?;
-        interest::run(scale, &mut report).await?;
-        recovery::run(scale, &mut report).await
-    });
+    let outcome = (0..scale.passes).try_for_each(|_| pass(&runtime, scale, &mut report));
+    runtime.block_on(async { servers::end() });
     integration_tests::server::end();
     outcome?;
     if report.rows.is_empty() {
@@ -96,4 +90,17 @@ fn main() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Everything once.
+fn pass(runtime: &Runtime, scale: Scale, report: &mut Report) -> Outcome {
+    footprint::run(scale, report)?;
+    allocations::run(scale, report)?;
+    runtime.block_on(async {
+        local::run(scale, report).await?;
+        channels::run(scale, report).await?;
+        wire::run(scale, report).await?;
+        interest::run(scale, report).await?;
+        recovery::run(scale, report).await
+    })
 }

@@ -79,6 +79,15 @@ impl Row {
         Self { notes, ..self }
     }
 
+    /// Takes in what another pass has shown. The notes stay those of the first.
+    fn merge(&mut self, other: &Self) {
+        self.ours = f64::midpoint(self.ours, other.ours);
+        if let (Some(peer), Some(other)) = (&mut self.peer, &other.peer) {
+            peer.figure = f64::midpoint(peer.figure, other.figure);
+            peer.ratio = peer.ratio.with(other.ratio);
+        }
+    }
+
     fn is_met(&self) -> Option<bool> {
         let ratio = self.peer.as_ref().map(|peer| peer.ratio.median);
         match self.target? {
@@ -140,7 +149,10 @@ impl Report {
     pub(crate) fn add(&mut self, row: Row) {
         let cells = row.cells();
         println!("{:<44} {:>22}  {:>9} {:<34} {}", cells[0], cells[1], cells[4], cells[6], cells[7]);
-        self.rows.push(row);
+        match self.rows.iter_mut().find(|earlier| earlier.scenario == row.scenario) {
+            Some(earlier) => earlier.merge(&row),
+            None => self.rows.push(row),
+        }
     }
 
     /// The table for a terminal.
@@ -173,15 +185,16 @@ impl Report {
         const LEFT: f64 = 360.0;
         const WIDE: f64 = 420.0;
         const TALL: usize = 20;
+        /// What goes beyond is written, not drawn: the line at 1 has to stay in sight.
+        const MOST: f64 = 4.0;
         let bars: Vec<(&Row, &Peer)> =
             self.rows.iter().filter_map(|row| Some((row, row.peer.as_ref()?))).collect();
-        let most = bars.iter().map(|(_, peer)| peer.ratio.high).fold(2.0, f64::max);
-        let at = |ratio: f64| LEFT + WIDE * ratio / most;
+        let at = |ratio: f64| LEFT + WIDE * ratio.min(MOST) / MOST;
         let height = TALL * (bars.len() + 2);
         let mut svg = format!(
             "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 900 {height}' font-family='sans-serif' font-size='12'>\n\
              <rect width='900' height='{height}' fill='white'/>\n\
-             <text x='10' y='15'>ours by the peer's; the thin line spans all rounds</text>\n"
+             <text x='10' y='15'>ours by the peer's; the thin line spans all rounds; nothing is drawn beyond {MOST}</text>\n"
         );
         for (number, (row, peer)) in bars.iter().enumerate() {
             let y = TALL * (number + 1) + 4;

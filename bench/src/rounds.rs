@@ -13,13 +13,15 @@ use crate::Outcome;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     pub(crate) rounds: usize,
+    /// How often all of it is done, from the beginning: minutes later a machine is not what it was.
+    pub(crate) passes: usize,
     share: f64,
 }
 
 impl Scale {
-    pub(crate) const FULL: Self = Self { rounds: 11, share: 1.0 };
-    pub(crate) const QUICK: Self = Self { rounds: 3, share: 0.05 };
-    pub(crate) const SMOKE: Self = Self { rounds: 1, share: 0.0 };
+    pub(crate) const FULL: Self = Self { rounds: 6, passes: 2, share: 1.0 };
+    pub(crate) const QUICK: Self = Self { rounds: 3, passes: 1, share: 0.05 };
+    pub(crate) const SMOKE: Self = Self { rounds: 1, passes: 1, share: 0.0 };
 
     /// Only to show that it works.
     pub(crate) fn is_smoke(self) -> bool {
@@ -95,5 +97,14 @@ impl Spread {
         values.sort_by(f64::total_cmp);
         let last = values.len() - 1;
         Self { low: values[0], median: values[last / 2], high: values[last] }
+    }
+
+    /// Of two passes: half way between their medians, and the span of all values.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self {
+            low: self.low.min(other.low),
+            median: f64::midpoint(self.median, other.median),
+            high: self.high.max(other.high),
+        }
     }
 }

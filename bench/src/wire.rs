@@ -32,13 +32,25 @@ use crate::{
 /// How long a round may take.
 const LIMIT: Duration = Duration::from_secs(120);
 const CHANNEL: &str = "bench";
-/// Bytes, and how many callers post them.
-const LOADS: [(usize, usize); 6] = [(64, 1), (64, 64), (64, 256), (64, 1024), (1024, 256), (65536, 64)];
+const SPREAD: usize = 256;
+/// Bytes, how many callers post them, and to how many channels: one for all, or one for each.
+const LOADS: [(usize, usize, usize); 7] = [
+    (64, 1, 1),
+    (64, 64, 1),
+    (64, 256, 1),
+    (64, 1024, 1),
+    (1024, 256, 1),
+    (65536, 64, 1),
+    (64, SPREAD, SPREAD),
+];
 
-/// One connection that posts, and one that hears; both know the same channel only.
-pub(crate) trait Wire: Send + Sync + 'static {
-    /// Posts, and waits for as much as this client waits for.
-    fn post(&self, payload: Bytes) -> impl Future<Output = Outcome> + Send;
+/// One connection that posts, and one that hears; both know the same channels only.
+pub(crate) trait Wire: Sized + Send + Sync + 'static {
+    /// Connects, and subscribes to so many channels.
+    fn open(url: &str, channels: usize) -> impl Future<Output = Outcome<Self>> + Send;
+
+    /// Posts to the caller's channel, and waits for as much as this client waits for.
+    fn post(&self, caller: usize, payload: Bytes) -> impl Future<Output = Outcome> + Send;
 
     /// Sees to it that everything is on its way.
     fn flush(&self) -> impl Future<Output = Outcome> + Send;
@@ -95,34 +107,36 @@ impl Heard {
 pub(crate) struct Ours {
     poster: Broker,
     _hearer: Broker,
+    channels: Vec<String>,
     heard: Arc<Heard>,
 }
 
-impl Ours {
-    pub(crate) async fn open(url: &str) -> Outcome<Self> {
+impl Wire for Ours {
+    async fn open(url: &str, channels: usize) -> Outcome<Self> {
         let mut options = Options::default();
         // Nothing may be lost: there are never more under way.
         options.queue_capacity = 1 << 16;
         let poster = broker::connect_with(url, options.clone()).await?;
         let hearer = broker::connect_with(url, options).await?;
-        let mut subscription = hearer.subscribe(CHANNEL).await?;
-        let heard = Heard::new();
-        let noting = Arc::clone(&heard);
-        tokio::spawn(async move {
-            while let Some(event) = subscription.next().await {
-                match event {
-                    Event::Message(_) => noting.note(),
-                    other => eprintln!("instead of a message: {other:?}"),
+        let (channels, heard) = (names("", channels), Heard::new());
+        for channel in &channels {
+            let mut subscription = hearer.subscribe(channel).await?;
+            let noting = Arc::clone(&heard);
+            tokio::spawn(async move {
+                while let Some(event) = subscription.next().await {
+                    match event {
+                        Event::Message(_) => noting.note(),
+                        other => eprintln!("instead of a message: {other:?}"),
+                    }
                 }
-            }
-        });
-        Ok(Self { poster, _hearer: hearer, heard })
+            });
+        }
+        Ok(Self { poster, _hearer: hearer, channels, heard })
     }
-}
 
-impl Wire for Ours {
-    async fn post(&self, payload: Bytes) -> Outcome {
-        Ok(self.poster.publish(CHANNEL, payload, Scope::Global).await?)
+    async fn post(&self, caller: usize, payload: Bytes) -> Outcome {
+        let channel = &self.channels[caller % self.channels.len()];
+        Ok(self.poster.publish(channel, payload, Scope::Global).await?)
     }
 
     async fn flush(&self) -> Outcome {
@@ -134,10 +148,14 @@ impl Wire for Ours {
     }
 }
 
+/// The names of so many channels.
+fn names(start: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{start}{CHANNEL}.{number}")).collect()
+}
+
 pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
     for name in ["redis", "nats", "rabbitmq"] {
-        let loads = LOADS.iter().map(|(size, callers)| scenario(name, *size, *callers));
-        let mut scenarios = loads.chain([one_at_a_time(name)]);
+        let mut scenarios = LOADS.iter().map(|load| scenario(name, *load)).chain([one_at_a_time(name)]);
         if !scenarios.any(|scenario| report.wants(&scenario))
             && (name != "redis" || !report.wants(redis::SCENARIO))
         {
@@ -145,31 +163,21 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         }
         let Some(server) = started(name, &[]).await? else { continue };
         let url = server.url();
-        let ours = Arc::new(Ours::open(&url).await?);
-        // The raw client has no use for our own part of the URL.
-        let plain = url.split('?').next().unwrap_or_default();
         match name {
             "redis" => {
-                let raw = Arc::new(redis::Raw::open(plain).await?);
-                beside(scale, report, name, "raw redis, multiplexed", &ours, &raw).await?;
-                redis::beside_its_benchmark(scale, report, plain, &ours).await?;
+                beside::<redis::Raw>(scale, report, name, "raw redis, multiplexed", &url).await?;
+                redis::beside_its_benchmark(scale, report, &url).await?;
             }
-            "nats" => {
-                let raw = Arc::new(nats::Raw::open(plain).await?);
-                beside(scale, report, name, "raw async-nats, one flush", &ours, &raw).await?;
-            }
-            _ => {
-                let raw = Arc::new(rabbitmq::Raw::open(plain).await?);
-                beside(scale, report, name, "raw lapin with confirms", &ours, &raw).await?;
-            }
+            "nats" => beside::<nats::Raw>(scale, report, name, "raw async-nats, one flush", &url).await?,
+            _ => beside::<rabbitmq::Raw>(scale, report, name, "raw lapin with confirms", &url).await?,
         }
-        ours.poster.close().await;
     }
     Ok(())
 }
 
-fn scenario(backend: &str, size: usize, callers: usize) -> String {
-    format!("{backend} {size} B, {callers} callers")
+fn scenario(backend: &str, (size, callers, channels): (usize, usize, usize)) -> String {
+    let each = if channels > 1 { ", each on its own channel" } else { "" };
+    format!("{backend} {size} B, {callers} callers{each}")
 }
 
 fn one_at_a_time(backend: &str) -> String {
@@ -182,15 +190,17 @@ async fn beside<W: Wire>(
     report: &mut Report,
     backend: &str,
     peer: &'static str,
-    ours: &Arc<Ours>,
-    raw: &Arc<W>,
+    url: &str,
 ) -> Outcome {
     let least = if backend == "nats" { 0.9 } else { 1.5 };
-    for (size, callers) in LOADS {
-        let name = scenario(backend, size, callers);
+    let (ours, raw) = both::<W>(url, 1).await?;
+    for load in LOADS {
+        let (name, (size, callers, channels)) = (scenario(backend, load), load);
         if !report.starts(&name) {
             continue;
         }
+        let spread = if channels > 1 { Some(both::<W>(url, channels).await?) } else { None };
+        let (ours, raw) = spread.as_ref().map_or((&ours, &raw), |(ours, raw)| (ours, raw));
         let slow = if backend == "rabbitmq" { 10 } else { 1 };
         let full = 200_000 / slow / if callers == 1 || size > 1024 { 20 } else { 1 };
         let count = scale.of(full, callers);
@@ -200,17 +210,24 @@ async fn beside<W: Wire>(
             async || throughput(ours, &payload, callers, count).await,
             async || throughput(raw, &payload, callers, count).await,
         );
-        let target = (size == 64 && callers == 256).then_some(Target::AtLeast(least));
+        let target = (load == (64, 256, 1)).then_some(Target::AtLeast(least));
         report.add(Row::rates(name, "messages/s", peer, &pairs.await?).target(target));
     }
     let name = one_at_a_time(backend);
     if report.starts(&name) {
         let count = scale.of(2000, 1);
         let pairs =
-            alternate(scale, async || latency(&**ours, count).await, async || latency(&**raw, count).await);
+            alternate(scale, async || latency(&*ours, count).await, async || latency(&*raw, count).await);
         report.add(latency_row(name, peer, &pairs.await?)?);
     }
     Ok(())
+}
+
+/// Ours and the raw client, at so many channels.
+async fn both<W: Wire>(url: &str, channels: usize) -> Outcome<(Arc<Ours>, Arc<W>)> {
+    // The raw client has no use for our own part of the URL.
+    let plain = url.split('?').next().unwrap_or_default();
+    Ok((Arc::new(Ours::open(url, channels).await?), Arc::new(W::open(plain, channels).await?)))
 }
 
 /// So many callers share the posts; done when all are posted, and all have arrived.
@@ -221,11 +238,11 @@ pub(crate) async fn throughput<W: Wire>(
     count: usize,
 ) -> Outcome<Round> {
     wire.heard().want(count as u64);
-    let posting = (0..callers).map(|_| {
+    let posting = (0..callers).map(|caller| {
         let (wire, payload) = (Arc::clone(wire), payload.clone());
         tokio::spawn(async move {
             for _ in 0..count / callers {
-                wire.post(payload.clone()).await?;
+                wire.post(caller, payload.clone()).await?;
             }
             Outcome::Ok(())
         })
@@ -248,7 +265,7 @@ async fn latency<W: Wire>(wire: &W, count: usize) -> Outcome<Histogram<u64>> {
         let heard = wire.heard();
         heard.want(1);
         let posted = heard.now();
-        wire.post(payload.clone()).await?;
+        wire.post(0, payload.clone()).await?;
         wire.flush().await?;
         heard.reach().await?;
         took.record(heard.at.load(SeqCst) - posted)?;

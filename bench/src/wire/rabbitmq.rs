@@ -9,10 +9,10 @@ use lapin::{
     options::{
         BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
     },
-    types::FieldTable,
+    types::{FieldTable, ShortString},
 };
 
-use super::{CHANNEL, Heard, Wire};
+use super::{Heard, Wire, names};
 use crate::Outcome;
 
 const EXCHANGE: &str = "amq.direct";
@@ -20,11 +20,12 @@ const EXCHANGE: &str = "amq.direct";
 pub(super) struct Raw {
     publisher: Channel,
     _connections: [Connection; 2],
+    keys: Vec<ShortString>,
     heard: Arc<Heard>,
 }
 
-impl Raw {
-    pub(super) async fn open(url: &str) -> Outcome<Self> {
+impl Wire for Raw {
+    async fn open(url: &str, channels: usize) -> Outcome<Self> {
         let posting = Connection::connect(url, ConnectionProperties::default()).await?;
         let publisher = posting.create_channel().await?;
         publisher.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -34,8 +35,11 @@ impl Raw {
         let (own, plain) =
             (QueueDeclareOptions { exclusive: true, ..Default::default() }, FieldTable::default);
         let queue = channel.queue_declare("".into(), own, plain()).await?.name().clone();
-        let bind = QueueBindOptions::default();
-        channel.queue_bind(queue.clone(), EXCHANGE.into(), key().into(), bind, plain()).await?;
+        let keys: Vec<ShortString> = names("raw ", channels).into_iter().map(ShortString::from).collect();
+        for key in &keys {
+            let bind = QueueBindOptions::default();
+            channel.queue_bind(queue.clone(), EXCHANGE.into(), key.clone(), bind, plain()).await?;
+        }
         let silent = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let mut consumer = channel.basic_consume(queue, "".into(), silent, plain()).await?;
         let heard = Heard::new();
@@ -46,18 +50,13 @@ impl Raw {
             }
             drop(channel);
         });
-        Ok(Self { publisher, _connections: [posting, hearing], heard })
+        Ok(Self { publisher, _connections: [posting, hearing], keys, heard })
     }
-}
 
-fn key() -> String {
-    format!("raw {CHANNEL}")
-}
-
-impl Wire for Raw {
-    async fn post(&self, payload: Bytes) -> Outcome {
+    async fn post(&self, caller: usize, payload: Bytes) -> Outcome {
         let (options, plain) = (BasicPublishOptions::default(), BasicProperties::default());
-        let posted = self.publisher.basic_publish(EXCHANGE.into(), key().into(), options, &payload, plain);
+        let key = self.keys[caller % self.keys.len()].clone();
+        let posted = self.publisher.basic_publish(EXCHANGE.into(), key, options, &payload, plain);
         posted.await?.await?;
         Ok(())
     }

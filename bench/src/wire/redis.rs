@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, aio::MultiplexedConnection};
 use tokio::process::Command;
 
-use super::{CHANNEL, Heard, Ours, Wire, throughput};
+use super::{Heard, Ours, Wire, names, throughput};
 use crate::{
     Outcome,
     report::{Peer, Report, Row, Target},
@@ -19,11 +19,12 @@ const BENCHMARK: &str = "redis-benchmark";
 pub(crate) struct Raw {
     publisher: MultiplexedConnection,
     _subscriber: MultiplexedConnection,
+    channels: Vec<String>,
     heard: Arc<Heard>,
 }
 
-impl Raw {
-    pub(crate) async fn open(url: &str) -> Outcome<Self> {
+impl Wire for Raw {
+    async fn open(url: &str, channels: usize) -> Outcome<Self> {
         let client = Client::open(format!("{url}?protocol=resp3"))?;
         let heard = Heard::new();
         let noting = Arc::clone(&heard);
@@ -38,15 +39,14 @@ impl Raw {
         let publisher = client.get_multiplexed_async_connection_with_config(&settings).await?;
         let settings = settings.set_push_sender(note);
         let mut subscriber = client.get_multiplexed_async_connection_with_config(&settings).await?;
-        subscriber.subscribe(format!("raw {CHANNEL}")).await?;
-        Ok(Self { publisher, _subscriber: subscriber, heard })
+        let channels = names("raw ", channels);
+        subscriber.subscribe(&channels).await?;
+        Ok(Self { publisher, _subscriber: subscriber, channels, heard })
     }
-}
 
-impl Wire for Raw {
-    async fn post(&self, payload: Bytes) -> Outcome {
+    async fn post(&self, caller: usize, payload: Bytes) -> Outcome {
         let mut command = redis::cmd("PUBLISH");
-        command.arg(format!("raw {CHANNEL}")).arg(&*payload);
+        command.arg(&self.channels[caller % self.channels.len()]).arg(&*payload);
         Ok(command.query_async(&mut self.publisher.clone()).await?)
     }
 
@@ -60,12 +60,7 @@ impl Wire for Raw {
 }
 
 /// 1,024 callers beside `redis-benchmark -P 256`, which nobody hears.
-pub(super) async fn beside_its_benchmark(
-    scale: Scale,
-    report: &mut Report,
-    url: &str,
-    ours: &Arc<Ours>,
-) -> Outcome {
+pub(super) async fn beside_its_benchmark(scale: Scale, report: &mut Report, url: &str) -> Outcome {
     let name = SCENARIO;
     if !report.wants(name) {
         return Ok(());
@@ -74,12 +69,14 @@ pub(super) async fn beside_its_benchmark(
         eprintln!("{name} is left out: {BENCHMARK}: {error}; Debian's redis-tools has it");
         return Ok(());
     }
-    let port = url.trim_end_matches('/').rsplit(':').next().unwrap_or_default();
+    let ours = Arc::new(Ours::open(url, 1).await?);
+    let plain = url.split('?').next().unwrap_or_default();
+    let port = plain.trim_end_matches('/').rsplit(':').next().unwrap_or_default();
     let count = scale.of(400_000, 1024);
     let payload = Bytes::from(vec![b'x'; 64]);
     let pairs = alternate(
         scale,
-        async || Ok(throughput(ours, &payload, 1024, count).await?.rate()),
+        async || Ok(throughput(&ours, &payload, 1024, count).await?.rate()),
         async || benchmark(port, count).await,
     );
     let pairs = pairs.await?;
