@@ -1,6 +1,7 @@
 //! `broker doctor`: looks at everything that a server needs of a backend, and says what to do about what is wrong.
 
 mod checks;
+mod told;
 
 use std::process::ExitCode;
 
@@ -10,8 +11,9 @@ use crate::{Console, Outcome};
 
 /// Examine a backend: a line for each check, ok, warn or fail, with the remedy
 ///
-/// The exit status is 0 when nothing failed. It subscribes to channels `doctor.…` of its own and publishes there, and
-/// stores one revocation of a user that nobody is; nothing else is touched.
+/// The exit status is 0 when nothing failed; a line with - was not checked, and says why. It subscribes to channels
+/// `doctor.…` of its own and publishes there, and stores one revocation of a user that nobody is; nothing else is
+/// touched.
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// The backend, as in redis://localhost
@@ -19,6 +21,9 @@ pub(crate) struct Doctor {
     /// How long to wait for anything, in seconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     limit: u64,
+    /// The application revokes nobody, so that it needs no log for that
+    #[arg(long)]
+    without_revocations: bool,
 }
 
 /// How a check went.
@@ -27,6 +32,8 @@ enum Verdict {
     Ok,
     Warn,
     Fail,
+    /// It could not be looked at.
+    Unknown,
 }
 
 /// What a check found.
@@ -47,6 +54,10 @@ impl Finding {
         Self { check, verdict: Verdict::Warn, what: what.into(), remedy: Some(remedy.into()) }
     }
 
+    fn unknown(check: &'static str, what: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Unknown, ..Self::ok(check, what) }
+    }
+
     fn fail(check: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { verdict: Verdict::Fail, ..Self::warn(check, what, remedy) }
     }
@@ -55,7 +66,8 @@ impl Finding {
 impl Doctor {
     pub(crate) async fn run(self, console: &mut Console) -> Outcome {
         let mut failed = 0;
-        let mut patient = checks::Patient::new(&self.url, std::time::Duration::from_secs(self.limit));
+        let limit = std::time::Duration::from_secs(self.limit);
+        let mut patient = checks::Patient::new(&self.url, limit, !self.without_revocations);
         // One by one: a check may take its whole limit, and what is known by then is shown.
         while let Some(finding) = patient.next().await {
             let Finding { check, verdict, what, remedy } = finding;
@@ -63,6 +75,7 @@ impl Doctor {
                 Verdict::Ok => "ok",
                 Verdict::Warn => "warn",
                 Verdict::Fail => "fail",
+                Verdict::Unknown => "-",
             };
             failed += usize::from(verdict == Verdict::Fail);
             console.say(format!("{word:<5} {check:<12} {what}")).await?;

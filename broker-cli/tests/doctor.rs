@@ -8,6 +8,8 @@ use std::{process::ExitCode, time::Duration};
 use broker_cli::{Cli, Console, run};
 use clap::Parser;
 use integration_tests::{
+    case::Need,
+    harness::{HARNESSES, Harness},
     nats_config::NatsConfig,
     nats_server::{self, NatsServer},
     redis_config::RedisConfig,
@@ -22,8 +24,12 @@ use tokio::{
 
 /// What it prints, and whether nothing failed.
 async fn doctor(url: &str) -> (String, bool) {
+    doctor_with(&[url]).await
+}
+
+async fn doctor_with(words: &[&str]) -> (String, bool) {
     let (output, mut printed) = duplex(1 << 20);
-    let cli = Cli::try_parse_from(["broker", "doctor", url, "--limit", "3"]).unwrap();
+    let cli = Cli::try_parse_from([&["broker", "doctor", "--limit", "3"], words].concat()).unwrap();
     let examined = run(cli, Console::new(tokio::io::empty(), output, tokio::io::sink()));
     let code = timeout(Duration::from_secs(60), examined).await.expect("it ends").unwrap();
     let mut text = String::new();
@@ -81,27 +87,57 @@ async fn redis(config: RedisConfig) -> Option<RedisServer> {
     Some(RedisServer::start(config).await.unwrap())
 }
 
-const CHECKS: [&str; 9] =
-    ["url", "connect", "version", "tls", "permissions", "barrier", "latency", "payload", "revocations"];
+const CHECKS: [&str; 11] = [
+    "url",
+    "connect",
+    "version",
+    "tls",
+    "permissions",
+    "barrier",
+    "latency",
+    "payload",
+    "clock",
+    "revocations",
+    "link",
+];
 
 #[tokio::test]
 async fn a_healthy_server_is_healthy_in_every_line() {
-    let Some(server) = redis(RedisConfig::default()).await else { return };
-    for url in [server.url_at(server.addr()), "memory:".to_owned()] {
-        let (text, healthy) = doctor(&url).await;
-        assert!(healthy, "{text}");
-        for check in CHECKS {
-            assert!(
-                text.contains(&format!("\nok    {check} ")) || text.starts_with("ok    url "),
-                "{check}:\n{text}"
-            );
+    let mut servers: Vec<Box<dyn Harness>> = Vec::new();
+    for entry in HARNESSES {
+        if is_there(entry.name(), (entry.available)().await) {
+            servers.push((entry.start)(&[Need::Durable]).await.unwrap());
         }
-        assert!(!text.contains('→'), "{text}");
-        if url.starts_with("redis") {
+    }
+    let urls = servers.iter().map(|server| server.url());
+    for url in urls.chain(["memory:".to_owned()]) {
+        let (text, healthy) = doctor(&url).await;
+        assert!(healthy && !text.contains('→'), "{text}");
+        for (line, check) in text.lines().zip(CHECKS) {
+            // The one server that says neither its version nor the time.
+            let word =
+                if url.starts_with("amqp") && ["version", "clock"].contains(&check) { "-" } else { "ok" };
+            assert!(line.starts_with(&format!("{word:<5} {check} ")), "{check}:\n{text}");
+        }
+        assert_eq!(text.lines().count(), CHECKS.len(), "{text}");
+        if !url.starts_with("memory") {
+            assert!(text.contains("which the server writes to its disk"), "{text}");
+        }
+        if url.starts_with("redis") || url.starts_with("nats") {
             let version = text.lines().find(|line| line.contains(" version ")).unwrap();
             assert!(version.contains(|c: char| c.is_ascii_digit()), "{text}");
         }
     }
+    drop(servers);
+    HARNESSES.iter().for_each(|entry| (entry.end)());
+}
+
+#[tokio::test]
+async fn a_log_that_a_restart_takes_back_is_a_warning() {
+    let Some(server) = redis(RedisConfig::default()).await else { return };
+    let (text, healthy) = doctor(&server.url_at(server.addr())).await;
+    assert!(healthy, "{text}");
+    assert_line(&text, "warn  revocations ", "appendonly yes");
 }
 
 #[tokio::test]
@@ -123,15 +159,17 @@ async fn a_user_without_the_applications_channels_lacks_permissions() {
 }
 
 #[tokio::test]
-async fn nats_without_jetstream_keeps_no_log() {
+async fn nats_without_jetstream_fails_unless_nobody_is_revoked() {
     if !is_there("nats", nats_server::program().map(drop)) {
         return;
     }
     let server = NatsServer::start(NatsConfig::default()).await.unwrap();
-    let (text, healthy) = doctor(&server.url_at(server.addr())).await;
-    assert!(healthy, "it works without, and says what that means:\n{text}");
-    assert!(text.contains("the server says "), "{text}");
-    assert_line(&text, "warn  revocations ", "JetStream");
+    let url = server.url_at(server.addr());
+    let (text, healthy) = doctor(&url).await;
+    assert!(!healthy && text.contains("the server says "), "{text}");
+    assert_line(&text, "fail  revocations ", "JetStream");
+    let (text, healthy) = doctor_with(&[&url, "--without-revocations"]).await;
+    assert!(healthy && text.contains("\n-     revocations  nobody is revoked\n"), "{text}");
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@
 
 mod address;
 mod files;
+mod inspection;
 mod log;
 mod peer;
 
@@ -50,6 +51,7 @@ use crate::{BrokerUrl, ChannelName, Error, ErrorKind, NodeId, Result};
 pub use self::{
     address::ServerAddr,
     files::{TlsFiles, UrlFile},
+    inspection::Inspection,
     log::{LogBreak, LogCursor, LogPage, MAX_RECORD, RevocationLog},
     peer::Peer,
 };
@@ -155,6 +157,13 @@ pub trait Link: Send + Sync + 'static {
     /// Called once, when the link is up. `None` (the default) when the server does not say.
     async fn version(&self) -> Option<String> {
         None
+    }
+
+    /// What the server tells an operator of itself. Asked only by [`Inspection::of`], and as much as it answers:
+    /// what is refused, or fails, is `None`, which is the default for all.
+    async fn inspect(&self, log: &RevocationLog) -> Inspection {
+        let _ = log;
+        Inspection::default()
     }
 
     /// Ends the link in good order: nothing of it is left at the server when it returns.

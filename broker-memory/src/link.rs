@@ -1,11 +1,11 @@
 //! MemoryLink: one membership of a bus.
 
-use std::future::pending;
+use std::{future::pending, time::SystemTime};
 
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
+    driver::{Inbox, Inspection, Link, LogCursor, LogPage, Outgoing, RevocationLog},
 };
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -92,6 +92,10 @@ impl Link for MemoryLink {
             Ok(passed) => passed.map(|()| self.bus.revocations(log, after)),
             Err(_) => late(log),
         }
+    }
+
+    async fn inspect(&self, _: &RevocationLog) -> Inspection {
+        Inspection::new(Some(SystemTime::now()), Some(false))
     }
 
     async fn close(&self) -> Result<()> {

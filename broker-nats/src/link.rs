@@ -12,7 +12,7 @@ use async_nats::{Client, Message, PublishError, PublishErrorKind};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Link, LogCursor, LogPage, Outgoing, RevocationLog},
+    driver::{Inspection, Link, LogCursor, LogPage, Outgoing, RevocationLog},
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -150,6 +150,10 @@ impl Link for NatsLink {
 
     async fn version(&self) -> Option<String> {
         Some(self.client.server_info().version)
+    }
+
+    async fn inspect(&self, log: &RevocationLog) -> Inspection {
+        Log::new(self, log).inspect().await.unwrap_or_default()
     }
 
     /// Ends every subscription, and hangs up when the server has forgotten them.

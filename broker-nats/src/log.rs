@@ -12,10 +12,11 @@ use broker_core::{
     Error,
     ErrorKind::{self, Misconfigured, Other, Unavailable, Unsupported},
     Result,
-    driver::{LogBreak, LogCursor, LogPage, RevocationLog},
+    driver::{Inspection, LogBreak, LogCursor, LogPage, RevocationLog},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::iter};
+use humantime::parse_rfc3339;
 use serde_json::{Value, json};
 
 use crate::link::NatsLink;
@@ -138,6 +139,15 @@ impl<'a> Log<'a> {
             return Ok(Err(LogBreak::Trimmed));
         }
         Ok(Ok(turn(&info, at, place.gone, records)))
+    }
+
+    /// See [`Link::inspect`](broker_core::driver::Link::inspect).
+    pub(crate) async fn inspect(&self) -> Result<Inspection> {
+        self.info().await?;
+        let told = self.api("INFO", String::new(), &[]).await?.unwrap_or_default();
+        // Older servers do not tell the time.
+        let clock = parse_rfc3339(&text(&told["ts"])).ok();
+        Ok(Inspection::new(clock, told["config"]["storage"].as_str().map(|storage| storage == "file")))
     }
 
     /// Records by their numbers; `None` for one that is gone.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
+    driver::{Inbox, Inspection, Link, LogCursor, LogPage, Outgoing, RevocationLog},
 };
 use bytes::Bytes;
 use futures_util::{
@@ -100,6 +100,11 @@ impl Link for RabbitLink {
 
     async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
         self.log.page(log, after).await
+    }
+
+    /// A stream is on disk, always. Its time the server tells nobody.
+    async fn inspect(&self, _: &RevocationLog) -> Inspection {
+        Inspection::new(None, Some(true))
     }
 
     /// The server deletes the queue, and with it the bindings, before it answers.

@@ -1,11 +1,15 @@
 //! RedisLink: one live pair of connections, and what becomes of what the server pushes.
 
-use std::{collections::HashMap, convert::Infallible};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inbox, Link, LogCursor, LogPage, Outgoing, Peer, RevocationLog},
+    driver::{Inbox, Inspection, Link, LogCursor, LogPage, Outgoing, Peer, RevocationLog},
 };
 use bytes::Bytes;
 use redis::{
@@ -111,6 +115,17 @@ impl Link for RedisLink {
         let mut asking = self.publisher.clone();
         let said: HashMap<String, Value> = redis::cmd("HELLO").query_async(&mut asking).await.ok()?;
         from_redis_value(said.get("version")?.clone()).ok()
+    }
+
+    /// Snapshots alone take back what was appended since the last one: only the append-only file counts.
+    async fn inspect(&self, _: &RevocationLog) -> Inspection {
+        let mut asking = self.publisher.clone();
+        let time: Option<(u64, u64)> = redis::cmd("TIME").query_async(&mut asking).await.ok();
+        let kept: Option<String> = redis::cmd("INFO").arg("persistence").query_async(&mut asking).await.ok();
+        let clock = time.and_then(|(seconds, micros)| {
+            UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?.checked_add(Duration::from_micros(micros))
+        });
+        Inspection::new(clock, kept.map(|text| text.contains("aof_enabled:1")))
     }
 
     /// Asks the server to hang up, and waits until it has: it forgets a client's subscriptions first.

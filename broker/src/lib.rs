@@ -92,6 +92,23 @@ pub fn open(url: &str, options: Options) -> Result<Broker> {
     Broker::start(driver, options)
 }
 
+/// Asks the server behind a URL what an operator may want to know: whether its clock is ours, and whether it keeps
+/// revocations on a disk. Opens a link for that alone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+/// let inspection = broker::inspect("memory:", broker::Options::default()).await?;
+/// assert_eq!(inspection.log_on_disk, Some(false));
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// As [`connect`], but nothing is subscribed. What the server does not want to say is `None`.
+pub async fn inspect(url: &str, options: Options) -> Result<driver::Inspection> {
+    let (driver, options) = prepare(url, options)?;
+    driver::Inspection::of(&*driver, &options).await
+}
+
 /// Connects to the URL in the environment variable `BROKER_URL`; without it, to `memory:`.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The checks, in their order. Those that need a connection are left out when there is none.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use broker::{
     Broker, BrokerUrl, Error, ErrorKind, Event, Identity, Options, Revocation, RevocationOutcome, Scope,
@@ -10,7 +10,10 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use tokio::time::timeout;
 
-use super::Finding;
+use super::{
+    Finding,
+    told::{Told, clock, log},
+};
 
 /// How often what is quick is tried.
 const TIMES: usize = 100;
@@ -21,8 +24,10 @@ const SLOW: Duration = Duration::from_millis(50);
 pub(super) struct Patient<'a> {
     raw: &'a str,
     limit: Duration,
+    revokes: bool,
     url: Option<BrokerUrl>,
     broker: Option<Broker>,
+    told: Option<Told>,
     next: usize,
 }
 
@@ -32,8 +37,8 @@ fn channel() -> String {
 }
 
 impl<'a> Patient<'a> {
-    pub(super) fn new(raw: &'a str, limit: Duration) -> Self {
-        Self { raw, limit, url: None, broker: None, next: 0 }
+    pub(super) fn new(raw: &'a str, limit: Duration, revokes: bool) -> Self {
+        Self { raw, limit, revokes, url: None, broker: None, told: None, next: 0 }
     }
 
     /// What the next check finds; `None` after the last.
@@ -51,8 +56,15 @@ impl<'a> Patient<'a> {
                     6 => Some(self.within("barrier", barrier(broker)).await),
                     7 => Some(self.within("latency", latency(broker)).await),
                     8 => Some(self.within("payload", payload(broker)).await),
-                    9 => Some(revocations(broker).await),
-                    10 => Some(health(broker)),
+                    9 => {
+                        let (options, began) = (broker.options().clone(), SystemTime::now());
+                        let told = broker::inspect(self.raw, options).await.unwrap_or_default();
+                        self.told = Some((began, told, SystemTime::now()));
+                        Some(clock(broker.options().clock_skew, self.told.as_ref()))
+                    }
+                    10 if !self.revokes => Some(Finding::unknown("revocations", "nobody is revoked")),
+                    10 => Some(revocations(broker, self.told.as_ref()).await),
+                    11 => Some(health(broker)),
                     _ => None,
                 }
             }
@@ -155,7 +167,7 @@ fn version(broker: &Broker) -> Finding {
         (None, Some(capabilities)) if !capabilities.crosses_processes => {
             Finding::ok("version", "this program's own")
         }
-        (None, _) => Finding::ok("version", "the server does not say; what is needed of it works"),
+        (None, _) => Finding::unknown("version", "the server does not say; what is needed of it works"),
     }
 }
 
@@ -243,8 +255,8 @@ async fn hear(subscription: &mut Subscription) -> Result<(), Error> {
     }
 }
 
-/// Whether a revocation can be missed by a server that is cut off.
-async fn revocations(broker: &Broker) -> Finding {
+/// Whether a revocation can be missed by a server that is cut off, or forgotten.
+async fn revocations(broker: &Broker, told: Option<&Told>) -> Finding {
     let nobody = channel();
     let read = broker.session_for(Identity::new(&nobody, Instant::now())).await.map(drop);
     let stored = match read {
@@ -252,14 +264,12 @@ async fn revocations(broker: &Broker) -> Finding {
         Err(error) => Err(error),
     };
     match stored {
-        Ok(RevocationOutcome::Logged) => Finding::ok(
-            "revocations",
-            "kept in a log; whether it outlives the server is the server's configuration",
-        ),
-        Ok(_) => Finding::warn(
+        Ok(RevocationOutcome::Logged) => log(broker, told.and_then(|(_, told, _)| told.log_on_disk)),
+        Ok(_) => Finding::fail(
             "revocations",
             "no log: a server that is cut off never learns what was revoked meanwhile",
-            "turn on what keeps it (JetStream for NATS, Redis 7), or see the option on_unlogged_gap",
+            "turn on what keeps it (JetStream for NATS, Redis 7), or see the option on_unlogged_gap; for an application \
+             that revokes nobody say --without-revocations",
         ),
         Err(error) => Finding::fail(
             "revocations",
@@ -282,7 +292,7 @@ fn health(broker: &Broker) -> Finding {
     }
 }
 
-fn shown(duration: Duration) -> String {
+pub(super) fn shown(duration: Duration) -> String {
     match duration {
         d if d.as_secs() > 0 => format!("{:.1} s", d.as_secs_f64()),
         d if d.as_millis() > 0 => format!("{:.1} ms", d.as_secs_f64() * 1e3),

@@ -1,0 +1,82 @@
+//! Told: what the server says of itself, its clock and where it keeps revocations, and what to make of it.
+
+use std::time::{Duration, SystemTime};
+
+use broker::{Broker, driver::Inspection};
+
+use super::{Finding, checks::shown};
+
+/// What the server told of itself, between two moments of our clock.
+pub(super) type Told = (SystemTime, Inspection, SystemTime);
+
+/// Two servers that are within half of `clock_skew` of this one are within all of it of each other.
+pub(super) fn clock(allowed: Duration, told: Option<&Told>) -> Finding {
+    let Some((before, Inspection { clock: Some(at), .. }, after)) = told else {
+        return Finding::unknown("clock", "the server does not tell the time");
+    };
+    let apart = |a: &SystemTime, b: &SystemTime| a.duration_since(*b).unwrap_or_default();
+    let (ahead, behind) = (apart(before, at), apart(at, after));
+    let (least, most) = (ahead.max(behind), apart(at, before).max(apart(after, at)).max(ahead).max(behind));
+    if least <= allowed / 2 {
+        let what = format!("this machine's is within {} of the server's", shown(most));
+        return Finding::ok("clock", what);
+    }
+    let way = if ahead > behind { "ahead of" } else { "behind" };
+    Finding::warn(
+        "clock",
+        format!("this machine's is at least {} {way} the server's", shown(least)),
+        format!(
+            "synchronise the clocks of all servers: revocations allow for a difference of clock_skew, {}",
+            shown(allowed)
+        ),
+    )
+}
+
+/// Revocations are kept: for how long?
+pub(super) fn log(broker: &Broker, on_disk: Option<bool>) -> Finding {
+    let here = broker.capabilities().is_some_and(|capabilities| !capabilities.crosses_processes);
+    match on_disk {
+        _ if here => Finding::ok("revocations", "kept in a log, as long as this program runs"),
+        Some(true) => Finding::ok("revocations", "kept in a log, which the server writes to its disk"),
+        None => Finding::ok("revocations", "kept in a log; whether on a disk the server does not say"),
+        Some(false) => Finding::warn(
+            "revocations",
+            "kept in a log that is not on disk: a restart of the server can take back the latest, and servers that \
+             were cut off then may miss them",
+            "have the server write it: `appendonly yes` for Redis, file storage for the stream of NATS",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn only_a_clock_that_is_certainly_too_far_off_is_told() {
+        let (second, asked) = (Duration::from_secs(1), SystemTime::now());
+        let look = |at: SystemTime, answered| {
+            let finding = clock(second, Some(&(asked, Inspection::new(Some(at), None), answered)));
+            (finding.verdict, finding.what)
+        };
+        let soon = asked + second / 10;
+        for (at, what) in [
+            (asked + second / 20, "within 50.0 ms"),
+            (asked - second / 2, "within 600.0 ms"),
+            (soon + second / 2, "within 600.0 ms"),
+        ] {
+            let (verdict, said) = look(at, soon);
+            assert!(verdict == Verdict::Ok && said.contains(what), "{said}");
+        }
+        for (at, what) in
+            [(asked - second, "at least 1.0 s ahead of"), (soon + second * 2, "at least 2.0 s behind")]
+        {
+            let (verdict, said) = look(at, soon);
+            assert!(verdict == Verdict::Warn && said.contains(what), "{said}");
+        }
+        // The answer took so long that nothing is certain.
+        assert_eq!(look(asked + second * 9, asked + second * 10).0, Verdict::Ok);
+        assert_eq!(clock(second, None).verdict, Verdict::Unknown);
+    }
+}

@@ -1,0 +1,47 @@
+//! Inspection: what a server tells an operator of itself, by a link that is opened for it alone.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::timeout;
+
+use super::{Driver, Inbox, RevocationLog};
+use crate::{Error, ErrorKind, Options, Result};
+
+/// How long the link may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// What a server tells an operator of itself. Nothing is decided by it; a broker never asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// What the server's clock showed at some moment of the inspection. `None`: it does not say.
+    pub clock: Option<SystemTime>,
+    /// Whether the server writes the revocation log to a disk, so that it is still there when the server has started
+    /// again. `None`: it does not say.
+    pub log_on_disk: Option<bool>,
+}
+
+impl Inspection {
+    /// For drivers.
+    #[must_use]
+    pub const fn new(clock: Option<SystemTime>, log_on_disk: Option<bool>) -> Self {
+        Self { clock, log_on_disk }
+    }
+
+    /// Opens a link, asks, and closes it. Looks at the revocation log of the prefix in the options, which may make it.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// Why no link could be opened. What the server does not want to say is `None`.
+    pub async fn of(driver: &dyn Driver, options: &Options) -> Result<Self> {
+        let limit = options.connect_timeout;
+        let late = |_| Error::new(ErrorKind::Timeout, format!("no link within {limit:?}"));
+        let connected =
+            timeout(limit, driver.connect(Inbox::unheard())).await.map_err(late).and_then(|link| link);
+        let link = connected.map_err(|error| error.with_operation("inspect").with_backend(driver.name()))?;
+        let log = RevocationLog::of(&options.prefix, options.revocation_retention, options.revoke_timeout);
+        let inspection = timeout(options.revoke_timeout, link.inspect(&log)).await.unwrap_or_default();
+        let _late = timeout(CLOSE_LIMIT, link.close()).await;
+        Ok(inspection)
+    }
+}
