@@ -126,9 +126,7 @@ async fn read(mut subscription: Subscription, began: Instant) -> Outcome<Heard> 
                 let Some(posted) = payload.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)) else {
                     continue;
                 };
-                heard
-                    .took
-                    .saturating_record((began.elapsed().as_nanos() as u64).saturating_sub(posted).max(1));
+                heard.took.record((began.elapsed().as_nanos() as u64).saturating_sub(posted).max(1))?;
             }
             Event::Gap(gap) => heard.missing += gap.missed.unwrap_or(0),
             _ => {}

@@ -88,9 +88,10 @@ impl Guest {
         &self.prefix
     }
 
-    /// The cases, those that are left out among them.
+    /// The cases that are for all backends, those that are left out among them. Those about one alone all control its
+    /// server.
     pub fn cases(&self) -> impl Iterator<Item = &'static Case> {
-        cases::of(self.entry.name())
+        cases::all()
     }
 
     /// Runs one case.

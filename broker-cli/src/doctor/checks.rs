@@ -219,13 +219,13 @@ async fn barrier(broker: &Broker) -> Result<Finding, Error> {
 async fn latency(broker: &Broker) -> Result<Finding, Error> {
     let name = channel();
     let mut subscription = broker.subscribe(&name).await?;
-    let mut took =
-        Histogram::<u64>::new(3).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+    let of_ours = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Other, error.to_string());
+    let mut took = Histogram::<u64>::new(3).map_err(|error| of_ours(&error))?;
     for _ in 0..TIMES {
         let posted = Instant::now();
         broker.publish(&name, "echo", Scope::Global).await?;
         hear(&mut subscription).await?;
-        took.saturating_record(posted.elapsed().as_nanos() as u64);
+        took.record(posted.elapsed().as_nanos() as u64).map_err(|error| of_ours(&error))?;
     }
     let at = |quantile| shown(Duration::from_nanos(took.value_at_quantile(quantile)));
     let what = format!("an echo takes {} (median), {} (p99)", at(0.5), at(0.99));

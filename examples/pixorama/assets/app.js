@@ -17,7 +17,6 @@ let wait = 0; // milliseconds until the next attempt
 let colour = 4;
 let cursor = { x: SIDE / 2, y: SIDE / 2 };
 let pixels = new Array(SIDE * SIDE).fill(15);
-let showCursor = false;
 
 // What this tab remembers: a reload, or a server that restarts, signs nobody out.
 const memory = {
@@ -32,10 +31,13 @@ function draw(index) {
 
 function drawAll() {
   for (let index = 0; index < pixels.length; index++) draw(index);
-  if (showCursor) {
-    paper.fillStyle = "rgba(194, 65, 12, 0.75)";
-    paper.fillRect(cursor.x + 0.3, cursor.y + 0.3, 0.4, 0.4);
-  }
+}
+
+function showCursor(shown) {
+  const mark = find("cursor");
+  mark.hidden = !shown;
+  mark.style.left = `${(cursor.x / SIDE) * 100}%`;
+  mark.style.top = `${(cursor.y / SIDE) * 100}%`;
 }
 
 function say(text) { find("word").textContent = text; }
@@ -169,6 +171,7 @@ function place(event) {
 }
 canvas.onpointerdown = (event) => {
   canvas.setPointerCapture(event.pointerId);
+  showCursor(false);
   last = place(event);
   paint(last.x, last.y);
 };
@@ -183,14 +186,13 @@ canvas.onpointermove = (event) => {
 };
 canvas.onpointerup = canvas.onpointercancel = () => { last = null; };
 
-canvas.onfocus = () => { showCursor = canvas.matches(":focus-visible"); drawAll(); };
-canvas.onblur = () => { showCursor = false; drawAll(); };
+canvas.onfocus = () => showCursor(canvas.matches(":focus-visible"));
+canvas.onblur = () => showCursor(false);
 canvas.onkeydown = (event) => {
   const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
   if (step) {
     cursor = { x: (cursor.x + step[0] + SIDE) % SIDE, y: (cursor.y + step[1] + SIDE) % SIDE };
-    showCursor = true;
-    drawAll();
+    showCursor(true);
   } else if (event.key === " " || event.key === "Enter") {
     paint(cursor.x, cursor.y);
   } else if (/^[0-9a-f]$/i.test(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey) {

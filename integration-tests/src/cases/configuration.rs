@@ -232,10 +232,10 @@ async fn show_everything(urls: &[String], options: broker::Options) -> io::Resul
     Ok(shown)
 }
 
-/// Everything a broker shows of itself after its first failure.
+/// Everything a broker shows of itself after its first failure; or when it is connected, where anybody may come.
 async fn fails(broker: &Broker) -> String {
-    let failed = || broker.health().failures > 0;
-    let failed = until("a failure", failed).await;
+    let tried = || broker.health().failures > 0 || broker.health().is_connected();
+    let failed = until("a failure", tried).await;
     let health = broker.health();
     let post = broker.publish("news", "post", Scope::Global).await;
     let shown = format!("{failed:?} {broker:?} {health:?} {:?} {post:?}", broker.session());

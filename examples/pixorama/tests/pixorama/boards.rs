@@ -174,3 +174,28 @@ async fn the_page_and_its_parts_are_there_and_load_nothing_from_elsewhere() {
     }
     server.stop().await;
 }
+
+/// One that asks and never reads: the answers fill its socket, and then only itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_does_not_read_is_hung_up_on_and_felt_by_nobody() {
+    let server = Pixorama::start("memory:").await;
+    let (mut ada, mut bob) = (server.browser().await, server.browser().await);
+    ada.sign_in("ada").await;
+    bob.sign_in("bob").await;
+    let mut slow = server.browser().await;
+    ada.status("three are here", |status| status["here"] == 3).await;
+    let asking = tokio::spawn(async move {
+        let wish = json!({ "do": "sign-in", "name": "slow", "since": null }).to_string();
+        // Each is answered by a whole board.
+        while slow.socket.send(Message::text(wish.clone())).await.is_ok() {}
+    });
+    for x in 0..50 {
+        ada.paint(x, 0, 3).await;
+        bob.sees(x, 0, '3').await;
+        bob.paint(x, 1, 5).await;
+        ada.sees(x, 1, '5').await;
+    }
+    ada.status("the one that does not read is gone", |status| status["here"] == 2).await;
+    timeout(LIMIT, asking).await.expect("its socket is closed").unwrap();
+    server.stop().await;
+}

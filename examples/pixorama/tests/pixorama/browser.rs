@@ -37,12 +37,25 @@ fn keep(name: &str, picture: &[u8]) {
 /// Paints with the mouse, and a colour from the palette.
 async fn paint(browser: &mut Chromium, tab: &Tab, x: u32, y: u32, colour: &str) {
     browser.evaluate(tab, &format!("document.querySelector('[aria-label={colour}]').click()")).await;
+    let (left, top) = place(browser, tab, x, y).await;
+    browser.click(tab, left, top).await;
+}
+
+/// Where a pixel of the board is on the page.
+async fn place(browser: &mut Chromium, tab: &Tab, x: u32, y: u32) -> (f64, f64) {
     let place = format!(
         "(() => {{ const box = document.getElementById('board').getBoundingClientRect();
             return [box.left + (({x} + 0.5) / 64) * box.width, box.top + (({y} + 0.5) / 64) * box.height]; }})()"
     );
     let place = browser.evaluate(tab, &place).await;
-    browser.click(tab, place[0].as_f64().unwrap(), place[1].as_f64().unwrap()).await;
+    (place[0].as_f64().unwrap(), place[1].as_f64().unwrap())
+}
+
+async fn sign_in(browser: &mut Chromium, tab: &Tab) {
+    let sign_in =
+        "document.getElementById('name').value = 'ada'; document.getElementById('sign-in').requestSubmit()";
+    browser.evaluate(tab, sign_in).await;
+    browser.until(tab, "!document.getElementById('signed-in').hidden").await;
 }
 
 /// What the canvas itself has at a pixel, not what anybody says about it.
@@ -82,9 +95,7 @@ async fn two_pages_on_two_servers_over_redis_are_one_board() {
     for server in &servers {
         let tab = browser.open(&format!("http://{}", server.address), 640, 800).await;
         browser.until(&tab, "document.getElementById('status').textContent.includes('2 servers')").await;
-        let sign_in = "document.getElementById('name').value = 'ada'; document.getElementById('sign-in').requestSubmit()";
-        browser.evaluate(&tab, sign_in).await;
-        browser.until(&tab, "!document.getElementById('signed-in').hidden").await;
+        sign_in(&mut browser, &tab).await;
         tabs.push(tab);
     }
     let [one, two] = &tabs[..] else { unreachable!("two") };
@@ -103,6 +114,13 @@ async fn two_pages_on_two_servers_over_redis_are_one_board() {
         browser.key(two, key).await;
     }
     browser.until(one, &shows(31, 32, GREEN)).await;
+    // Where the keyboard is can be seen, and lies on that very pixel.
+    let on_it = "(() => { const mark = document.getElementById('cursor').getBoundingClientRect();
+        const box = document.getElementById('board').getBoundingClientRect();
+        return Math.abs(mark.left - box.left - 31 / 64 * box.width) < 1
+            && Math.abs(mark.top - box.top - 32 / 64 * box.height) < 1 && mark.width > 4; })()";
+    browser.until(two, on_it).await;
+    keep("keyboard.png", &browser.picture(two).await);
 
     draw(&mut browser, one, HEART, 12, 24, "red").await;
     draw(&mut browser, two, HI, 36, 24, "violet").await;
@@ -149,4 +167,52 @@ async fn two_pages_on_two_servers_over_redis_are_one_board() {
     for server in servers {
         server.stop().await;
     }
+}
+
+/// By how much the two colours of a text differ, as WCAG has it: 4.5 can be read by most.
+const CONTRAST: &str = "(element) => {
+    const light = (colour) => {
+        const [r, g, b] = colour.match(/[\\d.]+/g).map(Number)
+            .map((part) => part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ink = light(getComputedStyle(element).color);
+    const ground = light(getComputedStyle(document.body).backgroundColor);
+    return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
+}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_in_the_dark_is_painted_on_with_a_finger() {
+    let found = program().ok_or_else(|| "no `chromium` on the PATH: run `cargo xtask test`".to_owned());
+    if !is_there("chromium", found.clone().map(drop)) {
+        return;
+    }
+    let server = Pixorama::start("memory:").await;
+    let mut browser = Chromium::start(&found.unwrap()).await;
+    let tab = browser.open(&format!("http://{}", server.address), 400, 800).await;
+    browser.until(&tab, "document.getElementById('status').textContent.includes('1 server')").await;
+    let readable = format!(
+        "[...document.querySelectorAll('h1, label, button:not([role]), #who, #word, footer')].every((element) =>
+            ({CONTRAST})(element) >= 4.5)"
+    );
+    browser.until(&tab, "getComputedStyle(document.body).backgroundColor === 'rgb(250, 250, 249)'").await;
+    browser.until(&tab, &readable).await;
+
+    browser.become_a_phone_in_the_dark(&tab, 390, 844).await;
+    browser.until(&tab, "getComputedStyle(document.body).backgroundColor === 'rgb(28, 25, 23)'").await;
+    browser.until(&tab, &readable).await;
+    browser.until(&tab, "document.documentElement.scrollWidth <= innerWidth").await;
+    sign_in(&mut browser, &tab).await;
+    browser.evaluate(&tab, "document.querySelector('[aria-label=blue]').click()").await;
+    let mut places = Vec::new();
+    for (x, y) in [(8, 8), (40, 8), (40, 30)] {
+        places.push(place(&mut browser, &tab, x, y).await);
+    }
+    browser.stroke(&tab, &places).await;
+    for (x, y) in [(8, 8), (25, 8), (40, 8), (40, 19), (40, 30)] {
+        browser.until(&tab, &shows(x, y, BLUE)).await;
+    }
+    assert_eq!(browser.evaluate(&tab, "scrollY").await, json!(0), "the finger has moved the page");
+    keep("phone-dark.png", &browser.picture(&tab).await);
+    server.stop().await;
 }

@@ -134,6 +134,27 @@ impl Chromium {
         }
     }
 
+    /// From now on a phone: this large, in dark colours, with a finger for a mouse.
+    pub(crate) async fn become_a_phone_in_the_dark(&mut self, tab: &Tab, width: u32, height: u32) {
+        let screen = json!({ "width": width, "height": height, "deviceScaleFactor": 2, "mobile": true });
+        self.call(Some(tab), "Emulation.setDeviceMetricsOverride", screen).await;
+        let touch = json!({ "enabled": true });
+        self.call(Some(tab), "Emulation.setTouchEmulationEnabled", touch).await;
+        let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+        self.call(Some(tab), "Emulation.setEmulatedMedia", dark).await;
+    }
+
+    /// Puts a finger down, moves it from place to place, and lifts it.
+    pub(crate) async fn stroke(&mut self, tab: &Tab, places: &[(f64, f64)]) {
+        for (number, (x, y)) in places.iter().enumerate() {
+            let kind = if number == 0 { "touchStart" } else { "touchMove" };
+            let params = json!({ "type": kind, "touchPoints": [{ "x": x, "y": y }] });
+            self.call(Some(tab), "Input.dispatchTouchEvent", params).await;
+        }
+        let lifted = json!({ "type": "touchEnd", "touchPoints": [] });
+        self.call(Some(tab), "Input.dispatchTouchEvent", lifted).await;
+    }
+
     /// Presses a key.
     pub(crate) async fn key(&mut self, tab: &Tab, key: &str) {
         for kind in ["keyDown", "keyUp"] {
