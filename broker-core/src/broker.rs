@@ -249,17 +249,19 @@ impl Broker {
         }
     }
 
-    /// Runs a task of this broker, which ends by itself when the token says so.
-    pub(crate) fn spawn<F>(&self, what: &str, task: impl FnOnce(CancellationToken) -> F) -> Result<()>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+    /// Runs a task of this broker, which ends by itself when [`abort`](Self::abort) is cancelled.
+    pub(crate) fn spawn(&self, what: &str, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let runtime = match &self.0.runtime {
             Some(runtime) => runtime.clone(),
             None => current_runtime(what)?,
         };
-        self.0.tasks.spawn_on(task(self.0.abort.clone()), &runtime);
+        self.0.tasks.spawn_on(task, &runtime);
         Ok(())
+    }
+
+    /// Cancelled when what still runs is broken off.
+    pub(crate) fn abort(&self) -> &CancellationToken {
+        &self.0.abort
     }
 
     #[inline]

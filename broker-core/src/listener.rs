@@ -2,8 +2,6 @@
 
 use std::{fmt, future::Future};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::{
     Model, Received, StreamError, Subscription, stream,
     sync::atomic::{AtomicBool, Ordering},
@@ -74,13 +72,12 @@ impl Gate {
 }
 
 /// The listener's loop. Calls are sequential; it ends with its subscription or by a panic of
-/// `function`, which unwinds this task and nothing else; or by `abort`, at an await in the middle of a call.
+/// `function`, which unwinds this task and nothing else; or when the broker aborts, at an await in the middle of a call.
 ///
 /// A block that uses what it captures where it is, not an `async fn`, so that all of it lives in the future once.
 pub(crate) fn listen<I, F, Fut>(
     subscription: Subscription,
     mut function: F,
-    abort: CancellationToken,
 ) -> impl Future<Output = ()> + Send
 where
     I: ListenerItem,
@@ -89,23 +86,22 @@ where
 {
     let mut told = ToldOfPanic(subscription);
     async move {
-        let subscription = &mut told.0;
-        while let Some(event) = subscription.next().await {
+        while let Some(event) = told.0.next().await {
             let item = match I::from_item(stream::item(event)) {
                 Ok(item) => item,
                 Err(error) => {
-                    tracing::warn!(channel = %subscription.channel(), "a listener was not called: {error}");
+                    tracing::warn!(channel = %told.0.channel(), "a listener was not called: {error}");
                     continue;
                 }
             };
-            if subscription.is_closed() {
+            if told.0.is_closed() {
                 continue; // closed while it was decoded: no call begins (promise 8)
             }
             // The subscription ends by itself; only a call has to be broken off.
             tokio::select! {
                 biased;
                 () = function(item) => {}
-                () = abort.cancelled() => return,
+                () = told.0.aborted() => return,
             }
         }
     }

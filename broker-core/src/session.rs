@@ -143,7 +143,7 @@ impl Session {
     {
         let gate = Some(Arc::new(Gate::default()));
         let (subscription, number) = self.open("add_listener", channel.as_ref(), gate).await?;
-        self.broker.spawn("a listener", |abort| listen(subscription, function, abort))?;
+        self.broker.spawn("a listener", listen(subscription, function))?;
         Ok(ListenerId { session: self.shared.id, number })
     }
 
@@ -271,7 +271,8 @@ impl Session {
         if open.hooks.is_none() {
             let limit = self.broker.options().close_timeout;
             let shared = Arc::clone(&self.shared);
-            self.broker.spawn("a hook", |abort| call_hooks(shared, limit, abort))?;
+            let abort = self.broker.abort().clone();
+            self.broker.spawn("a hook", call_hooks(shared, limit, abort))?;
         }
         let number = open.number();
         open.hooks.get_or_insert_with(Hooks::new).push_back((number, Hook::new(function)));

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_core::Stream;
+use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::{
     Broker, ChannelName, CloseReason, Error, Event,
@@ -35,7 +36,8 @@ pub struct Subscription {
     uncounted: u32,
     /// The session it ends with, if it was opened through one.
     owner: Option<Owner>,
-    ended: Option<CloseReason>,
+    /// Boxed: most never end with a reason, and there may be millions.
+    ended: Option<Box<CloseReason>>,
 }
 
 impl Subscription {
@@ -86,7 +88,7 @@ impl Subscription {
     /// Why the stream ended; `None` while it lives.
     #[must_use]
     pub fn close_reason(&self) -> Option<&CloseReason> {
-        self.ended.as_ref()
+        self.ended.as_deref()
     }
 
     /// The next event; `None` at the end. Cancel safe: nothing is lost when the future is dropped.
@@ -158,6 +160,11 @@ impl Subscription {
         self.broker.meter().delivered(mem::take(&mut self.uncounted).into());
     }
 
+    /// When its broker breaks off what still runs.
+    pub(crate) fn aborted(&self) -> WaitForCancellationFuture<'_> {
+        self.broker.abort().cancelled()
+    }
+
     /// Whether nothing more may be yielded.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
@@ -176,7 +183,7 @@ impl Subscription {
     #[cold]
     fn end(&mut self, reason: CloseReason) {
         if self.ended.is_none() {
-            self.ended = Some(reason);
+            self.ended = Some(Box::new(reason));
             self.batch.clear();
             self.broker.hub().one_less_live();
         }
