@@ -67,7 +67,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
                 }
                 What::Again { channels } => {
                     let target = (backend == "redis").then_some(Target::OursAtMost(1.0));
-                    seconds_row(name, &subscribed_again(&*server, channels, scale.rounds.min(5)).await?)
+                    seconds_row(name, &subscribed_again(&*server, channels, scale.rounds.min(3)).await?)
                         .target(target)
                 }
                 What::Red { stalled } => {
@@ -77,7 +77,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
                         (options.heartbeat, options.heartbeat_timeout) =
                             (Duration::from_millis(100), Duration::from_millis(200));
                     }
-                    seconds_row(name, &red_health(&*server, &options, stalled, scale.rounds.min(3)).await?)
+                    seconds_row(name, &red_health(&*server, &options, stalled, scale.rounds.min(2)).await?)
                 }
             };
             report.add(row);

@@ -79,9 +79,12 @@ impl Row {
         Self { notes, ..self }
     }
 
-    /// Takes in what another pass has shown. The notes stay those of the first.
+    /// Takes in what another pass has shown.
     fn merge(&mut self, other: &Self) {
         self.ours = f64::midpoint(self.ours, other.ours);
+        if self.notes != other.notes {
+            self.notes = format!("{}; {}", self.notes, other.notes);
+        }
         if let (Some(peer), Some(other)) = (&mut self.peer, &other.peer) {
             peer.figure = f64::midpoint(peer.figure, other.figure);
             peer.ratio = peer.ratio.with(other.ratio);

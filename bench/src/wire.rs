@@ -20,7 +20,7 @@ use broker::{Broker, Event, Options, Scope};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use crate::{
     Outcome,
@@ -109,6 +109,8 @@ pub(crate) struct Ours {
     _hearer: Broker,
     channels: Vec<String>,
     heard: Arc<Heard>,
+    /// Ends with this, lest they go on to hear what others post.
+    _readers: JoinSet<()>,
 }
 
 impl Wire for Ours {
@@ -118,11 +120,11 @@ impl Wire for Ours {
         options.queue_capacity = 1 << 16;
         let poster = broker::connect_with(url, options.clone()).await?;
         let hearer = broker::connect_with(url, options).await?;
-        let (channels, heard) = (names("", channels), Heard::new());
+        let (channels, heard, mut readers) = (names("", channels), Heard::new(), JoinSet::new());
         for channel in &channels {
             let mut subscription = hearer.subscribe(channel).await?;
             let noting = Arc::clone(&heard);
-            tokio::spawn(async move {
+            readers.spawn(async move {
                 while let Some(event) = subscription.next().await {
                     match event {
                         Event::Message(_) => noting.note(),
@@ -131,7 +133,7 @@ impl Wire for Ours {
                 }
             });
         }
-        Ok(Self { poster, _hearer: hearer, channels, heard })
+        Ok(Self { poster, _hearer: hearer, channels, heard, _readers: readers })
     }
 
     async fn post(&self, caller: usize, payload: Bytes) -> Outcome {

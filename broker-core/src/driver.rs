@@ -25,8 +25,8 @@
 //! # How much at once
 //!
 //! A batch has at most 1,024 frames, and ends with the frame that makes it 1 MiB or more; a frame has at most
-//! [`MAX_FRAME`] bytes. Posts that wait together for one channel are one frame by then. A subscribe or unsubscribe call has at most 1,000 names of at most [`MAX_NAME`] bytes, with
-//! the prefix in them. The broker's own names have a segment that starts with `$`; permissions have to let them
+//! [`MAX_FRAME`] bytes. Posts that wait together for one channel are one frame by then. A subscribe or unsubscribe call
+//! has at most 1,000 names of at most [`MAX_NAME`] bytes, with the prefix in them. The broker's own names have a segment that starts with `$`; permissions have to let them
 //! through.
 //!
 //! # What drivers would all write

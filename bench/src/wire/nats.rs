@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_nats::{Client, ConnectOptions, Subject};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::task::JoinSet;
 
 use super::{Heard, Wire, names};
 use crate::Outcome;
@@ -14,6 +15,7 @@ pub(crate) struct Raw {
     _hearer: Client,
     subjects: Vec<Subject>,
     heard: Arc<Heard>,
+    _readers: JoinSet<()>,
 }
 
 impl Wire for Raw {
@@ -22,11 +24,11 @@ impl Wire for Raw {
         // As much as there is ever under way: it drops what does not fit.
         let hearer = ConnectOptions::new().subscription_capacity(1 << 18).connect(url).await?;
         let subjects: Vec<Subject> = names("raw.", channels).into_iter().map(Subject::from).collect();
-        let heard = Heard::new();
+        let (heard, mut readers) = (Heard::new(), JoinSet::new());
         for subject in &subjects {
             let mut subscriber = hearer.subscribe(subject.clone()).await?;
             let noting = Arc::clone(&heard);
-            tokio::spawn(async move {
+            readers.spawn(async move {
                 while subscriber.next().await.is_some() {
                     noting.note();
                 }
@@ -36,7 +38,7 @@ impl Wire for Raw {
         heard.want(1);
         hearer.publish(subjects[0].clone(), Bytes::new()).await?;
         heard.reach().await?;
-        Ok(Self { publisher, _hearer: hearer, subjects, heard })
+        Ok(Self { publisher, _hearer: hearer, subjects, heard, _readers: readers })
     }
 
     async fn post(&self, caller: usize, payload: Bytes) -> Outcome {

@@ -11,6 +11,7 @@ use lapin::{
     },
     types::{FieldTable, ShortString},
 };
+use tokio::task::JoinSet;
 
 use super::{Heard, Wire, names};
 use crate::Outcome;
@@ -22,6 +23,7 @@ pub(super) struct Raw {
     _connections: [Connection; 2],
     keys: Vec<ShortString>,
     heard: Arc<Heard>,
+    _readers: JoinSet<()>,
 }
 
 impl Wire for Raw {
@@ -42,15 +44,15 @@ impl Wire for Raw {
         }
         let silent = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let mut consumer = channel.basic_consume(queue, "".into(), silent, plain()).await?;
-        let heard = Heard::new();
+        let (heard, mut readers) = (Heard::new(), JoinSet::new());
         let noting = Arc::clone(&heard);
-        tokio::spawn(async move {
+        readers.spawn(async move {
             while let Some(Ok(_)) = consumer.next().await {
                 noting.note();
             }
             drop(channel);
         });
-        Ok(Self { publisher, _connections: [posting, hearing], keys, heard })
+        Ok(Self { publisher, _connections: [posting, hearing], keys, heard, _readers: readers })
     }
 
     async fn post(&self, caller: usize, payload: Bytes) -> Outcome {

@@ -1,14 +1,11 @@
 //! Inspection: what a server tells an operator of itself, by a link that is opened for it alone.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::time::timeout;
 
 use super::{Driver, Inbox, RevocationLog};
-use crate::{Error, ErrorKind, Options, Result};
-
-/// How long the link may take to close.
-const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+use crate::{Error, ErrorKind, Options, Result, link::CLOSE_LIMIT};
 
 /// What a server tells an operator of itself. Nothing is decided by it; a broker never asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

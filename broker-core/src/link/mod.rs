@@ -49,7 +49,7 @@ const CHUNK: usize = 1000;
 /// How many digests of others a node hears a second before it makes its own rarer, as they do.
 const MOST_DIGESTS: u32 = 100;
 /// How long a link may take to close in good order.
-const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
 /// Keeps a link up until it is told to stop.
 #[derive(Debug)]
