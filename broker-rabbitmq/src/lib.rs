@@ -47,10 +47,10 @@
 //!
 //! - **A link breaks**: everything published until it is open again. A frame without a confirmation is reported
 //!   `Interrupted`: it may have been delivered or not.
-//! - **A node reads too slowly**: the server sends at most 256 messages ahead of what the node has taken, and
-//!   keeps up to 100,000 more, or 256 MiB, in the queue. Beyond that it drops the oldest,
-//!   so that no publisher waits; the numbers in the frames show how many, and they are told as a gap. A node takes
-//!   a message as soon as its thread for that gets to run: this is for machines that stand still.
+//! - **A node reads too slowly**: the server sends at most 256 frames ahead of what the node has taken, and
+//!   keeps up to 100,000 more, or 256 MiB, in the queue; posts that went together are one frame. Beyond that it drops
+//!   the oldest, so that no publisher waits; the numbers of the messages show how many, and they are told as a gap. A
+//!   node takes a frame as soon as its thread for that gets to run: this is for machines that stand still.
 //! - **Somebody deletes the queue or the exchange**: the link counts as lost, and the next one makes both again.
 //!   A deleted exchange shows only at the next post; core posts to itself at every heartbeat.
 //! - **The server has an alarm** (low on memory or disk): it reads nothing from whoever publishes. After 2 s
