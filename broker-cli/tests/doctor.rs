@@ -96,8 +96,8 @@ const CHECKS: [&str; 11] = [
     "barrier",
     "latency",
     "payload",
-    "clock",
     "revocations",
+    "clock",
     "link",
 ];
 

@@ -143,9 +143,8 @@ impl<'a> Log<'a> {
 
     /// See [`Link::inspect`](broker_core::driver::Link::inspect).
     pub(crate) async fn inspect(&self) -> Result<Inspection> {
-        self.info().await?;
-        let told = self.api("INFO", String::new(), &[]).await?.unwrap_or_default();
-        // Older servers do not tell the time.
+        let told = self.api("INFO", String::new(), NO_STREAM).await?.unwrap_or_default();
+        // Older servers do not tell the time, and none tells it without a stream.
         let clock = parse_rfc3339(&text(&told["ts"])).ok();
         Ok(Inspection::new(clock, told["config"]["storage"].as_str().map(|storage| storage == "file")))
     }

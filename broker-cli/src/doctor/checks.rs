@@ -57,13 +57,14 @@ impl<'a> Patient<'a> {
                     7 => Some(self.within("latency", latency(broker)).await),
                     8 => Some(self.within("payload", payload(broker)).await),
                     9 => {
+                        let stored = if self.revokes { Some(revoke_nobody(broker).await) } else { None };
                         let (options, began) = (broker.options().clone(), SystemTime::now());
                         let told = broker::inspect(self.raw, options).await.unwrap_or_default();
+                        let finding = revocations(broker, stored, told.log_on_disk);
                         self.told = Some((began, told, SystemTime::now()));
-                        Some(clock(broker.options().clock_skew, self.told.as_ref()))
+                        Some(finding)
                     }
-                    10 if !self.revokes => Some(Finding::unknown("revocations", "nobody is revoked")),
-                    10 => Some(revocations(broker, self.told.as_ref()).await),
+                    10 => Some(clock(broker.options().clock_skew, self.told.as_ref())),
                     11 => Some(health(broker)),
                     _ => None,
                 }
@@ -255,23 +256,29 @@ async fn hear(subscription: &mut Subscription) -> Result<(), Error> {
     }
 }
 
-/// Whether a revocation can be missed by a server that is cut off, or forgotten.
-async fn revocations(broker: &Broker, told: Option<&Told>) -> Finding {
+/// Reads the log of revocations, and appends to it.
+async fn revoke_nobody(broker: &Broker) -> Result<RevocationOutcome, Error> {
     let nobody = channel();
-    let read = broker.session_for(Identity::new(&nobody, Instant::now())).await.map(drop);
-    let stored = match read {
-        Ok(()) => broker.revoke(Revocation::user(&nobody)).await,
-        Err(error) => Err(error),
-    };
+    broker.session_for(Identity::new(&nobody, Instant::now())).await?;
+    broker.revoke(Revocation::user(&nobody)).await
+}
+
+/// Whether a revocation can be missed by a server that is cut off, or forgotten.
+fn revocations(
+    broker: &Broker,
+    stored: Option<Result<RevocationOutcome, Error>>,
+    on_disk: Option<bool>,
+) -> Finding {
     match stored {
-        Ok(RevocationOutcome::Logged) => log(broker, told.and_then(|(_, told, _)| told.log_on_disk)),
-        Ok(_) => Finding::fail(
+        None => Finding::unknown("revocations", "nobody is revoked"),
+        Some(Ok(RevocationOutcome::Logged)) => log(broker, on_disk),
+        Some(Ok(_)) => Finding::fail(
             "revocations",
             "no log: a server that is cut off never learns what was revoked meanwhile",
             "turn on what keeps it (JetStream for NATS, Redis 7), or see the option on_unlogged_gap; for an application \
              that revokes nobody say --without-revocations",
         ),
-        Err(error) => Finding::fail(
+        Some(Err(error)) => Finding::fail(
             "revocations",
             error.to_string(),
             "grant the permissions for the revocation log that the backend's page names, or make room for it",

@@ -25,7 +25,7 @@ impl Inspection {
         Self { clock, log_on_disk }
     }
 
-    /// Opens a link, asks, and closes it. Looks at the revocation log of the prefix in the options, which may make it.
+    /// Opens a link, asks, and closes it. Looks at the revocation log of the prefix in the options, and makes none.
     /// Cancel safe.
     ///
     /// # Errors
