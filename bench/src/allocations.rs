@@ -40,8 +40,8 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Outcome {
 
 fn row(scenario: String, unit: &'static str, ours: f64, name: &'static str, figure: f64) -> Row {
     let ratio = Spread::of([ours / figure].into_iter());
-    let peer = Some(Peer { name, figure, ratio });
-    Row { scenario, unit, ours, peer, target: None, notes: String::new() }
+    let peer = Some(Peer { name: name.into(), figure, ratio });
+    Row { scenario, unit: unit.into(), ours, peer, target: None, notes: String::new() }
 }
 
 pub(crate) fn on_one_thread<T: Send + 'static>(

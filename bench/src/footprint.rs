@@ -40,7 +40,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Outcome {
         if report.starts(&name) {
             let count = on_one_thread(move |runtime| allocations(runtime, readers))?;
             let notes = format!("{:.4} for each delivery beyond the message", (count - 1.0) / readers as f64);
-            report.add(Row { unit: "", ..row(&name, count, 1.0, notes) });
+            report.add(Row { unit: "".into(), ..row(&name, count, 1.0, notes) });
         }
     }
     Ok(())
@@ -49,7 +49,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Outcome {
 fn row(scenario: &str, ours: f64, most: f64, notes: String) -> Row {
     Row {
         scenario: scenario.to_owned(),
-        unit: "B",
+        unit: "B".into(),
         ours,
         peer: None,
         target: Some(Target::OursAtMost(most)),

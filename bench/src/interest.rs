@@ -43,13 +43,20 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         let pairs = pairs.await?;
         let median = |of: fn(&(f64, f64)) -> f64| Spread::of(pairs.iter().map(of)).median;
         let peer = Peer {
-            name: "ours, which hears all of them",
+            name: "ours, which hears all of them".into(),
             figure: median(|(_, all)| *all),
             ratio: Spread::of(pairs.iter().map(|(few, all)| few / all)),
         };
         let notes = format!("{posts} posts in all, a round");
         let ours = median(|(few, _)| *few);
-        report.add(Row { scenario: name, unit: "ns a post", ours, peer: Some(peer), target: None, notes });
+        report.add(Row {
+            scenario: name,
+            unit: "ns a post".into(),
+            ours,
+            peer: Some(peer),
+            target: None,
+            notes,
+        });
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ mod rounds;
 mod servers;
 mod wire;
 
-use std::{error::Error, fs, path::PathBuf};
+use std::{env, error::Error, fs, path::PathBuf, process::Command};
 
 use clap::Parser;
 use report::Report;
@@ -34,7 +34,8 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 struct Args {
     /// Only scenarios whose name contains one of these, as in `redis` or `fan-out`
     scenarios: Vec<String>,
-    /// Twelve rounds of everything, in two passes: a quarter of an hour. What is done unless something else is asked for
+    /// Three rounds of everything in each of four processes, twenty minutes. What is done unless something else is asked
+    /// for
     #[arg(long)]
     full: bool,
     /// Few and short rounds: a first impression, in minutes; name scenarios for one in seconds
@@ -43,6 +44,9 @@ struct Args {
     /// Every scenario once, tiny: shows that the program works, and says nothing about speed
     #[arg(long, conflicts_with = "full")]
     smoke: bool,
+    /// One of the passes of `--full`
+    #[arg(long, hide = true, conflicts_with_all = ["full", "quick", "smoke"])]
+    pass: bool,
     /// Write the rows as JSON into this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -56,7 +60,7 @@ struct Args {
 
 fn main() -> Outcome {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let mut words = std::env::args().skip(1);
+    let mut words = env::args().skip(1);
     if words.next().is_some_and(|first| first == interest::LISTEN) {
         let (Some(url), Some(hears)) = (words.next(), words.next()) else {
             return Err("for the benchmark alone".into());
@@ -71,11 +75,12 @@ fn main() -> Outcome {
     } else {
         Scale::FULL
     };
-    let mut report = Report::new(args.scenarios.clone());
-    let outcome = (0..scale.passes).try_for_each(|_| pass(&runtime, scale, &mut report));
-    runtime.block_on(async { servers::end() });
-    integration_tests::server::end();
-    outcome?;
+    let report = if args.pass || scale.passes == 1 {
+        pass(&runtime, scale, &args.scenarios)?
+    } else {
+        let passes = (0..scale.passes).map(|_| elsewhere(&args.scenarios)).collect::<Outcome<Vec<_>>>()?;
+        Report::of_passes(&passes)
+    };
     if report.rows.is_empty() {
         return Err(format!("no scenario has {:?} in its name", args.scenarios).into());
     }
@@ -93,14 +98,29 @@ fn main() -> Outcome {
 }
 
 /// Everything once.
-fn pass(runtime: &Runtime, scale: Scale, report: &mut Report) -> Outcome {
-    footprint::run(scale, report)?;
-    allocations::run(scale, report)?;
-    runtime.block_on(async {
-        local::run(scale, report).await?;
-        channels::run(scale, report).await?;
-        wire::run(scale, report).await?;
-        interest::run(scale, report).await?;
-        recovery::run(scale, report).await
-    })
+fn pass(runtime: &Runtime, scale: Scale, scenarios: &[String]) -> Outcome<Report> {
+    let mut report = Report::new(scenarios.to_vec());
+    footprint::run(scale, &mut report)?;
+    allocations::run(scale, &mut report)?;
+    let outcome = runtime.block_on(async {
+        local::run(scale, &mut report).await?;
+        channels::run(scale, &mut report).await?;
+        wire::run(scale, &mut report).await?;
+        interest::run(scale, &mut report).await?;
+        recovery::run(scale, &mut report).await
+    });
+    runtime.block_on(async { servers::end() });
+    integration_tests::server::end();
+    outcome.map(|()| report)
+}
+
+/// Everything once, in a process of its own.
+fn elsewhere(scenarios: &[String]) -> Outcome<Report> {
+    let rows = tempfile::NamedTempFile::new()?;
+    let mut process = Command::new(env::current_exe()?);
+    let done = process.args(["--pass", "--json"]).arg(rows.path()).args(scenarios).status()?;
+    if !done.success() {
+        return Err("one of the passes has failed; see above".into());
+    }
+    Ok(serde_json::from_reader(rows.reopen()?)?)
 }

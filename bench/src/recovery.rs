@@ -18,7 +18,7 @@ use tokio::{task::JoinSet, time::timeout};
 use crate::{
     Outcome,
     report::{Report, Row, Target},
-    rounds::{Scale, Spread},
+    rounds::Scale,
     servers::started,
 };
 
@@ -50,7 +50,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         // A binding of RabbitMQ's costs it a hundred times what a subscription costs the others.
         let channels = scale.of(if backend == "rabbitmq" { 10_000 } else { 100_000 }, 100);
         let closed = [false, true].map(|flooded| What::Closed { flooded });
-        // A server that was killed has to start again only if something follows.
+        // What ends the server comes last.
         let red = [true, false].map(|stalled| What::Red { stalled });
         let all = closed.into_iter().chain([What::Again { channels }]).chain(red);
         let wanted: Vec<What> = all.filter(|what| report.wants(&what.name(backend))).collect();
@@ -67,8 +67,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
                 }
                 What::Again { channels } => {
                     let target = (backend == "redis").then_some(Target::OursAtMost(1.0));
-                    seconds_row(name, &subscribed_again(&*server, channels, scale.rounds.min(3)).await?)
-                        .target(target)
+                    seconds_row(name, subscribed_again(&*server, channels).await?).target(target)
                 }
                 What::Red { stalled } => {
                     let mut options = Options::default();
@@ -77,7 +76,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
                         (options.heartbeat, options.heartbeat_timeout) =
                             (Duration::from_millis(100), Duration::from_millis(200));
                     }
-                    seconds_row(name, &red_health(&*server, &options, stalled, scale.rounds.min(2)).await?)
+                    seconds_row(name, red_health(&*server, options, stalled).await?)
                 }
             };
             report.add(row);
@@ -86,16 +85,15 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-fn seconds_row(scenario: String, took: &[Duration]) -> Row {
-    let Spread { low, median, high } = Spread::of(took.iter().map(Duration::as_secs_f64));
-    let notes = format!("{low:.3} to {high:.3}, of {} times", took.len());
-    Row { scenario, unit: "s", ours: median, peer: None, target: None, notes }
+fn seconds_row(scenario: String, took: Duration) -> Row {
+    let (ours, notes) = (took.as_secs_f64(), String::new());
+    Row { scenario, unit: "s".into(), ours, peer: None, target: None, notes }
 }
 
 fn latency_row(scenario: String, took: &Histogram<u64>) -> Row {
     let micros = |quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
     let notes = format!("p99 and p99.9: {:.0}, {:.0}", micros(0.99), micros(0.999));
-    Row { scenario, unit: "µs, p50", ours: micros(0.5), peer: None, target: None, notes }
+    Row { scenario, unit: "µs, p50".into(), ours: micros(0.5), peer: None, target: None, notes }
 }
 
 /// What may hang is given up.
@@ -118,54 +116,40 @@ async fn connected(node: &Broker, wanted: bool) -> Outcome {
 }
 
 /// From the moment that the line works again until the node is connected, which it is when all are subscribed.
-async fn subscribed_again(server: &dyn Harness, channels: usize, rounds: usize) -> Outcome<Vec<Duration>> {
+async fn subscribed_again(server: &dyn Harness, channels: usize) -> Outcome<Duration> {
     let line = server.line().await?;
     let mut options = Options::default();
     options.subscribe_timeout = LIMIT;
     options.connect_timeout = LIMIT;
-    // Where a link is lost again and again the pauses grow, and they are not what is measured.
+    // The pauses between attempts are not what is measured.
     (options.backoff_min, options.backoff_max) = (Duration::from_millis(10), Duration::from_millis(10));
     let node = broker::connect_with(&line.url(), options).await?;
     let names: Vec<String> = (0..channels).map(|number| format!("channel.{number}")).collect();
     let open = try_join_all(names.iter().map(|name| node.subscribe(name))).await?;
-    let mut took = Vec::with_capacity(rounds);
-    for _ in 0..rounds {
-        line.cut();
-        connected(&node, false).await?;
-        line.heal();
-        let healed = Instant::now();
-        connected(&node, true).await?;
-        took.push(healed.elapsed());
-    }
+    line.cut();
+    connected(&node, false).await?;
+    line.heal();
+    let healed = Instant::now();
+    connected(&node, true).await?;
+    let took = healed.elapsed();
     drop(open);
     node.close().await;
     Ok(took)
 }
 
 /// From the end of the server, or of everything that comes through the line, until the node is not connected.
-async fn red_health(
-    server: &dyn Harness,
-    options: &Options,
-    stalled: bool,
-    rounds: usize,
-) -> Outcome<Vec<Duration>> {
-    let mut took = Vec::with_capacity(rounds);
-    for round in 0..rounds {
-        if round > 0 && !stalled {
-            server.start_server().await?;
-        }
-        let line = server.line().await?;
-        let node = broker::connect_with(&line.url(), options.clone()).await?;
-        let began = Instant::now();
-        if stalled {
-            line.stall();
-        } else {
-            server.kill_server().await?;
-        }
-        connected(&node, false).await?;
-        took.push(began.elapsed());
-        node.close().await;
+async fn red_health(server: &dyn Harness, options: Options, stalled: bool) -> Outcome<Duration> {
+    let line = server.line().await?;
+    let node = broker::connect_with(&line.url(), options).await?;
+    let began = Instant::now();
+    if stalled {
+        line.stall();
+    } else {
+        server.kill_server().await?;
     }
+    connected(&node, false).await?;
+    let took = began.elapsed();
+    node.close().await;
     Ok(took)
 }
 

@@ -1,13 +1,13 @@
 //! Report: the rows of a run, as a table, as JSON, and as a chart.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::rounds::{Round, Spread};
 
 /// Everything a run has shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     #[serde(skip)]
@@ -15,10 +15,10 @@ pub(crate) struct Report {
 }
 
 /// One scenario: a figure of ours, one of a peer, and how they compare.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) scenario: String,
-    pub(crate) unit: &'static str,
+    pub(crate) unit: Cow<'static, str>,
     pub(crate) ours: f64,
     pub(crate) peer: Option<Peer>,
     pub(crate) target: Option<Target>,
@@ -27,16 +27,16 @@ pub(crate) struct Row {
 }
 
 /// What ours is compared with.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Peer {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) figure: f64,
     /// Ours by theirs, pair by pair: the median, and the span of all pairs.
     pub(crate) ratio: Spread,
 }
 
 /// What was promised for a row.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Target {
     /// Of the ratio.
     AtLeast(f64),
@@ -58,10 +58,10 @@ impl Row {
         let cpu = (median(|(ours, _)| ours.cpu_nanos()), median(|(_, theirs)| theirs.cpu_nanos()));
         Self {
             scenario,
-            unit,
+            unit: unit.into(),
             ours: median(|(ours, _)| ours.rate()),
             peer: Some(Peer {
-                name: peer,
+                name: peer.into(),
                 figure: median(|(_, theirs)| theirs.rate()),
                 ratio: Spread::of(pairs.iter().map(|(ours, theirs)| ours.rate() / theirs.rate())),
             }),
@@ -79,16 +79,29 @@ impl Row {
         Self { notes, ..self }
     }
 
-    /// Takes in what another pass has shown.
-    fn merge(&mut self, other: &Self) {
-        self.ours = f64::midpoint(self.ours, other.ours);
-        if self.notes != other.notes {
-            self.notes = format!("{}; {}", self.notes, other.notes);
-        }
-        if let (Some(peer), Some(other)) = (&mut self.peer, &other.peer) {
-            peer.figure = f64::midpoint(peer.figure, other.figure);
-            peer.ratio = peer.ratio.with(other.ratio);
-        }
+    /// What several passes have shown of one scenario. Of notes those of the first.
+    fn of_passes(rows: &[&Self]) -> Option<Self> {
+        let first = rows.first()?;
+        let ours = Spread::of(rows.iter().map(|row| row.ours));
+        let peers: Vec<&Peer> = rows.iter().filter_map(|row| row.peer.as_ref()).collect();
+        let peer = peers.first().map(|peer| Peer {
+            name: peer.name.clone(),
+            figure: Spread::of(peers.iter().map(|peer| peer.figure)).median,
+            ratio: Spread {
+                low: Spread::of(peers.iter().map(|peer| peer.ratio.low)).low,
+                median: Spread::of(peers.iter().map(|peer| peer.ratio.median)).median,
+                high: Spread::of(peers.iter().map(|peer| peer.ratio.high)).high,
+            },
+        });
+        let notes = match &peer {
+            None if ours.low < ours.high => {
+                let span = format!("{} to {}", figure_text(ours.low), figure_text(ours.high));
+                if first.notes.is_empty() { span } else { format!("{span}; {}", first.notes) }
+            }
+            _ => first.notes.clone(),
+        };
+        let (scenario, unit) = (first.scenario.clone(), first.unit.clone());
+        Some(Self { scenario, unit, ours: ours.median, peer, target: first.target, notes })
     }
 
     fn is_met(&self) -> Option<bool> {
@@ -104,7 +117,7 @@ impl Row {
         let (name, figure, ratio, spread) = match &self.peer {
             None => Default::default(),
             Some(Peer { name, figure, ratio }) => (
-                (*name).to_owned(),
+                name.to_string(),
                 figure_text(*figure),
                 format!("{:.2}", ratio.median),
                 format!("{:.2} to {:.2}", ratio.low, ratio.high),
@@ -126,12 +139,30 @@ impl Row {
     }
 }
 
-const HEADS: [&str; 8] =
-    ["scenario", "ours", "peer", "which is", "ratio", "of all rounds", "target", "also seen"];
+const HEADS: [&str; 8] = [
+    "scenario",
+    "ours",
+    "peer",
+    "which is",
+    "ratio",
+    "of all rounds",
+    "target",
+    "also seen, in the first pass",
+];
 
 impl Report {
     pub(crate) fn new(wanted: Vec<String>) -> Self {
         Self { rows: Vec::new(), wanted }
+    }
+
+    /// What several passes have shown, each in a process of its own.
+    pub(crate) fn of_passes(passes: &[Self]) -> Self {
+        let names = passes.first().into_iter().flat_map(|first| &first.rows).map(|row| &row.scenario);
+        let rows_of = |name: &String| -> Vec<&Row> {
+            passes.iter().flat_map(|pass| &pass.rows).filter(|row| row.scenario == *name).collect()
+        };
+        let rows = names.filter_map(|name| Row::of_passes(&rows_of(name)));
+        Self { rows: rows.collect(), wanted: Vec::new() }
     }
 
     /// Whether a scenario is to run.
@@ -152,10 +183,7 @@ impl Report {
     pub(crate) fn add(&mut self, row: Row) {
         let cells = row.cells();
         println!("{:<44} {:>22}  {:>9} {:<34} {}", cells[0], cells[1], cells[4], cells[6], cells[7]);
-        match self.rows.iter_mut().find(|earlier| earlier.scenario == row.scenario) {
-            Some(earlier) => earlier.merge(&row),
-            None => self.rows.push(row),
-        }
+        self.rows.push(row);
     }
 
     /// The table for a terminal.
@@ -238,5 +266,35 @@ fn figure_text(value: f64) -> String {
         v if v >= 1e4 => format!("{:.1} k", v / 1e3),
         v if v >= 100.0 => format!("{v:.0}"),
         v => format!("{v:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(ours: f64, ratio: Option<f64>) -> Report {
+        let peer = ratio.map(|ratio| Peer {
+            name: "peer".into(),
+            figure: 10.0,
+            ratio: Spread { low: ratio - 0.5, median: ratio, high: ratio + 0.5 },
+        });
+        let notes = String::new();
+        let row = Row { scenario: "one".to_owned(), unit: "s".into(), ours, peer, target: None, notes };
+        Report { rows: vec![row], wanted: Vec::new() }
+    }
+
+    #[test]
+    fn passes_become_one_row_with_the_span_of_all() {
+        let passes = [(1.0, 2.0), (4.0, 3.0), (2.0, 7.0)].map(|(ours, ratio)| pass(ours, Some(ratio)));
+        // As one process tells the other.
+        let told = passes.map(|pass| serde_json::from_str(&serde_json::to_string(&pass).unwrap()).unwrap());
+        let report = Report::of_passes(&told);
+        let [row] = &report.rows[..] else { panic!("{report:?}") };
+        let Spread { low, median, high } = row.peer.as_ref().unwrap().ratio;
+        assert_eq!((row.ours, low, median, high), (2.0, 1.5, 3.0, 7.5));
+        let alone = Report::of_passes(&[pass(1.0, None), pass(3.0, None)]);
+        assert_eq!((alone.rows[0].ours, &*alone.rows[0].notes), (2.0, "1.00 to 3.00"));
+        assert_eq!(Report::of_passes(&[]).rows.len(), 0);
     }
 }

@@ -13,13 +13,14 @@ use crate::Outcome;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     pub(crate) rounds: usize,
-    /// How often all of it is done, from the beginning: minutes later a machine is not what it was.
+    /// How often all of it is done, each time by another process: its memory lies elsewhere, and minutes later a machine
+    /// is not what it was. One: by this process.
     pub(crate) passes: usize,
     share: f64,
 }
 
 impl Scale {
-    pub(crate) const FULL: Self = Self { rounds: 6, passes: 2, share: 1.0 };
+    pub(crate) const FULL: Self = Self { rounds: 3, passes: 4, share: 1.0 };
     pub(crate) const QUICK: Self = Self { rounds: 3, passes: 1, share: 0.05 };
     pub(crate) const SMOKE: Self = Self { rounds: 1, passes: 1, share: 0.0 };
 
@@ -81,9 +82,8 @@ pub(crate) async fn alternate<T>(
     Ok(pairs)
 }
 
-/// The median, and the span of all values. Of half of them it would be narrower than what two runs differ by: each
-/// run has its memory elsewhere.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+/// The median, and the span of all values.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Spread {
     pub(crate) low: f64,
     pub(crate) median: f64,
@@ -96,15 +96,7 @@ impl Spread {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let last = values.len() - 1;
-        Self { low: values[0], median: values[last / 2], high: values[last] }
-    }
-
-    /// Of two passes: half way between their medians, and the span of all values.
-    pub(crate) fn with(self, other: Self) -> Self {
-        Self {
-            low: self.low.min(other.low),
-            median: f64::midpoint(self.median, other.median),
-            high: self.high.max(other.high),
-        }
+        let median = f64::midpoint(values[last / 2], values[last.div_ceil(2)]);
+        Self { low: values[0], median, high: values[last] }
     }
 }

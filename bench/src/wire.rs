@@ -290,10 +290,10 @@ fn latency_row(
     let tail = |took: &Histogram<u64>| format!("{:.0}, {:.0}", micros(took, 0.99), micros(took, 0.999));
     Ok(Row {
         scenario,
-        unit: "µs, p50",
+        unit: "µs, p50".into(),
         ours: micros(&ours, 0.5),
         peer: Some(Peer {
-            name: peer,
+            name: peer.into(),
             figure: micros(&theirs, 0.5),
             ratio: Spread::of(pairs.iter().map(ratio)),
         }),

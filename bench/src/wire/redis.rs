@@ -83,10 +83,10 @@ pub(super) async fn beside_its_benchmark(scale: Scale, report: &mut Report, url:
     let median = |of: fn(&(f64, f64)) -> f64| Spread::of(pairs.iter().map(of)).median;
     report.add(Row {
         scenario: name.to_owned(),
-        unit: "messages/s",
+        unit: "messages/s".into(),
         ours: median(|(ours, _)| *ours),
         peer: Some(Peer {
-            name: "redis-benchmark -P 256",
+            name: "redis-benchmark -P 256".into(),
             figure: median(|(_, theirs)| *theirs),
             ratio: Spread::of(pairs.iter().map(|(ours, theirs)| ours / theirs)),
         }),
