@@ -144,7 +144,7 @@ impl<'a> Log<'a> {
     /// See [`Link::inspect`](broker_core::driver::Link::inspect).
     pub(crate) async fn inspect(&self) -> Result<Inspection> {
         let told = self.api("INFO", String::new(), NO_STREAM).await?.unwrap_or_default();
-        // Older servers do not tell the time, and none tells it without a stream.
+        // Without a stream nobody tells the time, and not every server does with one.
         let clock = parse_rfc3339(&text(&told["ts"])).ok();
         Ok(Inspection::new(clock, told["config"]["storage"].as_str().map(|storage| storage == "file")))
     }

@@ -88,8 +88,8 @@ impl Guest {
         &self.prefix
     }
 
-    /// The cases that are for all backends, those that are left out among them. Those about one alone all control its
-    /// server.
+    /// The cases that are for all backends, those that are left out among them. Those about one alone are not tried:
+    /// most of them control its server, and RabbitMQ's do so without declaring that they need it.
     pub fn cases(&self) -> impl Iterator<Item = &'static Case> {
         cases::all()
     }

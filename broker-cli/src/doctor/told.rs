@@ -16,7 +16,8 @@ pub(super) fn clock(allowed: Duration, told: Option<&Told>) -> Finding {
     };
     let apart = |a: &SystemTime, b: &SystemTime| a.duration_since(*b).unwrap_or_default();
     let (ahead, behind) = (apart(before, at), apart(at, after));
-    let (least, most) = (ahead.max(behind), apart(at, before).max(apart(after, at)).max(ahead).max(behind));
+    let least = ahead.max(behind);
+    let most = least.max(apart(at, before)).max(apart(after, at));
     if least <= allowed / 2 {
         let what = format!("this machine's is within {} of the server's", shown(most));
         return Finding::ok("clock", what);
