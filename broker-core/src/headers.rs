@@ -15,7 +15,10 @@ use crate::{Error, ErrorKind, Result};
 /// assert_eq!(headers.get("trace"), Some("4bf92f35"));
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(String, String)>);
+pub struct Headers(Option<Box<Pairs>>);
+
+/// Boxed, and only where there are any: most messages have none, and every one would carry the room for them.
+type Pairs = Vec<(String, String)>;
 
 impl Headers {
     /// The most pairs a message may carry.
@@ -26,12 +29,12 @@ impl Headers {
     /// No headers. Allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(None)
     }
 
     /// Adds a pair.
     pub fn insert(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.push((name.into(), value.into()));
+        self.0.get_or_insert_default().push((name.into(), value.into()));
     }
 
     /// The first value of a name.
@@ -42,23 +45,28 @@ impl Headers {
 
     /// All pairs, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().flat_map(|pairs| pairs.iter()).map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// How many pairs there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.as_ref().map_or(0, |pairs| pairs.len())
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Checks the limits, before anything is sent.
+    #[inline]
     pub(crate) fn check(&self) -> Result<()> {
+        if self.is_empty() { Ok(()) } else { self.check_each() }
+    }
+
+    fn check_each(&self) -> Result<()> {
         if self.len() > Self::MAX_COUNT {
             let message = format!("{} headers; a message has at most {}", self.len(), Self::MAX_COUNT);
             return Err(Error::new(ErrorKind::TooLarge, message));
@@ -90,7 +98,9 @@ impl fmt::Debug for Headers {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let mut headers = Self::new();
+        pairs.into_iter().for_each(|(name, value)| headers.insert(name, value));
+        headers
     }
 }
 
