@@ -120,10 +120,12 @@ impl Hub {
         }
     }
 
+    #[inline]
     fn hash(&self, name: &str) -> u64 {
         self.hasher.hash_one(name)
     }
 
+    #[inline]
     fn read(&self, hash: u64) -> RwLockReadGuard<'_, HashTable<Arc<Ring>>> {
         self.shards[(hash >> 48) as usize % SHARDS].read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,6 +140,7 @@ impl Hub {
 
     /// Looks at the first ring of a channel under its shard's lock, which is cheaper than to hold on to it. What `with`
     /// owns is dropped after the lock if there is no such channel.
+    #[inline]
     fn with_head<R>(&self, name: &str, with: impl FnOnce(&Arc<Ring>) -> R) -> Option<R> {
         let hash = self.hash(name);
         let shard = self.read(hash);
@@ -202,6 +205,7 @@ impl Hub {
     /// Hands an entry to every subscriber of a channel here. False when there is none.
     ///
     /// A message is passed as what it is, here and below: it fits two registers, an entry does not.
+    #[inline]
     pub(crate) fn put<E: Into<Entry> + Clone>(
         &self,
         name: &str,
@@ -212,6 +216,7 @@ impl Hub {
         self.with_head(name, |head| self.put_into(head, entry, from_link, after)).is_some()
     }
 
+    #[inline]
     fn put_into<E: Into<Entry> + Clone>(
         &self,
         mut ring: &Arc<Ring>,
@@ -351,6 +356,7 @@ impl Hub {
         after.finish();
     }
 
+    #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }

@@ -90,6 +90,7 @@ impl Ring {
     }
 
     /// No code of others runs under this lock, so a poisoned one is as good as new.
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -368,6 +369,7 @@ impl State {
         }
     }
 
+    #[inline]
     fn wake_waiting(&mut self, after: &mut Aftermath) {
         while self.waiting != 0 {
             let seat = self.waiting.trailing_zeros() as usize;
