@@ -45,7 +45,7 @@ struct Shared {
     hub: Arc<Hub>,
     /// `None` for a local broker.
     backend: Option<Backend>,
-    numbers: AtomicU64,
+    next_session: AtomicU64,
     meter: Meter,
     health: watch::Sender<Health>,
     /// To end what is open when the broker closes.
@@ -166,7 +166,7 @@ impl Broker {
             options,
             hub,
             backend,
-            numbers: AtomicU64::new(0),
+            next_session: AtomicU64::new(0),
             meter,
             health,
             sessions: Mutex::default(),
@@ -187,7 +187,7 @@ impl Broker {
     }
 
     fn new_session(&self) -> Arc<session::Shared> {
-        let id = self.0.numbers.fetch_add(1, Ordering::Relaxed);
+        let id = self.0.next_session.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(session::Shared::new(id));
         self.sessions().insert(id, Arc::downgrade(&shared));
         if self.is_closed() {

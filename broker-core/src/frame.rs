@@ -90,7 +90,7 @@ fn read(frame: &Bytes) -> Result<(Wire, Stamp), &'static str> {
     let type_name = reader.short_text()?;
     let headers = reader.headers()?;
     let payload = frame.slice(frame.len() - reader.0.len()..);
-    let head = Head { id: MessageId { origin, number: stamp.number }, sequence: stamp.sequence, headers };
+    let head = Head::global(MessageId { origin, number: stamp.number }, stamp.sequence, headers);
     let type_name = Some(type_name).filter(|name| !name.is_empty()).map(Box::from);
     Ok((Wire::new(head, type_name, codec, payload), stamp))
 }

@@ -22,7 +22,7 @@ fn read(frame: &Bytes) {
     let mut post = Post::new(wire.payload.clone()).with_headers(wire.head.headers.clone());
     post.codec = wire.codec;
     post.type_name.clone_from(&wire.type_name);
-    let mut again = frame::encode(&post, wire.head.id.origin);
+    let mut again = frame::encode(&post, wire.head.origin);
     frame::stamp(&mut again, stamp);
     let Ok((second, second_stamp)) = frame::decode(&again.freeze()) else {
         panic!("a frame of our own does not read");
@@ -32,7 +32,7 @@ fn read(frame: &Bytes) {
 }
 
 fn parts(wire: &Wire) -> impl PartialEq + std::fmt::Debug + '_ {
-    (wire.head.id, &wire.head.headers, &wire.type_name, wire.codec, &wire.payload)
+    (wire.head.id(), &wire.head.headers, &wire.type_name, wire.codec, &wire.payload)
 }
 
 /// Reads a digest; what reads is written byte for byte as it was.

@@ -3,7 +3,10 @@
 use std::{
     any::Any,
     fmt, mem,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -28,11 +31,18 @@ pub(crate) trait Envelope: Any + Send + Sync {
 /// What a message knows about itself besides its content.
 #[derive(Debug)]
 pub(crate) struct Head {
-    pub(crate) id: MessageId,
+    pub(crate) origin: NodeId,
+    /// In the id. A local message has 0 until somebody asks: few do, and a counter that all posts share would cost each
+    /// of them as much as a lock.
+    number: AtomicU64,
     /// The message's number in (origin, channel), from 1; 0 for a local message, which has none.
-    pub(crate) sequence: u64,
+    sequence: u64,
     pub(crate) headers: Headers,
 }
+
+/// The number that the next local message of this process gets. They count down from the top, those of global messages
+/// up: one node's ids never meet.
+static NEXT_LOCAL: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// A message without a type: bytes, and never a value, so it has no room for one.
 struct Plain {
@@ -55,6 +65,28 @@ pub(crate) struct Local<T> {
     head: Head,
     codec: Codec,
     pub(crate) value: T,
+}
+
+impl Head {
+    pub(crate) fn global(id: MessageId, sequence: u64, headers: Headers) -> Self {
+        Self { origin: id.origin, number: AtomicU64::new(id.number), sequence, headers }
+    }
+
+    #[inline]
+    fn local(origin: NodeId, headers: Headers) -> Self {
+        Self { origin, number: AtomicU64::new(0), sequence: 0, headers }
+    }
+
+    pub(crate) fn id(&self) -> MessageId {
+        let mut number = self.number.load(Relaxed);
+        if self.sequence == 0 && number == 0 {
+            let mine = NEXT_LOCAL.fetch_sub(1, Relaxed);
+            // Two may ask at once: both get what the first one took.
+            number =
+                self.number.compare_exchange(0, mine, Relaxed, Relaxed).map_or_else(|first| first, |_| mine);
+        }
+        MessageId { origin: self.origin, number }
+    }
 }
 
 impl Wire {
@@ -147,28 +179,28 @@ impl Message {
 
     /// A local message without a type.
     #[inline]
-    pub(crate) fn from_post(post: Post, id: MessageId) -> Self {
+    pub(crate) fn from_post(post: Post, origin: NodeId) -> Self {
         let Post { payload, codec, type_name, headers } = post;
-        Self::held(Head { id, sequence: 0, headers }, type_name, codec, payload)
+        Self::held(Head::local(origin, headers), type_name, codec, payload)
     }
 
     /// A local message of a type: one allocation, nothing encoded.
     #[inline]
-    pub(crate) fn from_value<T: Model>(value: T, id: MessageId, codec: Codec) -> Self {
-        let head = Head { id, sequence: 0, headers: Headers::new() };
+    pub(crate) fn from_value<T: Model>(value: T, origin: NodeId, codec: Codec) -> Self {
+        let head = Head::local(origin, Headers::new());
         Self(Arc::new(Local { head, codec, value }))
     }
 
     /// The id, the same on every node.
     #[must_use]
     pub fn id(&self) -> MessageId {
-        self.0.head().id
+        self.0.head().id()
     }
 
     /// The node that posted it.
     #[must_use]
     pub fn origin(&self) -> NodeId {
-        self.0.head().id.origin
+        self.0.head().origin
     }
 
     /// Its number among the global posts of its origin on this channel, strictly increasing; `None` for a local post.
@@ -262,3 +294,24 @@ impl fmt::Debug for Message {
 
 // A queue holds entries by the thousand: see `hub::Entry`.
 const _: () = assert!(mem::size_of::<Message>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_local_message_has_one_id_whoever_asks_first_and_no_other_has_it() {
+        let post = |_| Message::from_post(Post::new("x"), NodeId::from_u64(1));
+        // Enough that two threads now and then ask one message at once.
+        let messages: Vec<Message> = (0..100_000).map(post).collect();
+        let ask = || messages.iter().map(Message::id).collect::<Vec<_>>();
+        let (one, two) = thread::scope(|scope| {
+            let other = scope.spawn(ask);
+            (ask(), other.join().unwrap())
+        });
+        assert!(one == two, "two ids of one message");
+        assert_eq!(one.into_iter().collect::<HashSet<_>>().len(), messages.len());
+    }
+}

@@ -43,7 +43,8 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// A message's id: the node that posted it and its number there. The same message has the same id everywhere.
+/// A message's id: the node that posted it and its number there. The same message has the same id everywhere. Their order
+/// says nothing about time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId {
     pub(crate) origin: NodeId,

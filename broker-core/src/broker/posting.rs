@@ -1,12 +1,10 @@
 //! How a post leaves the caller: checked, then to the backend or straight into the queues here.
 
-use std::sync::atomic::Ordering;
-
 use bytes::BytesMut;
 
 use super::{Backend, Broker};
 use crate::{
-    Error, ErrorKind, Message, MessageId, Model, Post, Result, Scope, channel::check, frame, hub::Aftermath,
+    Error, ErrorKind, Message, Model, Post, Result, Scope, channel::check, frame, hub::Aftermath,
     link::outbox::Outbox,
 };
 
@@ -60,7 +58,7 @@ impl Broker {
     fn send_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<Option<Leaving<'_>>> {
         let codec = self.0.options.codec;
         if self.accept(channel, scope)?.is_none() {
-            return self.put_local(channel, Message::from_value(value, self.next_id(), codec));
+            return self.put_local(channel, Message::from_value(value, self.0.node, codec));
         }
         self.send_post(channel, Post::encode(&value, codec)?, Scope::Global)
     }
@@ -71,7 +69,7 @@ impl Broker {
         let backend = self.accept(channel, scope)?;
         post.check(&self.0.options)?;
         let Some(backend) = backend else {
-            return self.put_local(channel, Message::from_post(post, self.next_id()));
+            return self.put_local(channel, Message::from_post(post, self.0.node));
         };
         Ok(Some((&backend.outbox, frame::encode(&post, self.0.node))))
     }
@@ -105,12 +103,5 @@ impl Broker {
         after.finish();
         self.0.meter.published_here();
         Ok(None)
-    }
-
-    #[inline]
-    fn next_id(&self) -> MessageId {
-        // Local messages count down from the top, global ones up: one node's ids never meet.
-        let number = u64::MAX - self.0.numbers.fetch_add(1, Ordering::Relaxed);
-        MessageId { origin: self.0.node, number }
     }
 }

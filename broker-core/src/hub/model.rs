@@ -5,18 +5,15 @@ use std::sync::Arc;
 
 use shuttle::{check_random, future, thread};
 
-use super::{tests::put, *};
-use crate::{MessageId, Post};
+use super::{
+    tests::{entry, put},
+    *,
+};
 
 const ORDERS: usize = 1000;
 
 fn name() -> ChannelName {
     ChannelName::internal("news")
-}
-
-fn message(number: u64) -> Entry {
-    let id = MessageId { origin: NodeId::from_u64(1), number };
-    Entry::Message(Message::from_post(Post::new("x"), id))
 }
 
 /// Reads until it has heard of so many: the numbers, and how many were missed.
@@ -51,7 +48,7 @@ fn a_reader_hears_everything_or_its_number_and_is_always_woken() {
                 .collect();
             let writer = {
                 let hub = Arc::clone(&hub);
-                thread::spawn(move || (0..5).for_each(|n| put(&hub, "news", message(n), false)))
+                thread::spawn(move || (0..5).for_each(|n| put(&hub, "news", entry(n), false)))
             };
             writer.join().unwrap();
             // Nothing else wakes anybody: who sleeps now sleeps for ever, and that is found.
@@ -80,7 +77,7 @@ fn who_has_joined_is_in_the_table_whoever_leaves() {
                 })
             };
             let (ring, mut cursor) = hub.join(&name()).unwrap();
-            put(&hub, "news", message(1), false);
+            put(&hub, "news", entry(1), false);
             let mut batch = Vec::new();
             let mut cx = std::task::Context::from_waker(Waker::noop());
             assert!(ring.take(&mut cursor, &mut batch, 8, &mut cx).is_ready(), "joined, and hears nothing");
@@ -130,7 +127,7 @@ fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing() {
                     hub.one_less_live();
                 }),
                 Box::new(|hub| hub.refuse(&name(), &CloseReason::Removed)),
-                Box::new(|hub| (0..3).for_each(|n| put(&hub, "news", message(n), true))),
+                Box::new(|hub| (0..3).for_each(|n| put(&hub, "news", entry(n), true))),
                 Box::new(|hub| {
                     hub.mark_gap(&name(), &skipped(None));
                     hub.settle(&name());

@@ -6,14 +6,18 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{MessageId, Post};
+use crate::{
+    Codec, Headers, MessageId,
+    message::{Head, Wire},
+};
 
-fn entry(number: u64) -> Entry {
-    let id = MessageId { origin: NodeId::from_u64(1), number };
-    Entry::Message(Message::from_post(Post::new("x"), id))
+pub(super) fn entry(number: u64) -> Entry {
+    let head = Head::global(MessageId { origin: NodeId::from_u64(1), number }, 1, Headers::new());
+    Entry::Message(Message::from_wire(Wire::new(head, None, Codec::Raw, Bytes::new())))
 }
 
 fn name(text: &str) -> ChannelName {

@@ -101,12 +101,12 @@ impl Intake {
         };
         match name {
             // At once, and before everything that waits in a queue.
-            REVOCATIONS => follower.hear(wire.head.id.origin, &wire.payload),
+            REVOCATIONS => follower.hear(wire.head.origin, &wire.payload),
             DIGESTS => self.hear_digest(&wire, stamp),
             name if name.starts_with('$') => probe.hear(name, &wire, stamp),
             name => {
                 let Stamp { epoch, sequence, .. } = stamp;
-                let sign = Sign { origin: wire.head.id.origin, epoch, sequence };
+                let sign = Sign { origin: wire.head.origin, epoch, sequence };
                 self.while_open(|_, after| hub.receive(name, Message::from_wire(wire), &sign, after));
             }
         }
@@ -119,7 +119,7 @@ impl Intake {
             Ok(digest) => digest,
             Err(error) => return self.count_malformed(DIGESTS, &error),
         };
-        let origin = wire.head.id.origin;
+        let origin = wire.head.origin;
         let mut anything_missing = false;
         self.while_open(|hearing, after| {
             let (begun, back) = hub.beats();

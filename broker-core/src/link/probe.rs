@@ -70,7 +70,7 @@ impl Probe {
 
     /// A frame arrived on one of the broker's own channels. It may be anybody's, and say anything.
     pub(super) fn hear(&self, name: &str, wire: &Wire, stamp: Stamp) {
-        if name != self.name.as_str() || wire.head.id.origin != self.node {
+        if name != self.name.as_str() || wire.head.origin != self.node {
             return;
         }
         if let Some(count) = self.kinds.get(stamp.epoch as usize) {
