@@ -5,6 +5,7 @@
 //! cargo xtask bench --quick redis      # what has `redis` in its name, under a minute
 //! ```
 
+mod agreement;
 mod allocations;
 mod channels;
 mod footprint;
@@ -16,7 +17,13 @@ mod rounds;
 mod servers;
 mod wire;
 
-use std::{env, error::Error, fs, path::PathBuf, process::Command};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use clap::Parser;
 use report::Report;
@@ -47,6 +54,9 @@ struct Args {
     /// One of the passes of `--full`
     #[arg(long, hide = true, conflicts_with_all = ["full", "quick", "smoke"])]
     pass: bool,
+    /// Say at the end whether the ratios lie within the spread of an earlier run, which `--json` wrote into this file
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
     /// Write the rows as JSON into this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -75,6 +85,7 @@ fn main() -> Outcome {
     } else {
         Scale::FULL
     };
+    let earlier = args.against.as_deref().map(read).transpose()?;
     let report = if args.pass || scale.passes == 1 {
         pass(&runtime, scale, &args.scenarios)?
     } else {
@@ -85,6 +96,9 @@ fn main() -> Outcome {
         return Err(format!("no scenario has {:?} in its name", args.scenarios).into());
     }
     println!("\n{}", report.table());
+    if let Some(earlier) = &earlier {
+        println!("{}", agreement::text(earlier, &report));
+    }
     for (path, text) in [
         (&args.json, serde_json::to_string_pretty(&report)?),
         (&args.markdown, report.markdown()),
@@ -95,6 +109,13 @@ fn main() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// What an earlier run has written. Before a run begins: it takes minutes.
+fn read(path: &Path) -> Outcome<Report> {
+    let told = |error: &dyn Error| format!("{}: {error}; give a file that `--json` wrote", path.display());
+    let text = fs::read_to_string(path).map_err(|error| told(&error))?;
+    Ok(serde_json::from_str(&text).map_err(|error| told(&error))?)
 }
 
 /// Everything once.
