@@ -38,3 +38,24 @@ fn every_scenario_has_a_row() {
     assert!(rows.iter().all(|row| row["ours"].as_f64().is_some_and(|ours| ours > 0.0)), "{said}");
     assert!(chart.starts_with("<svg") && chart.trim_end().ends_with("</svg>"), "{chart}");
 }
+
+#[test]
+fn a_run_is_held_against_an_earlier_one() {
+    let run = |earlier: &str| {
+        Command::new(env!("CARGO_BIN_EXE_bench"))
+            .args(["--smoke", "local raw fan-out 1→1, window 512", "--against"])
+            .arg(format!("{}/{earlier}", env!("CARGO_MANIFEST_DIR")))
+            .output()
+            .expect("the program runs")
+    };
+    let output = run("results.json");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains(" of 2 ratios lie within the spread"), "{said}");
+    // Told before the run, which takes minutes.
+    for earlier in ["RESULTS.md", "nothing.json"] {
+        let output = run(earlier);
+        let failed = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        assert!(failed.contains(earlier) && failed.contains("--json"), "{failed}");
+    }
+}
