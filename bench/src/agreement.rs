@@ -29,28 +29,11 @@ pub(crate) fn text(earlier: &Report, now: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        report::{Peer, Row},
-        rounds::Spread,
-    };
+    use crate::report::tests::row;
 
     fn report(ratios: &[(&str, Option<f64>)]) -> Report {
         let mut report = Report::default();
-        report.rows = ratios
-            .iter()
-            .map(|(name, ratio)| Row {
-                scenario: (*name).to_owned(),
-                unit: "s".into(),
-                ours: 1.0,
-                peer: ratio.map(|median| Peer {
-                    name: "peer".into(),
-                    figure: 1.0,
-                    ratio: Spread { low: median - 0.5, median, high: median + 0.5 },
-                }),
-                target: None,
-                notes: String::new(),
-            })
-            .collect();
+        report.rows = ratios.iter().map(|(name, ratio)| row(name, 1.0, *ratio)).collect();
         report
     }
 

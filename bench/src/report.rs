@@ -270,18 +270,22 @@ fn figure_text(value: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn pass(ours: f64, ratio: Option<f64>) -> Report {
+    /// With a ratio that spans half of one to either side.
+    pub(crate) fn row(scenario: &str, ours: f64, ratio: Option<f64>) -> Row {
         let peer = ratio.map(|ratio| Peer {
             name: "peer".into(),
             figure: 10.0,
             ratio: Spread { low: ratio - 0.5, median: ratio, high: ratio + 0.5 },
         });
         let notes = String::new();
-        let row = Row { scenario: "one".to_owned(), unit: "s".into(), ours, peer, target: None, notes };
-        Report { rows: vec![row], wanted: Vec::new() }
+        Row { scenario: scenario.to_owned(), unit: "s".into(), ours, peer, target: None, notes }
+    }
+
+    fn pass(ours: f64, ratio: Option<f64>) -> Report {
+        Report { rows: vec![row("one", ours, ratio)], wanted: Vec::new() }
     }
 
     #[test]
