@@ -22,6 +22,9 @@ pub(crate) fn text(earlier: &Report, now: &Report) -> String {
         let (low, high, beyond) = (span.low, span.high, (median / edge - 1.0) * 100.0);
         let _ = writeln!(text, "{}: {median:.2} was {low:.2} to {high:.2}, {beyond:+.1} %", row.scenario);
     }
+    if compared == 0 {
+        return "no ratio of this run is in the earlier one\n".to_owned();
+    }
     let _ = writeln!(text, "{within} of {compared} ratios lie within the spread of the earlier run");
     text
 }
@@ -52,5 +55,7 @@ mod tests {
                     c: 0.40 was 0.50 to 1.50, -20.0 %\n\
                     1 of 3 ratios lie within the spread of the earlier run\n";
         assert_eq!(text(&earlier, &now), told);
+        let other = report(&[("f", Some(1.0))]);
+        assert_eq!(text(&earlier, &other), "no ratio of this run is in the earlier one\n");
     }
 }

@@ -41,7 +41,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 struct Args {
     /// Only scenarios whose name contains one of these, as in `redis` or `fan-out`
     scenarios: Vec<String>,
-    /// Three rounds of everything in each of four processes, twenty minutes. What is done unless something else is asked
+    /// Three rounds of everything in each of four processes, up to twenty minutes. What is done unless something else is asked
     /// for
     #[arg(long)]
     full: bool,

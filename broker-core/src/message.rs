@@ -32,8 +32,8 @@ pub(crate) trait Envelope: Any + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) origin: NodeId,
-    /// In the id. A local message has 0 until somebody asks: few do, and a counter that all posts share would cost each
-    /// of them as much as a lock.
+    /// In the id. A local message has 0 until somebody asks: a counter that all posts share would cost each of them as
+    /// much as a lock.
     number: AtomicU64,
     /// The message's number in (origin, channel), from 1; 0 for a local message, which has none.
     sequence: u64,

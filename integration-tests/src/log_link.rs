@@ -11,7 +11,8 @@ use bytes::Bytes;
 use crate::{
     case::Outcome,
     harness::{HARNESSES, Harness},
-    wait::within,
+    server::eventually,
+    wait::{self, within},
 };
 
 /// How long these logs keep a record: none of a check's own grows too old.
@@ -63,6 +64,20 @@ impl Opener {
         let inbox = Inbox::unheard();
         let link = within("a link", self.driver.connect(inbox.clone())).await??;
         Ok(LogLink { link, inbox, log: self.log.clone() })
+    }
+
+    /// A link to a server that has just started, and all that its log has after a cursor. Who is too early at a log may
+    /// be refused, or lose the connection; a broker asks again, too.
+    ///
+    /// # Errors
+    /// There is no link within the limit, or it reads nothing within that.
+    pub async fn read_again(&self, after: &LogCursor) -> Outcome<(LogLink, Rest)> {
+        let link = self.open().await?;
+        let rest = eventually("the log to be there again", wait::LIMIT, || async {
+            link.rest(after).await.map_err(|error| error.to_string())
+        })
+        .await?;
+        Ok((link, rest))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     case::{Case, Need, Outcome, case},
     harness::{Harness, nats::NatsHarness},
     log_checks as checks,
-    log_link::{LogLink, Opener},
+    log_link::Opener,
     nats_control::{connections, jetstream, listen_to_everything},
     server::eventually,
     wait::{LIMIT, until_is},
@@ -42,16 +42,6 @@ async fn order(h: &dyn Harness, verb: &str, question: &Value) -> Result<Value, S
     jetstream(addr, &format!("STREAM.{verb}.{STREAM}"), question).await
 }
 
-/// A link to a server that has just started.
-async fn link_again(opener: &Opener) -> Result<LogLink, String> {
-    let link = opener.open().await.map_err(|error| format!("{error:?}"))?;
-    eventually("the log to be there again", LIMIT, || async {
-        link.page(&LogCursor::START).await.map(drop).map_err(|error| error.to_string())
-    })
-    .await?;
-    Ok(link)
-}
-
 async fn a_killed_server_keeps_the_log(h: &dyn Harness) -> Outcome {
     let opener = Opener::of(h)?;
     let link = opener.open().await?;
@@ -61,8 +51,7 @@ async fn a_killed_server_keeps_the_log(h: &dyn Harness) -> Outcome {
         link.append(n.to_string()).await?;
     }
     h.restart_server().await?;
-    let link = link_again(&opener).await?;
-    let read = link.rest(&cursor).await?;
+    let (link, read) = opener.read_again(&cursor).await?;
     assert_eq!((read.broken, read.records.len()), (None, 50), "{read:?}");
     link.append("b").await?;
     link.rest(&read.cursor).await?.is(&["b"]);
@@ -76,15 +65,14 @@ async fn a_log_put_back_from_a_copy_is_told(h: &dyn Harness) -> Outcome {
     link.append("a").await?;
     let early = link.rest(&LogCursor::START).await?.cursor;
     h.save_data().await?;
-    let link = link_again(&opener).await?;
-    link.rest(&early).await?.is(&[]);
+    let (link, read) = opener.read_again(&early).await?;
+    read.is(&[]);
     for record in ["b", "c"] {
         link.append(record).await?;
     }
     let late = link.rest(&early).await?.cursor;
     h.restore_data().await?;
-    let link = link_again(&opener).await?;
-    let told = link.rest(&late).await?;
+    let (link, told) = opener.read_again(&late).await?;
     assert_eq!(told.broken, Some(LogBreak::RolledBack));
     told.is_broken(&["a"]);
     link.rest(&early).await?.is(&[]);
@@ -107,8 +95,7 @@ async fn a_log_that_is_gone_with_its_server_is_told(h: &dyn Harness) -> Outcome 
     link.append("a").await?;
     let cursor = link.rest(&LogCursor::START).await?.cursor;
     h.restart_server().await?;
-    let link = link_again(&opener).await?;
-    let told = link.rest(&cursor).await?;
+    let (link, told) = opener.read_again(&cursor).await?;
     assert_eq!(told.broken, Some(LogBreak::Replaced));
     told.is_broken(&[]);
     link.rest(&told.cursor).await?.is(&[]);
@@ -200,8 +187,8 @@ async fn an_emptied_log_is_still_the_same(h: &dyn Harness) -> Outcome {
     h.trim_log().await?;
     link.rest(&cursor).await?.is(&[]);
     h.restart_server().await?;
-    let link = link_again(&opener).await?;
-    link.rest(&cursor).await?.is(&[]);
+    let (link, read) = opener.read_again(&cursor).await?;
+    read.is(&[]);
     link.append("c").await?;
     link.rest(&cursor).await?.is(&["c"]);
     Ok(())

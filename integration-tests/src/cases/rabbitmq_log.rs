@@ -14,7 +14,7 @@ use super::rabbitmq_only::{ENOUGH, allow};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::{Harness, rabbitmq::RabbitHarness},
-    log_link::{LogLink, Opener, Rest},
+    log_link::{LogLink, Opener},
     server::eventually,
     wait::{LIMIT, until_is, within},
 };
@@ -266,17 +266,6 @@ async fn another_entry_at_the_same_place_is_told(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-/// A link to a server that has just started, and what its log has after a cursor. Who is too early at the stream may
-/// lose the log's connection; a broker asks again, too.
-async fn read_again(h: &dyn Harness, after: &LogCursor) -> Outcome<(LogLink, Rest)> {
-    let link = Opener::of(h)?.open().await?;
-    let rest = eventually("the log to be there again", LIMIT, || async {
-        link.rest(after).await.map_err(|error| error.to_string())
-    })
-    .await?;
-    Ok((link, rest))
-}
-
 async fn a_killed_server_keeps_the_log(h: &dyn Harness) -> Outcome {
     let link = Opener::of(h)?.open().await?;
     link.append("a").await?;
@@ -285,7 +274,7 @@ async fn a_killed_server_keeps_the_log(h: &dyn Harness) -> Outcome {
         link.append(n.to_string()).await?;
     }
     h.restart_server().await?;
-    let (link, read) = read_again(h, &cursor).await?;
+    let (link, read) = Opener::of(h)?.read_again(&cursor).await?;
     assert_eq!((read.broken, read.records.len()), (None, 50), "{read:?}");
     link.append("b").await?;
     link.rest(&read.cursor).await?.is(&["b"]);
@@ -302,7 +291,7 @@ async fn a_log_put_back_from_a_copy_is_told(h: &dyn Harness) -> Outcome {
     }
     let lost = link.rest(&kept).await?.cursor;
     h.restore_data().await?;
-    let (link, told) = read_again(h, &lost).await?;
+    let (link, told) = Opener::of(h)?.read_again(&lost).await?;
     told.is_broken(&["a"]);
     assert_eq!(told.broken, Some(LogBreak::RolledBack));
     link.rest(&kept).await?.is(&[]);
