@@ -7,8 +7,8 @@ use crate::{Error, ErrorKind, Result};
 /// The name of a channel, checked.
 ///
 /// 1 to [`ChannelName::MAX`] bytes of UTF-8; no white space and no control character; none of `*`, `>`, `#`;
-/// no empty segment between dots; no `$` at the start, which is reserved for the broker itself. What one
-/// backend would refuse, all refuse. Cloning is cheap.
+/// no empty segment between dots; no segment that begins with `$`, which is reserved for the broker itself, whatever
+/// prefix stands before it. What one backend would refuse, all refuse. Cloning is cheap.
 ///
 /// ```
 /// use broker::ChannelName;
@@ -64,9 +64,6 @@ fn broken_rule(name: &str) -> Option<&'static str> {
     if name.len() > ChannelName::MAX {
         return Some("is too long; a name has at most 200 bytes");
     }
-    if name.starts_with('$') {
-        return Some("starts with `$`, which is reserved for the broker; choose another first character");
-    }
     segments_and_characters(name)
 }
 
@@ -78,6 +75,10 @@ fn segments_and_characters(name: &str) -> Option<&'static str> {
                 return Some("has an empty segment; write something between and around the dots");
             }
             '.' => empty_segment = true,
+            // The channels of the broker itself, behind any prefix: who has none would reach those of who has one.
+            '$' if empty_segment => {
+                return Some("has a segment that begins with `$`, which is reserved; begin it otherwise");
+            }
             '*' | '>' | '#' => {
                 return Some("has one of `*`, `>`, `#`, which are wildcards on some backends; leave it out");
             }
@@ -159,7 +160,9 @@ mod tests {
 
     #[test]
     fn legal_names() {
-        for name in ["a", "user.42", "pixel-added", "ümlaut.日本", "a:b/c?d", "x$", &"n".repeat(200)] {
+        for name in
+            ["a", "user.42", "pixel-added", "ümlaut.日本", "a:b/c?d", "x$", "a.b$.c", &"n".repeat(200)]
+        {
             assert!(ChannelName::new(name).is_ok(), "{name}");
         }
     }
@@ -171,6 +174,8 @@ mod tests {
             ("", "empty"),
             (long.as_str(), "too long"),
             ("$node", "reserved"),
+            ("shop.$revocations", "reserved"),
+            ("a.b.$", "reserved"),
             (".a", "segment"),
             ("a.", "segment"),
             ("a..b", "segment"),
@@ -215,7 +220,7 @@ mod tests {
             let mut broken = name.clone();
             broken.insert_str(*at.get(&places), fault);
             let padded = "n".repeat(ChannelName::MAX + 1 - name.len()) + &name;
-            for broken in [broken, format!(".{name}"), format!("{name}."), format!("${name}"), padded] {
+            for broken in [broken, format!(".{name}"), format!("{name}."), format!("${name}"), format!("a.${name}"), padded] {
                 prop_assert!(ChannelName::new(&broken).is_err(), "{:?}", broken);
             }
         }

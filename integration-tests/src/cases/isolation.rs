@@ -26,7 +26,7 @@ pub(super) const CASES: &[Case] = &[
 
 /// Names that begin alike, differ in case, or would match each other as patterns.
 const SIMILAR: &[&str] = &[
-    "a", "a.b", "a.bc", "a.b.c", "ab", "A", "a-b", "a_b", "a?b", "a[b]", "[ab]", "a\\b", "a.$", "b", "é",
+    "a", "a.b", "a.bc", "a.b.c", "ab", "A", "a-b", "a_b", "a?b", "a[b]", "[ab]", "a\\b", "a.b$", "b", "é",
     "e\u{301}", "a:b", "a/b", "{a}", "^a", "a|b", "?", "??", "???",
 ];
 

@@ -28,7 +28,7 @@ fn legal() -> Vec<String> {
         "MixedCase",
         "pixel-added",
         "a$",
-        "a.$b",
+        "a.b$",
         "user:42",
         "user/42",
         "user@host",
@@ -97,7 +97,7 @@ async fn every_legal_name_works(h: &dyn Harness) -> Outcome {
 
 const EMPTY: &str = "is empty";
 const LONG: &str = "is too long";
-const RESERVED: &str = "starts with `$`";
+const RESERVED: &str = "has a segment that begins with `$`";
 const SEGMENT: &str = "has an empty segment";
 const WILDCARD: &str = "has one of `*`, `>`, `#`";
 const SPACE: &str = "has white space";
@@ -108,6 +108,11 @@ fn illegal() -> Vec<(String, &'static str)> {
         ("", EMPTY),
         ("$node", RESERVED),
         ("$", RESERVED),
+        // Another application's, seen by one that has no prefix.
+        ("shop.$revocations", RESERVED),
+        ("shop.$digests", RESERVED),
+        ("shop.$node.0123456789abcdef", RESERVED),
+        ("a.$", RESERVED),
         (".", SEGMENT),
         (".a", SEGMENT),
         ("a.", SEGMENT),
