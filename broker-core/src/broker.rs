@@ -12,9 +12,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::watch};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -28,9 +29,16 @@ use crate::{
         probe::Probe,
     },
     metrics::Meter,
+    own_task,
     revocation::register::Register,
+    runtime::Runtime,
     session,
 };
+
+use closing::{Ending, Supervised};
+
+/// How much later than it must the echo of an own post may be found missing: by a busy machine.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 /// A node: publishes, subscribes, opens sessions. Cloning is cheap, and all clones are one broker.
 ///
@@ -52,9 +60,10 @@ struct Shared {
     sessions: Mutex<HashMap<u64, Weak<session::Shared>>>,
     /// Those that a revocation can end.
     register: Arc<Register>,
-    /// The supervisor and the listeners.
+    /// The supervisor, the listeners, and what calls hooks.
     tasks: TaskTracker,
-    runtime: Option<Handle>,
+    runtime: Runtime,
+    ending: Ending,
     stop: CancellationToken,
     /// Ends listeners in the middle of a call; only when the broker closes.
     abort: CancellationToken,
@@ -84,7 +93,8 @@ impl Broker {
     /// ```
     #[must_use]
     pub fn local() -> Self {
-        Self::new(Options::default(), None, watch::Sender::new(Health::new(State::Local)), None).0
+        let health = watch::Sender::new(Health::new(State::Local));
+        Self::new(Options::default(), None, health, Runtime::default()).0
     }
 
     /// Starts a broker over a driver. It connects in the background, for as long as it takes;
@@ -94,11 +104,12 @@ impl Broker {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for options out of bounds, or outside a tokio runtime.
     pub fn start(driver: Arc<dyn Driver>, options: Options) -> Result<Self> {
         options.check()?;
-        let runtime = current_runtime("a broker")?;
+        let runtime = Runtime::current("a broker")?;
         let health = watch::Sender::new(Health::new(State::Connecting));
-        let (broker, supervisor) = Self::new(options, Some(driver), health, Some(runtime.clone()));
-        if let Some(supervisor) = supervisor {
-            broker.0.tasks.spawn_on(supervisor.run(), &runtime);
+        let (broker, supervisor) = Self::new(options, Some(driver), health, runtime.clone());
+        if let (Some(supervisor), Some(backend)) = (supervisor, &broker.0.backend) {
+            let supervised = Supervised::new(&broker, backend).run(supervisor);
+            broker.0.tasks.spawn_on(supervised, &runtime.handle("a broker")?);
         }
         Ok(broker)
     }
@@ -129,7 +140,7 @@ impl Broker {
         options: Options,
         driver: Option<Arc<dyn Driver>>,
         health: watch::Sender<Health>,
-        runtime: Option<Handle>,
+        runtime: Runtime,
     ) -> (Self, Option<Supervisor>) {
         let node = NodeId::random();
         let hub = Arc::new(Hub::new(options.queue_capacity));
@@ -138,8 +149,8 @@ impl Broker {
         let register = Arc::new(Register::new(node, options.clock_skew, options.revocation_retention));
         let backend = driver.map(|driver| Backend {
             driver,
-            interest: Arc::new(Interest::new(options.unsubscribe_delay)),
-            outbox: Arc::new(Outbox::new(options.outbox_bytes, options.publish_timeout, node, names.clone())),
+            interest: Arc::new(Interest::new(options.unsubscribe_delay, runtime.clone())),
+            outbox: Arc::new(Outbox::new(&options, node, names.clone(), runtime.clone())),
             probe: Arc::new(Probe::new(node, &names)),
             follower: Arc::new(Follower::new(node, Arc::clone(&register), &options)),
             malformed: Arc::default(),
@@ -173,6 +184,7 @@ impl Broker {
             register,
             tasks: TaskTracker::new(),
             runtime,
+            ending: Ending::default(),
             stop,
             abort: CancellationToken::new(),
         }));
@@ -188,10 +200,10 @@ impl Broker {
 
     fn new_session(&self) -> Arc<session::Shared> {
         let id = self.0.next_session.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::new(session::Shared::new(id));
+        let shared = Arc::new(session::Shared::new(id, Arc::clone(&self.0.hub)));
         self.sessions().insert(id, Arc::downgrade(&shared));
         if self.is_closed() {
-            shared.close(CloseReason::BrokerClosed);
+            drop(shared.close(&CloseReason::BrokerClosed));
         }
         shared
     }
@@ -226,7 +238,7 @@ impl Broker {
 
     pub(crate) fn join(&self, operation: &'static str, channel: &str) -> Result<Subscription> {
         let name = ChannelName::new(channel).map_err(|error| error.with_operation(operation))?;
-        Subscription::open(self, &name).ok_or_else(|| self.at(operation, channel, Error::closed()))
+        Subscription::open(self, &name).ok_or_else(|| self.at(operation, channel, self.closed_error()))
     }
 
     pub(crate) async fn confirm(
@@ -251,11 +263,8 @@ impl Broker {
 
     /// Runs a task of this broker, which ends by itself when [`abort`](Self::abort) is cancelled.
     pub(crate) fn spawn(&self, what: &str, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let runtime = match &self.0.runtime {
-            Some(runtime) => runtime.clone(),
-            None => current_runtime(what)?,
-        };
-        self.0.tasks.spawn_on(task, &runtime);
+        let runtime = self.0.runtime.handle(what)?;
+        self.0.tasks.spawn_on(own_task::of(self.0.node, task), &runtime);
         Ok(())
     }
 
@@ -310,7 +319,8 @@ impl Broker {
         &self.0.options
     }
 
-    /// The state of the receive path, now.
+    /// The state of the receive path, now. When the broker's runtime is blocked, or nobody drives it, nothing keeps
+    /// the state up to date: then it is [`State::Connecting`], with that as the last error.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
@@ -323,6 +333,15 @@ impl Broker {
         let mut health = self.0.health.borrow().clone();
         if let Some(backend) = &self.0.backend {
             health.malformed = backend.malformed.load(Ordering::Relaxed);
+            let options = &self.0.options;
+            let stale = options.heartbeat + options.heartbeat_timeout + OVERDUE;
+            if let Some(age) = backend.probe.age().filter(|age| health.is_connected() && *age > stale) {
+                let message = format!(
+                    "nothing of the broker has run for {age:?}: its runtime is blocked, or nobody drives it"
+                );
+                health.last_error = Some(Error::new(ErrorKind::Timeout, message));
+                health.enter(State::Connecting);
+            }
         }
         health
     }
@@ -353,26 +372,22 @@ impl Broker {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) when the broker is closed instead.
     pub async fn ready(&self) -> Result<()> {
-        let mut health = self.0.health.subscribe();
-        let settled = health.wait_for(|health| health.state != State::Connecting).await;
-        match settled {
-            Ok(health) if health.state == State::Closed => Err(Error::closed()),
-            _ => Ok(()),
+        let mut changes = self.0.health.subscribe();
+        loop {
+            changes.mark_unchanged();
+            match self.health().state {
+                State::Connecting => {}
+                State::Closed => return Err(self.closed_error()),
+                State::Local | State::Connected => return Ok(()),
+            }
+            // A runtime that runs again announces no change.
+            let _ = self.0.runtime.timeout(self.0.options.heartbeat, changes.changed()).await;
         }
     }
 
     fn is_closed(&self) -> bool {
         self.0.stop.is_cancelled()
     }
-}
-
-fn current_runtime(what: &str) -> Result<Handle> {
-    Handle::try_current().map_err(|_| {
-        Error::new(
-            ErrorKind::InvalidInput,
-            format!("{what} needs a tokio runtime: call this from within one"),
-        )
-    })
 }
 
 impl fmt::Debug for Broker {

@@ -151,6 +151,13 @@ pub enum CloseReason {
     AuthenticationInDoubt(Doubt),
 }
 
+impl CloseReason {
+    /// Whether the user may not be served any more, not even while the session says goodbye.
+    pub(crate) fn ends_authentication(&self) -> bool {
+        matches!(self, Self::AuthenticationRevoked(_) | Self::AuthenticationInDoubt(_))
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -13,10 +13,12 @@ mod channel;
 pub mod driver;
 mod error;
 mod event;
+mod foreign;
 mod frame;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 mod headers;
 mod health;
 mod hub;
@@ -27,9 +29,11 @@ mod metrics;
 mod model;
 mod node;
 mod options;
+mod own_task;
 mod post;
 mod received;
 mod revocation;
+mod runtime;
 mod scope;
 mod session;
 mod stream;

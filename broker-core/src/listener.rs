@@ -1,11 +1,13 @@
 //! Listeners: the task that calls one function with what a channel brings.
 
-use std::{fmt, future::Future};
-
-use crate::{
-    Model, Received, StreamError, Subscription, stream,
-    sync::atomic::{AtomicBool, Ordering},
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
 };
+
+use crate::{Model, Received, StreamError, Subscription, stream};
 
 /// Names a listener of one session, to remove it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,20 +59,6 @@ impl<T: Model> ListenerItem for stream::Item<T> {
     }
 }
 
-/// Closed when the listener is removed; its subscription then yields nothing more.
-#[derive(Debug, Default)]
-pub(crate) struct Gate(AtomicBool);
-
-impl Gate {
-    pub(crate) fn close(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
 /// The listener's loop. Calls are sequential; it ends with its subscription or by a panic of
 /// `function`, which unwinds this task and nothing else; or when the broker aborts, at an await in the middle of a call.
 ///
@@ -94,14 +82,21 @@ where
                     continue;
                 }
             };
-            if told.0.is_closed() {
-                continue; // closed while it was decoded: no call begins (promise 8)
-            }
-            // The subscription ends by itself; only a call has to be broken off.
-            tokio::select! {
-                biased;
-                () = function(item) => {}
-                () = told.0.aborted() => return,
+            // Closed while it was decoded: no call begins (promise 8).
+            let open = Some(&told.0).filter(|subscription| !subscription.is_closed());
+            let Some(beginning) = open.and_then(Subscription::gate).and_then(|gate| gate.enter()) else {
+                continue;
+            };
+            let mut call = pin!(function(item));
+            let begun = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
+            drop(beginning);
+            if begun.is_pending() {
+                // The subscription ends by itself; only a call has to be broken off.
+                tokio::select! {
+                    biased;
+                    () = call => {}
+                    () = told.0.aborted() => return,
+                }
             }
         }
     }

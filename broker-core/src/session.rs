@@ -9,12 +9,12 @@ use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
     Broker, CloseReason, Error, ErrorKind, Identity, ListenerId, ListenerItem, MessageStream, Model, Post,
-    Result, Revocation, RevocationOutcome, Scope, Subscription,
-    listener::{Gate, listen},
+    Result, Revocation, RevocationOutcome, Scope, Subscription, gate::Gate, listener::listen,
 };
 
 pub use hooks::HookId;
 use hooks::{Hook, Hooks, call_hooks};
+use shared::Registration;
 pub(crate) use shared::{Owner, Shared};
 
 /// A user's presence on this server: a connection, a request, a job.
@@ -149,20 +149,13 @@ impl Session {
 
     /// Removes a listener: when this returns no call of it starts any more; one that is running ends by itself.
     /// Returns whether it was there; an unknown id is no error. May be called from within the listener.
+    ///
+    /// Blocks while a call is just starting: until its function has come to its first await, for at most a second.
     pub fn remove_listener(&self, id: ListenerId) -> bool {
-        if id.session != self.shared.id {
-            return false;
-        }
-        let (gate, seat) = {
-            let mut open = self.shared.lock();
-            (open.listeners.remove(&id.number), open.seat(id.number))
-        };
-        let Some(gate) = gate else { return false };
-        gate.close();
-        if let Some((ring, seat)) = seat {
-            ring.nudge(seat);
-        }
-        true
+        let here = id.session == self.shared.id;
+        let gate = here.then(|| self.shared.remove_listener(id.number)).flatten();
+        Gate::wait_for_calls(gate.as_slice());
+        gate.is_some()
     }
 
     /// A stream of a channel's messages as values of type `T`.
@@ -241,9 +234,14 @@ impl Session {
     /// dropped at its next await. A panic in one is logged, and the next is called. Follows Serverpod's will-close
     /// listeners.
     ///
-    /// With hooks [`close`](Self::close) only begins the end; [`closed`](Self::closed) waits for it. So it is for a
-    /// revocation: a session with hooks lives on until they are done. Keep them short, or leave them out. After
+    /// With hooks [`close`](Self::close) only begins the end; [`closed`](Self::closed) waits for it. After
     /// [`drain`](Broker::drain) they are called, too, when streams have ended and nothing can be posted any more.
+    ///
+    /// A revocation, or doubt about one, waits for no hook: the session is closed first, streams end and its posts
+    /// fail, and then the hooks are called with that reason. What a hook needs to say goodbye, the client's socket or
+    /// a clone of the [`Broker`], it owns itself.
+    ///
+    /// A hook may call [`Broker::drain`] or [`Broker::close`]: these do not wait then, see there.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
@@ -266,13 +264,13 @@ impl Session {
     {
         let mut open = self.shared.lock();
         if self.shared.is_closing() {
-            return Err(closed("on_close"));
+            return Err(self.closed_error("on_close"));
         }
         if open.hooks.is_none() {
             let limit = self.broker.options().close_timeout;
-            let shared = Arc::clone(&self.shared);
-            let abort = self.broker.abort().clone();
-            self.broker.spawn("a hook", call_hooks(shared, limit, abort))?;
+            let (node, abort) = (self.broker.node_id(), self.broker.abort().clone());
+            let task = call_hooks(Arc::clone(&self.shared), node, limit, abort);
+            self.broker.spawn("a hook", task)?;
         }
         let number = open.number();
         open.hooks.get_or_insert_with(Hooks::new).push_back((number, Hook::new(function)));
@@ -298,7 +296,7 @@ impl Session {
     ) -> Result<(Subscription, u64)> {
         self.check_open(operation)?;
         let mut subscription = self.broker.join(operation, channel)?;
-        let owner = self.shared.own(subscription.seat(), gate).ok_or_else(|| closed(operation))?;
+        let owner = self.shared.own(subscription.seat(), gate).ok_or_else(|| self.closed_error(operation))?;
         let number = owner.number;
         subscription.set_owner(owner);
         self.broker.confirm(operation, &mut subscription).await?;
@@ -306,14 +304,24 @@ impl Session {
     }
 
     fn check_open(&self, operation: &'static str) -> Result<()> {
-        if self.is_closed() { Err(closed(operation)) } else { Ok(()) }
+        if self.is_closed() { Err(self.closed_error(operation)) } else { Ok(()) }
+    }
+
+    fn closed_error(&self, operation: &'static str) -> Error {
+        let closed =
+            || Error::new(ErrorKind::Closed, "the session is closed; open another with broker.session()");
+        // A broker that has failed says why: another session would not help.
+        self.broker.failure().cloned().unwrap_or_else(closed).with_operation(operation)
     }
 
     /// Closes the session: every listener and stream of it ends. When it returns, no callback starts and no
     /// stream yields any more; unless there are [hooks](Self::on_close), which are called first. Closing twice is no
     /// error.
+    ///
+    /// May be called from within a listener. Blocks while a call of a listener is just starting: until its function
+    /// has come to its first await, for at most a second. Dropping the session does the same.
     pub fn close(&self) {
-        self.shared.close(CloseReason::SessionClosed);
+        Gate::wait_for_calls(&self.shared.close(&CloseReason::SessionClosed));
     }
 
     /// Whether the session is closed.
@@ -334,15 +342,11 @@ impl Session {
     }
 }
 
-fn closed(operation: &'static str) -> Error {
-    Error::new(ErrorKind::Closed, "the session is closed; open another with broker.session()")
-        .with_operation(operation)
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
         self.close();
-        self.broker.forget_session(self.shared.id, self.identity.as_ref());
+        let (broker, identity) = (self.broker.clone(), self.identity.take());
+        self.shared.keep_registered(Registration { broker, id: self.shared.id, identity });
     }
 }
 

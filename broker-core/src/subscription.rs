@@ -12,6 +12,7 @@ use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::{
     Broker, ChannelName, CloseReason, Error, Event,
+    gate::Gate,
     hub::{Cursor, Entry, Notice, Ring},
     session::Owner,
 };
@@ -34,6 +35,8 @@ pub struct Subscription {
     batch: Vec<Entry>,
     /// Messages of the batch that have been yielded, to be counted all at once.
     uncounted: u32,
+    /// Whether the batch had more than one entry.
+    holding: bool,
     /// The session it ends with, if it was opened through one.
     owner: Option<Owner>,
     /// Boxed: most never end with a reason, and there may be millions.
@@ -50,13 +53,22 @@ impl Subscription {
             cursor,
             batch: Vec::new(),
             uncounted: 0,
+            holding: false,
             owner: None,
             ended: None,
         })
     }
 
     pub(crate) fn set_owner(&mut self, owner: Owner) {
+        if owner.gate().is_some() {
+            self.ring.set_listening(self.cursor.seat);
+        }
         self.owner = Some(owner);
+    }
+
+    /// A listener's gate.
+    pub(crate) fn gate(&self) -> Option<&Gate> {
+        self.owner.as_ref().and_then(Owner::gate)
     }
 
     /// The channel is subscribed. Forgets what arrived so far: while it waited for that, it may have been a rest of
@@ -126,14 +138,13 @@ impl Subscription {
         }
         let Some(entry) = self.batch.pop() else { return Poll::Ready(None) };
         budget.made_progress();
+        self.uncounted += u32::from(matches!(entry, Entry::Message(_)));
+        if self.batch.is_empty() {
+            self.count();
+            self.release();
+        }
         Poll::Ready(Some(match entry {
-            Entry::Message(message) => {
-                self.uncounted += 1;
-                if self.batch.is_empty() {
-                    self.count();
-                }
-                Event::Message(message)
-            }
+            Entry::Message(message) => Event::Message(message),
             Entry::Notice(notice) => {
                 self.broker.meter().noticed(&notice);
                 match &*notice {
@@ -147,7 +158,10 @@ impl Subscription {
     /// Takes what the ring has, at least one entry. False at the end.
     fn refill(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match self.ring.take(&mut self.cursor, &mut self.batch, BATCH, cx) {
-            Poll::Ready(Ok(())) => return Poll::Ready(true),
+            Poll::Ready(Ok(())) => {
+                self.holding = self.batch.len() > 1;
+                return Poll::Ready(true);
+            }
             Poll::Ready(Err(reason)) => self.end(reason),
             // Closed between the first look and the waker's registration: nobody would wake us.
             Poll::Pending if self.is_closed() => self.end_closed(),
@@ -158,6 +172,16 @@ impl Subscription {
 
     fn count(&mut self) {
         self.broker.meter().delivered(mem::take(&mut self.uncounted).into());
+    }
+
+    /// All that was taken is yielded: a drain need not wait for this stream any more.
+    #[inline]
+    fn release(&mut self) {
+        let hub = self.broker.hub();
+        if mem::take(&mut self.holding) {
+            hub.released(&self.ring, &self.cursor);
+        }
+        hub.settle_debt(&self.ring, &self.cursor, false);
     }
 
     /// When its broker breaks off what still runs.
@@ -185,7 +209,7 @@ impl Subscription {
         if self.ended.is_none() {
             self.ended = Some(Box::new(reason));
             self.batch.clear();
-            self.broker.hub().one_less_live();
+            self.broker.hub().settle_debt(&self.ring, &self.cursor, true);
         }
     }
 }
@@ -219,9 +243,6 @@ impl Drop for Subscription {
             owner.forget();
         }
         let last = self.broker.hub().leave(&self.ring, &self.cursor);
-        if self.ended.is_none() {
-            self.broker.hub().one_less_live();
-        }
         if last {
             self.broker.note_left(&self.ring.channel);
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fmt, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -175,9 +176,9 @@ impl Bus {
 
     /// Publishes bytes as they are, as a foreign program would.
     pub fn publish_raw(&self, channel: &str, bytes: impl Into<Bytes>) {
-        if let Ok(name) = ChannelName::new(channel) {
-            self.enqueue([(name, bytes.into())]);
-        }
+        // By the name under which somebody subscribes: a foreign program is not held to the rules for names.
+        let subscribed = self.lock().channels.get_key_value(channel).map(|(name, _)| name.clone());
+        self.enqueue(subscribed.map(|name| (name, bytes.into())));
     }
 
     /// Deletes every revocation log.
@@ -313,10 +314,19 @@ impl Bus {
             }
             drop(state);
             for (members, channel, frame) in queue {
-                members.iter().for_each(|inbox| inbox.deliver(channel.as_str(), frame.clone()));
+                members.iter().for_each(|inbox| deliver(inbox, &channel, &frame));
             }
             state = self.lock();
         }
+    }
+}
+
+/// Hands a frame to one member. Whatever is behind its inbox is that node's; a panic there ends that node's link, and
+/// neither the poster's nor the bus.
+fn deliver(inbox: &Inbox, channel: &ChannelName, frame: &Bytes) {
+    let delivered = catch_unwind(AssertUnwindSafe(|| inbox.deliver(channel.as_str(), frame.clone())));
+    if delivered.is_err() {
+        inbox.lost(Error::new(ErrorKind::Other, "the inbox of this node panicked"));
     }
 }
 

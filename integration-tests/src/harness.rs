@@ -223,7 +223,7 @@ impl dyn Harness + '_ {
         Ok(Node { broker, line })
     }
 
-    fn entry_backend(&self) -> Backend {
+    pub(crate) fn entry_backend(&self) -> Backend {
         let entry = HARNESSES.iter().find(|entry| entry.name() == self.backend());
         entry.expect("a harness of a backend of the list").backend
     }

@@ -1,11 +1,38 @@
-//! How a broker ends: drained, closed, or dropped.
+//! How a broker ends: drained, closed, dropped, or because its supervisor is gone.
+//!
+//! What takes time runs in a task of its own, so that an end that has begun is completed, whoever drops the call.
 
-use std::sync::Weak;
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use tokio::time::timeout;
+use futures_util::FutureExt;
+use tokio::{runtime::Handle, sync::watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{Backend, Broker, Shared};
-use crate::{CloseReason, health::State, link::probe::Kind};
+use crate::{
+    CloseReason, Error, ErrorKind, Health,
+    foreign::{contain, text},
+    health::State,
+    link::{CLOSE_LIMIT, Supervisor, interest::Interest, outbox::Outbox, probe::Kind},
+    own_task,
+};
+
+/// How far the end of a broker has come.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    draining: AtomicBool,
+    closing: AtomicBool,
+    /// Cancelled when nothing is left.
+    done: CancellationToken,
+    /// Why it ended, if nobody wanted it to.
+    failure: OnceLock<Error>,
+}
 
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -15,8 +42,13 @@ impl Drop for Shared {
 
 impl Broker {
     /// Finishes what was accepted, then closes: no new post and no new subscription; every accepted post is sent
-    /// and has come back; listeners and streams read their queues to the end, for at most
-    /// `drain_timeout`; then [`close`](Self::close). Idempotent, and may be called from several tasks.
+    /// and has come back; listeners have been called with everything in their queues, and streams have yielded it,
+    /// for at most `drain_timeout`; then [`close`](Self::close). A stream that has nothing left to yield is not waited
+    /// for, nor is one whose session is closed. Idempotent, and may be called from several tasks.
+    ///
+    /// Cancel safe: once begun it is completed, also when the call is dropped. Called within a listener or a hook of
+    /// this broker, which would have to wait for itself, it begins the drain and returns; so may anything that such a
+    /// listener waits for, but only the call itself is recognised.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
@@ -37,28 +69,84 @@ impl Broker {
     /// # Ok(()) }
     /// ```
     pub async fn drain(&self) {
+        if !self.is_closed() && !self.0.ending.draining.swap(true, Ordering::SeqCst) {
+            if let Some(backend) = &self.0.backend {
+                backend.outbox.seal();
+            }
+            let broker = self.clone();
+            self.complete(async move {
+                broker.read_to_the_end().await;
+                broker.close_once().await;
+            })
+            .await;
+        }
+        self.wait_until_done().await;
+    }
+
+    /// Closes now: every session, stream and listener ends, posts that wait fail, and when it returns neither
+    /// task, socket nor subscription of this broker is left. Idempotent, and may be called from several tasks.
+    ///
+    /// A listener in the middle of a call is dropped at its next await; one that blocks its thread instead is
+    /// waited for, for at most `drain_timeout`.
+    ///
+    /// Cancel safe: once begun it is completed, also when the call is dropped. Called within a listener or a hook of
+    /// this broker it begins the end and returns: that task is still there.
+    pub async fn close(&self) {
+        let broker = self.clone();
+        self.complete(async move { broker.close_once().await }).await;
+        self.wait_until_done().await;
+    }
+
+    /// Runs an end to its completion, in the background. A local broker outside of any runtime has no background, and
+    /// no task either: it ends in this call.
+    async fn complete(&self, end: impl Future<Output = ()> + Send + 'static) {
+        match self.0.runtime.handle("the end of a broker") {
+            Ok(runtime) => self.complete_on(&runtime, end),
+            Err(_) => CutOff::or_complete(self.clone(), end).await,
+        }
+    }
+
+    fn complete_on(&self, runtime: &Handle, end: impl Future<Output = ()> + Send + 'static) {
+        drop(runtime.spawn(CutOff::or_complete(self.clone(), end)));
+    }
+
+    /// Waits until the end is complete; within one of the broker's own tasks, not at all.
+    async fn wait_until_done(&self) {
+        if own_task::is_of(self.0.node) {
+            return;
+        }
+        let options = &self.0.options;
+        // Far more than it takes: a runtime that nobody drives completes nothing.
+        let limit = options.drain_timeout * 2 + options.close_timeout + CLOSE_LIMIT * 2;
+        if self.0.runtime.timeout(limit, self.0.ending.done.cancelled()).await.is_err() {
+            tracing::warn!("the broker's runtime does not run; it is closed without its tasks");
+            self.end_at_once();
+            self.0.ending.done.cancel();
+        }
+    }
+
+    /// Waits until everything accepted has come back and is read.
+    async fn read_to_the_end(&self) {
         let limit = self.0.options.drain_timeout;
         let drained = async {
             self.flush().await;
             self.0.hub.end();
-            self.0.hub.idle().await;
+            self.0.hub.settled().await;
         };
         tokio::select! {
-            drained = timeout(limit, drained) => {
+            drained = self.0.runtime.timeout(limit, drained) => {
                 if drained.is_err() {
                     tracing::warn!("not everything was read within {limit:?}; closing all the same");
                 }
             }
             () = self.0.stop.cancelled() => {}
         }
-        self.close().await;
     }
 
     /// Takes nothing new, and waits until everything accepted has come back, and everyone has been told how much that
     /// was. With the link gone nothing more comes.
     async fn flush(&self) {
         let Some(backend) = &self.0.backend else { return };
-        backend.outbox.seal();
         self.pass_barrier(backend).await;
         backend.outbox.digest();
         self.pass_barrier(backend).await;
@@ -81,25 +169,40 @@ impl Broker {
         }
     }
 
-    /// Closes now: every session, stream and listener ends, posts that wait fail, and when it returns neither
-    /// task, socket nor subscription of this broker is left. Idempotent, and may be called from several tasks.
-    ///
-    /// A listener in the middle of a call is dropped at its next await; one that blocks its thread instead is
-    /// waited for, for at most `drain_timeout`.
-    pub async fn close(&self) {
-        self.end_sessions().await;
-        self.0.stop.cancel();
-        self.0.hub.close();
-        // Those that were opened meanwhile; their hooks are called as far as they get.
-        let late = std::mem::take(&mut *self.sessions());
-        for session in late.into_values().filter_map(|session| session.upgrade()) {
-            session.close(CloseReason::BrokerClosed);
+    /// Closes, unless that has begun already.
+    async fn close_once(&self) {
+        if self.0.ending.closing.swap(true, Ordering::SeqCst) {
+            return;
         }
-        self.0.abort.cancel();
+        self.end_sessions().await;
+        self.end_at_once();
         self.0.tasks.close();
-        if timeout(self.0.options.drain_timeout, self.0.tasks.wait()).await.is_err() {
+        let ended = self.0.runtime.timeout(self.0.options.drain_timeout, self.0.tasks.wait());
+        if ended.await.is_err() {
             tracing::warn!("a listener blocks its thread; the broker is closed without it");
         }
+        self.0.ending.done.cancel();
+    }
+
+    /// Ends every session. Those with hooks can still post, for at most `close_timeout`.
+    async fn end_sessions(&self) {
+        let open: Vec<_> = self.sessions().values().filter_map(Weak::upgrade).collect();
+        open.iter().for_each(|session| drop(session.close(&CloseReason::BrokerClosed)));
+        for session in open {
+            session.finished().await;
+        }
+    }
+
+    /// The part that takes no time: nothing is taken or yielded any more, and every task is told to end.
+    fn end_at_once(&self) {
+        self.0.stop.cancel();
+        self.0.hub.close();
+        // Also those that were opened meanwhile; their hooks are called as far as they get.
+        let late = std::mem::take(&mut *self.sessions());
+        for session in late.into_values().filter_map(|session| session.upgrade()) {
+            drop(session.close(&CloseReason::BrokerClosed));
+        }
+        self.0.abort.cancel();
         self.0.health.send_if_modified(|health| {
             let open = health.state != State::Closed;
             health.enter(State::Closed);
@@ -107,12 +210,104 @@ impl Broker {
         });
     }
 
-    /// Ends every session. Those with hooks can still post, for at most `close_timeout`.
-    async fn end_sessions(&self) {
-        let open: Vec<_> = self.sessions().values().filter_map(Weak::upgrade).collect();
-        open.iter().for_each(|session| session.close(CloseReason::BrokerClosed));
-        for session in open {
-            session.closed().await;
+    /// Why the broker has ended, if nobody wanted it to.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.0.ending.failure.get()
+    }
+
+    /// The error of every call from then on.
+    pub(super) fn closed_error(&self) -> Error {
+        self.failure().cloned().unwrap_or_else(Error::closed)
+    }
+}
+
+/// An end that is under way. Dropped before it is complete, because its runtime is gone, it is completed at once.
+struct CutOff(Option<Broker>);
+
+impl CutOff {
+    fn or_complete(broker: Broker, end: impl Future<Output = ()> + Send) -> impl Future<Output = ()> + Send {
+        // Made now: a runtime that is gone drops a task without having polled it.
+        let cut_off = Self(Some(broker));
+        async move {
+            let mut cut_off = cut_off;
+            end.await;
+            drop(cut_off.0.take());
+        }
+    }
+}
+
+impl Drop for CutOff {
+    fn drop(&mut self) {
+        if let Some(broker) = self.0.take() {
+            broker.end_at_once();
+            broker.0.ending.done.cancel();
+        }
+    }
+}
+
+/// Ends the broker when its supervisor has ended, however that came about: nobody would answer any more.
+pub(super) struct Supervised {
+    /// Not a handle: it would keep the broker open.
+    broker: Weak<Shared>,
+    outbox: Arc<Outbox>,
+    interest: Arc<Interest>,
+    health: watch::Sender<Health>,
+    stop: CancellationToken,
+    in_order: bool,
+}
+
+impl Supervised {
+    pub(super) fn new(broker: &Broker, backend: &Backend) -> Self {
+        Self {
+            broker: Arc::downgrade(&broker.0),
+            outbox: Arc::clone(&backend.outbox),
+            interest: Arc::clone(&backend.interest),
+            health: broker.0.health.clone(),
+            stop: broker.0.stop.clone(),
+            in_order: false,
+        }
+    }
+
+    /// Runs the supervisor.
+    pub(super) async fn run(mut self, supervisor: Supervisor) {
+        let ended = AssertUnwindSafe(supervisor.run()).catch_unwind().await;
+        self.in_order = true;
+        match ended {
+            Err(panic) => self.withdraw(&format!("panicked: {}", text(&*panic))),
+            Ok(()) if !self.stop.is_cancelled() => self.withdraw("its supervisor has ended"),
+            Ok(()) => {}
+        }
+    }
+
+    fn withdraw(&self, reason: &str) {
+        let error = Error::new(ErrorKind::Closed, format!("the broker is closed: {reason}"));
+        tracing::error!("{error}");
+        let broker = self.broker.upgrade().map(Broker);
+        if let Some(broker) = &broker {
+            let _ = broker.0.ending.failure.set(error.clone());
+        }
+        contain("a waker", || self.outbox.shut(&error));
+        contain("a waker", || self.interest.close(&error));
+        contain("a waker", || {
+            self.health.send_modify(|health| {
+                health.last_error = Some(error);
+                health.enter(State::Closed);
+            });
+        });
+        if let Some(broker) = broker {
+            broker.end_at_once();
+            let last = broker.clone();
+            if let Ok(runtime) = broker.0.runtime.handle("the end of a broker") {
+                broker.complete_on(&runtime, async move { last.close_once().await });
+            }
+        }
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        if !self.in_order {
+            self.withdraw("the runtime this broker was made on is gone");
         }
     }
 }

@@ -78,7 +78,7 @@ impl Broker {
     #[inline]
     fn accept(&self, channel: &str, scope: Scope) -> Result<Option<&Backend>> {
         if self.0.hub.has_ended() {
-            return Err(Error::closed());
+            return Err(self.closed_error());
         }
         match (scope, &self.0.backend) {
             (Scope::Local, _) | (Scope::Auto, None) => Ok(None),

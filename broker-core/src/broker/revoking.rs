@@ -59,7 +59,7 @@ impl Broker {
             backend.follower.check_lease()?;
         }
         match shared.close_reason() {
-            Some(CloseReason::BrokerClosed) => Err(Error::closed()),
+            Some(CloseReason::BrokerClosed) => Err(self.closed_error()),
             _ => Ok(session),
         }
     }
@@ -76,7 +76,7 @@ impl Broker {
     async fn revoke_everywhere(&self, revocation: Revocation) -> Result<RevocationOutcome> {
         revocation.check()?;
         if self.is_closed() {
-            return Err(Error::closed());
+            return Err(self.closed_error());
         }
         let deadline = Instant::now() + self.0.options.revoke_timeout;
         let (id, record) = self.0.register.revoke(revocation)?;
@@ -130,7 +130,7 @@ impl Broker {
     async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         tokio::select! {
             done = call => done,
-            () = self.0.stop.cancelled() => Err(Error::closed()),
+            () = self.0.stop.cancelled() => Err(self.closed_error()),
         }
     }
 }

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 
 use crate::{
     ChannelName, CloseReason, Gap, GapCause, Message, NodeId,
+    foreign::contain,
     sync::{
         RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -46,14 +47,14 @@ pub(crate) struct Hub {
     /// Seeded at random: names come from users.
     hasher: RandomState,
     capacity: usize,
-    /// No new subscriber; the present ones read the rest and end.
+    /// No new subscriber; the present ones read the rest and end. Set before any ring ends.
     ended: AtomicBool,
     /// No subscriber yields anything more.
     closed: AtomicBool,
-    /// Subscribers that have not reached their end.
-    live: AtomicUsize,
-    /// Rung when `live` falls to zero.
-    idle: Notify,
+    /// Subscribers that had something to read, or to finish, when the hub ended, and have not yet.
+    owing: AtomicUsize,
+    /// Notified when `owing` falls to zero.
+    settled: Notify,
     /// The newest beat that has begun, from 1, and the newest that has come back.
     begun: AtomicU64,
     back: AtomicU64,
@@ -101,7 +102,14 @@ pub(crate) struct Aftermath {
 impl Aftermath {
     #[inline]
     pub(crate) fn finish(mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
+        self.wakers.drain(..).for_each(|waker| contain("a waker", || waker.wake()));
+        if !self.garbage.is_empty() {
+            self.drop_garbage();
+        }
+    }
+
+    fn drop_garbage(&mut self) {
+        self.garbage.drain(..).for_each(|entry| contain("a message that was dropped", || drop(entry)));
     }
 }
 
@@ -113,8 +121,8 @@ impl Hub {
             capacity,
             ended: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            live: AtomicUsize::new(0),
-            idle: Notify::new(),
+            owing: AtomicUsize::new(0),
+            settled: Notify::new(),
             begun: AtomicU64::new(1),
             back: AtomicU64::new(0),
         }
@@ -159,7 +167,7 @@ impl Hub {
             }
             shard.find(hash, |ring| ring.channel == *name).map(take_seat)
         };
-        let joined = joined.or_else(|| {
+        joined.or_else(|| {
             let mut shard = self.write(hash);
             if self.ended.load(Ordering::SeqCst) {
                 return None;
@@ -167,15 +175,12 @@ impl Hub {
             let rehash = |ring: &Arc<Ring>| self.hash(ring.channel.as_str());
             let entry = shard.entry(hash, |ring| ring.channel == *name, rehash);
             Some(take_seat(entry.or_insert_with(|| Arc::new(Ring::new(name.clone()))).get()))
-        });
-        if joined.is_some() {
-            self.live.fetch_add(1, Ordering::SeqCst);
-        }
-        joined
+        })
     }
 
     /// Removes a subscriber. True when the channel has nobody left here.
     pub(crate) fn leave(&self, ring: &Ring, cursor: &Cursor) -> bool {
+        self.settle_debt(ring, cursor, true);
         let mut after = Aftermath::default();
         let last = ring.leave(cursor, &mut after) && self.remove_if_empty(&ring.channel);
         after.finish();
@@ -195,10 +200,30 @@ impl Hub {
         true
     }
 
-    /// A subscriber has reached its end, or is gone before it.
-    pub(crate) fn one_less_live(&self) {
-        if self.live.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.idle.notify_waiters();
+    /// A subscriber has yielded all it had taken, which was more than one entry.
+    pub(crate) fn released(&self, ring: &Ring, cursor: &Cursor) {
+        ring.released(cursor.seat);
+    }
+
+    /// Once the hub has ended: a subscriber has nothing to yield just now, or is `finished`.
+    pub(crate) fn settle_debt(&self, ring: &Ring, cursor: &Cursor, finished: bool) {
+        if self.has_ended() && ring.settle_debt(cursor.seat, finished) {
+            self.one_less();
+        }
+    }
+
+    /// The session of a seat, or its listener, is closed.
+    pub(crate) fn close_seat(&self, ring: &Ring, seat: u8) {
+        let mut after = Aftermath::default();
+        if ring.close_seat(seat, &mut after) {
+            self.one_less();
+        }
+        after.finish();
+    }
+
+    fn one_less(&self) {
+        if self.owing.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.settled.notify_waiters();
         }
     }
 
@@ -340,7 +365,11 @@ impl Hub {
         self.ended.store(true, Ordering::SeqCst);
         let mut after = Aftermath::default();
         for head in self.rings() {
-            chain(&head).for_each(|ring| ring.end(&CloseReason::BrokerClosed, &mut after));
+            for ring in chain(&head) {
+                // Counted here after some may have read to their end already: the sum is right when this returns.
+                let owing = ring.end_and_count(&CloseReason::BrokerClosed, &mut after);
+                self.owing.fetch_add(owing, Ordering::SeqCst);
+            }
         }
         after.finish();
     }
@@ -366,14 +395,15 @@ impl Hub {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Returns when every subscriber has reached its end or is gone.
-    pub(crate) async fn idle(&self) {
+    /// After [`end`](Self::end): returns when every stream has yielded what was there, or is closed, and every
+    /// listener has returned from its last call.
+    pub(crate) async fn settled(&self) {
         loop {
-            let idle = self.idle.notified();
-            if self.live.load(Ordering::SeqCst) == 0 {
+            let settled = self.settled.notified();
+            if self.owing.load(Ordering::SeqCst) == 0 {
                 return;
             }
-            idle.await;
+            settled.await;
         }
     }
 }

@@ -71,10 +71,7 @@ fn who_has_joined_is_in_the_table_whoever_leaves() {
             let (first, cursor) = hub.join(&name()).unwrap();
             let leaving = {
                 let hub = Arc::clone(&hub);
-                thread::spawn(move || {
-                    hub.leave(&first, &cursor);
-                    hub.one_less_live();
-                })
+                thread::spawn(move || hub.leave(&first, &cursor))
             };
             let (ring, mut cursor) = hub.join(&name()).unwrap();
             put(&hub, "news", entry(1), false);
@@ -84,9 +81,7 @@ fn who_has_joined_is_in_the_table_whoever_leaves() {
             leaving.join().unwrap();
             assert!(hub.contains("news"));
             hub.leave(&ring, &cursor);
-            hub.one_less_live();
             assert!(!hub.contains("news"), "left behind");
-            assert_eq!(hub.live.load(Ordering::SeqCst), 0);
         },
         ORDERS,
     );
@@ -122,10 +117,7 @@ fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing() {
             let hub = Arc::new(Hub::new(1));
             let (ring, cursor) = hub.join(&name()).unwrap();
             let work: [Box<dyn FnOnce(&Hub) + Send>; 4] = [
-                Box::new(move |hub| {
-                    hub.leave(&ring, &cursor);
-                    hub.one_less_live();
-                }),
+                Box::new(move |hub| drop(hub.leave(&ring, &cursor))),
                 Box::new(|hub| hub.refuse(&name(), &CloseReason::Removed)),
                 Box::new(|hub| (0..3).for_each(|n| put(&hub, "news", entry(n), true))),
                 Box::new(|hub| {
@@ -140,7 +132,7 @@ fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing() {
             });
             threads.into_iter().for_each(|thread| thread.join().unwrap());
             assert!(!hub.contains("news"));
-            assert_eq!(hub.live.load(Ordering::SeqCst), 0);
+            assert_eq!(hub.owing.load(Ordering::SeqCst), 0);
             assert!(hub.join(&name()).is_none(), "closed");
         },
         ORDERS,

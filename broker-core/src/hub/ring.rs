@@ -1,11 +1,11 @@
 //! Ring: what a channel keeps for its subscribers here, and a cursor for each of them.
 //!
 //! A message is stored once, however many subscribe; a subscriber holds only its position. A slot counts the
-//! cursors that stand on it, `at_tail` those that have read everything: so appending costs the same for one
-//! subscriber as for sixty-four, and what everyone has passed is dropped at once.
+//! cursors that stand on it, `caught_up` has a bit for each that has read everything: so appending costs the same for
+//! one subscriber as for sixty-four, and what everyone has passed is dropped at once.
 //!
 //! Whenever the lock is free (asserted by [`Ring::check`] in tests):
-//! 1. the counts of all slots plus `at_tail` are the seats taken;
+//! 1. the counts of all slots plus the bits of `caught_up` are the seats taken;
 //! 2. the first slot's count is above zero;
 //! 3. `gone` plus the weights in the ring is `posted`;
 //! 4. a seat that waits is taken, and it has a waker exactly when it waits;
@@ -27,7 +27,10 @@ use super::{
 };
 use crate::{
     ChannelName, CloseReason, NodeId,
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// How many subscribers share a ring before the channel gets another: they fit one bit mask, and meet on one lock.
@@ -40,6 +43,8 @@ pub(crate) struct Ring {
     /// Further rings of a channel with more than [`SEATS`] subscribers.
     pub(super) next: OnceLock<Arc<Ring>>,
     state: Mutex<State>,
+    /// Seats whose subscriber has taken more than one entry, and not yielded all of them. Set under the lock.
+    holding: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -47,8 +52,8 @@ struct State {
     slots: VecDeque<Slot>,
     /// The position of the first slot; positions count up from 0 and are never used again.
     first: u64,
-    /// Cursors that have read everything.
-    at_tail: usize,
+    /// Seats that have read everything.
+    caught_up: u64,
     /// The weight of everything before `first`.
     gone: Tally,
     /// The weight of everything ever put here.
@@ -59,12 +64,24 @@ struct State {
     wakers: SmallVec<[Option<Waker>; 1]>,
     /// The link was lost: the next entry from a link is preceded by this one.
     gap_due: Option<Entry>,
-    /// Subscribers read the rest and then end.
-    ended: Option<CloseReason>,
+    /// Seats of listeners, which read on by themselves.
+    listening: u64,
+    /// Seats of streams whose session is closed: they yield nothing more.
+    closed: u64,
+    /// Subscribers read the rest and then end. Boxed: it is rare, and large.
+    ended: Option<Box<End>>,
     /// How far the channel has been heard through the present link. Only in the first ring of a chain.
     heard: Option<Box<Heard>>,
     /// The newest beat when the channel was found subscribed; `None` until then.
     subscribed: Option<NonZero<u64>>,
+}
+
+/// The end of a ring.
+#[derive(Debug)]
+struct End {
+    reason: CloseReason,
+    /// Seats that still had something to read when it ended, or to finish, and have not yet.
+    owing: u64,
 }
 
 #[derive(Debug)]
@@ -86,7 +103,7 @@ pub(crate) struct Cursor {
 
 impl Ring {
     pub(super) fn new(channel: ChannelName) -> Self {
-        Self { channel, next: OnceLock::new(), state: Mutex::default() }
+        Self { channel, next: OnceLock::new(), state: Mutex::default(), holding: AtomicU64::new(0) }
     }
 
     /// No code of others runs under this lock, so a poisoned one is as good as new.
@@ -103,8 +120,12 @@ impl Ring {
         if seat == SEATS {
             return None;
         }
-        state.taken |= 1 << seat;
-        state.at_tail += 1;
+        let bit = 1 << seat;
+        state.taken |= bit;
+        state.caught_up |= bit;
+        state.listening &= !bit;
+        state.closed &= !bit;
+        self.holding.fetch_and(!bit, Ordering::SeqCst);
         if state.wakers.len() <= seat as usize {
             state.wakers.push(None);
         }
@@ -116,13 +137,18 @@ impl Ring {
         let mut garbage = Vec::new(); // dropped after the lock
         let mut state = self.lock();
         let position = cursor.position.max(state.first);
-        state.step_off(position);
-        state.at_tail += 1;
+        state.step_off(position, cursor.seat);
+        state.caught_up |= 1 << cursor.seat;
         while state.slots.front().is_some_and(|slot| slot.readers == 0) {
             garbage.extend(state.pop());
         }
         (cursor.position, cursor.seen) = (state.tail(), state.posted);
         drop(state);
+    }
+
+    /// The seat is that of a listener.
+    pub(crate) fn set_listening(&self, seat: u8) {
+        self.lock().listening |= 1 << seat;
     }
 
     /// Gives the seat back. True when nobody is left.
@@ -133,7 +159,8 @@ impl Ring {
         state.waiting &= !bit;
         after.wakers.extend(state.wakers[cursor.seat as usize].take());
         let position = cursor.position.max(state.first);
-        state.step_off(position);
+        state.step_off(position, cursor.seat);
+        state.caught_up &= !bit;
         while state.slots.front().is_some_and(|slot| slot.readers == 0) {
             after.garbage.extend(state.pop());
         }
@@ -145,7 +172,7 @@ impl Ring {
 
     /// Why the ring has ended, if it has.
     pub(crate) fn end_reason(&self) -> Option<CloseReason> {
-        self.lock().ended.clone()
+        self.lock().ended.as_ref().map(|end| end.reason.clone())
     }
 
     /// Compares a message of the link with what was heard before it. How many are missing; `None` for a repeat.
@@ -228,20 +255,54 @@ impl Ring {
     /// Nothing more comes: subscribers read the rest and end.
     pub(super) fn end(&self, reason: &CloseReason, after: &mut Aftermath) {
         let mut state = self.lock();
-        state.ended.get_or_insert_with(|| reason.clone());
+        state.ended.get_or_insert_with(|| Box::new(End { reason: reason.clone(), owing: 0 }));
         state.wake_waiting(after);
     }
 
-    /// Wakes one subscriber so that it looks whether it was closed.
-    pub(crate) fn nudge(&self, seat: u8) {
+    /// The same, and how many have something to read, or to finish; zero when it had ended already.
+    pub(super) fn end_and_count(&self, reason: &CloseReason, after: &mut Aftermath) -> usize {
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return 0;
+        }
+        let streams = state.taken & !state.listening & !state.closed;
+        let unread = streams & (!state.caught_up | self.holding.load(Ordering::SeqCst));
+        // One that waits has finished its last call. The others look here once more.
+        let calling = state.taken & state.listening & !state.waiting;
+        let owing = unread | calling;
+        state.ended = Some(Box::new(End { reason: reason.clone(), owing }));
+        state.wake_waiting(after);
+        owing.count_ones() as usize
+    }
+
+    /// The subscriber of a seat has yielded all it had taken.
+    pub(super) fn released(&self, seat: u8) {
+        self.holding.fetch_and(!(1 << seat), Ordering::SeqCst);
+    }
+
+    /// Whether a subscriber has just become one that nobody waits for: the ring has ended, and its stream has yielded
+    /// everything, or `finished` says that it is over.
+    pub(super) fn settle_debt(&self, seat: u8, finished: bool) -> bool {
         let mut state = self.lock();
         let bit = 1 << seat;
-        let waker = if state.waiting & bit == 0 { None } else { state.wakers[seat as usize].take() };
-        state.waiting &= !bit;
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
+        let read = state.caught_up & !state.listening & bit != 0;
+        (finished || read) && state.forgive(bit)
+    }
+
+    /// The session of this seat, or its listener, is closed: wakes it so that it looks. Whether the end of the ring
+    /// waited for it; a listener finishes its call first.
+    pub(super) fn close_seat(&self, seat: u8, after: &mut Aftermath) -> bool {
+        let mut state = self.lock();
+        let bit = 1 << seat;
+        if state.waiting & bit != 0 {
+            state.waiting &= !bit;
+            after.wakers.extend(state.wakers[seat as usize].take());
         }
+        if state.listening & bit != 0 {
+            return false;
+        }
+        state.closed |= bit;
+        state.forgive(bit)
     }
 
     /// Wakes everyone.
@@ -274,16 +335,20 @@ impl Ring {
         if available > 0 {
             state.read(cursor, batch, available.min(most));
             missed.gaps().rev().for_each(|gap| batch.push(Entry::gap(gap)));
+            if batch.len() > 1 {
+                self.holding.fetch_or(1 << cursor.seat, Ordering::SeqCst);
+            }
             return Poll::Ready(Ok(()));
         }
-        if let Some(reason) = &state.ended {
-            return Poll::Ready(Err(reason.clone()));
+        if let Some(end) = &state.ended {
+            return Poll::Ready(Err(end.reason.clone()));
         }
-        state.waiting |= 1 << cursor.seat;
         let place = &mut state.wakers[cursor.seat as usize];
         if !place.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             replaced = place.replace(cx.waker().clone());
         }
+        // Last: to clone a waker is foreign code, which may panic.
+        state.waiting |= 1 << cursor.seat;
         drop(state);
         drop(replaced);
         Poll::Pending
@@ -294,7 +359,8 @@ impl Ring {
     pub(super) fn check(&self, capacity: usize) {
         let state = self.lock();
         let readers: usize = state.slots.iter().map(|slot| slot.readers).sum();
-        assert_eq!(readers + state.at_tail, state.taken.count_ones() as usize);
+        assert_eq!(readers + state.caught_up.count_ones() as usize, state.taken.count_ones() as usize);
+        assert_eq!(state.caught_up & !state.taken, 0);
         assert!(state.slots.front().is_none_or(|slot| slot.readers > 0));
         let held = state.slots.iter().fold(Tally::default(), |sum, slot| sum + slot.entry.weight());
         assert_eq!(state.gone + held, state.posted);
@@ -316,15 +382,15 @@ impl State {
     fn push(&mut self, entry: impl Into<Entry>, capacity: usize, after: &mut Aftermath) {
         let entry = entry.into();
         self.posted = self.posted + entry.weight();
-        let readers = mem::take(&mut self.at_tail);
+        let readers = mem::take(&mut self.caught_up).count_ones() as usize;
         self.slots.push_back(Slot { entry, readers });
         if self.slots.len() > capacity {
             let lagging = self.slots.front().map_or(0, |slot| slot.readers);
             after.garbage.extend(self.pop());
-            // Those who stood on it now stand on the next, and find out when they read.
-            match self.slots.front_mut() {
-                Some(slot) => slot.readers += lagging,
-                None => self.at_tail += lagging,
+            // Those who stood on it now stand on the next, and find out when they read. There is one: a ring keeps at
+            // least the entry that was put last.
+            if let Some(slot) = self.slots.front_mut() {
+                slot.readers += lagging;
             }
         }
         // What nobody stands before is dropped at once.
@@ -339,15 +405,23 @@ impl State {
         self.slots.pop_front().map(|slot| slot.entry)
     }
 
-    fn step_off(&mut self, position: u64) {
+    fn step_off(&mut self, position: u64, seat: u8) {
         match self.slots.get_mut((position - self.first) as usize) {
             Some(slot) => slot.readers -= 1,
-            None => self.at_tail -= 1,
+            None => self.caught_up &= !(1 << seat),
         }
     }
 
+    /// Whether the end waited for this seat; it does not any more.
+    fn forgive(&mut self, bit: u64) -> bool {
+        let Some(end) = &mut self.ended else { return false };
+        let owed = end.owing & bit != 0;
+        end.owing &= !bit;
+        owed
+    }
+
     fn read(&mut self, cursor: &mut Cursor, batch: &mut Vec<Entry>, count: usize) {
-        self.step_off(cursor.position);
+        self.step_off(cursor.position, cursor.seat);
         let start = (cursor.position - self.first) as usize;
         // The front has no readers only if it was ours alone.
         let alone = (0..count).take_while(|index| self.slots[*index].readers == 0).count();
@@ -365,7 +439,7 @@ impl State {
         cursor.position += count as u64;
         match self.slots.get_mut((cursor.position - self.first) as usize) {
             Some(slot) => slot.readers += 1,
-            None => self.at_tail += 1,
+            None => self.caught_up |= 1 << cursor.seat,
         }
     }
 

@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::{
     Supervisor,
     follower::{Append, Follower, Standing, State},
+    fraction,
 };
 use crate::{
     Doubt, ErrorKind, Result, WhenInDoubt,
-    driver::{Link, LogBreak, LogCursor, random},
+    driver::{Link, LogBreak, LogCursor},
     revocation::record::RecordId,
 };
 
@@ -319,9 +320,4 @@ impl Drop for PutBack<'_> {
             state.waiting.push_front(append);
         }
     }
-}
-
-/// A random number from 0 to 1.
-fn fraction() -> f64 {
-    (random() >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -3,7 +3,7 @@
 use std::{
     mem,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -28,6 +28,7 @@ use crate::{
     message::Wire,
     metrics::Meter,
     revocation::register::Register,
+    runtime::Runtime,
 };
 
 /// The part of core behind an [`Inbox`](super::Inbox), for one link. Once core has given the link up, whatever it is
@@ -37,11 +38,22 @@ pub(crate) struct Intake(Arc<Inner>);
 
 struct Inner {
     /// Held while an entry goes to the queues: after [`Intake::close`] not even a late one gets through, and
-    /// everything a link delivers has one order. `None` when it is closed.
-    open: Mutex<Option<Hearing>>,
+    /// everything a link delivers has one order.
+    stage: Mutex<Stage>,
     receivers: Receivers,
     lost: OnceLock<Error>,
     lost_bell: Notify,
+}
+
+/// What becomes of messages and gaps.
+enum Stage {
+    /// The link is being brought up: they lie within the gap that is going to be told of the last link, or before the
+    /// beginning of a subscription.
+    Early,
+    /// They go to the queues.
+    Up(Hearing),
+    /// The link is given up.
+    Closed,
 }
 
 /// Who hears what arrives.
@@ -60,24 +72,31 @@ pub(crate) struct Receivers {
 impl Intake {
     pub(super) fn new(receivers: Receivers) -> Self {
         let (lost, lost_bell) = (OnceLock::new(), Notify::new());
-        Self(Arc::new(Inner { open: Mutex::new(Some(Hearing::default())), receivers, lost, lost_bell }))
+        Self(Arc::new(Inner { stage: Mutex::new(Stage::Early), receivers, lost, lost_bell }))
     }
 
     /// One that discards everything.
     pub(super) fn unheard() -> Self {
         let (node, names, options) = (NodeId::random(), Names::new(""), Options::default());
         let register = Arc::new(Register::new(node, Duration::ZERO, Duration::ZERO));
-        let inbox = Self::new(Receivers {
+        Self::new(Receivers {
             hub: Arc::new(Hub::new(1)),
-            interest: Arc::new(Interest::new(Duration::ZERO)),
+            interest: Arc::new(Interest::new(Duration::ZERO, Runtime::default())),
             probe: Arc::new(Probe::new(node, &names)),
             follower: Arc::new(Follower::new(node, register, &options)),
             names,
             malformed: Arc::default(),
             meter: Meter::new(""),
-        });
-        inbox.close();
-        inbox
+        })
+    }
+
+    /// The link is up: from now on messages and gaps go to the queues.
+    pub(super) fn pass_messages(&self) {
+        *self.lock() = Stage::Up(Hearing::default());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stage> {
+        self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -140,25 +159,24 @@ impl Intake {
 
     fn tell_all(&self, gap: &Entry) {
         let Receivers { hub, interest, follower, .. } = &self.0.receivers;
-        let mut told = false;
         self.while_open(|_, after| {
-            told = true;
             for channel in interest.subscribed() {
                 hub.put(channel.as_str(), gap.clone(), true, after);
             }
         });
-        if told {
+        // A nudge may be among what is missing, also while the link is being brought up.
+        if !matches!(*self.lock(), Stage::Closed) {
             follower.missed();
         }
     }
 
-    /// Does something to the queues, unless the inbox is closed.
+    /// Does something to the queues, while the link is up.
     fn while_open(&self, work: impl FnOnce(&mut Hearing, &mut Aftermath)) {
         let mut after = Aftermath::default();
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hearing) = &mut *open {
+        let mut stage = self.lock();
+        if let Stage::Up(hearing) = &mut *stage {
             work(hearing, &mut after);
-            drop(open);
+            drop(stage);
             after.finish();
         }
     }
@@ -170,8 +188,10 @@ impl Intake {
 
     /// How many digests were heard since this was asked last.
     pub(super) fn take_digest_count(&self) -> u32 {
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.as_mut().map_or(0, |hearing| mem::take(&mut hearing.count))
+        match &mut *self.lock() {
+            Stage::Up(hearing) => mem::take(&mut hearing.count),
+            Stage::Early | Stage::Closed => 0,
+        }
     }
 
     pub(super) fn lost(&self, error: Error) {
@@ -192,6 +212,6 @@ impl Intake {
 
     /// Nothing more gets through.
     pub(super) fn close(&self) {
-        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.lock() = Stage::Closed;
     }
 }

@@ -12,10 +12,10 @@ use std::{
 
 use tokio::{
     sync::{Notify, oneshot},
-    time::{Instant, timeout},
+    time::Instant,
 };
 
-use crate::{ChannelName, Error, ErrorKind, Result, hub::Hub};
+use crate::{ChannelName, Error, ErrorKind, Result, foreign::contain, hub::Hub, runtime::Runtime};
 
 /// See the module.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub(crate) struct Interest {
     /// Rung when there is something to look at.
     bell: Notify,
     unsubscribe_delay: Duration,
+    runtime: Runtime,
 }
 
 #[derive(Debug, Default)]
@@ -43,15 +44,15 @@ struct State {
     waiters: HashMap<ChannelName, Vec<Waiter>>,
     /// Why there is no link.
     last_error: Option<Error>,
-    /// There will never be one again.
-    closed: bool,
+    /// Why there will never be one again.
+    closed: Option<Error>,
 }
 
 type Waiter = oneshot::Sender<Result<()>>;
 
 impl Interest {
-    pub(crate) fn new(unsubscribe_delay: Duration) -> Self {
-        Self { state: Mutex::default(), bell: Notify::new(), unsubscribe_delay }
+    pub(crate) fn new(unsubscribe_delay: Duration, runtime: Runtime) -> Self {
+        Self { state: Mutex::default(), bell: Notify::new(), unsubscribe_delay, runtime }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -68,8 +69,8 @@ impl Interest {
     ) -> Result<()> {
         let waiter = {
             let mut state = self.lock();
-            if state.closed {
-                return Err(Error::closed());
+            if let Some(error) = &state.closed {
+                return Err(error.clone());
             }
             if state.actual.contains(name) {
                 return Ok(());
@@ -117,20 +118,19 @@ impl Interest {
         let mut carried = mem::take(&mut state.actual);
         carried.extend(mem::take(&mut state.trying));
         let waiters = mem::take(&mut state.waiters);
-        *state = State { waiters, last_error: Some(error.clone()), ..State::default() };
+        let closed = state.closed.take();
+        *state = State { waiters, last_error: Some(error.clone()), closed, ..State::default() };
         carried
     }
 
     /// There will be no link any more: everyone who waits is told.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self, error: &Error) {
         let waiters = {
             let mut state = self.lock();
-            state.closed = true;
+            state.closed.get_or_insert_with(|| error.clone());
             mem::take(&mut state.waiters)
         };
-        for waiter in waiters.into_values().flatten() {
-            let _ = waiter.send(Err(Error::closed()));
-        }
+        waiters.into_values().flatten().for_each(|waiter| answer(waiter, Err(error.clone())));
     }
 
     /// What to subscribe now: asked for, wanted, and not subscribed yet.
@@ -182,17 +182,13 @@ impl Interest {
                 told.extend(state.waiters.remove(name).into_iter().flatten());
             }
         }
-        for waiter in told {
-            let _ = waiter.send(Ok(()));
-        }
+        told.into_iter().for_each(|waiter| answer(waiter, Ok(())));
     }
 
     /// The backend has refused this one.
     pub(super) fn refuse(&self, name: &ChannelName, error: &Error) {
         let told = self.lock().waiters.remove(name);
-        for waiter in told.into_iter().flatten() {
-            let _ = waiter.send(Err(error.clone()));
-        }
+        told.into_iter().flatten().for_each(|waiter| answer(waiter, Err(error.clone())));
     }
 
     /// What is subscribed at the backend.
@@ -212,6 +208,11 @@ impl Interest {
     }
 }
 
+/// Whoever waits may be woken by code of others.
+fn answer(waiter: Waiter, outcome: Result<()>) {
+    contain("a waker", || drop(waiter.send(outcome)));
+}
+
 /// Somebody who waits for a confirmation; takes itself off the list when it is dropped.
 struct Waiting<'a> {
     interest: &'a Interest,
@@ -222,7 +223,7 @@ struct Waiting<'a> {
 impl Waiting<'_> {
     async fn outcome(mut self, limit: Duration) -> Result<()> {
         let Some(receiver) = &mut self.receiver else { return Err(Error::closed()) };
-        match timeout(limit, receiver).await {
+        match self.interest.runtime.timeout(limit, receiver).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(Error::closed()),
             Err(_) => Err(self.late(limit)),

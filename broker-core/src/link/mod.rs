@@ -5,6 +5,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod digest;
+mod failures;
 pub(crate) mod follower;
 mod following;
 mod hearing;
@@ -31,12 +32,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ChannelName, CloseReason, Error, ErrorKind, Gap, GapCause, Health, Options, Result,
-    driver::{Driver, Link, Outgoing},
+    driver::{Driver, Link, Outgoing, random},
+    foreign::contain,
     health::State,
     hub::Entry,
 };
 
 use bundle::Bundles;
+use failures::Failures;
 use intake::Intake;
 
 pub use inbox::{Arrival, Inbox};
@@ -69,17 +72,23 @@ impl Supervisor {
             () = self.links() => {}
             () = self.watch_lease() => {}
         }
-        self.receivers.interest.close();
-        self.health.send_modify(|health| health.enter(State::Closed));
+        self.receivers.interest.close(&Error::closed());
+        self.change_health(|health| health.enter(State::Closed));
+    }
+
+    fn change_health(&self, change: impl FnOnce(&mut Health)) {
+        // Wakes whoever waits for it, which may be code of others.
+        contain("a waker", || self.health.send_modify(change));
     }
 
     /// One link after another.
     async fn links(&self) {
         let mut backoff = self.backoff();
+        let mut log = Failures::default();
         loop {
-            let born = Instant::now();
+            let (born, links) = (Instant::now(), self.health.borrow().links);
             let Some(error) = self.one_link().await else { break };
-            tracing::warn!(backend = self.driver.name(), "the link is down: {error}");
+            log.record(self.driver.name(), &error, self.health.borrow().links > links);
             if born.elapsed() > self.options.backoff_max {
                 backoff = self.backoff();
             }
@@ -95,9 +104,10 @@ impl Supervisor {
         ExponentialBuilder::default()
             .with_min_delay(self.options.backoff_min)
             .with_max_delay(self.options.backoff_max)
-            .with_jitter()
             .without_max_times()
             .build()
+            // Shorter by up to a half, so that many nodes do not come at once; never longer than the longest.
+            .map(|wait| wait.mul_f64(1.0 - fraction() / 2.0))
     }
 
     /// One link from its opening to its end. `None` when it was stopped.
@@ -140,10 +150,10 @@ impl Supervisor {
     /// Brings a link up and runs it; returns what broke it.
     async fn serve(&self, link: &dyn Link, intake: &Intake) -> Error {
         let work = async {
-            self.bring_up(link).await?;
+            let subscribed = self.bring_up(link).await?;
             let version = self.timed("version", self.options.publish_timeout, link.version()).await?;
             self.outbox.open();
-            self.health.send_modify(|health| {
+            self.change_health(|health| {
                 health.enter(State::Connected);
                 health.failures = 0;
                 health.links += 1;
@@ -151,6 +161,9 @@ impl Supervisor {
             });
             self.receivers.meter.link_is_up();
             tracing::info!(backend = self.driver.name(), "connected");
+            // Now that both directions work: whoever sees the gap, or has waited, may post at once.
+            intake.pass_messages();
+            self.confirmed(&subscribed);
             tokio::try_join!(
                 self.write(link),
                 self.reconcile(link),
@@ -168,8 +181,8 @@ impl Supervisor {
         }
     }
 
-    /// Subscribes what is wanted, then waits for an own post to come back.
-    async fn bring_up(&self, link: &dyn Link) -> Result<()> {
+    /// Subscribes what is wanted, then waits for an own post to come back. Returns what is subscribed.
+    async fn bring_up(&self, link: &dyn Link) -> Result<Vec<ChannelName>> {
         let Receivers { hub, interest, probe, follower, .. } = &self.receivers;
         interest.begin();
         follower.set_listening(false);
@@ -178,7 +191,7 @@ impl Supervisor {
         self.subscribe_own(link, &probe.wire_name).await?;
         self.listen_to_digests(link).await?;
         self.listen_to_nudges(link).await?;
-        self.subscribe_all(link, &hub.channels()).await?;
+        let subscribed = self.subscribe_all(link, &hub.channels()).await?;
         self.catch_up(link).await?;
         if follower.standing().borrow().unlogged {
             follower.doubt_unlogged();
@@ -192,7 +205,7 @@ impl Supervisor {
         probe.echo(token, self.options.heartbeat_timeout).await?;
         hub.beat_is_back(beat);
         follower.echoed(sent);
-        Ok(())
+        Ok(subscribed)
     }
 
     /// Subscribes to one of the broker's own channels.
@@ -264,7 +277,11 @@ impl Supervisor {
         let Receivers { hub, interest, .. } = &self.receivers;
         loop {
             self.listen_to_nudges(link).await?;
-            self.subscribe_all(link, &interest.take_asked(hub)).await?;
+            let asked = interest.take_asked(hub);
+            for chunk in asked.chunks(CHUNK) {
+                let subscribed = self.subscribe_all(link, chunk).await?;
+                self.confirmed(&subscribed);
+            }
             let left = interest.take_left(hub);
             for chunk in self.on_wire(&left).chunks(CHUNK) {
                 self.timed("unsubscribe", self.options.subscribe_timeout, link.unsubscribe(chunk)).await??;
@@ -279,14 +296,16 @@ impl Supervisor {
         }
     }
 
-    /// Subscribes in chunks. A refused chunk is halved until the refused names are found; only those fail.
-    async fn subscribe_all(&self, link: &dyn Link, names: &[ChannelName]) -> Result<()> {
+    /// Subscribes in chunks. A refused chunk is halved until the refused names are found; only those fail. Returns the
+    /// others, which are to be [confirmed](Self::confirmed).
+    async fn subscribe_all(&self, link: &dyn Link, names: &[ChannelName]) -> Result<Vec<ChannelName>> {
+        let mut subscribed = Vec::with_capacity(names.len());
         let mut chunks: Vec<&[ChannelName]> = names.chunks(CHUNK).collect();
         while let Some(chunk) = chunks.pop() {
             let wire = self.on_wire(chunk);
             self.receivers.interest.trying(chunk);
             match self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&wire)).await? {
-                Ok(()) => self.confirmed(chunk),
+                Ok(()) => subscribed.extend_from_slice(chunk),
                 Err(error) if error.is_transient() => return Err(error),
                 Err(error) => match chunk {
                     [name] => self.refused(name, error),
@@ -294,7 +313,7 @@ impl Supervisor {
                 },
             }
         }
-        Ok(())
+        Ok(subscribed)
     }
 
     fn on_wire(&self, names: &[ChannelName]) -> Vec<ChannelName> {
@@ -352,7 +371,7 @@ impl Supervisor {
             self.receivers.hub.mark_gap(&name, &gap);
         }
         if let Some(error) = error {
-            self.health.send_modify(|health| {
+            self.change_health(|health| {
                 health.enter(State::Connecting);
                 health.last_error = Some(error.clone());
                 health.failures += 1;
@@ -387,6 +406,11 @@ impl Supervisor {
 /// Names the channel in a refusal of one of the broker's own.
 fn about_own(error: Error, name: &ChannelName) -> Error {
     if error.is_transient() { error } else { error.with_channel(name.clone()) }
+}
+
+/// A random number from 0 to 1.
+fn fraction() -> f64 {
+    (random() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// What a server says of itself, for people: short, and with nothing in it that could move a cursor.

@@ -9,25 +9,25 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicUsize,
-            Ordering::{AcqRel, Acquire},
+            AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed},
         },
     },
     time::Duration,
 };
 
 use bytes::BytesMut;
-use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
-    time::timeout,
-};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     names::{DIGESTS, Names},
     numbering::{Number, Numbering},
     rounds::Rounds,
 };
-use crate::{ChannelName, Error, ErrorKind, NodeId, Result, driver::Outgoing};
+use crate::{
+    ChannelName, Error, ErrorKind, NodeId, Options, Result, driver::Outgoing, foreign::contain,
+    runtime::Runtime,
+};
 
 /// The most a batch holds: enough for one pipeline, short enough to be an even step.
 const BATCH_FRAMES: usize = 1024;
@@ -46,6 +46,9 @@ pub(crate) struct Outbox {
     waiting: AtomicUsize,
     first: tokio::sync::Mutex<()>,
     limit: Duration,
+    runtime: Runtime,
+    /// How often the writer has taken or finished a batch. While a link is up it does within the limit.
+    progress: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -102,7 +105,7 @@ pub(super) struct Batch {
 }
 
 impl Outbox {
-    pub(crate) fn new(bytes: usize, limit: Duration, node: NodeId, names: Names) -> Self {
+    pub(crate) fn new(options: &Options, node: NodeId, names: Names, runtime: Runtime) -> Self {
         let shut = Some(Error::new(ErrorKind::Unavailable, "there is no link to the backend yet"));
         let state = State {
             shut,
@@ -120,10 +123,12 @@ impl Outbox {
         Self {
             state: Mutex::new(state),
             bell: Notify::new(),
-            room: Arc::new(Semaphore::new(bytes)),
+            room: Arc::new(Semaphore::new(options.outbox_bytes)),
             waiting: AtomicUsize::new(0),
             first: tokio::sync::Mutex::new(()),
-            limit,
+            limit: options.publish_timeout,
+            runtime,
+            progress: AtomicU64::new(0),
         }
     }
 
@@ -157,7 +162,21 @@ impl Outbox {
         };
         drop(turn);
         self.bell.notify_one();
-        await_outcome(outcome).await
+        self.outcome(outcome).await
+    }
+
+    /// What became of a frame. Every batch has an outcome within the limit, whatever the backend does; nobody who
+    /// posts waits longer for a writer that does not run.
+    async fn outcome(&self, mut outcome: oneshot::Receiver<Result<()>>) -> Result<()> {
+        loop {
+            let before = self.progress.load(Relaxed);
+            match self.runtime.timeout(self.limit * 2, &mut outcome).await {
+                Ok(Ok(outcome)) => return outcome,
+                Ok(Err(_)) => return Err(interrupted("the link broke")),
+                Err(_) if self.progress.load(Relaxed) != before => {}
+                Err(_) => return Err(interrupted("the broker's runtime is blocked, or nobody drives it")),
+            }
+        }
     }
 
     /// Room for a frame, if there is some and nobody waits for it.
@@ -174,7 +193,7 @@ impl Outbox {
             turn._first = Some(self.first.lock().await);
             Arc::clone(&self.room).acquire_many_owned(bytes).await
         };
-        match timeout(self.limit, room).await {
+        match self.runtime.timeout(self.limit, room).await {
             Ok(Ok(room)) => Ok((room, turn)),
             Ok(Err(_)) => Err(Error::closed()),
             Err(_) => Err(Error::new(
@@ -212,11 +231,13 @@ impl Outbox {
 
     /// The link is up.
     pub(super) fn open(&self) {
-        self.lock().shut = None;
+        let mut state = self.lock();
+        // Closed for good, it stays so.
+        state.shut.take_if(|error| error.kind() != ErrorKind::Closed);
     }
 
     /// The link is gone: what is queued fails as never sent.
-    pub(super) fn shut(&self, error: &Error) {
+    pub(crate) fn shut(&self, error: &Error) {
         let unsent = {
             let mut state = self.lock();
             state.shut = Some(error.clone());
@@ -229,6 +250,7 @@ impl Outbox {
 
     /// Tells everyone what became of a batch. How many posts were taken.
     pub(super) fn finish(&self, tell: Vec<Tell>, outcomes: Vec<Result<()>>) -> u64 {
+        self.progress.fetch_add(1, Relaxed);
         if outcomes.iter().any(is_unsent) {
             let mut state = self.lock();
             for (tell, outcome) in tell.iter().zip(&outcomes).rev() {
@@ -261,6 +283,7 @@ impl Outbox {
         loop {
             let batch = self.lock().take_batch();
             if !batch.frames.is_empty() {
+                self.progress.fetch_add(1, Relaxed);
                 return batch;
             }
             self.bell.notified().await;
@@ -338,8 +361,11 @@ impl Tell {
 
     /// Tells what became of the frame, and gives back its room.
     fn of(self, result: Result<()>) {
-        let _ = self.outcome.send(result);
-        drop(self.room);
+        // Whoever waits may be woken by code of others.
+        contain("a waker", || {
+            let _ = self.outcome.send(result);
+            drop(self.room);
+        });
     }
 }
 
@@ -348,11 +374,7 @@ fn is_unsent(outcome: &Result<()>) -> bool {
     outcome.as_ref().is_err_and(|error| !error.is_transient() || error.kind() == ErrorKind::Unavailable)
 }
 
-async fn await_outcome(outcome: oneshot::Receiver<Result<()>>) -> Result<()> {
-    outcome.await.unwrap_or_else(|_| {
-        Err(Error::new(
-            ErrorKind::Interrupted,
-            "the link broke while the message was under way: it may or may not have been delivered",
-        ))
-    })
+fn interrupted(why: &str) -> Error {
+    let message = format!("{why} while the message was under way: it may or may not have been delivered");
+    Error::new(ErrorKind::Interrupted, message)
 }

@@ -3,8 +3,11 @@
 //! so is all that was posted before it.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -25,6 +28,8 @@ pub(crate) struct Probe {
     pub(crate) wire_name: ChannelName,
     /// Some overtake other posts and barriers do not, so each kind has its own count.
     kinds: [Count; 3],
+    /// When the last heartbeat came back, by the system's clock.
+    back: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -56,7 +61,7 @@ impl Probe {
         let name = probe_channel(node);
         let wire_name = names.share_to_wire(&name);
         let count = || Count { sent: AtomicU64::new(0), heard: watch::Sender::new(0) };
-        Self { node, name, wire_name, kinds: [count(), count(), count()] }
+        Self { node, name, wire_name, kinds: [count(), count(), count()], back: Mutex::default() }
     }
 
     /// The next probe of a kind: how to know it again, and its frame.
@@ -84,11 +89,21 @@ impl Probe {
         }
     }
 
+    /// How long ago the last heartbeat came back, if one has.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.back.lock().unwrap_or_else(PoisonError::into_inner).map(|back| back.elapsed())
+    }
+
     /// Waits until a probe has come back.
     pub(crate) async fn echo(&self, token: Token, limit: Duration) -> Result<()> {
         let mut heard = self.kinds[token.kind as usize].heard.subscribe();
         match timeout(limit, heard.wait_for(|heard| *heard >= token.number)).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                if token.kind == Kind::Heartbeat {
+                    *self.back.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                }
+                Ok(())
+            }
             Err(_) => {
                 let message = format!(
                     "a post of our own did not come back within {limit:?}: the link is dead or the backend stuck"

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     CloseReason, NodeId, Result,
+    gate::Gate,
     session::Shared as Session,
     sync::{Mutex, MutexGuard},
 };
@@ -123,7 +124,8 @@ impl Register {
         let limit_here = revocation.effective;
         let record = Record::new(revocation, RecordId { node: self.node, number });
         let (id, bytes) = (record.id, record.encode()?);
-        self.cut(record, bytes.clone(), heard, limit_here);
+        // When this returns no call of a listener that was cut off begins any more.
+        Gate::wait_for_calls(&self.cut(record, bytes.clone(), heard, limit_here));
         while Instant::now() <= heard {
             std::hint::spin_loop(); // a coarse clock: the next line has to be later
         }
@@ -135,7 +137,7 @@ impl Register {
         let record = Record::decode(bytes)?;
         let (id, limit) = (record.id, self.with_skew(record.at));
         // Copied: it may be a slice of a large buffer, and lives as long as the retention.
-        self.cut(record, Bytes::copy_from_slice(bytes), Instant::now(), Some(limit));
+        drop(self.cut(record, Bytes::copy_from_slice(bytes), Instant::now(), Some(limit)));
         Ok(id)
     }
 
@@ -143,14 +145,21 @@ impl Register {
         at.checked_add(self.skew).unwrap_or(at)
     }
 
-    fn cut(&self, record: Record, bytes: Bytes, heard: Instant, limit_here: Option<SystemTime>) {
+    /// Closes whom a record hits. The gates of their listeners.
+    fn cut(
+        &self,
+        record: Record,
+        bytes: Bytes,
+        heard: Instant,
+        limit_here: Option<SystemTime>,
+    ) -> Vec<Arc<Gate>> {
         let Record { id, at, user: name, what } = record;
         let limit = self.with_skew(at);
         let cut = Cut { id, record: bytes, what, heard, limit, limit_here };
         let mut state = self.lock();
         state.forget_old(self.retention);
         if !state.seen.insert(id) {
-            return;
+            return Vec::new();
         }
         state.ages.push_back((heard, id, name.clone()));
         let user = state.users.entry(name).or_default();
@@ -160,9 +169,9 @@ impl Register {
         user.cuts.retain(|older| !cut.covers(older));
         user.cuts.push(cut);
         drop(state);
-        for session in hit {
-            session.close(CloseReason::AuthenticationRevoked(what.clone()));
-        }
+        let reason = CloseReason::AuthenticationRevoked(what);
+        let close = |session: &Arc<Session>| session.close(&reason);
+        hit.iter().flat_map(close).collect()
     }
 
     /// Closes every identified session whose check began before a moment: nobody can tell whether it still holds.
@@ -181,7 +190,7 @@ impl Register {
             tracing::warn!("{} identified sessions are closed: {why}", old.len());
         }
         for session in old {
-            session.close(CloseReason::AuthenticationInDoubt(why));
+            drop(session.close(&CloseReason::AuthenticationInDoubt(why)));
         }
     }
 

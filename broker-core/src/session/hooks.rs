@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::shared::Shared;
-use crate::CloseReason;
+use crate::{CloseReason, NodeId, own_task};
 
 /// Names a hook of one session, to remove it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,11 +41,16 @@ impl fmt::Debug for Hook {
 
 /// Waits until a session begins to end, calls its hooks, and ends it: after `limit` at the latest, and at once when
 /// the broker aborts. Dropped, it ends the session, too.
-pub(super) async fn call_hooks(session: Arc<Shared>, limit: Duration, abort: CancellationToken) {
+pub(super) async fn call_hooks(
+    session: Arc<Shared>,
+    node: NodeId,
+    limit: Duration,
+    abort: CancellationToken,
+) {
     let session = TornDown(session);
     let called = async {
         let reason = session.0.closing().await;
-        if timeout(limit, call_all(&session.0, &reason)).await.is_err() {
+        if timeout(limit, call_all(&session.0, &reason, node)).await.is_err() {
             tracing::warn!("the hooks of a session took longer than {limit:?}; it ends without the rest");
         }
     };
@@ -55,12 +60,12 @@ pub(super) async fn call_hooks(session: Arc<Shared>, limit: Duration, abort: Can
     }
 }
 
-async fn call_all(session: &Shared, reason: &CloseReason) {
+async fn call_all(session: &Shared, reason: &CloseReason, node: NodeId) {
     loop {
         let next = session.lock().hooks.as_mut().and_then(VecDeque::pop_front);
         let Some((_, hook)) = next else { return };
         // A task of its own, so that a panic ends this hook and nothing else.
-        let running = (hook.0)(reason.clone());
+        let running = own_task::of(node, (hook.0)(reason.clone()));
         if let Err(error) = AbortOnDropHandle::new(tokio::spawn(running)).await {
             tracing::error!("a hook of a session did not end in order: {error}");
         }

@@ -34,7 +34,7 @@ async fn read(mut stream: Subscription, told: Arc<atomic::AtomicBool>) -> Vec<u8
 
 fn assert_nothing_is_left(broker: &Broker) {
     assert!(!broker.hub().contains("news"));
-    assert!(broker.hub().idle().now_or_never().is_some(), "the hub counts somebody");
+    assert!(broker.hub().settled().now_or_never().is_some(), "the hub counts somebody");
 }
 
 /// A stream that is read while it is ended by one of these, which say whether it still yields the rest.
@@ -99,6 +99,59 @@ fn a_reader_learns_that_its_channel_is_refused_and_hears_the_rest() {
         true
     };
     check_random(move || ended_beside_a_reader(refuse), ORDERS);
+}
+
+/// A listener is called beside its end: no call begins once whoever ended it was told that it has ended.
+fn called_beside_the_end(end: fn(&Session, ListenerId)) {
+    let broker = Broker::local();
+    let session = Arc::new(broker.session());
+    let gate = Arc::new(Gate::default());
+    let opened = session.open("add_listener", "news", Some(Arc::clone(&gate)));
+    let (listened, number) = block_on(opened).unwrap();
+    post(&broker, 2);
+    let over = Arc::new(atomic::AtomicBool::new(false));
+    let listening = {
+        let over = Arc::clone(&over);
+        let function = move |_: crate::Item<Nothing>| {
+            shuttle::thread::yield_now(); // a thread may stand still before it calls
+            assert!(!over.load(atomic::Ordering::SeqCst), "a call begins after the end");
+            std::future::ready(())
+        };
+        thread::spawn(move || block_on(listen(listened, function)))
+    };
+    end(&session, ListenerId { session: session.shared.id, number });
+    over.store(true, atomic::Ordering::SeqCst);
+    listening.join().unwrap();
+    assert_nothing_is_left(&broker);
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Nothing;
+
+impl Model for Nothing {
+    const NAME: &'static str = "Nothing";
+}
+
+#[test]
+fn no_call_begins_after_its_session_was_closed() {
+    check_random(|| called_beside_the_end(|session, _| session.close()), ORDERS);
+}
+
+#[test]
+fn no_call_begins_after_its_listener_was_removed() {
+    check_random(|| called_beside_the_end(|session, id| drop(session.remove_listener(id))), ORDERS);
+}
+
+/// Two that end the same session at once: each may rely on it when its own call returns.
+#[test]
+fn no_call_begins_after_either_of_two_ends() {
+    let end = |session: &Session, _| {
+        shuttle::thread::scope(|scope| {
+            scope.spawn(|| session.close());
+            session.close();
+        });
+    };
+    check_random(move || called_beside_the_end(end), ORDERS);
 }
 
 /// A stream that is opened while its session or the broker ends is refused, or ends.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    mem,
     sync::{Arc, OnceLock, PoisonError},
 };
 
@@ -9,20 +10,28 @@ use tokio::sync::Notify;
 
 use super::hooks::Hooks;
 use crate::{
-    CloseReason,
-    hub::Ring,
-    listener::Gate,
-    sync::{Mutex, MutexGuard},
+    Broker, CloseReason, Identity,
+    foreign::contain,
+    gate::Gate,
+    hub::{Hub, Ring},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// See the module.
 pub(crate) struct Shared {
     pub(crate) id: u64,
+    hub: Arc<Hub>,
     /// Set once, when it begins to end; hooks may still have to run.
     closing: OnceLock<CloseReason>,
     /// Set once, when it has ended; looked at before everything that is yielded.
     closed: OnceLock<CloseReason>,
+    /// It has ended, and no hook runs any more.
+    finished: AtomicBool,
     began: Notify,
+    /// Notified by `closed`, and by `finished`.
     ended: Notify,
     open: Mutex<Open>,
 }
@@ -36,6 +45,8 @@ pub(super) struct Open {
     pub(super) listeners: HashMap<u64, Arc<Gate>>,
     /// To be called before the end; a task waits to do so from the first one on.
     pub(super) hooks: Option<Hooks>,
+    /// The session's handle is dropped, and its hooks still run.
+    registration: Option<Box<Registration>>,
 }
 
 impl Open {
@@ -49,12 +60,27 @@ impl Open {
     }
 }
 
+/// The places where a broker finds a session: to close it with itself, or by a revocation. Dropped, it is in none.
+pub(super) struct Registration {
+    pub(super) broker: Broker,
+    pub(super) id: u64,
+    pub(super) identity: Option<Identity>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.broker.forget_session(self.id, self.identity.as_ref());
+    }
+}
+
 impl Shared {
-    pub(crate) fn new(id: u64) -> Self {
+    pub(crate) fn new(id: u64, hub: Arc<Hub>) -> Self {
         Self {
             id,
+            hub,
             closing: OnceLock::new(),
             closed: OnceLock::new(),
+            finished: AtomicBool::new(false),
             began: Notify::new(),
             ended: Notify::new(),
             open: Mutex::default(),
@@ -73,21 +99,23 @@ impl Shared {
         self.closing.get().is_some()
     }
 
-    /// Ends everything: at once, or after the hooks if there are any. The first reason counts.
-    pub(crate) fn close(&self, reason: CloseReason) {
+    /// Ends everything at once; but if there are hooks, they are called first, unless the authentication is gone. The
+    /// first reason counts. Returns the gates of listeners that may just be beginning a call: whoever says that none
+    /// begins any more waits for them first.
+    pub(crate) fn close(&self, reason: &CloseReason) -> Vec<Arc<Gate>> {
+        let at_once = reason.ends_authentication();
         // Under the lock, so that a hook is either called or refused.
-        let hooked = {
+        let (first, hooked) = {
             let open = self.lock();
-            if self.closing.set(reason).is_err() {
-                return;
-            }
-            open.hooks.is_some()
+            (self.closing.set(reason.clone()).is_ok(), open.hooks.is_some())
         };
-        if hooked {
+        let gates = if at_once || !hooked { self.cut(reason) } else { Vec::new() };
+        if first && hooked {
             self.began.notify_one();
-        } else {
-            self.tear_down();
+        } else if first {
+            self.finish();
         }
+        gates
     }
 
     /// Waits until it begins to end. One waiter: the task that calls the hooks.
@@ -111,22 +139,59 @@ impl Shared {
         }
     }
 
-    /// Ends everything now, hooks or not.
-    pub(super) fn tear_down(&self) {
-        let (seats, listeners, hooks) = {
-            let mut open = self.lock();
-            let reason = self.closing.get_or_init(|| CloseReason::SessionClosed);
-            if self.closed.set(reason.clone()).is_err() {
+    /// Waits until it has ended and its hooks have, too. Cancel safe.
+    pub(crate) async fn finished(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.finished.load(Ordering::SeqCst) {
                 return;
             }
-            let open = std::mem::take(&mut *open);
-            (open.seats, open.listeners, open.hooks)
-        };
-        self.ended.notify_waiters();
-        for (ring, seat) in seats.into_values() {
-            ring.nudge(seat);
+            ended.await;
         }
-        drop((listeners, hooks));
+    }
+
+    /// Ends everything now, hooks or not.
+    pub(super) fn tear_down(&self) {
+        let reason = self.closing.get_or_init(|| CloseReason::SessionClosed).clone();
+        drop(self.cut(&reason));
+        self.finish();
+    }
+
+    /// Streams and listeners yield nothing more. The gates of the listeners.
+    fn cut(&self, reason: &CloseReason) -> Vec<Arc<Gate>> {
+        let (seats, gates) = {
+            let mut open = self.lock();
+            let first = self.closed.set(reason.clone()).is_ok();
+            let seats = if first { mem::take(&mut open.seats) } else { HashMap::new() };
+            let gates: Vec<Arc<Gate>> = open.listeners.values().cloned().collect();
+            gates.iter().for_each(|gate| gate.close());
+            (seats, gates)
+        };
+        for (ring, seat) in seats.into_values() {
+            self.hub.close_seat(&ring, seat);
+        }
+        contain("a waker", || self.ended.notify_waiters());
+        gates
+    }
+
+    /// It has ended, and its hooks have.
+    fn finish(&self) {
+        let (hooks, registration) = {
+            let mut open = self.lock();
+            self.finished.store(true, Ordering::SeqCst);
+            (open.hooks.take(), open.registration.take())
+        };
+        contain("a waker", || self.ended.notify_waiters());
+        contain("a hook that was dropped", || drop(hooks));
+        drop(registration);
+    }
+
+    /// The broker finds the session until its hooks have ended.
+    pub(super) fn keep_registered(&self, registration: Registration) {
+        let mut open = self.lock();
+        if !self.finished.load(Ordering::SeqCst) {
+            open.registration = Some(Box::new(registration));
+        }
     }
 
     /// Ties a subscription to the session; `None` when it has ended.
@@ -139,6 +204,23 @@ impl Shared {
         open.seats.insert(number, seat);
         open.listeners.extend(gate.clone().map(|gate| (number, gate)));
         Some(Owner { session: Arc::clone(self), number, gate })
+    }
+
+    /// Ends a listener, if the session has it. Its gate: as for [`close`](Self::close).
+    pub(super) fn remove_listener(&self, number: u64) -> Option<Arc<Gate>> {
+        let (gate, seat) = {
+            let open = self.lock();
+            let gate = open.listeners.get(&number)?;
+            if gate.is_closed() {
+                return None;
+            }
+            gate.close();
+            (Arc::clone(gate), open.seat(number))
+        };
+        if let Some((ring, seat)) = seat {
+            self.hub.close_seat(&ring, seat);
+        }
+        Some(gate)
     }
 }
 
@@ -161,6 +243,11 @@ impl Owner {
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.session.closed.get().is_some() || self.gate.as_ref().is_some_and(|gate| gate.is_closed())
+    }
+
+    /// A listener's gate.
+    pub(crate) fn gate(&self) -> Option<&Gate> {
+        self.gate.as_deref()
     }
 
     /// Why the subscription has to end, if it has to.

@@ -32,6 +32,8 @@ pub(crate) struct World {
     pub(crate) echo_first: bool,
     /// Publishing answers `Ok` and forgets.
     pub(crate) swallow: bool,
+    /// Publishing panics.
+    pub(crate) panic_publish: bool,
     /// Publishing returns one outcome too few.
     pub(crate) miscount: bool,
     /// Channels nobody may subscribe to.
@@ -87,6 +89,7 @@ impl Scripted {
     }
 
     /// Breaks the present link.
+    #[allow(dead_code, reason = "not every test does")]
     pub(crate) fn lose(&self) {
         let inbox = self.world().inboxes.last().cloned().unwrap();
         inbox.lost(Error::new(ErrorKind::Unavailable, "the test broke it"));
@@ -138,6 +141,8 @@ impl Driver for Scripted {
 #[async_trait]
 impl Link for Scripted {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+        let panics = self.world().panic_publish;
+        assert!(!panics, "the test makes the driver panic");
         let (hang, slow, echo_first, miscount, heard, inbox) = {
             let mut world = self.world();
             world.published.extend_from_slice(batch);

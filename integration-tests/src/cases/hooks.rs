@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{CloseReason, ErrorKind, Identity, Revocation, Scope, Session};
+use broker::{CloseReason, ErrorKind, Identity, Revocation, Scope, Session, State, Subscription};
 use tokio::sync::{
     Notify,
     mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -23,7 +23,11 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(hooks_are_called_in_order_and_once_before_anything_ends, [8, 9]),
+    case!(hooks_are_called_in_order_and_once_before_anything_ends, [8]),
+    case!(a_revoked_session_is_closed_before_its_hooks_are_called, [8, 9]),
+    case!(a_revocation_does_not_wait_for_hooks_that_run, [8, 9]),
+    case!(a_session_that_is_dropped_is_revoked_while_its_hooks_run, [8, 9]),
+    case!(a_hook_may_close_and_drain_its_own_broker, [8, 12]),
     case!(a_hook_hears_why_its_session_ends, [8, 9]),
     case!(a_hook_that_was_removed_is_not_called, [8]),
     case!(a_hook_that_panics_keeps_no_other_and_no_session, [7, 8]),
@@ -76,7 +80,7 @@ async fn hooks_are_called_in_order_and_once_before_anything_ends(h: &dyn Harness
     session.on_close(telling(&told, "second"))?;
     session.on_close(telling(&told, "third"))?;
     drop(told);
-    sign_out(&other, "ada").await?;
+    session.close();
     within("the first hook", reached.notified()).await?;
     // It has begun to end, and nothing has ended yet.
     assert!(!session.is_closed());
@@ -87,13 +91,108 @@ async fn hooks_are_called_in_order_and_once_before_anything_ends(h: &dyn Harness
     assert_eq!(session.on_close(async |_| {}).expect_err("too late").kind(), ErrorKind::Closed);
     session.close();
     go_on.notify_one();
-    assert_eq!(next(&mut hooks).await?, "second: revoked: every authentication of the user");
-    assert!(next(&mut hooks).await?.starts_with("third: revoked"));
+    assert_eq!(next(&mut hooks).await?, "second: the session is closed");
+    assert!(next(&mut hooks).await?.starts_with("third: the session"));
     nothing_more(&mut hooks).await?;
     let why = within("the session to end", session.closed()).await?;
-    assert!(matches!(why, CloseReason::AuthenticationRevoked(_)), "{why}");
+    assert!(matches!(why, CloseReason::SessionClosed), "{why}");
     assert!(within("the stream to end", news.next()).await?.is_none());
     drop(node);
+    Ok(())
+}
+
+/// A hook that says when it has begun, and then waits.
+fn waiting_hook(session: &Session) -> Result<(Arc<Notify>, Arc<Notify>), String> {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begin, wait) = (Arc::clone(&begun), Arc::clone(&go_on));
+    let hook = async move |_| {
+        begin.notify_one();
+        wait.notified().await;
+    };
+    session.on_close(hook).map_err(|error| error.to_string())?;
+    Ok((begun, go_on))
+}
+
+/// Nothing is yielded, and nothing can be posted, through a session that was revoked.
+async fn is_cut_off(session: &Session, news: &mut Subscription) -> Outcome {
+    assert!(session.is_closed());
+    let why = within("the session to be closed", session.closed()).await?;
+    assert!(matches!(why, CloseReason::AuthenticationRevoked(_)), "{why}");
+    let kind = session.post("news", "a last word", Scope::Global).await.err().map(|error| error.kind());
+    assert_eq!(kind, Some(ErrorKind::Closed));
+    assert!(within("the stream to end", news.next()).await?.is_none());
+    Ok(())
+}
+
+async fn a_revoked_session_is_closed_before_its_hooks_are_called(h: &dyn Harness) -> Outcome {
+    let (node, session) = user_session(h).await?;
+    let other = h.node().await?;
+    let mut news = session.subscribe("news").await?;
+    let mut farewells = other.subscribe("farewells").await?;
+    post(&other, "news", "unread").await?;
+    let (begun, go_on) = waiting_hook(&session)?;
+    // What a hook needs to say goodbye, it owns.
+    let broker = node.broker.clone();
+    session.on_close(async move |reason| {
+        let _ = broker.publish("farewells", reason.to_string(), Scope::Global).await;
+    })?;
+    sign_out(&other, "ada").await?;
+    within("the first hook", begun.notified()).await?;
+    is_cut_off(&session, &mut news).await?;
+    go_on.notify_one();
+    hears(&mut farewells, "revoked: every authentication of the user").await?;
+    Ok(())
+}
+
+async fn a_revocation_does_not_wait_for_hooks_that_run(h: &dyn Harness) -> Outcome {
+    let (_node, session) = user_session(h).await?;
+    let other = h.node().await?;
+    let mut news = session.subscribe("news").await?;
+    let (begun, go_on) = waiting_hook(&session)?;
+    session.close();
+    within("the hook", begun.notified()).await?;
+    assert!(!session.is_closed(), "it waits for its hook");
+    sign_out(&other, "ada").await?;
+    within("the revocation", session.closed()).await?;
+    is_cut_off(&session, &mut news).await?;
+    go_on.notify_one();
+    Ok(())
+}
+
+/// A stream may live longer than the handle of its session: until the hooks are done.
+async fn a_session_that_is_dropped_is_revoked_while_its_hooks_run(h: &dyn Harness) -> Outcome {
+    let (_node, session) = user_session(h).await?;
+    let other = h.node().await?;
+    let mut news = session.subscribe("news").await?;
+    let (begun, go_on) = waiting_hook(&session)?;
+    drop(session);
+    within("the hook", begun.notified()).await?;
+    sign_out(&other, "ada").await?;
+    assert!(within("the stream to end", news.next()).await?.is_none());
+    let why = news.close_reason();
+    assert!(matches!(why, Some(CloseReason::AuthenticationRevoked(_))), "{why:?}");
+    go_on.notify_one();
+    Ok(())
+}
+
+async fn a_hook_may_close_and_drain_its_own_broker(h: &dyn Harness) -> Outcome {
+    for drain in [false, true] {
+        let node = h.node_with(|options| options.drain_timeout = Duration::from_secs(3600)).await?;
+        let (session, broker) = (node.session(), node.broker.clone());
+        let (told, mut hooks) = unbounded_channel();
+        session.on_close(async move |_| {
+            if drain {
+                broker.drain().await
+            } else {
+                broker.close().await
+            }
+            let _ = told.send("returned".to_owned());
+        })?;
+        session.close();
+        assert_eq!(next(&mut hooks).await?, "returned");
+        within("the end of the broker", node.close()).await?;
+        assert_eq!(node.health().state, State::Closed);
+    }
     Ok(())
 }
 

@@ -308,21 +308,13 @@ async fn a_type_that_lies_about_its_payload_is_malformed_for_all(h: &dyn Harness
     Ok(())
 }
 
-/// The channel of a node's own, as [`Harness::publish_raw`] wants it. A bus of this process takes no names
-/// that begin with `$` from outside, so on a server without a common prefix the node has one of its own.
+/// The channel of a node's own, as [`Harness::publish_raw`] wants it.
 async fn node_and_its_channel(
     h: &dyn Harness,
     change: impl FnOnce(&mut broker::Options) + Send,
 ) -> Result<(Node, String), String> {
-    let own = if h.options().prefix.is_empty() { "app" } else { "" };
-    let node = h
-        .node_with(|options| {
-            options.prefix += own;
-            change(options);
-        })
-        .await?;
-    let dot = if own.is_empty() { "" } else { "." };
-    let channel = format!("{own}{dot}$node.{}", node.node_id());
+    let node = h.node_with(change).await?;
+    let channel = format!("$node.{}", node.node_id());
     Ok((node, channel))
 }
 

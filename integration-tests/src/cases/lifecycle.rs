@@ -5,15 +5,20 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use broker::{Broker, CloseReason, ErrorKind, Received, Scope, State};
+use broker::{
+    Broker, BrokerUrl, CloseReason, ErrorKind, Identity, Options, Received, Revocation, Scope, State,
+};
 use futures_util::{
     FutureExt,
     future::{join, join_all, poll_immediate},
 };
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{
+    runtime::{Handle, Runtime},
+    task::JoinHandle,
+};
 
 use super::models::Greeting;
 use crate::{
@@ -37,6 +42,10 @@ pub(super) const CASES: &[Case] = &[
     case!(draining_ends_at_its_limit, [12]),
     case!(closing_cuts_a_drain_short, [12]),
     case!(draining_and_closing_in_any_order_is_harmless, [12]),
+    case!(draining_waits_for_no_stream_that_has_nothing_to_yield, [12]),
+    case!(a_drain_that_nobody_waits_for_any_more_is_completed, [12]),
+    case!(a_listener_may_drain_and_close_its_own_broker, [8, 12]),
+    case!(a_broker_whose_runtime_is_gone_is_closed_and_says_why, [6, 10, 12]),
 ];
 
 /// A listener on a channel that counts what it hears.
@@ -352,6 +361,108 @@ async fn closing_cuts_a_drain_short(h: &dyn Harness) -> Outcome {
     within("the drain to end with it", drain).await??;
     let next = within("the end", unread.next()).await?;
     assert!(next.is_none(), "read after the close: {next:?}");
+    Ok(())
+}
+
+/// A limit that no case waits for: what is not waited for ends far earlier.
+fn patient(options: &mut Options) {
+    options.drain_timeout = Duration::from_secs(3600);
+}
+
+async fn draining_waits_for_no_stream_that_has_nothing_to_yield(h: &dyn Harness) -> Outcome {
+    let (node, session) = {
+        let node = h.node_with(patient).await?;
+        let session = node.session();
+        (node, session)
+    };
+    let (mut read, idle) = (node.subscribe("news").await?, node.subscribe("idle").await?);
+    let closed = session.subscribe("news").await?;
+    for n in 0..50 {
+        node.publish("news", format!("{n}"), Scope::Global).await?;
+    }
+    collect(&mut read, 50).await?; // read to its end, and held
+    session.close(); // with fifty unread ones
+    within("the drain", node.drain()).await?;
+    assert_eq!(node.health().state, State::Closed);
+    drop((read, idle, closed));
+    Ok(())
+}
+
+async fn a_drain_that_nobody_waits_for_any_more_is_completed(h: &dyn Harness) -> Outcome {
+    let node = h.node_with(|options| options.drain_timeout = Duration::from_millis(500)).await?;
+    let mut unread = node.subscribe("unread").await?;
+    node.publish("unread", "never read", Scope::Global).await?;
+    {
+        let mut drain = Box::pin(node.drain());
+        assert!(poll_immediate(&mut drain).await.is_none());
+    }
+    until("the end", || node.health().state == State::Closed).await?;
+    within("one more drain", node.drain()).await?;
+    assert!(within("the end of the stream", unread.next()).await?.is_none());
+    Ok(())
+}
+
+async fn a_listener_may_drain_and_close_its_own_broker(h: &dyn Harness) -> Outcome {
+    for drain in [false, true] {
+        let node = h.node_with(patient).await?;
+        let (session, broker) = (node.session(), node.broker.clone());
+        let (told, mut returned) = tokio::sync::mpsc::unbounded_channel();
+        let listener = move |_: Received<Greeting>| {
+            let (broker, told) = (broker.clone(), told.clone());
+            async move {
+                if drain {
+                    broker.drain().await
+                } else {
+                    broker.close().await
+                }
+                let _ = told.send(());
+            }
+        };
+        session.add_listener("news", listener).await?;
+        session.post_message("news", Greeting::new(1), Scope::Global).await?;
+        assert!(within("the call to return", returned.recv()).await?.is_some());
+        within("the end of the broker", node.close()).await?;
+        assert_eq!(node.health().state, State::Closed);
+    }
+    Ok(())
+}
+
+/// As in tests that share a broker, and have a runtime each.
+async fn a_broker_whose_runtime_is_gone_is_closed_and_says_why(h: &dyn Harness) -> Outcome {
+    let line = h.line().await?;
+    let (url, options) = (BrokerUrl::parse(&line.url())?, h.options());
+    let driver = (h.entry_backend().open)(&url)?;
+    let made = tokio::task::spawn_blocking(move || {
+        let runtime = Runtime::new().map_err(|error| error.to_string())?;
+        let opened = runtime.block_on(async {
+            let broker = Broker::connect(driver, options.with_url(&url)?).await?;
+            let news = broker.subscribe("news").await?;
+            broker.publish("news", "read me", Scope::Global).await?;
+            Ok::<_, broker::Error>((broker, news))
+        });
+        opened.map_err(|error| error.to_string())
+    });
+    let (broker, mut news) = within("the broker", made).await???;
+    until("the end", || broker.health().state == State::Closed).await?;
+    let why = broker.health().last_error.ok_or("no reason")?.to_string();
+    assert!(why.contains("runtime"), "{why}");
+    let listener = |_: Received<Greeting>| async {};
+    let errors = [
+        within("ready", broker.ready()).await?.err(),
+        within("a post", broker.publish("news", "x", Scope::Global)).await?.err(),
+        within("a local post", broker.publish("news", "x", Scope::Local)).await?.err(),
+        within("a subscription", broker.subscribe("other")).await?.err(),
+        within("a listener", broker.session().add_listener("news", listener)).await?.err(),
+        within("a session", broker.session_for(Identity::new("ada", Instant::now()))).await?.err(),
+        within("a revocation", broker.revoke(Revocation::user("ada"))).await?.err(),
+    ];
+    for (number, error) in errors.into_iter().enumerate() {
+        let error = error.ok_or_else(|| format!("call {number} succeeded"))?;
+        assert_eq!(error.kind(), ErrorKind::Closed, "call {number}: {error}");
+        assert!(error.to_string().contains("runtime"), "call {number}: {error}");
+    }
+    within("the stream to end", async { while news.next().await.is_some() {} }).await?;
+    within("the close", broker.close()).await?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::*;
+use crate::hub::Hub;
 
 const NODE: NodeId = NodeId::from_u64(1);
 const OTHER: NodeId = NodeId::from_u64(2);
@@ -18,7 +19,7 @@ fn register() -> Register {
 
 /// A session of an identity, admitted or not.
 fn admit(register: &Register, id: u64, identity: &Identity) -> Result<Arc<Session>, Revoked> {
-    let session = Arc::new(Session::new(id));
+    let session = Arc::new(Session::new(id, Arc::new(Hub::new(1))));
     register.admit(id, identity, &session).map(|()| session)
 }
 
@@ -183,7 +184,7 @@ fn nobody_escapes_a_race_and_nobody_is_cut_who_signed_in_after() {
                     let number = signed_in.fetch_add(1, Relaxed);
                     let user = now.load(Relaxed).saturating_sub(1) + number % 3;
                     let began = Instant::now();
-                    let session = Arc::new(Session::new(number as u64));
+                    let session = Arc::new(Session::new(number as u64, Arc::new(Hub::new(1))));
                     let identity = Identity::new(format!("user {user}"), began);
                     let admitted = register.admit(number as u64, &identity, &session).is_ok();
                     sessions.lock().unwrap().push((user, began, admitted, session));

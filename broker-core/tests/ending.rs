@@ -1,0 +1,408 @@
+//! How a broker ends, wanted or not: by a drain, by the end of its runtime or of its supervisor; and its calls on threads
+//! that are in no runtime.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+mod scripted;
+
+use std::{
+    panic::catch_unwind,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use broker_core::{Broker, CloseReason, Error, ErrorKind, Item, Model, Received, Scope, State};
+use futures_util::{FutureExt, future::join_all};
+use scripted::{Scripted, options};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{Notify, oneshot},
+    time::timeout,
+};
+
+/// Far longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Note(String);
+
+impl Model for Note {
+    const NAME: &'static str = "Note";
+}
+
+fn note() -> Note {
+    Note("hello".to_owned())
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"))
+}
+
+/// Waits on this thread, which is in no runtime.
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
+        thread::yield_now();
+    }
+}
+
+/// A broker is over, and says why: no call succeeds, and none hangs.
+async fn assert_over(broker: &Broker, why: &str) {
+    let health = broker.health();
+    assert_eq!(health.state, State::Closed);
+    let said = health.last_error.expect("a reason").to_string();
+    assert!(said.contains(why), "{said}");
+    let session = broker.session();
+    let mut errors: Vec<Option<Error>> = vec![
+        within("ready", broker.ready()).await.err(),
+        within("subscribe", broker.subscribe("news")).await.err(),
+        within("add_listener", session.add_listener("news", |_: Received<Note>| async {})).await.err(),
+        within("create_stream", session.create_stream::<Note>("news")).await.err(),
+    ];
+    for scope in [Scope::Local, Scope::Global, Scope::Auto] {
+        errors.push(within("publish", broker.publish("news", "x", scope)).await.err());
+        errors.push(within("post_message", session.post_message("news", note(), scope)).await.err());
+    }
+    for (number, error) in errors.into_iter().enumerate() {
+        let error = error.unwrap_or_else(|| panic!("call {number} succeeded"));
+        assert_eq!(error.kind(), ErrorKind::Closed, "call {number}: {error}");
+        assert!(error.to_string().contains(why), "call {number}: {error}");
+    }
+    within("close", broker.close()).await;
+    within("drain", broker.drain()).await;
+}
+
+#[test]
+fn a_broker_whose_runtime_is_gone_says_so_and_tells_everybody_who_waits() {
+    const WHY: &str = "the runtime this broker was made on is gone";
+    let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+    let driver = Scripted::default();
+    let broker = first.block_on(driver.connect(options())).unwrap();
+    let session = broker.session();
+    let mut news = second.block_on(broker.subscribe("news")).unwrap();
+    // One under way, and one that waits for it.
+    driver.world().hang_publish = true;
+    let posts = (0..2).map(|_| {
+        let broker = broker.clone();
+        second.spawn(async move { broker.publish("news", "x", Scope::Global).await })
+    });
+    let posts: Vec<_> = posts.collect();
+    until("the first is under way", || driver.world().published.len() > 1);
+    drop(first);
+    second.block_on(async {
+        for post in within("the posts", join_all(posts)).await {
+            let kind = post.unwrap().unwrap_err().kind();
+            assert!(matches!(kind, ErrorKind::Interrupted | ErrorKind::Closed), "{kind:?}");
+        }
+        assert!(within("the stream's end", news.next()).await.is_none());
+        assert!(matches!(within("the session's end", session.closed()).await, CloseReason::BrokerClosed));
+        assert_over(&broker, WHY).await;
+    });
+}
+
+#[test]
+fn a_broker_that_connects_when_its_runtime_goes_is_an_error() {
+    let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+    let driver = Scripted::default();
+    driver.world().hang_connect = true;
+    let mut connecting = Box::pin(driver.connect(options()));
+    first.block_on(async {
+        assert!(futures_util::poll!(&mut connecting).is_pending());
+    });
+    drop(first);
+    let error = second.block_on(within("connect", connecting)).unwrap_err();
+    assert!(error.to_string().contains("runtime"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_panics_closes_the_broker_with_what_it_said() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut news = broker.subscribe("news").await.unwrap();
+    driver.world().panic_publish = true;
+    let error = within("the post", broker.publish("news", "x", Scope::Global)).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Closed), "{error}");
+    assert!(within("the stream's end", news.next()).await.is_none());
+    assert_over(&broker, "panicked: the test makes the driver panic").await;
+}
+
+#[test]
+fn a_runtime_without_timers_is_an_error_of_connect_and_good_enough_for_calls() {
+    let bare = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let error = bare.block_on(Scripted::default().connect(options())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("timers"), "{error}");
+    let runtime = Runtime::new().unwrap();
+    let broker = runtime.block_on(Scripted::default().connect(options())).unwrap();
+    bare.block_on(async {
+        broker.subscribe("news").await.unwrap();
+        broker.publish("news", "x", Scope::Global).await.unwrap();
+        broker.drain().await;
+    });
+}
+
+/// Alive, and nobody runs it: a current-thread runtime outside of `block_on`.
+#[test]
+fn a_runtime_that_nobody_drives_turns_the_health_red_and_no_post_waits_for_ever() {
+    let idle = Builder::new_current_thread().enable_all().build().unwrap();
+    let driver = Scripted::default();
+    let mut options = options();
+    options.heartbeat = Duration::from_millis(20);
+    options.heartbeat_timeout = Duration::from_millis(20);
+    options.publish_timeout = Duration::from_millis(50);
+    options.drain_timeout = Duration::from_millis(50);
+    options.close_timeout = Duration::from_millis(50);
+    let broker = idle.block_on(driver.connect(options)).unwrap();
+    assert!(broker.health().is_connected());
+    let second = Runtime::new().unwrap();
+    let error = second.block_on(within("the post", broker.publish("news", "x", Scope::Global))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    until("red health", || !broker.health().is_connected());
+    let why = broker.health().last_error.unwrap().to_string();
+    assert!(why.contains("nobody drives it"), "{why}");
+    // It recovers when it is driven again.
+    idle.block_on(within("ready", broker.ready())).unwrap();
+    assert!(broker.health().is_connected());
+    second.block_on(within("close", broker.close()));
+    assert_eq!(broker.health().state, State::Closed);
+}
+
+/// An executor that is not tokio's polls every call, and polls it where nothing of tokio is entered.
+#[test]
+fn calls_outside_of_any_runtime_do_what_they_do_inside() {
+    use futures_executor::block_on;
+    let runtime = Runtime::new().unwrap();
+    let driver = Scripted::default();
+    let mut options = options();
+    options.outbox_bytes = 1_000_000;
+    options.publish_timeout = Duration::from_millis(300);
+    options.subscribe_timeout = Duration::from_millis(300);
+    let broker = runtime.block_on(driver.connect(options)).unwrap();
+    let session = broker.session();
+    let mut news = block_on(broker.subscribe("news")).unwrap();
+    let (told, heard) = oneshot::channel();
+    let mut told = Some(told);
+    let listener = move |note: Received<Note>| {
+        told.take().into_iter().for_each(|told| drop(told.send(note.0.clone())));
+        std::future::ready(())
+    };
+    block_on(session.add_listener("notes", listener)).unwrap();
+    block_on(session.post_message("notes", note(), Scope::Global)).unwrap();
+    assert_eq!(block_on(heard).unwrap(), "hello");
+    block_on(broker.publish("news", "x", Scope::Global)).unwrap();
+    assert!(block_on(news.next()).is_some());
+    block_on(broker.ready()).unwrap();
+    // A channel that is never confirmed, and posts for which there is no room.
+    driver.world().hang_subscribe = true;
+    assert!(block_on(broker.subscribe("late")).unwrap_err().is_transient());
+    driver.world().hang_publish = true;
+    let posts = (0..3).map(|_| broker.publish("news", vec![0; 450_000], Scope::Global));
+    let outcomes = block_on(join_all(posts));
+    assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}");
+    drop(news);
+    block_on(broker.drain());
+    block_on(broker.close());
+    assert_eq!(broker.health().state, State::Closed);
+}
+
+#[test]
+fn a_local_broker_ends_outside_of_any_runtime() {
+    use futures_executor::block_on;
+    let broker = Broker::local();
+    let mut news = block_on(broker.subscribe("news")).unwrap();
+    block_on(broker.publish("news", "x", Scope::Local)).unwrap();
+    let reader = thread::spawn(move || {
+        let mut count = 0;
+        while block_on(news.next()).is_some() {
+            count += 1;
+        }
+        count
+    });
+    block_on(broker.drain());
+    assert_eq!(reader.join().unwrap(), 1);
+    let broker = Broker::local();
+    block_on(broker.close());
+    assert_eq!(broker.health().state, State::Closed);
+}
+
+/// Under paused time: whatever waits for its limit would take all of it.
+#[tokio::test(start_paused = true)]
+async fn drain_waits_for_no_stream_that_has_nothing_to_yield() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let session = broker.session();
+    let (mut read, _idle, closed) = (
+        broker.subscribe("a").await.unwrap(),
+        broker.subscribe("a").await.unwrap(),
+        session.subscribe("b").await.unwrap(),
+    );
+    let mut idle = broker.subscribe("idle").await.unwrap();
+    assert!(timeout(Duration::from_secs(1), idle.next()).await.is_err());
+    let mut none = broker.subscribe("none").await.unwrap();
+    assert!(none.next().now_or_never().is_none());
+    drop(_idle);
+    for n in 0..3 {
+        broker.publish("a", format!("{n}"), Scope::Global).await.unwrap();
+        broker.publish("b", format!("{n}"), Scope::Global).await.unwrap();
+    }
+    for _ in 0..3 {
+        assert!(read.next().await.is_some());
+    }
+    session.close(); // with three unread messages on its stream
+    let begun = tokio::time::Instant::now();
+    broker.drain().await;
+    assert!(begun.elapsed() < options().drain_timeout, "it waited for somebody");
+    assert_eq!(broker.health().state, State::Closed);
+    drop((read, closed, idle, none));
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_waits_for_what_is_unread_and_for_a_listener_in_its_call() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let session = broker.session();
+    let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (reach, wait) = (Arc::clone(&reached), Arc::clone(&go_on));
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let finished = Arc::clone(&done);
+    let listener = move |_: Item<Note>| {
+        let (reach, wait, finished) = (Arc::clone(&reach), Arc::clone(&wait), Arc::clone(&finished));
+        async move {
+            reach.notify_one();
+            wait.notified().await;
+            finished.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    };
+    session.add_listener("notes", listener).await.unwrap();
+    session.post_message("notes", note(), Scope::Global).await.unwrap();
+    reached.notified().await;
+    let mut news = broker.subscribe("news").await.unwrap();
+    for n in 0..40 {
+        broker.publish("news", format!("{n}"), Scope::Global).await.unwrap();
+    }
+    assert!(news.next().await.is_some()); // more than one was taken, and one is yielded
+    let draining = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.drain().await }
+    });
+    for _ in 0..39 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(!draining.is_finished(), "somebody has not read all");
+        assert!(news.next().await.is_some());
+    }
+    // All is read and the stream is held; the listener is in its call.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!draining.is_finished(), "a listener is in its call");
+    go_on.notify_one();
+    draining.await.unwrap();
+    assert!(done.load(std::sync::atomic::Ordering::SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_nobody_waits_for_any_more_is_completed() {
+    for drain in [true, false] {
+        let driver = Scripted::default();
+        let broker = driver.connect(options()).await.unwrap();
+        let mut news = broker.subscribe("news").await.unwrap();
+        broker.publish("news", "unread", Scope::Global).await.unwrap();
+        let session = broker.session();
+        session.on_close(async |_| tokio::time::sleep(Duration::from_millis(500)).await).unwrap();
+        {
+            let end = async { if drain { broker.drain().await } else { broker.close().await } };
+            assert!(timeout(Duration::from_millis(100), end).await.is_err());
+        }
+        let mut changes = broker.health_changes();
+        let closed =
+            async { while changes.next().await.is_some_and(|health| health.state != State::Closed) {} };
+        within("the end", closed).await;
+        broker.close().await;
+        assert_eq!(driver.world().closes, 1, "the link is closed in order");
+        assert!(news.next().await.is_none());
+    }
+}
+
+/// A task cannot wait for its own end.
+#[tokio::test(start_paused = true)]
+async fn a_listener_and_a_hook_may_end_their_own_broker() {
+    for (drain, hook) in [(true, true), (true, false), (false, true), (false, false)] {
+        let driver = Scripted::default();
+        let broker = driver.connect(options()).await.unwrap();
+        let session = broker.session();
+        let (returned, told) = oneshot::channel();
+        let own = broker.clone();
+        let end = async move {
+            if drain {
+                own.drain().await;
+            } else {
+                own.close().await;
+            }
+            let _ = returned.send(());
+        };
+        let begun = tokio::time::Instant::now();
+        if hook {
+            session.on_close(|_| end).unwrap();
+            session.close();
+        } else {
+            let mut end = Some(end);
+            let listener = move |_: Received<Note>| {
+                let end = end.take();
+                async move {
+                    if let Some(end) = end {
+                        end.await;
+                    }
+                }
+            };
+            session.add_listener("notes", listener).await.unwrap();
+            session.post_message("notes", note(), Scope::Global).await.unwrap();
+        }
+        within("the call to return", told).await.unwrap();
+        let mut changes = broker.health_changes();
+        within("the end", async { while changes.next().await.is_some() {} }).await;
+        broker.close().await;
+        assert!(begun.elapsed() < options().drain_timeout, "it waited for itself: {drain} {hook}");
+        assert_eq!(driver.world().closes, 1);
+    }
+}
+
+/// A waker of another executor.
+struct Broken;
+
+impl Wake for Broken {
+    fn wake(self: Arc<Self>) {
+        panic!("the test makes a waker panic");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_harms_nobody_else() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let waker = Waker::from(Arc::new(Broken));
+    let mut cx = Context::from_waker(&waker);
+    let (mut theirs, mut ours) =
+        (broker.subscribe("news").await.unwrap(), broker.subscribe("news").await.unwrap());
+    {
+        let mut next = Box::pin(theirs.next());
+        assert!(next.as_mut().poll(&mut cx).is_pending());
+        let mut post = Box::pin(broker.publish("news", "one", Scope::Global));
+        assert!(post.as_mut().poll(&mut cx).is_pending());
+        assert!(within("ours", ours.next()).await.is_some());
+        broker.publish("news", "two", Scope::Global).await.unwrap();
+        assert!(within("ours", ours.next()).await.is_some());
+    }
+    // Also where a subscription is confirmed, and where a session ends.
+    let session = broker.session();
+    let mut closed = Box::pin(session.closed());
+    assert!(closed.as_mut().poll(&mut cx).is_pending());
+    let mut joining = Box::pin(broker.subscribe("other"));
+    assert!(joining.as_mut().poll(&mut cx).is_pending());
+    // Less than the time limits: it is tokio that wakes at those.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(matches!(joining.as_mut().poll(&mut cx), Poll::Ready(Ok(_))));
+    session.close();
+    assert!(broker.health().is_connected());
+    assert!(catch_unwind(|| waker.wake_by_ref()).is_err(), "the test's waker does panic");
+    within("the close", broker.close()).await;
+}
