@@ -117,7 +117,7 @@ fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing() {
             let hub = Arc::new(Hub::new(1));
             let (ring, cursor) = hub.join(&name()).unwrap();
             let work: [Box<dyn FnOnce(&Hub) + Send>; 4] = [
-                Box::new(move |hub| drop(hub.leave(&ring, &cursor))),
+                Box::new(move |hub| _ = hub.leave(&ring, &cursor)),
                 Box::new(|hub| hub.refuse(&name(), &CloseReason::Removed)),
                 Box::new(|hub| (0..3).for_each(|n| put(&hub, "news", entry(n), true))),
                 Box::new(|hub| {

@@ -113,12 +113,15 @@ fn called_beside_the_end(end: fn(&Session, ListenerId)) {
     let listening = {
         let over = Arc::clone(&over);
         let function = move |_: crate::Item<Nothing>| {
-            shuttle::thread::yield_now(); // a thread may stand still before it calls
+            // A thread may stand still before the first line of the function.
+            (0..4).for_each(|_| shuttle::thread::yield_now());
             assert!(!over.load(atomic::Ordering::SeqCst), "a call begins after the end");
             std::future::ready(())
         };
         thread::spawn(move || block_on(listen(listened, function)))
     };
+    // So that it gets to call.
+    (0..20).for_each(|_| shuttle::thread::yield_now());
     end(&session, ListenerId { session: session.shared.id, number });
     over.store(true, atomic::Ordering::SeqCst);
     listening.join().unwrap();
@@ -139,7 +142,7 @@ fn no_call_begins_after_its_session_was_closed() {
 
 #[test]
 fn no_call_begins_after_its_listener_was_removed() {
-    check_random(|| called_beside_the_end(|session, id| drop(session.remove_listener(id))), ORDERS);
+    check_random(|| called_beside_the_end(|session, id| _ = session.remove_listener(id)), ORDERS);
 }
 
 /// Two that end the same session at once: each may rely on it when its own call returns.
