@@ -61,7 +61,8 @@ pub struct Options {
     /// How long [`Broker::drain`](crate::Broker::drain) waits for listeners and streams. Default 10 s.
     #[serde(deserialize_with = "duration")]
     pub drain_timeout: Duration,
-    /// The first wait after a lost link; doubled with jitter up to `backoff_max`. Default 50 ms.
+    /// The first wait after a lost link; doubled each time up to `backoff_max`, and shortened at random by up to a half.
+    /// Default 50 ms.
     #[serde(deserialize_with = "duration")]
     pub backoff_min: Duration,
     /// The longest wait between two attempts. Default 3 s.
