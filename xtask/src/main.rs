@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod breakages;
 mod fuzz;
 mod lint;
 mod model;
@@ -34,6 +35,8 @@ enum Command {
     Bench(run::Passed),
     /// Run all cases on every faulty driver, and print which of them notice. Takes many minutes.
     MutantsOfTheSuite(mutants::Options),
+    /// Break one thing in the library at a time, and require that a test notices. Takes many minutes.
+    Breakages(breakages::Options),
     /// Fuzz everything that reads untrusted bytes. Needs a nightly toolchain; installs cargo-fuzz.
     Fuzz(fuzz::Options),
     /// Run the hub and sessions in thousands of orders of its steps, drawn by a model checker.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Soak(options) => soak::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::MutantsOfTheSuite(options) => mutants::run(&options),
+        Command::Breakages(options) => breakages::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Model => model::run(),
         Command::Lint => lint::run(),
