@@ -1,11 +1,12 @@
 //! Pixorama: a board of 64 × 64 pixels, shared by everyone on every server.
 //!
 //! `board` is what is painted, and how two boards become one. `cluster` keeps this server's board equal to those of the
-//! others over the broker. `page` speaks with one browser, and `status` is the line under the board. The browser's side
+//! others over the broker. `page` speaks with one browser, within `limits`, and `status` is the line under the board. The browser's side
 //! is in `assets`.
 
 mod board;
 mod cluster;
+mod limits;
 mod page;
 mod status;
 
@@ -22,6 +23,8 @@ use broker::Broker;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::limits::Limits;
+
 use crate::cluster::Cluster;
 
 /// How many browsers may be connected to one server.
@@ -37,6 +40,7 @@ struct App {
     cluster: Arc<Cluster>,
     /// One for each browser.
     places: Arc<Semaphore>,
+    limits: Limits,
     stop: CancellationToken,
 }
 
@@ -47,11 +51,12 @@ struct App {
 pub async fn serve(
     listener: TcpListener,
     broker: Broker,
+    limits: Limits,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let stop = CancellationToken::new();
     let cluster = Cluster::join(broker.clone(), stop.clone());
-    let app = App { cluster, places: Arc::new(Semaphore::new(PAGES)), stop: stop.clone() };
+    let app = App { cluster, places: Arc::new(Semaphore::new(PAGES)), limits, stop: stop.clone() };
     let router = Router::new()
         .route("/", get(|| file("text/html; charset=utf-8", include_str!("../assets/index.html"))))
         .route("/app.js", get(|| file("text/javascript; charset=utf-8", include_str!("../assets/app.js"))))
@@ -90,7 +95,7 @@ async fn live(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
             .into_response();
     };
     upgrade.max_message_size(LONGEST).max_frame_size(LONGEST).on_upgrade(async move |socket| {
-        page::attend(socket, app.cluster, app.stop).await;
+        page::attend(socket, app.cluster, app.limits, app.stop).await;
         drop(place);
     })
 }

@@ -38,6 +38,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let stopped = async {
         let _ = tokio::signal::ctrl_c().await;
     };
-    pixorama::serve(listener, broker, stopped).await?;
+    pixorama::serve(listener, broker, pixorama::Limits::default(), stopped).await?;
     Ok(())
 }

@@ -9,20 +9,15 @@ use std::{
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use broker::{CloseReason, ErrorKind, Identity, MessageStream, Revocation, Session, StreamError};
 use serde::{Deserialize, Serialize};
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{CHANGES, Change, Cluster},
+    limits::Limits,
     status::{Present, Status},
 };
 
-/// How long a browser may take to read what it is sent.
-const SLOW: Duration = Duration::from_secs(10);
-/// A browser that has said nothing for so long is gone; it is asked three times before.
-const SILENT: Duration = Duration::from_secs(60);
-/// Strokes a second, and how many at once.
-const STROKES: (f64, f64) = (60.0, 120.0);
 /// After so much nonsense we hang up.
 const NONSENSE: u32 = 20;
 /// The longest name of a person, in characters.
@@ -67,9 +62,13 @@ struct Budget {
 }
 
 impl Budget {
-    fn take(&mut self, now: Instant) -> bool {
-        let (rate, most) = STROKES;
-        self.left = (self.left + now.duration_since(self.counted).as_secs_f64() * rate).min(most);
+    fn new(limits: &Limits, now: Instant) -> Self {
+        Self { left: limits.strokes_at_once, counted: now }
+    }
+
+    fn take(&mut self, limits: &Limits, now: Instant) -> bool {
+        let earned = now.duration_since(self.counted).as_secs_f64() * limits.strokes_a_second;
+        self.left = (self.left + earned).min(limits.strokes_at_once);
         self.counted = now;
         let enough = self.left >= 1.0;
         self.left -= f64::from(u8::from(enough));
@@ -83,20 +82,26 @@ struct Page {
     session: Session,
     changes: MessageStream<Change>,
     name: Option<String>,
+    limits: Limits,
     budget: Budget,
     nonsense: u32,
 }
 
 /// Serves one browser until it leaves, or the server stops.
-pub(crate) async fn attend(socket: WebSocket, cluster: Arc<Cluster>, stop: CancellationToken) {
+pub(crate) async fn attend(
+    socket: WebSocket,
+    cluster: Arc<Cluster>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     let _present = Present::new(cluster.status.clone());
     let session = cluster.broker.session();
     let Ok(changes) = session.create_stream(CHANGES).await else { return };
-    let budget = Budget { left: STROKES.1, counted: Instant::now() };
-    let mut page = Page { socket, cluster, session, changes, name: None, budget, nonsense: 0 };
+    let budget = Budget::new(&limits, Instant::now());
+    let mut page = Page { socket, cluster, session, changes, name: None, limits, budget, nonsense: 0 };
     let Err(Gone) = page.live(&stop).await;
     let bye = CloseFrame { code: 1001, reason: "goodbye".into() };
-    let _ = timeout(SLOW, page.socket.send(Message::Close(Some(bye)))).await;
+    let _ = timeout(limits.slow, page.socket.send(Message::Close(Some(bye)))).await;
 }
 
 impl Page {
@@ -104,7 +109,9 @@ impl Page {
         let mut status = self.cluster.status.subscribe();
         status.mark_changed();
         self.show_everything().await?;
-        let (mut asking, mut heard) = (interval(SILENT / 4), Instant::now());
+        let (mut asking, mut heard) = (interval(self.limits.silent / 4), Instant::now());
+        let mut pause = interval(self.limits.status_pause);
+        pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Err(Gone),
@@ -127,13 +134,13 @@ impl Page {
                     Some(Err(_)) => {}
                     None => self.session_ended().await?,
                 },
-                changed = status.changed() => {
+                changed = async { pause.tick().await; status.changed().await } => {
                     changed.map_err(|_| Gone)?;
                     let status = status.borrow_and_update().clone();
                     self.tell(&Word::Status { status: &status }).await?;
                 }
                 _ = asking.tick() => {
-                    if heard.elapsed() > SILENT {
+                    if heard.elapsed() > self.limits.silent {
                         return Err(Gone);
                     }
                     self.send(Message::Ping(Vec::new().into())).await?;
@@ -143,7 +150,7 @@ impl Page {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), Gone> {
-        match timeout(SLOW, self.socket.send(message)).await {
+        match timeout(self.limits.slow, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(Gone),
         }
@@ -184,7 +191,7 @@ impl Page {
         if self.name.is_none() {
             return self.refuse("sign in to paint").await;
         }
-        if !self.budget.take(Instant::now()) {
+        if !self.budget.take(&self.limits, Instant::now()) {
             return self.refuse_nonsense("that is too fast; the rest was not painted").await;
         }
         let painted = self.cluster.paint(&self.session, x, y, colour).await;
@@ -262,12 +269,13 @@ mod tests {
 
     #[test]
     fn a_flood_of_strokes_is_cut_to_its_rate() {
-        let began = Instant::now();
-        let mut budget = Budget { left: STROKES.1, counted: began };
-        let taken = (0..1000).filter(|_| budget.take(began)).count();
-        assert_eq!(taken as f64, STROKES.1);
+        let (began, limits) = (Instant::now(), Limits::default());
+        let mut budget = Budget::new(&limits, began);
+        let taken = (0..1000).filter(|_| budget.take(&limits, began)).count();
+        assert_eq!(taken as f64, limits.strokes_at_once);
         let later = began + Duration::from_secs(1);
-        assert_eq!((0..1000).filter(|_| budget.take(later)).count() as f64, STROKES.0);
+        let taken = (0..1000).filter(|_| budget.take(&limits, later)).count();
+        assert_eq!(taken as f64, limits.strokes_a_second);
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Several servers, one board; and browsers that mean no good.
 
-use std::time::Duration;
-
 use broker::Options;
 use futures_util::SinkExt;
 use integration_tests::harness::HARNESSES;
+use pixorama::Limits;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -49,8 +48,8 @@ async fn what_is_painted_while_cut_off_is_on_both_boards_afterwards() {
     let memory = HARNESSES.iter().find(|entry| entry.name() == "memory").unwrap();
     let cluster = (memory.start)(&[]).await.unwrap();
     let (line, other) = (cluster.line().await.unwrap(), cluster.line().await.unwrap());
-    let one = Pixorama::start_with(&line.url(), cluster.options()).await;
-    let two = Pixorama::start_with(&other.url(), cluster.options()).await;
+    let one = Pixorama::start_with(&line.url(), cluster.options(), Limits::default()).await;
+    let two = Pixorama::start_with(&other.url(), cluster.options(), Limits::default()).await;
     let (mut ada, mut bob) = (one.browser().await, two.browser().await);
     ada.sign_in("ada").await;
     bob.sign_in("bob").await;
@@ -112,26 +111,26 @@ async fn nonsense_is_refused_and_at_last_hung_up_on() {
         assert!(refused["why"].as_str().unwrap().contains(why), "{refused}");
     }
     for _ in 0..40 {
-        if browser.socket.send(Message::text("{")).await.is_err() {
+        if !browser.send_anything("{".to_owned()).await {
             break;
         }
     }
-    let hung_up = async { while browser.word().await.is_some() {} };
-    timeout(LIMIT, hung_up).await.expect("the server hangs up");
+    browser.hung_up().await;
     let mut large = server.browser().await;
-    let _ = large.socket.send(Message::text("x".repeat(1 << 20))).await;
-    let hung_up = async { while large.word().await.is_some() {} };
-    timeout(LIMIT, hung_up).await.expect("the server hangs up");
+    large.send_anything("x".repeat(1 << 20)).await;
+    large.hung_up().await;
     server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_is_cut_and_is_not_felt_by_others() {
-    let server = Pixorama::start("memory://flood").await;
+    // Its budget does not fill up again, however long the flood takes.
+    let limits = Limits { strokes_a_second: 0.0, ..Limits::default() };
+    let server = Pixorama::start_with("memory://flood", Options::default(), limits).await;
     let (mut flood, mut ada) = (server.browser().await, server.browser().await);
     flood.sign_in("eve").await;
     ada.sign_in("ada").await;
-    for n in 0..130 {
+    for n in 0..=Limits::default().strokes_at_once as usize {
         flood.paint(n % 64, n / 64, 1 + n % 14).await;
     }
     let refused = flood.until("too fast", is("refused")).await;
@@ -168,7 +167,7 @@ async fn the_page_and_its_parts_are_there_and_load_nothing_from_elsewhere() {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", server.address);
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
-        timeout(Duration::from_secs(10), socket.read_to_string(&mut text)).await.unwrap().unwrap();
+        timeout(LIMIT, socket.read_to_string(&mut text)).await.unwrap().unwrap();
         assert!(text.starts_with("HTTP/1.1 200") && text.contains(part), "{path}: {text}");
         assert!(text.contains("content-security-policy: default-src 'self'"), "{path}: {text}");
     }
@@ -182,12 +181,12 @@ async fn a_browser_that_does_not_read_is_hung_up_on_and_felt_by_nobody() {
     let (mut ada, mut bob) = (server.browser().await, server.browser().await);
     ada.sign_in("ada").await;
     bob.sign_in("bob").await;
-    let mut slow = server.browser().await;
+    let mut slow = server.socket().await;
     ada.status("three are here", |status| status["here"] == 3).await;
     let asking = tokio::spawn(async move {
         let wish = json!({ "do": "sign-in", "name": "slow", "since": null }).to_string();
         // Each is answered by a whole board.
-        while slow.socket.send(Message::text(wish.clone())).await.is_ok() {}
+        while slow.send(Message::text(wish.clone())).await.is_ok() {}
     });
     for x in 0..50 {
         ada.paint(x, 0, 3).await;
