@@ -4,13 +4,14 @@ use std::{env, path::PathBuf, process::Command};
 
 /// Builds an example of the facade with every backend, and returns the path of its program.
 ///
-/// Cargo builds the examples of a tested package only, and not for every command line.
+/// Cargo builds the examples of a tested package only, and not for every command line. With the packages and features
+/// of `cargo xtask test` there is nothing left to compile after its first step.
 ///
 /// # Errors
 /// It does not build: what cargo said.
 pub fn build(name: &str) -> Result<PathBuf, String> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--package", "broker", "--example", name, "--features", "full"]);
+    cargo.args(["build", "--workspace", "--example", name, "--features", "broker/full"]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     cargo.args((!cfg!(debug_assertions)).then_some("--release"));
     // Cargo told us which package we are; a build that hears it would be another build than without.

@@ -6,6 +6,7 @@
 //! | `BROKER_TEST_SERVERS=docker` | Containers; needs the feature `docker`. |
 //! | `BROKER_TEST_REDIS_URL=redis://…` | One Redis that runs already. It is never stopped: such cases are ignored. |
 //! | `BROKER_REQUIRE=redis,…` | For these backends a missing server is a failure. `CI=true` means all of them. |
+//! | `BROKER_TEST_BACKENDS=redis,…` | The suite has the cases of these backends only. |
 //!
 //! Servers end when they are dropped. A `static`, or `std::process::exit` while one is alive, leaves it
 //! running.

@@ -1,6 +1,7 @@
 //! The one test binary over all backends: `<backend>::<sentence>`, each case on a cluster of its own.
 
 use std::{
+    env,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -28,8 +29,12 @@ fn main() {
     // A second subscriber beside the one that a case may set. With one alone, whichever thread comes first to a
     // line of the log decides for all of them whether it is logged.
     tracing_subscriber::fmt().with_max_level(LevelFilter::OFF).with_writer(std::io::sink).init();
+    let entries = chosen().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        std::process::exit(2)
+    });
     let mut trials = Vec::new();
-    for entry in HARNESSES {
+    for entry in entries {
         let missing = runtime("probe").and_then(|runtime| runtime.block_on((entry.available)())).err();
         if let Some(reason) = &missing {
             eprintln!("{}: no server: {reason}", entry.name());
@@ -41,6 +46,19 @@ fn main() {
     HARNESSES.iter().for_each(|entry| (entry.end)());
     server::end();
     conclusion.exit()
+}
+
+/// The backends to run on: all, or those that the environment names.
+fn chosen() -> Result<Vec<&'static Entry>, String> {
+    let Ok(names) = env::var("BROKER_TEST_BACKENDS") else { return Ok(HARNESSES.iter().collect()) };
+    let entry = |name: &str| {
+        let known: Vec<_> = HARNESSES.iter().map(Entry::name).collect();
+        let found = HARNESSES.iter().find(|entry| entry.name() == name.trim());
+        found.ok_or_else(|| {
+            format!("BROKER_TEST_BACKENDS: no backend is called `{name}`: {}", known.join(", "))
+        })
+    };
+    names.split(',').map(entry).collect()
 }
 
 fn trial(entry: &'static Entry, case: &'static Case, missing: Option<String>) -> Trial {

@@ -10,6 +10,7 @@ mod fuzz;
 mod lint;
 mod model;
 mod mutants;
+mod report;
 mod run;
 mod servers;
 mod soak;
@@ -24,7 +25,9 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the tests: unit tests, documentation tests, and the conformance suite on every backend.
+    /// Run the tests: the conformance suite on every backend, then all other tests.
+    ///
+    /// Every step runs, whatever fails before it. A table at the end says what passed, failed and was skipped.
     ///
     /// Missing server programs are installed with apt-get when this runs as root. Otherwise a Docker engine
     /// serves, if one answers.

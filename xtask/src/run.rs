@@ -2,9 +2,10 @@
 
 use std::{
     env,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     path::Path,
     process::{Command, Stdio},
+    thread,
 };
 
 use clap::Args;
@@ -50,18 +51,47 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("failed: {line} ({status})")) }
 }
 
-/// Runs a command, hands each line of its standard output to `each`, and says whether it succeeded.
-pub(crate) fn run_by_line(command: &mut Command, mut each: impl FnMut(&str)) -> Result<(), String> {
+/// Runs a command, hands each line that it prints to `each`, and says whether it succeeded. Lines of its two outputs
+/// come as they are printed.
+pub(crate) fn run_by_line(command: &mut Command, each: impl Fn(From, &str) + Sync) -> Result<(), String> {
     let line = announce(command);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| format!("{line}: {error}"))?;
-    if let Some(output) = child.stdout.take() {
-        for bytes in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            each(&String::from_utf8_lossy(&bytes));
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        let each = &each;
+        if let Some(output) = output {
+            scope.spawn(move || lines(output, |line| each(From::Output, line)));
         }
-    }
+        if let Some(errors) = errors {
+            scope.spawn(move || lines(errors, |line| each(From::Errors, line)));
+        }
+    });
     let status = child.wait().map_err(|error| format!("{line}: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("failed: {line} ({status})")) }
+}
+
+/// Which output of a program a line comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From {
+    Output,
+    Errors,
+}
+
+impl From {
+    /// Prints the line to the same output of this program.
+    pub(crate) fn print(self, line: &str) {
+        match self {
+            Self::Output => println!("{line}"),
+            Self::Errors => eprintln!("{line}"),
+        }
+    }
+}
+
+fn lines(from: impl Read, mut each: impl FnMut(&str)) {
+    for bytes in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+        each(&String::from_utf8_lossy(&bytes));
+    }
 }
 
 /// Whether a command succeeds, in silence. A missing program is a no.

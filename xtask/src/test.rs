@@ -1,11 +1,18 @@
-//! `cargo xtask test`: unit and documentation tests, then the conformance suite, with the servers it needs.
+//! `cargo xtask test`: the conformance suite, then all other tests, with the servers they need.
 
-use std::{fs, path::Path, process::Command, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
 use clap::{Args, value_parser};
 
 use crate::{
     model,
+    report::{Done, Report, Summary, minutes},
     run::{cargo, root, run as run_command, run_by_line},
     servers::{BROWSER, SERVERS, Server, Source, WITHOUT_SERVER, provide},
 };
@@ -16,9 +23,9 @@ pub(crate) struct Options {
     /// Run the conformance suite on this backend only (memory, redis, nats, rabbitmq, …), and nothing else.
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
-    /// Run the conformance cases whose name contains this, and nothing else. With --backend, whose sentence
-    /// begins with it.
-    #[arg(long, value_name = "NAME")]
+    /// Run the conformance cases whose name contains this, and nothing else. Their names are
+    /// `<backend>::<sentence>`.
+    #[arg(long, value_name = "PART")]
     case: Option<String>,
     /// Run the conformance suite this many times, and stop at the first round that fails.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
@@ -29,22 +36,36 @@ pub(crate) struct Options {
     docker: bool,
 }
 
+impl Options {
+    /// Whether only cases of the suite are wanted.
+    fn only_the_suite(&self) -> bool {
+        self.backend.is_some() || self.case.is_some()
+    }
+}
+
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let wanted = wanted_servers(options)?;
     let source = provide(&wanted, options.docker)?;
+    if !options.docker && !options.only_the_suite() {
+        provide(&[&BROWSER], false)?;
+    }
     let suite = Suite { source, wanted };
-    if options.backend.is_none() && options.case.is_none() {
-        if options.docker {
-            suite.container_tests()?;
-        } else {
-            provide(&[&BROWSER], false)?;
-            suite.unit_tests()?;
-        }
+    let steps = suite.steps(options)?;
+    let count = steps.len() + 1;
+    println!("[1/{count}] compile the tests");
+    run_command(&mut suite.build(options))?;
+    let mut all = Vec::new();
+    for (at, mut step) in steps.into_iter().enumerate() {
+        println!("\n[{}/{count}] {}", at + 2, step.name);
+        let done = if step.of_the_suite { rounds(&mut step, options.repeat) } else { once(&mut step, false) };
+        println!("[{}/{count}] {}: {}, {}", at + 2, done.name, done.report.counts(), minutes(done.took));
+        all.push(done);
     }
-    for filter in filters(options) {
-        suite.conformance(filter.as_deref(), options.repeat)?;
+    println!("\n{}", Summary(&all));
+    match all.iter().filter(|done| done.error.is_some()).count() {
+        0 => Ok(()),
+        failed => Err(format!("{failed} of {} steps failed", all.len())),
     }
-    Ok(())
 }
 
 /// The servers that the chosen cases need.
@@ -66,13 +87,28 @@ fn wanted_servers(options: &Options) -> Result<Vec<&'static Server>, String> {
     Ok(wanted)
 }
 
-/// What the conformance binary is asked for, one run each. Its cases are called `<backend>::<sentence>`.
-fn filters(options: &Options) -> Vec<Option<String>> {
-    let of = |backend: &str| Some(format!("{backend}::{}", options.case.as_deref().unwrap_or_default()));
+/// The backends that the suite shall run on; all without any.
+fn backends(options: &Options) -> Option<String> {
     match &options.backend {
-        Some(backend) => vec![of(backend)],
-        None if options.docker => SERVERS.iter().filter(|s| s.has_image).map(|s| of(s.backend)).collect(),
-        None => vec![options.case.clone()],
+        Some(backend) => Some(backend.clone()),
+        None if options.docker => {
+            let images: Vec<_> = SERVERS.iter().filter(|s| s.has_image).map(|s| s.backend).collect();
+            Some(images.join(","))
+        }
+        None => None,
+    }
+}
+
+/// One command of a run, whose tests are counted.
+struct Step {
+    name: String,
+    of_the_suite: bool,
+    command: Command,
+}
+
+impl Step {
+    fn new(name: &str, command: Command) -> Self {
+        Self { name: name.to_owned(), of_the_suite: false, command }
     }
 }
 
@@ -82,9 +118,50 @@ struct Suite {
 }
 
 impl Suite {
+    /// Everything that is to run after the build, in order.
+    fn steps(&self, options: &Options) -> Result<Vec<Step>, String> {
+        let mut steps = vec![self.conformance(options)];
+        if options.only_the_suite() {
+            return Ok(steps);
+        }
+        if options.docker {
+            let mut containers = self.cargo_test();
+            containers.args(["--lib", "--", "docker::"]);
+            steps.push(Step::new("the containers themselves", containers));
+            return Ok(steps);
+        }
+        steps.push(Step::new("unit tests", self.with_browser(&["--lib", "--bins"])));
+        for name in test_targets()?.iter().filter(|name| *name != "conformance") {
+            steps.push(Step::new(&format!("tests/{name}"), self.with_browser(&["--test", name])));
+        }
+        steps.push(Step::new("documentation", self.with_browser(&["--doc"])));
+        steps.push(Step::new("model checker", model::command()));
+        Ok(steps)
+    }
+
+    fn conformance(&self, options: &Options) -> Step {
+        let mut command = self.cargo_test();
+        command.args(["--test", "conformance"]);
+        if let Some(backends) = backends(options) {
+            command.env("BROKER_TEST_BACKENDS", backends);
+        }
+        command.args(options.case.iter().flat_map(|part| ["--", part]));
+        Step { name: "conformance suite".to_owned(), of_the_suite: true, command }
+    }
+
+    /// Compiles what the steps run. Examples are among it: tests run them as programs.
+    fn build(&self, options: &Options) -> Command {
+        let mut command = self.cargo_test();
+        command.arg("--no-run");
+        if options.only_the_suite() {
+            command.args(["--test", "conformance"]);
+        }
+        command
+    }
+
     /// `cargo test`, always with the same packages and features, so that every step shares one build.
     fn cargo_test(&self) -> Command {
-        let mut command = cargo(&["test", "--workspace", "--features"]);
+        let mut command = cargo(&["test", "--no-fail-fast", "--workspace", "--features"]);
         if self.source == Source::Docker {
             command.arg("broker/full,integration-tests/docker").env("BROKER_TEST_SERVERS", "docker");
         } else {
@@ -98,72 +175,54 @@ impl Suite {
         command
     }
 
-    /// Everything but the conformance suite.
-    fn unit_tests(&self) -> Result<(), String> {
+    /// The same, where the browser is required as well.
+    fn with_browser(&self, arguments: &[&str]) -> Command {
         let mut command = self.cargo_test();
-        // As with the servers: it is there, so a test that cannot find it has failed.
         let required = self.wanted.iter().map(|server| server.backend).chain([BROWSER.backend]);
         command.env("BROKER_REQUIRE", required.collect::<Vec<_>>().join(","));
-        command.args(["--lib", "--bins", "--examples"]);
-        for name in test_targets()?.iter().filter(|name| *name != "conformance") {
-            command.args(["--test", name]);
-        }
-        run_command(&mut command)?;
-        run_command(self.cargo_test().arg("--doc"))?;
-        model::run()
-    }
-
-    /// The tests of the containers themselves.
-    fn container_tests(&self) -> Result<(), String> {
-        run_command(self.cargo_test().args(["--lib", "--", "docker::"]))
-    }
-
-    fn conformance(&self, filter: Option<&str>, repeat: u32) -> Result<(), String> {
-        let started = Instant::now();
-        if repeat > 1 {
-            run_command(self.cargo_test().args(["--test", "conformance", "--no-run"]))?;
-        }
-        for round in 1..=repeat {
-            let mut command = self.cargo_test();
-            command.args(["--test", "conformance"]);
-            command.args(filter.map(|filter| ["--", filter]).into_iter().flatten());
-            let outcome = one_round(&mut command, repeat > 1);
-            if repeat == 1 {
-                outcome?;
-                continue;
-            }
-            match outcome {
-                Ok(result) => println!("round {round} of {repeat}: {result}"),
-                Err(reason) => return Err(format!("round {round} of {repeat}: {reason}")),
-            }
-        }
-        if repeat > 1 {
-            println!("all {repeat} rounds passed in {:.1} s", started.elapsed().as_secs_f64());
-        }
-        Ok(())
+        command.args(arguments);
+        command
     }
 }
 
-/// Runs the suite once and returns its summary. A quiet round prints its output only when it fails.
-fn one_round(command: &mut Command, quiet: bool) -> Result<String, String> {
-    let mut held = Vec::new();
-    let mut result = None;
-    let outcome = run_by_line(command, |line| {
-        if let Some(counts) = line.strip_prefix("test result: ") {
-            result = Some(counts.to_owned());
+/// Runs a step, and reads what its tests print. A quiet one prints that only when it fails.
+fn once(step: &mut Step, quiet: bool) -> Done {
+    let started = Instant::now();
+    let (report, held) = (Mutex::new(Report::default()), Mutex::new(Vec::new()));
+    let outcome = run_by_line(&mut step.command, |from, line| {
+        report.lock().unwrap_or_else(PoisonError::into_inner).read(line);
+        if quiet {
+            held.lock().unwrap_or_else(PoisonError::into_inner).push((from, line.to_owned()));
+        } else {
+            from.print(line);
         }
-        if quiet { held.push(line.to_owned()) } else { println!("{line}") }
     });
     if outcome.is_err() {
-        held.iter().for_each(|line| println!("{line}"));
+        let held = held.into_inner().unwrap_or_else(PoisonError::into_inner);
+        held.iter().for_each(|(from, line)| from.print(line));
     }
-    outcome?;
-    let result = result.ok_or("the conformance suite gave no result")?;
+    let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     // A filter that matches nothing is a mistake, not a success.
-    if result.contains(" 0 passed; 0 failed; 0 ignored") {
-        return Err("no case matches".to_owned());
+    let nothing = (step.of_the_suite && report.is_empty()).then(|| "no case matches".to_owned());
+    let error = outcome.err().or(nothing);
+    Done { name: step.name.clone(), by_backend: step.of_the_suite, report, took: started.elapsed(), error }
+}
+
+/// Runs the suite as often as wanted, until a round fails. What the last round says is kept.
+fn rounds(step: &mut Step, rounds: u32) -> Done {
+    let started = Instant::now();
+    let mut round = 1;
+    loop {
+        let mut done = once(step, rounds > 1);
+        if rounds > 1 {
+            println!("round {round} of {rounds}: {}, {}", done.report.counts(), minutes(done.took));
+        }
+        if round == rounds || done.error.is_some() {
+            done.took = started.elapsed();
+            return done;
+        }
+        round += 1;
     }
-    Ok(result)
 }
 
 /// The names of all integration tests: `<member>/tests/<name>.rs` or `<member>/tests/<name>/main.rs`.
@@ -185,29 +244,88 @@ fn test_targets() -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn entries(dir: &Path) -> Result<Vec<std::path::PathBuf>, String> {
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, String> {
     let read = fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     Ok(read.flatten().map(|entry| entry.path()).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Options, filters, test_targets, wanted_servers};
+    use std::process::Command;
+
+    use super::{Options, Source, Step, Suite, once, rounds, test_targets, wanted_servers};
 
     fn options(backend: Option<&str>, case: Option<&str>, docker: bool) -> Options {
         Options { backend: backend.map(str::to_owned), case: case.map(str::to_owned), repeat: 1, docker }
     }
 
+    /// The commands of all steps, each as its arguments behind the features, and `BROKER_TEST_BACKENDS`.
+    fn steps(backend: Option<&str>, case: Option<&str>, docker: bool) -> Vec<(String, Option<String>)> {
+        let source = if docker { Source::Docker } else { Source::Process };
+        let steps = Suite { source, wanted: Vec::new() }.steps(&options(backend, case, docker)).unwrap();
+        let text = |step: &Step| {
+            let arguments = step.command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+            let mut variables = step.command.get_envs().filter(|(name, _)| *name == "BROKER_TEST_BACKENDS");
+            let backends =
+                variables.next().and_then(|(_, value)| Some(value?.to_string_lossy().into_owned()));
+            let arguments: Vec<_> =
+                arguments.skip_while(|argument| !argument.starts_with("broker/full")).collect();
+            (arguments.get(1..).unwrap_or_default().join(" "), backends)
+        };
+        steps.iter().map(text).collect()
+    }
+
     #[test]
-    fn a_filter_names_backend_and_case() {
-        let filter = |backend, case, docker| filters(&options(backend, case, docker));
-        assert_eq!(filter(None, None, false), [None]);
-        assert_eq!(filter(None, Some("gap"), false), [Some("gap".to_owned())]);
-        assert_eq!(filter(Some("redis"), None, false), [Some("redis::".to_owned())]);
-        assert_eq!(filter(Some("redis"), Some("gap"), false), [Some("redis::gap".to_owned())]);
-        let in_containers = filter(None, Some("gap"), true);
-        assert!(in_containers.contains(&Some("redis::gap".to_owned())), "{in_containers:?}");
-        assert!(!in_containers.contains(&Some("memory::gap".to_owned())), "{in_containers:?}");
+    fn part_of_a_name_means_the_same_with_and_without_a_backend() {
+        let redis = Some("redis".to_owned());
+        let part = "--test conformance -- gap".to_owned();
+        assert_eq!(steps(None, Some("gap"), false), [(part.clone(), None)]);
+        assert_eq!(steps(Some("redis"), Some("gap"), false), [(part.clone(), redis.clone())]);
+        assert_eq!(steps(Some("redis"), None, false), [("--test conformance".to_owned(), redis)]);
+        let [(arguments, Some(backends))] = &steps(None, Some("gap"), true)[..] else { panic!("one step") };
+        assert_eq!(*arguments, part);
+        assert!(backends.contains("redis") && !backends.contains("memory"), "{backends}");
+    }
+
+    #[test]
+    fn the_suite_comes_first_and_every_test_target_has_a_step() {
+        let steps = steps(None, None, false);
+        assert_eq!(steps[0], ("--test conformance".to_owned(), None));
+        for name in test_targets().unwrap() {
+            let argument = format!("--test {name}");
+            assert_eq!(steps.iter().filter(|(arguments, _)| *arguments == argument).count(), 1, "{name}");
+        }
+    }
+
+    /// A step that prints this, and ends with this status.
+    fn prints(text: &str, status: u8) -> Step {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("printf '{text}'; exit {status}")]);
+        Step { name: "a step".to_owned(), of_the_suite: true, command }
+    }
+
+    #[test]
+    fn a_step_fails_by_its_status_or_when_no_case_matches() {
+        let error = |text, status| once(&mut prints(text, status), true).error;
+        assert_eq!(error("test memory::gap ... ok\\n", 0), None);
+        assert!(error("test memory::gap ... FAILED\\n", 101).is_some_and(|error| error.contains("101")));
+        assert_eq!(error("running 0 tests\\n", 0), Some("no case matches".to_owned()));
+    }
+
+    #[test]
+    fn rounds_end_with_the_first_that_fails() {
+        let dir = std::env::temp_dir().join(format!("xtask-rounds-{}", std::process::id()));
+        let file = dir.display().to_string();
+        // Succeeds as long as fewer than three have run.
+        let mut step = prints("", 0);
+        step.command = Command::new("sh");
+        step.command
+            .args(["-c", &format!("echo test a::b ... ok; echo x >>{file}; test $(wc -l <{file}) -lt 3")]);
+        let failed = rounds(&mut step, 10).error.is_some();
+        let ran = std::fs::read_to_string(&dir).unwrap().lines().count();
+        std::fs::remove_file(&dir).unwrap();
+        assert!(failed);
+        assert_eq!(ran, 3);
     }
 
     #[test]
