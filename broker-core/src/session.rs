@@ -129,6 +129,45 @@ impl Session {
     /// # Ok(()) }
     /// ```
     ///
+    /// The function must not own its session. A session ends when its last handle is dropped; a listener that holds
+    /// an `Arc<Session>` of its own session keeps it, itself and its subscription alive until somebody calls
+    /// [`close`](Self::close), or the broker is closed. To post from within, hold a `Weak<Session>`, or a clone of
+    /// the [`Broker`], which keeps no session open:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use std::sync::Arc;
+    /// use broker::{Model, Received, Scope};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
+    /// struct Note { text: String }
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let session = Arc::new(broker.session());
+    /// # let (alive, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+    /// let own = Arc::downgrade(&session);
+    /// session
+    ///     .add_listener("questions", move |question: Received<Note>| {
+    /// #       let _alive = &alive;
+    ///         let own = own.upgrade(); // `None` once the session is dropped
+    ///         async move {
+    ///             let Some(session) = own else { return };
+    ///             let answer = Note { text: format!("{}: yes", question.text) };
+    ///             if let Err(error) = session.post_message("answers", answer, Scope::Global).await {
+    ///                 eprintln!("not answered: {error}");
+    ///             }
+    ///         }
+    ///     })
+    ///     .await?;
+    /// # let asking = broker.session();
+    /// # let mut answers = asking.create_stream::<Note>("answers").await?;
+    /// # asking.post_message("questions", Note { text: "well".to_owned() }, Scope::Global).await?;
+    /// # assert_eq!(answers.next().await.unwrap().unwrap().text, "well: yes");
+    /// drop(session); // the connection is gone: the listener ends
+    /// # assert_eq!(ended.recv().await, None);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`create_stream`](Self::create_stream).
     pub async fn add_listener<I, F, Fut>(
@@ -232,7 +271,7 @@ impl Session {
     /// the next. Meanwhile everything of the session goes on: streams yield, and the session can post. It ends after
     /// the last one, or after [`close_timeout`](crate::Options::close_timeout); then what has not returned is
     /// dropped at its next await. A panic in one is logged, and the next is called. Follows Serverpod's will-close
-    /// listeners.
+    /// listeners. As a [listener](Self::add_listener), a hook must not own its session, which would then never be dropped.
     ///
     /// With hooks [`close`](Self::close) only begins the end; [`closed`](Self::closed) waits for it. After
     /// [`drain`](Broker::drain) they are called, too, when streams have ended and nothing can be posted any more.
