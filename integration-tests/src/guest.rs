@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long a case may take.
-const LIMIT: Duration = Duration::from_secs(150);
+const LIMIT: Duration = Duration::from_secs(300);
 /// The promise of revocation. Its cases would leave logs behind at the server, and are left out.
 const REVOCATION: u8 = 9;
 

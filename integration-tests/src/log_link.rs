@@ -18,7 +18,7 @@ use crate::{
 /// How long these logs keep a record: none of a check's own grows too old.
 pub const RETENTION: Duration = Duration::from_secs(3600);
 /// The limit for one call.
-pub const LIMIT: Duration = Duration::from_secs(10);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// One log, and a way to open links to it beside any broker.
 #[derive(Clone, Debug)]

@@ -25,8 +25,9 @@ pub struct Pool<S> {
 
 type Own<S> = Arc<Mutex<Option<S>>>;
 
-/// How long a case waits for the others who want a server to themselves. Whoever has it for longer hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a case waits for the others who want a server to themselves. Whoever has it for longer hangs: no case may
+/// run for so long.
+const PATIENCE: Duration = Duration::from_secs(360);
 
 impl<S: Send + Sync + 'static> Pool<S> {
     /// Nothing is started yet.

@@ -9,6 +9,9 @@ use crate::server::eventually;
 /// How long a case waits for anything: far longer than it takes, far shorter than the limit of a case.
 pub const LIMIT: Duration = Duration::from_secs(45);
 
+/// A limit of a node that a case waits for. The node's links are made within it too, also on a busy machine.
+pub const SHORT: Duration = Duration::from_secs(2);
+
 /// Waits for a future, within [`LIMIT`].
 ///
 /// # Errors

@@ -20,7 +20,7 @@ use tokio::{
 use tracing_subscriber::filter::LevelFilter;
 
 /// How long a case may take. One that takes longer hangs.
-const CASE_LIMIT: Duration = Duration::from_secs(150);
+const CASE_LIMIT: Duration = Duration::from_secs(300);
 /// How long the tasks of a case may take to end after it.
 const END_LIMIT: Duration = Duration::from_secs(5);
 

@@ -173,7 +173,7 @@ async fn more_than_the_outbox_holds_waits_its_turn(h: &dyn Harness) -> Outcome {
 async fn a_full_outbox_fails_within_the_limit_when_nothing_moves(h: &dyn Harness) -> Outcome {
     let change = |options: &mut broker::Options| {
         options.outbox_bytes = broker::driver::MAX_FRAME;
-        options.publish_timeout = Duration::from_millis(300);
+        options.publish_timeout = crate::wait::SHORT;
         options.heartbeat = Duration::from_secs(3600);
     };
     let node = h.node_with(change).await?;

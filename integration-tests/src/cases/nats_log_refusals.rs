@@ -20,7 +20,7 @@ use crate::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
     log_checks as checks,
-    log_link::{LIMIT, LogLink, Opener, RETENTION},
+    log_link::{LogLink, Opener, RETENTION},
     nats_config::NatsConfig,
     nats_control::{ask, jetstream},
     server::{Nats, eventually, free_port},
@@ -41,10 +41,10 @@ pub(super) const CASES: &[Case] = &[
 
 const NATS: Backend = broker_nats::BACKEND;
 /// Far below the limit of a call.
-const AT_ONCE: Duration = Duration::from_secs(3);
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 fn opener(server: &dyn Nats, prefix: &str) -> Outcome<Opener> {
-    Opener::new(NATS, &server.url_at(server.addr()), RevocationLog::of(prefix, RETENTION, LIMIT))
+    Opener::new(NATS, &server.url_at(server.addr()), RevocationLog::of(prefix, RETENTION, wait::LIMIT))
 }
 
 /// Both calls fail in this way and at once, and the link does not mind.

@@ -1,6 +1,6 @@
 //! Cases about a backend that is away: what is refused stays refused, and what was accepted is delivered or told.
 
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+use std::{collections::BTreeSet, ops::Range};
 
 use broker::{Broker, Error, ErrorKind, Event, GapCause, Message, Scope, Subscription};
 use tokio::sync::watch;
@@ -9,7 +9,7 @@ use super::steps::{alert, down, hears, linked, post};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::{Harness, Node},
-    wait::{fence, next_event, text, until, within},
+    wait::{SHORT, fence, next_event, text, until, within},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -104,7 +104,7 @@ async fn subscribing_while_cut_off_waits_and_is_confirmed_after_healing(h: &dyn 
 }
 
 async fn subscribing_while_cut_off_fails_in_time_and_leaves_no_trace(h: &dyn Harness) -> Outcome {
-    let node = h.node_with(|options| options.subscribe_timeout = Duration::from_secs(1)).await?;
+    let node = h.node_with(|options| options.subscribe_timeout = SHORT).await?;
     node.line.cut();
     down(&node).await?;
     let session = node.session();

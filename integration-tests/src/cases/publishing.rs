@@ -1,7 +1,5 @@
 //! Cases about scopes, and about how often a post is heard by whom.
 
-use std::time::Duration;
-
 use broker::{Broker, ErrorKind, Event, Message, Scope};
 use futures_util::FutureExt;
 
@@ -207,7 +205,7 @@ async fn a_message_has_one_identity_on_every_node(h: &dyn Harness) -> Outcome {
 /// Its line swallows the post: nobody has refused it, and nobody has it.
 async fn a_post_that_the_server_did_not_take_is_no_success(h: &dyn Harness) -> Outcome {
     let (node, other) =
-        (h.node_with(|options| options.publish_timeout = LONG_ENOUGH).await?, h.node().await?);
+        (h.node_with(|options| options.publish_timeout = crate::wait::SHORT).await?, h.node().await?);
     let mut heard = other.subscribe("news").await?;
     node.line.stall();
     let outcome = within("the outcome", node.publish("news", "swallowed", Scope::Global)).await?;
@@ -216,6 +214,3 @@ async fn a_post_that_the_server_did_not_take_is_no_success(h: &dyn Harness) -> O
     fence(&other, &mut heard).await?;
     Ok(())
 }
-
-/// For a post that is not held up.
-const LONG_ENOUGH: Duration = Duration::from_millis(500);

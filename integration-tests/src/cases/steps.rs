@@ -6,7 +6,7 @@ use broker::{Broker, Event, Gap, GapCause, Item, Model, Options, Scope, Session,
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::wait::{next_gap, next_message, text, until, within};
+use crate::wait::{SHORT, next_gap, next_message, text, until, within};
 
 /// What the typed posts of these cases carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Model)]
@@ -61,8 +61,8 @@ pub(super) fn lost_link(gap: &Gap) -> Result<(), String> {
 
 /// Nothing but a missing echo tells that a link is dead, and that soon.
 pub(super) fn alert(options: &mut Options) {
-    options.heartbeat_timeout = Duration::from_millis(500);
-    options.connect_timeout = Duration::from_millis(500);
+    options.heartbeat_timeout = SHORT;
+    options.connect_timeout = SHORT;
     options.publish_timeout = Duration::from_secs(60);
 }
 

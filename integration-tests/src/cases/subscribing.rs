@@ -230,7 +230,7 @@ async fn a_subscribe_call_that_is_dropped_leaves_nothing(h: &dyn Harness) -> Out
 
 async fn subscribing_waits_for_the_server_and_no_longer_than_the_limit(h: &dyn Harness) -> Outcome {
     let patient = h.node().await?;
-    let hasty = h.node_with(|options| options.subscribe_timeout = Duration::from_millis(200)).await?;
+    let hasty = h.node_with(|options| options.subscribe_timeout = crate::wait::SHORT).await?;
     for node in [&patient, &hasty] {
         node.line.cut();
     }
