@@ -29,7 +29,7 @@ use crate::{
 
 /// How long the nodes may take to be connected again after a fault. A server may have to start in it.
 const RECOVERY: Duration = Duration::from_secs(60);
-/// How long the last messages and digests take.
+/// For so long nothing arrives anywhere any more: the last messages and digests are there.
 const SETTLE: Duration = Duration::from_secs(4);
 
 /// See the module.
@@ -169,8 +169,20 @@ impl Cluster {
         Ok(begun.elapsed())
     }
 
-    /// Lets everything come to its end: no more posts, then time for the last messages and digests, then everyone says
-    /// the rest.
+    /// Waits until what was posted has arrived.
+    async fn settle(&self) -> Result<(), String> {
+        let totals = || self.history.lock().unwrap_or_else(PoisonError::into_inner).totals();
+        let calm = async {
+            let mut before = None;
+            while before != Some(totals()) {
+                before = Some(totals());
+                sleep(SETTLE).await;
+            }
+        };
+        timeout(RECOVERY, calm).await.map_err(|_| format!("messages do not stop: {}", totals()))
+    }
+
+    /// Lets everything come to its end: no more posts, then the last messages and digests, then everyone says the rest.
     ///
     /// # Errors
     /// A node does not end in good order.
@@ -178,7 +190,7 @@ impl Cluster {
         for member in &mut self.members {
             member.order(Order::Stop).await?;
         }
-        sleep(SETTLE).await;
+        self.settle().await?;
         self.recover().await?;
         for mut member in std::mem::take(&mut self.members) {
             member.order(Order::Finish).await?;

@@ -104,7 +104,7 @@ impl Heard {
 }
 
 /// Sums.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
     /// How many messages were posted.
     pub sent: u64,
