@@ -83,6 +83,13 @@ pub(crate) struct Done {
     pub(crate) error: Option<String>,
 }
 
+impl Done {
+    /// One that has succeeded, and runs no tests.
+    pub(crate) fn without_tests(name: &str, took: Duration) -> Self {
+        Self { name: name.to_owned(), by_backend: false, report: Report::default(), took, error: None }
+    }
+}
+
 /// The end of a run: a table of its steps, then what failed, then what was skipped and why.
 pub(crate) struct Summary<'a>(pub(crate) &'a [Done]);
 

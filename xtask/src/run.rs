@@ -53,7 +53,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
 
 /// Runs a command, hands each line that it prints to `each`, and says whether it succeeded. Lines of its two outputs
 /// come as they are printed.
-pub(crate) fn run_by_line(command: &mut Command, each: impl Fn(From, &str) + Sync) -> Result<(), String> {
+pub(crate) fn run_by_line(command: &mut Command, each: impl Fn(Pipe, &str) + Sync) -> Result<(), String> {
     let line = announce(command);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| format!("{line}: {error}"))?;
@@ -61,10 +61,10 @@ pub(crate) fn run_by_line(command: &mut Command, each: impl Fn(From, &str) + Syn
     thread::scope(|scope| {
         let each = &each;
         if let Some(output) = output {
-            scope.spawn(move || lines(output, |line| each(From::Output, line)));
+            scope.spawn(move || lines(output, |line| each(Pipe::Output, line)));
         }
         if let Some(errors) = errors {
-            scope.spawn(move || lines(errors, |line| each(From::Errors, line)));
+            scope.spawn(move || lines(errors, |line| each(Pipe::Errors, line)));
         }
     });
     let status = child.wait().map_err(|error| format!("{line}: {error}"))?;
@@ -73,12 +73,12 @@ pub(crate) fn run_by_line(command: &mut Command, each: impl Fn(From, &str) + Syn
 
 /// Which output of a program a line comes from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum From {
+pub(crate) enum Pipe {
     Output,
     Errors,
 }
 
-impl From {
+impl Pipe {
     /// Prints the line to the same output of this program.
     pub(crate) fn print(self, line: &str) {
         match self {

@@ -53,8 +53,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let steps = suite.steps(options)?;
     let count = steps.len() + 1;
     println!("[1/{count}] compile the tests");
+    let started = Instant::now();
     run_command(&mut suite.build(options))?;
-    let mut all = Vec::new();
+    let mut all = vec![Done::without_tests("compile", started.elapsed())];
     for (at, mut step) in steps.into_iter().enumerate() {
         println!("\n[{}/{count}] {}", at + 2, step.name);
         let done = if step.of_the_suite { rounds(&mut step, options.repeat) } else { once(&mut step, false) };
@@ -64,7 +65,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     println!("\n{}", Summary(&all));
     match all.iter().filter(|done| done.error.is_some()).count() {
         0 => Ok(()),
-        failed => Err(format!("{failed} of {} steps failed", all.len())),
+        failed => Err(format!("{failed} of {count} steps failed")),
     }
 }
 
@@ -189,17 +190,17 @@ impl Suite {
 fn once(step: &mut Step, quiet: bool) -> Done {
     let started = Instant::now();
     let (report, held) = (Mutex::new(Report::default()), Mutex::new(Vec::new()));
-    let outcome = run_by_line(&mut step.command, |from, line| {
+    let outcome = run_by_line(&mut step.command, |pipe, line| {
         report.lock().unwrap_or_else(PoisonError::into_inner).read(line);
         if quiet {
-            held.lock().unwrap_or_else(PoisonError::into_inner).push((from, line.to_owned()));
+            held.lock().unwrap_or_else(PoisonError::into_inner).push((pipe, line.to_owned()));
         } else {
-            from.print(line);
+            pipe.print(line);
         }
     });
     if outcome.is_err() {
         let held = held.into_inner().unwrap_or_else(PoisonError::into_inner);
-        held.iter().for_each(|(from, line)| from.print(line));
+        held.iter().for_each(|(pipe, line)| pipe.print(line));
     }
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     // A filter that matches nothing is a mistake, not a success.
