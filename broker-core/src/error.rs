@@ -81,8 +81,10 @@ impl fmt::Display for ErrorKind {
 
 /// Why a call failed: a kind to match on, and one line for a person that names the input and the remedy.
 ///
-/// `Display` is one line, `Debug` adds the source. Neither ever holds a password: drivers put only
-/// host, port and names into a message, never a URL.
+/// `Display` is one sentence, as in ``publish on redis (channel `news`): unavailable: no connection to …``. `Debug`
+/// adds the causes behind it. Neither ever holds a password: drivers put only host, port and names into a message,
+/// never a URL. Both are for operators and logs; [`public_message`](Self::public_message) is for the clients of a
+/// server.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
 
@@ -132,7 +134,8 @@ impl Error {
         self
     }
 
-    /// Keeps the cause for [`source`](StdError::source).
+    /// Keeps the cause for [`source`](StdError::source), which leaves out what the message says already. A message can
+    /// therefore repeat its cause, for those who read only the one line.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(std::sync::Arc::new(source.into()));
@@ -149,6 +152,41 @@ impl Error {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// A sentence for the clients of a server, who may not learn anything about its backend: what kind of failure it
+    /// was, and what they can do. It depends on the [kind](Self::kind) alone, and never names a host, user, channel or
+    /// limit, or anything that the backend answered.
+    ///
+    /// ```
+    /// use broker::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::Unavailable, "no connection to 10.0.0.7:6379: connection refused");
+    /// assert_eq!(error.public_message(), "the service is not available at the moment; try again later");
+    /// ```
+    #[must_use]
+    pub fn public_message(&self) -> &'static str {
+        match self.0.kind {
+            ErrorKind::InvalidInput => "the request is not valid; correct it before you send it again",
+            ErrorKind::TooLarge => "the message is too large; send a smaller one",
+            ErrorKind::Codec => {
+                "the message holds a value that cannot be sent; correct it before you send it again"
+            }
+            ErrorKind::NoBackend | ErrorKind::Unsupported => "the service does not offer this",
+            ErrorKind::Unavailable => "the service is not available at the moment; try again later",
+            ErrorKind::Interrupted => {
+                "the connection was lost on the way, and the message may have been delivered or not; before you \
+                 send it again, check whether it was"
+            }
+            ErrorKind::Timeout => "the service did not answer in time; try again later",
+            ErrorKind::Overloaded => "the service is overloaded; try again later",
+            ErrorKind::Revoked => "the sign-in is no longer valid; sign in again",
+            ErrorKind::Closed => "the connection is closed; connect again",
+            // What the server may do at its backend, and what it finds there, is no fault of its clients.
+            ErrorKind::Forbidden | ErrorKind::Misconfigured | ErrorKind::Protocol | ErrorKind::Other => {
+                "the service failed; try again later"
+            }
+        }
     }
 
     /// What was being done, where it is known.
@@ -183,14 +221,20 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, message, operation, backend, channel, .. } = &*self.0;
-        match (operation, backend) {
-            (Some(operation), Some(backend)) => write!(f, "{operation} on {backend} ")?,
-            (Some(operation), None) => write!(f, "{operation} ")?,
-            (None, Some(backend)) => write!(f, "{backend} ")?,
-            (None, None) => {}
-        }
-        if let Some(channel) = channel {
-            write!(f, "(channel `{channel}`) ")?;
+        match (operation, backend, channel) {
+            (None, None, None) => {}
+            (None, None, Some(channel)) => write!(f, "channel `{channel}`: ")?,
+            (operation, backend, channel) => {
+                f.write_str(operation.unwrap_or_default())?;
+                match (operation, backend) {
+                    (Some(_), Some(backend)) => write!(f, " on {backend}")?,
+                    (_, backend) => f.write_str(backend.unwrap_or_default())?,
+                }
+                if let Some(channel) = channel {
+                    write!(f, " (channel `{channel}`)")?;
+                }
+                f.write_str(": ")?;
+            }
         }
         write!(f, "{kind}: {message}")
     }
@@ -199,16 +243,33 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
-        if let Some(source) = &self.0.source {
-            write!(f, "\ncaused by: {source}")?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, "\ncaused by: {error}")?;
+            cause = error.source();
         }
         Ok(())
     }
 }
 
 impl StdError for Error {
+    /// The first cause that adds something to this error's message.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_ref().map(|source| &***source as &(dyn StdError + 'static))
+        let mut source = self.0.source.as_ref().map(|source| &***source as &(dyn StdError + 'static));
+        while let Some(error) = source.filter(|error| self.says(*error)) {
+            source = error.source();
+        }
+        source
+    }
+}
+
+impl Error {
+    /// Whether the message holds all that `other` would add.
+    fn says(&self, other: &(dyn StdError + 'static)) -> bool {
+        match other.downcast_ref::<Self>() {
+            Some(other) => self.0.message.contains(other.message()),
+            None => self.0.message.contains(&other.to_string()),
+        }
     }
 }
 
@@ -224,7 +285,7 @@ mod tests {
             .with_channel(ChannelName::new("news").unwrap());
         assert_eq!(
             error.to_string(),
-            "publish on redis (channel `news`) unavailable: connection refused at 127.0.0.1:1"
+            "publish on redis (channel `news`): unavailable: connection refused at 127.0.0.1:1"
         );
         assert!(error.is_transient());
     }
@@ -234,5 +295,111 @@ mod tests {
         let error =
             Error::new(ErrorKind::Timeout, "late").with_operation("subscribe").with_operation("connect");
         assert_eq!(error.operation(), Some("subscribe"));
+    }
+
+    #[test]
+    fn every_form_is_a_sentence() {
+        let bare = || Error::new(ErrorKind::InvalidInput, "no good");
+        let news = || ChannelName::new("news").unwrap();
+        for (error, text) in [
+            (bare(), "invalid input: no good"),
+            (bare().with_operation("publish"), "publish: invalid input: no good"),
+            (bare().with_backend("redis"), "redis: invalid input: no good"),
+            (
+                bare().with_backend("redis").with_operation("publish"),
+                "publish on redis: invalid input: no good",
+            ),
+            (bare().with_channel(news()), "channel `news`: invalid input: no good"),
+            (
+                bare().with_operation("publish").with_channel(news()),
+                "publish (channel `news`): invalid input: no good",
+            ),
+            (
+                bare().with_backend("redis").with_channel(news()),
+                "redis (channel `news`): invalid input: no good",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    /// A cause as clients of servers have them: some say what their own cause says, some something else.
+    #[derive(Debug)]
+    struct Cause(&'static str, Option<Box<Cause>>);
+
+    impl fmt::Display for Cause {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl StdError for Cause {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            self.1.as_deref().map(|cause| cause as _)
+        }
+    }
+
+    /// What a reporter prints that prints every cause.
+    fn report(error: &Error) -> Vec<String> {
+        let mut lines = vec![error.to_string()];
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            lines.push(error.to_string());
+            cause = error.source();
+        }
+        lines
+    }
+
+    #[test]
+    fn the_causes_say_only_what_the_message_does_not() {
+        let refused = |detail: &'static str| Cause("refused", Some(Box::new(Cause(detail, None))));
+        let away = |detail| {
+            Error::new(ErrorKind::Unavailable, "no way to h:1: refused").with_source(refused(detail))
+        };
+        assert_eq!(report(&away("refused")), ["unavailable: no way to h:1: refused"]);
+        assert_eq!(report(&away("errno 7")), ["unavailable: no way to h:1: refused", "errno 7"]);
+        // An error of ours that repeats another, which keeps its own cause.
+        let message = format!("the backend is away: {}", away("errno 7").message());
+        let outer = Error::new(ErrorKind::Interrupted, message).with_source(away("errno 7"));
+        let lines = ["interrupted: the backend is away: no way to h:1: refused", "errno 7"];
+        assert_eq!(report(&outer), lines);
+        assert_eq!(format!("{outer:?}"), lines.join("\ncaused by: "));
+        // What adds something stays.
+        let other = Error::new(ErrorKind::Other, "stopped").with_source(away("errno 7"));
+        assert_eq!(report(&other), ["failed: stopped", "unavailable: no way to h:1: refused", "errno 7"]);
+    }
+
+    #[test]
+    fn a_client_learns_nothing_about_the_backend() {
+        use ErrorKind::*;
+        for kind in [
+            InvalidInput,
+            TooLarge,
+            Codec,
+            NoBackend,
+            Unsupported,
+            Unavailable,
+            Interrupted,
+            Timeout,
+            Overloaded,
+            Forbidden,
+            Misconfigured,
+            Protocol,
+            Revoked,
+            Closed,
+            Other,
+        ] {
+            let bare = Error::new(kind, "").public_message();
+            let error = Error::new(kind, "10.0.0.7:6379 refused the user \"ada\" (NOPERM)")
+                .with_backend("redis")
+                .with_operation("publish")
+                .with_channel(ChannelName::new("shop.news").unwrap())
+                .with_source(Cause("10.0.0.7", None));
+            assert_eq!(error.public_message(), bare);
+            assert!(
+                !["redis", "shop", "10.0", "ada", "NOPERM"].iter().any(|part| bare.contains(part)),
+                "{bare}"
+            );
+        }
     }
 }
