@@ -200,7 +200,7 @@ impl Page {
             Ok(false) => self.refuse_nonsense("no such pixel or colour").await,
             // The session has just ended, which its stream is about to say.
             Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
-            Err(error) => self.refuse(&format!("only this server has it: {error}")).await,
+            Err(error) => self.refuse(&format!("only this server has it: {}", error.public_message())).await,
         }
     }
 
@@ -228,7 +228,7 @@ impl Page {
                 self.tell(&Word::SignedOut { why: "You were signed out everywhere while you were away." })
                     .await
             }
-            Err(error) => self.refuse(&format!("cannot sign in now: {error}")).await,
+            Err(error) => self.refuse(&format!("cannot sign in now: {}", error.public_message())).await,
         }
     }
 
@@ -237,7 +237,7 @@ impl Page {
         match self.cluster.broker.revoke(Revocation::user(name)).await {
             // Our own session ends by it, like all the others.
             Ok(_) => Ok(()),
-            Err(error) => self.refuse(&error.to_string()).await,
+            Err(error) => self.refuse(error.public_message()).await,
         }
     }
 
