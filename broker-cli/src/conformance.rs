@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use integration_tests::guest::{Guest, Verdict};
 
-use crate::{Console, Outcome};
+use crate::{Console, Outcome, place::Place};
 
 /// Run the conformance suite against a server of your own
 ///
@@ -15,7 +15,7 @@ use crate::{Console, Outcome};
 #[derive(Args, Debug)]
 pub(crate) struct Conformance {
     /// The backend, as in redis://localhost
-    url: String,
+    url: Place,
     /// Only the cases whose name contains this
     #[arg(long, value_name = "PART")]
     case: Option<String>,

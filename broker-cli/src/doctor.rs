@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::{Console, Outcome};
+use crate::{Console, Outcome, place::Place};
 
 /// Examine a backend: a line for each check, ok, warn or fail, with the remedy
 ///
@@ -17,7 +17,7 @@ use crate::{Console, Outcome};
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// The backend, as in redis://localhost
-    url: String,
+    url: Place,
     /// How long to wait for anything, in seconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     limit: u64,

@@ -8,6 +8,7 @@ mod console;
 mod doctor;
 mod load;
 mod pages;
+mod place;
 mod publish;
 mod revoke;
 mod show;

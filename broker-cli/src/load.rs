@@ -15,7 +15,7 @@ use clap::{Args, value_parser};
 use hdrhistogram::Histogram;
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::{Console, Outcome};
+use crate::{Console, Outcome, place::Place};
 
 /// Load a backend for a few seconds, and draw how long the messages took
 ///
@@ -23,7 +23,7 @@ use crate::{Console, Outcome};
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     /// The backend, as in redis://localhost
-    url: String,
+    url: Place,
     /// For how long, in seconds
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(1..=3600))]
     seconds: u64,

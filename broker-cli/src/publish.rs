@@ -6,7 +6,7 @@ use broker::{Broker, Codec, Post, Scope};
 use clap::{Args, ValueEnum};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
-use crate::{Console, Outcome};
+use crate::{Console, Outcome, place::Place};
 
 /// Publish a message, or every line of standard input
 ///
@@ -14,7 +14,7 @@ use crate::{Console, Outcome};
 #[derive(Args, Debug)]
 pub(crate) struct Pub {
     /// The backend, as in redis://localhost
-    url: String,
+    url: Place,
     /// The channel
     channel: String,
     /// The payload; without it every line of standard input is one
