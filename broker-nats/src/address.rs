@@ -45,12 +45,10 @@ impl Address {
             (Some(token), None, None, None) => (options.token(token.to_owned()), "the token".to_owned()),
             (Some(user), Some(password), None, None) => {
                 let options = options.user_and_password(user.to_owned(), password.to_owned());
-                (options, format!("the user {user:?}"))
+                (options, url.who("anonymous"))
             }
-            (None, None, Some(seed), None) => (options, format!("the nkey {}", seed.path().display())),
-            (None, None, None, Some(creds)) => {
-                (options, format!("the credentials {}", creds.path().display()))
-            }
+            (None, None, Some(seed), None) => (options, format!("the nkey in the file {seed}")),
+            (None, None, None, Some(creds)) => (options, format!("the credentials in the file {creds}")),
             (None, Some(_), None, None) => {
                 return Err(url.invalid("has a password but no user; a token stands alone before the @"));
             }

@@ -43,7 +43,7 @@ impl Address {
             return Err(url.invalid("names a virtual host of more than 255 bytes, the longest possible"));
         }
         let userinfo = credentials(url);
-        let who = format!("the user {:?} in virtual host {vhost:?}", userinfo.username);
+        let who = format!("{} in virtual host {vhost:?}", url.who(DEFAULT_USER));
         Ok(Self {
             peer: Peer::new("RabbitMQ", &server, who),
             exchange: exchange(url)?,
@@ -167,8 +167,10 @@ mod tests {
 
     #[test]
     fn debug_shows_no_password() {
-        let shown = format!("{:?}", parse("amqp://ada:s3cret@localhost/shop").unwrap());
-        assert!(shown.contains("localhost:5672") && !shown.contains("s3cret"), "{shown}");
+        for url in ["amqp://ada:s3cret@localhost/shop", "amqp://s3cret@localhost/shop"] {
+            let shown = format!("{:?}", parse(url).unwrap());
+            assert!(shown.contains("localhost:5672") && !shown.contains("s3cret"), "{shown}");
+        }
     }
 
     #[cfg(not(feature = "tls"))]

@@ -1,6 +1,6 @@
 //! Address: from a URL to the client's settings, with every part that does not fit named.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use broker_core::{
     BrokerUrl, Result,
@@ -15,8 +15,7 @@ use crate::errors::translate;
 
 const DEFAULT_PORT: u16 = 6379;
 
-/// Where the server is and as whom we go there. The client's settings keep the password out of `Debug`.
-#[derive(Debug)]
+/// Where the server is and as whom we go there.
 pub(crate) struct Address {
     pub(crate) peer: Peer,
     info: ConnectionInfo,
@@ -29,8 +28,7 @@ impl Address {
         url.allow_keys(TlsFiles::KEYS)?;
         let tls = TlsFiles::parse(url, "rediss", cfg!(feature = "tls"))?;
         let target = if url.scheme() == "redis+unix" { socket(url)? } else { tcp(url, tls.is_some())? };
-        let user = url.username().unwrap_or("default");
-        let peer = Peer::new("Redis", &target, format!("the user {user:?}"));
+        let peer = Peer::new("Redis", &target, url.who("default"));
         // Making settings from an address alone reads nothing and cannot fail.
         let info = target.into_connection_info().map_err(|error| translate(&peer, &error))?;
         // Nagle's algorithm would hold a small frame back until the one before is acknowledged.
@@ -83,6 +81,13 @@ fn credentials(url: &BrokerUrl) -> RedisConnectionInfo {
         (None, Some(password)) => info.set_password(password),
         // Without a password the client would drop the user, and go on as the default user.
         (Some(user), password) => info.set_username(user).set_password(password.unwrap_or_default()),
+    }
+}
+
+/// The client's settings keep the password out of theirs, and not the user, which may be a password in a wrong place.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
@@ -171,5 +176,15 @@ mod tests {
         let address = parse("rediss://localhost:7/?ca=/ca.pem&cert=/cert.pem&key=/key.pem").unwrap();
         assert!(matches!(address.info.addr(), ConnectionAddr::TcpTls { port: 7, insecure: false, .. }));
         assert_eq!(address.tls.unwrap().to_string(), "ca=/ca.pem, cert=/cert.pem, key=/key.pem");
+    }
+
+    #[test]
+    fn debug_shows_no_password_wherever_it_stands() {
+        for url in
+            ["redis://ada:s3cret@h", "redis://:s3cret@h", "redis://s3cret@h", "redis+unix://s3cret@/run/sock"]
+        {
+            let shown = format!("{:?} {:#?}", parse(url).unwrap(), parse(url).unwrap());
+            assert!(shown.contains("Redis") && !shown.contains("s3cret"), "{url}: {shown}");
+        }
     }
 }

@@ -48,6 +48,17 @@ impl BrokerUrl {
         Ok(self.hosts().map(server).collect())
     }
 
+    /// As whom a driver goes to the server, for [`Peer::new`](super::Peer::new): the user by its name, and without one
+    /// `default`. A user without a password is not named: it may be a password that lacks the colon before it.
+    #[must_use]
+    pub fn who(&self, default: &str) -> String {
+        match (self.username(), self.password().filter(|password| !password.is_empty())) {
+            (None, _) => format!("the user {default:?}"),
+            (Some(user), Some(_)) => format!("the user {user:?}"),
+            (Some(_), None) => "the user in the url, which has no password".to_owned(),
+        }
+    }
+
     /// The error for a URL of which a part does not fit: of the kind [`ErrorKind::InvalidInput`], and without the
     /// URL's secrets. `why` goes on after the URL, and names the part and the remedy: `has a path; leave it out`.
     pub fn invalid(&self, why: impl fmt::Display) -> Error {
@@ -82,5 +93,16 @@ mod tests {
         let url = BrokerUrl::parse("redis://ada:s3cret@host/shop?token=s3cret").unwrap();
         let error = url.invalid("has a path; leave it out");
         assert_eq!(error.message(), "url `redis://host/shop` has a path; leave it out");
+    }
+
+    #[test]
+    fn a_user_that_may_be_a_password_is_not_named() {
+        let who = |url: &str| BrokerUrl::parse(url).unwrap().who("guest");
+        assert_eq!(who("amqp://ada:s3cret@h"), "the user \"ada\"");
+        assert_eq!(who("amqp://:s3cret@h"), "the user \"guest\"");
+        assert_eq!(who("amqp://h"), "the user \"guest\"");
+        for url in ["amqp://s3cret@h", "amqp://s3cret:@h"] {
+            assert!(!who(url).contains("s3cret"), "{}", who(url));
+        }
     }
 }

@@ -7,8 +7,9 @@ use std::{
 
 use crate::{BrokerUrl, Error, ErrorKind, Result};
 
-/// A file that a key of a URL names. `Display` shows key and path; what is in the file is never shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file that a key of a URL names. `Display` and `Debug` show key and path; what is in the file is never shown. Nor
+/// is a path that looks like none: it may be what should be in the file.
+#[derive(Clone, PartialEq, Eq)]
 pub struct UrlFile {
     key: &'static str,
     path: PathBuf,
@@ -52,8 +53,28 @@ impl UrlFile {
 
 impl fmt::Display for UrlFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.key, self.path.display())
+        if is_path(&self.path) {
+            write!(f, "{}={}", self.key, self.path.display())
+        } else {
+            write!(f, "{}=*** (no path; begin it with / or ./)", self.key)
+        }
     }
+}
+
+impl fmt::Debug for UrlFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UrlFile({self})")
+    }
+}
+
+/// Whether it is written as paths are: from a root or a folder, or with the short ending of a file's name. A key in
+/// PEM, a seed and a token are not.
+fn is_path(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let ending = path.extension().is_some_and(|ending| (1..=6).contains(&ending.len()));
+    let begins =
+        path.has_root() || text.starts_with("./") || text.starts_with("../") || text.starts_with("~/");
+    (begins || ending) && !text.contains(char::is_control) && !text.contains("-----")
 }
 
 /// The PEM files of an encrypted connection, from the keys [`TlsFiles::KEYS`]. `Display` shows keys and paths.
@@ -144,6 +165,25 @@ mod tests {
             let error = parse(url, built_in).expect_err(url);
             assert_eq!(error.kind(), kind, "{error}");
             assert!(error.message().contains(part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_should_be_in_the_file_is_not_shown() {
+        for value in [
+            "SUAs3cretS3CRET",
+            "-----BEGIN PRIVATE KEY-----\ns3cret/+=\n-----END",
+            "eyJ0.eyJz.s3cretsig",
+            "s3cret",
+        ] {
+            let file = UrlFile { key: "nkey", path: value.into() };
+            let error = file.read().await.unwrap_err();
+            let shown = format!("{error} {error:?} {file} {file:?} {}", file.unusable());
+            assert!(shown.contains("nkey=***") && !shown.contains("s3cret"), "{shown}");
+        }
+        for path in ["/run/secrets/seed", "./seed", "../seed", "~/seed", "nats.creds", "tls/key.pem"] {
+            let file = UrlFile { key: "key", path: path.into() };
+            assert_eq!(file.to_string(), format!("key={path}"));
         }
     }
 

@@ -38,12 +38,16 @@ fn one_way_to_sign_in() {
         ("nats://h", "a client without credentials"),
         ("nats://ada:s3cret@h", "the user \"ada\""),
         ("nats://s3cret@h", "the token"),
-        ("nats://h?nkey=/seed", "the nkey /seed"),
-        ("nats://h?creds=/creds", "the credentials /creds"),
+        ("nats://h?nkey=/seed", "the nkey in the file nkey=/seed"),
+        ("nats://h?creds=/creds", "the credentials in the file creds=/creds"),
     ] {
         let address = parse(url).unwrap();
         assert_eq!(address.peer.who(), who, "{url}");
         assert!(!format!("{address:?}").contains("s3cret"), "{address:?}");
+    }
+    for url in ["nats://s3cret:@h", "nats://h?nkey=SUAs3cret", "nats://h?creds=s3cret"] {
+        let address = parse(url).unwrap();
+        assert!(!format!("{address:?} {}", address.peer.who()).contains("s3cret"), "{address:?}");
     }
     refused("nats://:s3cret@h", "a token stands alone");
     refused("nats://s3cret@h?nkey=/seed", "give one");
