@@ -9,6 +9,7 @@ use std::{sync::Arc, thread};
 
 use broker_core::{Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Handle};
+use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use crate::watch::Watch;
 
@@ -36,11 +37,14 @@ impl Ground {
     }
 
     /// Runs a future here. `None` if it panics.
+    ///
+    /// What the client logs meanwhile is dropped: it logs the password that it sends, and as an error whatever a server
+    /// says that refuses it, which may quote the password. What there is to say is in the driver's own errors.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        self.handle.spawn(future).await.ok()
+        self.handle.spawn(future.with_subscriber(NoSubscriber::new())).await.ok()
     }
 
     /// Ends it, and waits until nothing runs here any more and every socket is closed.

@@ -117,8 +117,8 @@ impl<'a> Typed<'a> {
             .iter()
             .map(|typed| {
                 host(typed).map_err(|why| match self.hosts.len() {
-                    1 => self.invalid(&format!("what should be its host is none: {why}")),
-                    _ => self.invalid(&format!("one of its hosts is none: {why}")),
+                    1 => self.invalid(&format!("its host cannot be used: {why}")),
+                    _ => self.invalid(&format!("one of its hosts cannot be used: {why}")),
                 })
             })
             .collect()
