@@ -208,3 +208,19 @@ async fn nobody_there_and_no_url_at_all_are_said_as_such() {
     assert!(!healthy, "{text}");
     assert_line(&text, "fail  url ", "redis://user:password@host");
 }
+
+/// What cannot be parsed is not taken for a place either, nor shown.
+#[tokio::test]
+async fn a_password_that_a_url_cannot_hold_is_not_shown() {
+    for url in [
+        "redis://ada:123/s3cret@127.0.0.1:1",
+        "redis://:s3cret#1@127.0.0.1:1",
+        "nats://s3cret?x@127.0.0.1:1",
+        "amqp://ada:s3cret",
+        "ada:s3cret@127.0.0.1",
+        "redis://s3cret@127.0.0.1:1",
+    ] {
+        let (text, fine) = doctor(url).await;
+        assert!(!fine && text.contains("fail") && !text.contains("s3cret"), "{url}:\n{text}");
+    }
+}
