@@ -43,6 +43,12 @@ async fn a_bad_url_is_an_error_that_says_what_to_write() {
     for (url, word) in [
         ("", "scheme://"),
         ("localhost", "scheme://"),
+        ("localhost:6379", "did you mean redis://localhost:6379?"),
+        ("127.0.0.1:4222", "did you mean nats://127.0.0.1:4222?"),
+        ("redis:/localhost", "did you mean redis://localhost?"),
+        ("redis//host", "a colon is missing"),
+        ("postgres://localhost", "this build has: memory"),
+        ("memory:?prefix=a@b", "%40"),
         ("memory:x", "two slashes"),
         ("memory:?lime=1", "lime"),
         ("memory:?heartbeat=soon", "heartbeat"),
