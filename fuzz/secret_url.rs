@@ -30,11 +30,12 @@ fn url(form: u8, scheme: &str, secret: &str, tail: &str) -> String {
     // In some places a part of the secret would be something else, for every reader of URLs: a user's name before a
     // colon, a host behind an `@`, a file's path, a key in small letters.
     let without = |parts: &[char]| secret.replace(parts, "");
+    let (place, colons) = (tail.replace('@', ""), &[':']);
     match form % 16 {
         0..3 => format!("{scheme}://ada:{secret}@{tail}"),
         3 | 4 => format!("{scheme}://:{secret}@{tail}"),
-        5 | 6 => format!("{scheme}://{}@{tail}", without(&[':'])),
-        7 => format!("{scheme}://{}:@{}", without(&[':']), tail.replace('@', "")),
+        5 | 6 => format!("{scheme}://{}@{place}", without(colons)),
+        7 => format!("{scheme}://{}:@{place}", without(colons)),
         8 => format!("{scheme}://a,bob:{secret}@{tail}"),
         9 => format!("{scheme}://bob:x@a,bob:{secret}@{tail}"),
         10 => format!("{scheme}://host?token={}&{tail}", without(&['%'])),
@@ -45,7 +46,7 @@ fn url(form: u8, scheme: &str, secret: &str, tail: &str) -> String {
         }
         13 => format!("{scheme}://ada:G{}", without(&['@'])),
         14 => format!("ada:{secret}@{tail}"),
-        _ => format!("G{}", without(&[':'])),
+        _ => format!("G{}", without(colons)),
     }
 }
 
