@@ -23,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_line_that_is_cut_is_an_error_at_once, [6]),
     case!(a_server_that_never_answers_is_an_error_within_the_limit, [6]),
     case!(a_node_may_start_before_its_server, [6, 10]),
+    case!(a_password_that_a_url_cannot_hold_is_refused_and_not_shown, [11]).needs(&[Need::OwnServer]),
     case!(secrets_stay_out_of_errors_debug_and_logs, [11]),
 ];
 
@@ -159,9 +160,26 @@ const SECRET: &str = "hunter2";
 
 /// The same URL with a user and a password that nobody knows.
 fn with_secret(url: &str) -> String {
+    with_credentials(url, &format!("ada:{SECRET}"))
+}
+
+fn with_credentials(url: &str, credentials: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    format!("{scheme}://ada:{SECRET}@{place}")
+    format!("{scheme}://{credentials}@{place}")
+}
+
+/// Credentials that a URL cannot hold as they are: no reader of URLs finds their end.
+fn unquoted() -> Vec<String> {
+    let passwords = ["/", "?", "#", "@/"].iter().flat_map(|end| {
+        [
+            format!("{SECRET}{end}x"),
+            format!("x{end}{SECRET}"),
+            format!("123{end}{SECRET}"),
+            format!("{end}{SECRET}"),
+        ]
+    });
+    passwords.flat_map(|password| [format!("ada:{password}"), format!(":{password}"), password]).collect()
 }
 
 /// What was logged.
@@ -185,6 +203,27 @@ impl io::Write for Log {
     }
 }
 
+/// A password that is not percent-encoded is refused, with how to write it, and never taken for a place.
+async fn a_password_that_a_url_cannot_hold_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
+    let line = h.line().await?;
+    for credentials in unquoted() {
+        let url = with_credentials(&line.url(), &credentials);
+        for error in
+            [broker::connect_with(&url, h.options()).await.err(), broker::open(&url, h.options()).err()]
+        {
+            let Some(error) = error else { return Err(format!("`{url}` was taken").into()) };
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}: {error}");
+            assert!(
+                error.message().contains("%2F") && error.message().contains("last `@`"),
+                "{url}: {error}"
+            );
+            assert!(!format!("{error} {error:?}").contains(SECRET), "{url}: {error}");
+        }
+    }
+    assert_eq!(h.connections().await?, 0);
+    Ok(())
+}
+
 /// Whatever can be shown of brokers with a secret in their URL: refused by the server, cut off, mistyped.
 async fn secrets_stay_out_of_errors_debug_and_logs(h: &dyn Harness) -> Outcome {
     let (there, cut) = (h.line().await?, h.line().await?);
@@ -193,6 +232,9 @@ async fn secrets_stay_out_of_errors_debug_and_logs(h: &dyn Harness) -> Outcome {
         with_secret(&there.url()),
         with_secret(&cut.url()),
         cut.url(), // a backend may refuse to have users at all; this one is tried, and fails, on all
+        // Without the colon before it, which makes it a user, and for some backends a token.
+        with_credentials(&there.url(), SECRET),
+        with_credentials(&cut.url(), SECRET),
         with_secret(&there.url()) + "#",
         format!("gopher://ada:{SECRET}@localhost/?token={SECRET}"),
         format!("{}&token={SECRET}", with_secret(&format!("{}?heartbeat=1s", h.url()))),
