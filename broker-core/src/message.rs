@@ -230,7 +230,8 @@ impl Message {
     /// The payload as bytes. A typed local message is encoded for it, every time; others are not copied.
     ///
     /// # Errors
-    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when a typed local value cannot be encoded.
+    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when a typed local value has become one that cannot be encoded, which
+    /// it was not when it was posted.
     pub fn payload(&self) -> Result<Bytes> {
         self.0.payload()
     }

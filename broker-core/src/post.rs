@@ -35,7 +35,7 @@ impl Post {
     /// A post of a value, encoded now.
     ///
     /// # Errors
-    /// [`ErrorKind::Codec`] when the value cannot be encoded that way.
+    /// [`ErrorKind::Codec`] when the value cannot be encoded that way, or would not be read as what it is: see [`Model`].
     pub fn encode<T: Model>(value: &T, codec: Codec) -> Result<Self> {
         Ok(Self {
             payload: codec.encode(value)?,

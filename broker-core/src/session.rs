@@ -58,7 +58,8 @@ impl Session {
 
     /// Posts a typed message.
     ///
-    /// - `Local`: in every queue of this process before the call returns; never encoded.
+    /// - `Local`: in every queue of this process before the call returns; never encoded, and refused if it could not be:
+    ///   see [`Model`].
     /// - `Global`: `Ok` means that the backend took it. Every node, this one included, receives it once.
     /// - `Auto`: global where a backend is configured, else local.
     ///

@@ -58,6 +58,8 @@ impl Broker {
     fn send_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<Option<Leaving<'_>>> {
         let codec = self.0.options.codec;
         if self.accept(channel, scope)?.is_none() {
+            // What no other node could read is refused here as well.
+            codec.check(&value)?;
             return self.put_local(channel, Message::from_value(value, self.0.node, codec));
         }
         self.send_post(channel, Post::encode(&value, codec)?, Scope::Global)

@@ -22,12 +22,18 @@ pub(super) struct Farewell {
 
 /// Cannot be encoded, so it gets nowhere that takes an encoding.
 #[derive(Debug, Deserialize, Model)]
-pub(super) struct Unencodable {
-    pub(super) number: u64,
-}
+pub(super) struct Unencodable;
 
 impl Serialize for Unencodable {
     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom("this type is never encoded"))
     }
+}
+
+/// Has something that is never encoded.
+#[derive(Debug, Serialize, Deserialize, Model)]
+pub(super) struct Tagged {
+    pub(super) number: u64,
+    #[serde(skip)]
+    pub(super) tag: u64,
 }

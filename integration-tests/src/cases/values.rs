@@ -1,10 +1,10 @@
 //! Cases about what is in a message: types, headers, codecs, and bytes that are no message at all.
 
-use std::ptr;
+use std::{collections::BTreeMap, fmt::Debug, ptr};
 
-use broker::{Codec, ErrorKind, Event, Headers, Model, Post, Received, Scope, StreamError};
+use broker::{Broker, Codec, ErrorKind, Event, Headers, Model, Post, Received, Scope, StreamError};
 
-use super::models::{Farewell, Greeting, Unencodable};
+use super::models::{Farewell, Greeting, Tagged, Unencodable};
 use crate::{
     case::{Case, Outcome, case},
     harness::Harness,
@@ -20,6 +20,8 @@ pub(super) const CASES: &[Case] = &[
     case!(a_value_is_shared_in_a_process_and_a_copy_elsewhere, [2]),
     case!(a_local_value_is_neither_encoded_nor_copied, [2]),
     case!(a_value_that_cannot_be_encoded_is_refused_before_sending, [11]),
+    case!(a_value_that_would_not_come_back_is_refused_in_every_scope, [11]),
+    case!(a_value_at_the_edge_of_its_encoding_comes_back, [11]),
     case!(two_codecs_share_a_channel, [11]),
 ];
 
@@ -188,17 +190,18 @@ async fn a_local_value_is_neither_encoded_nor_copied(h: &dyn Harness) -> Outcome
     let sessions = [node.session(), node.session()];
     let mut streams = Vec::new();
     for session in &sessions {
-        streams.push(session.create_stream::<Unencodable>("news").await?);
+        streams.push(session.create_stream::<Tagged>("news").await?);
     }
     let mut untyped = node.subscribe("news").await?;
-    sessions[0].post_message("news", Unencodable { number: 5 }, Scope::Local).await?;
+    sessions[0].post_message("news", Tagged { number: 5, tag: 7 }, Scope::Local).await?;
     let (first, second) = (next_item(&mut streams[0]).await??, next_item(&mut streams[1]).await??);
     assert!(ptr::eq(&raw const *first, &raw const *second));
-    assert_eq!(first.number, 5);
+    // No encoding has the tag.
+    assert_eq!((first.number, first.tag), (5, 7));
     // Only who asks for bytes has it encoded.
     let message = next_message(&mut untyped).await?;
-    assert_eq!(message.type_name(), Some(Unencodable::NAME));
-    assert_eq!(message.payload().map_err(|error| error.kind()), Err(ErrorKind::Codec));
+    assert_eq!(message.type_name(), Some(Tagged::NAME));
+    assert_eq!(message.payload()?, "{\"number\":5}");
     Ok(())
 }
 
@@ -206,13 +209,101 @@ async fn a_value_that_cannot_be_encoded_is_refused_before_sending(h: &dyn Harnes
     let node = h.node().await?;
     let session = node.session();
     let mut news = node.subscribe("news").await?;
-    for scope in [Scope::Global, Scope::Auto] {
-        let error = session.post_message("news", Unencodable { number: 5 }, scope).await.err();
+    for scope in SCOPES {
+        let error = session.post_message("news", Unencodable, scope).await.err();
         let Some(error) = error else { return Err("what has no encoding was sent".into()) };
         assert_eq!((error.kind(), error.operation()), (ErrorKind::Codec, Some("post_message")), "{error}");
         assert!(error.message().contains(Unencodable::NAME), "{error}");
     }
     fence(&node, &mut news).await?;
+    Ok(())
+}
+
+const SCOPES: [Scope; 3] = [Scope::Local, Scope::Global, Scope::Auto];
+
+/// What an encoding may have no room for.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Model)]
+enum Odd {
+    Leaf,
+    Number(f64),
+    Short(f32),
+    Twice(Option<Option<u8>>),
+    Nothing(Option<()>),
+    Keyed(BTreeMap<(u8, u8), u8>),
+    Wide(i128, u128),
+    List(Vec<Odd>),
+    Deeper(Box<Odd>),
+}
+
+/// Around a leaf, so that it is nested that deep: a variant is as deep as its braces.
+fn nested(depth: usize) -> Odd {
+    (0..depth).fold(Odd::Leaf, |value, _| Odd::Deeper(Box::new(value)))
+}
+
+async fn refused(node: &Broker, value: Odd) -> Outcome {
+    let session = node.session();
+    for scope in SCOPES {
+        let error = session.post_message("odd", value.clone(), scope).await.err();
+        let error = error.ok_or_else(|| format!("{value:?} was posted with {scope:?}"))?;
+        assert_eq!((error.kind(), error.operation()), (ErrorKind::Codec, Some("post_message")), "{error}");
+        assert!(error.message().contains(Odd::NAME), "{error}");
+    }
+    let codec = node.options().codec;
+    assert_eq!(Post::encode(&value, codec).map_err(|error| error.kind()).err(), Some(ErrorKind::Codec));
+    Ok(())
+}
+
+async fn a_value_that_would_not_come_back_is_refused_in_every_scope(h: &dyn Harness) -> Outcome {
+    for codec in [Codec::Json, Codec::MsgPack] {
+        let node = h.node_with(|options| options.codec = codec).await?;
+        let mut heard = node.subscribe("odd").await?;
+        for value in [Odd::Twice(Some(None)), Odd::Nothing(Some(())), nested(128), nested(5000)] {
+            refused(&node, Odd::List(vec![Odd::Leaf, value])).await?;
+        }
+        if codec == Codec::Json {
+            for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+                refused(&node, Odd::Number(value)).await?;
+                refused(&node, Odd::Short(value as f32)).await?;
+            }
+            refused(&node, Odd::Keyed([((1, 2), 3)].into())).await?;
+        }
+        fence(&node, &mut heard).await?;
+    }
+    Ok(())
+}
+
+async fn a_value_at_the_edge_of_its_encoding_comes_back(h: &dyn Harness) -> Outcome {
+    for codec in [Codec::Json, Codec::MsgPack] {
+        let (here, there) = (h.node_with(|options| options.codec = codec).await?, h.node().await?);
+        let (session, other) = (here.session(), there.session());
+        let mut near = session.create_stream::<Odd>("odd").await?;
+        let mut far = other.create_stream::<Odd>("odd").await?;
+        let mut values = vec![
+            nested(127),
+            Odd::Twice(None),
+            Odd::Twice(Some(Some(0))),
+            Odd::Nothing(None),
+            Odd::Wide(i128::MIN, u128::MAX),
+            Odd::Number(f64::MIN_POSITIVE / 4.0),
+            Odd::Number(-0.0),
+            Odd::Short(f32::MAX),
+        ];
+        if codec == Codec::MsgPack {
+            values.extend([Odd::Number(f64::NAN), Odd::Number(f64::INFINITY)]);
+            values.push(Odd::Keyed([((1, 2), 3)].into()));
+        }
+        // NaN is not equal to itself.
+        let text = |value: &dyn Debug| format!("{value:?}");
+        for value in values {
+            for scope in SCOPES {
+                session.post_message("odd", value.clone(), scope).await?;
+                assert_eq!(text(&*next_item(&mut near).await??), text(&value));
+                if scope != Scope::Local {
+                    assert_eq!(text(&*next_item(&mut far).await??), text(&value));
+                }
+            }
+        }
+    }
     Ok(())
 }
 
