@@ -183,7 +183,7 @@ impl Bus {
 
     /// Deletes every revocation log.
     pub fn wipe_logs(&self) {
-        self.lock().logs.clear();
+        self.lock().logs.values_mut().for_each(Log::wipe);
     }
 
     /// Drops the records of every revocation log, and keeps the logs.

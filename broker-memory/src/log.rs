@@ -18,11 +18,13 @@ pub(crate) struct Log {
     epoch: u64,
     next: u64,
     kept: VecDeque<(Instant, Bytes)>,
+    /// It was wiped, and nobody has read it since.
+    wiped: bool,
 }
 
 impl Log {
     pub(crate) fn new() -> Self {
-        Self { epoch: random(), next: 0, kept: VecDeque::new() }
+        Self { epoch: random(), next: 0, kept: VecDeque::new(), wiped: false }
     }
 
     pub(crate) fn append(&mut self, record: Bytes, retention: Duration) {
@@ -34,7 +36,7 @@ impl Log {
         self.next += 1;
     }
 
-    pub(crate) fn read(&self, after: &LogCursor) -> LogPage {
+    pub(crate) fn read(&mut self, after: &LogCursor) -> LogPage {
         let first = self.next - self.kept.len() as u64;
         let broken = after.place().and_then(|place| match parse(place) {
             Some((epoch, _)) if epoch != self.epoch => Some(LogBreak::Replaced),
@@ -49,7 +51,13 @@ impl Log {
         let records: Vec<Bytes> = unread.take(PAGE).map(|(_, record)| record.clone()).collect();
         let end = from + records.len() as u64;
         let cursor = LogCursor::new(format!("{}/{end}", self.epoch));
-        LogPage { records, cursor, more: end < self.next, broken }
+        let created = std::mem::take(&mut self.wiped);
+        LogPage { records, cursor, more: end < self.next, broken, created }
+    }
+
+    /// Makes another log of it. The bus knows that there was one; of a log that is new it knows that there was none.
+    pub(crate) fn wipe(&mut self) {
+        *self = Self { wiped: true, ..Self::new() };
     }
 
     /// Drops every record there is.

@@ -32,13 +32,21 @@ pub(crate) struct NatsLink {
     ground: Ground,
     /// The server has refused a post: from then on few of them go between two barriers.
     careful: AtomicBool,
+    /// The revocation log was missing, and no page has said so yet.
+    pub(crate) log_created: AtomicBool,
 }
 
 impl NatsLink {
     /// Makes a link of a fresh connection, and proves that barriers come back.
     pub(crate) async fn open(client: Client, ground: Ground) -> Result<Self> {
         let watch = Arc::clone(&ground.watch);
-        let link = Self { client, watch, ground, careful: AtomicBool::new(false) };
+        let link = Self {
+            client,
+            watch,
+            ground,
+            careful: AtomicBool::new(false),
+            log_created: AtomicBool::new(false),
+        };
         link.hear(vec![format!("{}.*", link.watch.own)]).await?;
         Ok(link)
     }

@@ -3,6 +3,7 @@
 use std::{
     fmt::{Display, Write},
     ops::RangeInclusive,
+    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
@@ -102,6 +103,11 @@ impl<'a> Log<'a> {
 
     /// See [`Link::revocations`](broker_core::driver::Link::revocations).
     pub(crate) async fn page(&self, after: &LogCursor) -> Result<LogPage> {
+        let page = self.read_page(after).await?;
+        Ok(LogPage { created: self.link.log_created.swap(false, Relaxed), ..page })
+    }
+
+    async fn read_page(&self, after: &LogCursor) -> Result<LogPage> {
         let broken = match after.place().map(Place::parse) {
             None => None,
             Some(None) => Some(LogBreak::Replaced),
@@ -169,7 +175,10 @@ impl<'a> Log<'a> {
                 // In the middle of being made.
                 Some(told) if text(&told["created"]).starts_with("0001-") => {}
                 Some(told) => return self.usable(&told),
-                None => self.create().await?,
+                None => {
+                    self.link.log_created.store(true, Relaxed);
+                    self.create().await?;
+                }
             }
         }
         Err(self.error(Unavailable, "has not made it yet; see the log of the server"))
@@ -266,7 +275,7 @@ fn turn(info: &Info, before: u64, gone: u64, records: Vec<Option<Record>>) -> Lo
     };
     let cursor = LogCursor::new(format!("{}/{end}/{time}/{gone}", info.created));
     let records = records.into_iter().flatten().map(|record| record.bytes).collect();
-    LogPage { records, cursor, more, broken: None }
+    LogPage { records, cursor, more, broken: None, created: false }
 }
 
 /// The name as one of a stream, which may have neither dots nor most other signs: each becomes its bytes in hex.

@@ -4,7 +4,13 @@
 //! confirmed before the call stands before it. A place in the log is an entry's offset and its random id: what stands
 //! at the offset of a replaced log has another one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use broker_core::{
     Error,
@@ -53,11 +59,13 @@ const SEGMENT: i64 = 1_000_000;
 pub(crate) struct Log {
     address: Arc<Address>,
     kept: Mutex<Option<Lane>>,
+    /// It was missing, and no page has said so yet.
+    created: AtomicBool,
 }
 
 impl Log {
     pub(crate) fn new(address: Arc<Address>) -> Self {
-        Self { address, kept: Mutex::default() }
+        Self { address, kept: Mutex::default(), created: AtomicBool::new(false) }
     }
 
     pub(crate) async fn append(&self, log: &RevocationLog, record: &[u8]) -> Result<()> {
@@ -75,6 +83,7 @@ impl Log {
             let mut kept = self.kept.lock().await;
             let (stream, fence) = self.appended(log, &mut kept, FENCE, b"").await?;
             let page = stream.page(after, &fence).await?;
+            let page = LogPage { created: self.created.swap(false, Relaxed), ..page };
             *kept = Some(stream.lane);
             Ok(page)
         })
@@ -102,7 +111,7 @@ impl Log {
                 Some(lane) => lane,
                 None => Lane::open(address).await?,
             };
-            let stream = Stream { address, log, name: name.clone(), lane };
+            let stream = Stream { address, log, name: name.clone(), lane, created: &self.created };
             match stream.append(kind, body).await {
                 Ok(id) => return Ok((stream, id)),
                 Err(error) if error.kind() != Unavailable || tries == TRIES => return Err(error),
@@ -129,6 +138,7 @@ struct Stream<'a> {
     /// Of the queue, and the key by which it is bound.
     name: ShortString,
     lane: Lane,
+    created: &'a AtomicBool,
 }
 
 impl Stream<'_> {
@@ -139,6 +149,7 @@ impl Stream<'_> {
             Confirmation::Ack(None) => Ok(id),
             // Confirmed, but it went nowhere.
             Confirmation::Ack(Some(_)) => {
+                self.created.store(true, Relaxed);
                 self.make().await?;
                 Err(peer.error(Unavailable, "had no revocation log, and has only just made one"))
             }
@@ -178,7 +189,8 @@ impl Stream<'_> {
     /// What stands after a cursor, as far as the fence or a whole page.
     async fn page(&self, after: &LogCursor, fence: &str) -> Result<LogPage> {
         let (mut entries, broken) = self.after(after).await?;
-        let mut page = LogPage { records: Vec::new(), cursor: LogCursor::START, more: true, broken };
+        let mut page =
+            LogPage { records: Vec::new(), cursor: LogCursor::START, more: true, broken, created: false };
         for _ in 0..PAGE {
             let entry = self.next(&mut entries).await?;
             page.cursor = LogCursor::new(format!("{}/{}", entry.offset, entry.id));

@@ -8,7 +8,7 @@ mod place;
 mod view;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct Seen {
     looked: OnceCell<()>,
     /// The newest time in an id, in milliseconds: the server's clock, or somewhat behind it.
     newest: AtomicU64,
+    /// It was missing, and no page has said so yet.
+    created: AtomicBool,
 }
 
 /// What one look at the log showed.
@@ -81,6 +83,11 @@ impl Log<'_> {
 
     /// Reads a page after a cursor.
     pub(crate) async fn read(&self, after: &LogCursor) -> Result<LogPage> {
+        let page = self.page(after).await?;
+        Ok(LogPage { created: self.link.log.created.swap(false, Ordering::Relaxed), ..page })
+    }
+
+    async fn page(&self, after: &LogCursor) -> Result<LogPage> {
         let broken = match after.place().map(Place::parse) {
             None => None,
             Some(None) => Some(LogBreak::Replaced),
@@ -111,6 +118,7 @@ impl Log<'_> {
                 }
                 Glance::Moving => {}
                 Glance::Missing => {
+                    self.link.log.created.store(true, Ordering::Relaxed);
                     let epoch = format!("{EPOCH}{:016x}", random());
                     let mut create = redis::cmd("XGROUP");
                     create.arg("CREATE").arg(self.key()).arg(epoch).arg("$").arg("MKSTREAM");

@@ -272,6 +272,7 @@ impl Link for FaultyLink {
                 Wrong::ReadsNothing => page.records.clear(),
                 Wrong::SkipsTheLastRecord => drop(page.records.pop()),
                 Wrong::HidesBreaks => page.broken = None,
+                Wrong::HidesNewLogs => page.created = false,
                 Wrong::StopsAfterOnePage => page.more = false,
                 Wrong::StaysAtTheBeginning => page.cursor = after.clone(),
                 _ => {}

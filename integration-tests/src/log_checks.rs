@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     case::Outcome,
-    harness::Line,
+    harness::{Harness, Line},
     log_link::Opener,
     server::eventually,
     wait::{LIMIT, within},
@@ -285,6 +285,29 @@ pub async fn wiped_and_grown(o: &Opener, wipe: impl Future<Output = Result<(), S
     let told = two.rest(&read.cursor).await?;
     told.is_broken(&anew);
     two.rest(&told.cursor).await?.is(&[]);
+    Ok(())
+}
+
+/// Whoever finds no log, where there was one, is told with the next page that it is new, and once; also if it was an
+/// append that has found none. Who finds one is not.
+///
+/// # Errors
+/// It is not so.
+pub async fn created(o: &Opener, h: &dyn Harness) -> Outcome {
+    let (one, two) = (o.open().await?, o.open().await?);
+    one.append("a").await?;
+    one.rest(&LogCursor::START).await?.is(&["a"]);
+    assert!(!one.page(&LogCursor::START).await?.created && !two.page(&LogCursor::START).await?.created);
+    h.wipe_log().await?;
+    let page = two.page(&LogCursor::START).await?;
+    assert!(page.created && page.records.is_empty() && page.broken.is_none(), "{page:?}");
+    assert!(!two.page(&LogCursor::START).await?.created && !one.page(&LogCursor::START).await?.created);
+    h.wipe_log().await?;
+    let late = o.open().await?;
+    late.append("b").await?;
+    let page = late.page(&LogCursor::START).await?;
+    assert!(page.created && page.records == ["b"], "{page:?}");
+    assert!(!two.page(&LogCursor::START).await?.created);
     Ok(())
 }
 

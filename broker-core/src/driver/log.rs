@@ -98,6 +98,10 @@ pub struct LogPage {
     /// The cursor that was given is no place in this log any more: records after it may be gone for good. `records`
     /// then begin at the oldest that is kept.
     pub broken: Option<LogBreak>,
+    /// Since the last page that this link returned it has found no log, be it by a read or by an append, and made one.
+    /// Others may remember what stood in one before. A driver says so also where somebody else made it at the same moment;
+    /// one that is certain that there never was a log need not.
+    pub created: bool,
 }
 
 /// Why a cursor lost its place, as well as the driver can tell. Core does the same for all; the operator's remedy

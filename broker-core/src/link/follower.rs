@@ -55,9 +55,21 @@ pub(super) struct State {
     pub(super) repair: bool,
     /// And nobody else has been told yet.
     pub(super) alarm: bool,
+    /// The log is a new one, and others may remember what stood in the last: until then they are waited for.
+    pub(super) settles: Option<Instant>,
     /// Why the last append failed, if it did.
     pub(super) append_error: Option<Error>,
     nudges: u64,
+}
+
+impl State {
+    /// Whether nobody has to be waited for any more, at a read of the log that began then.
+    pub(super) fn has_settled(&mut self, began: Instant) -> bool {
+        if !self.alarm && self.settles.is_some_and(|settles| settles <= began) {
+            self.settles = None;
+        }
+        self.settles.is_none()
+    }
 }
 
 /// What is known of the log, for whoever waits for it.
@@ -71,6 +83,8 @@ pub(super) struct Standing {
     pub(super) fresh: Option<Instant>,
     /// Why the last read failed.
     pub(super) error: Option<Error>,
+    /// The log is a new one, and others may still store in it what they remember.
+    pub(super) unsettled: bool,
     /// The nudges are refused to this node: it learns of revocations by the poll only, and takes no new identities.
     pub(super) deaf: Option<Error>,
 }
@@ -205,7 +219,12 @@ impl Follower {
             Ok(Err(_)) => return Err(Error::closed()),
             Err(_) => self.standing.borrow().error.clone(),
         };
-        let cause = last.as_ref().map_or("the backend is away", Error::message);
+        let away = if self.standing.borrow().unsettled {
+            "the log was missing, and others are still asked what they remember; call again"
+        } else {
+            "the backend is away"
+        };
+        let cause = last.as_ref().map_or(away, Error::message);
         let kind =
             last.as_ref().filter(|error| !error.is_transient()).map_or(ErrorKind::Unavailable, Error::kind);
         Err(Error::new(kind, format!("it is not known what has been revoked, within {limit:?}: {cause}")))

@@ -16,7 +16,7 @@ use super::{
     fraction,
 };
 use crate::{
-    Doubt, ErrorKind, Result, WhenInDoubt,
+    Doubt, Error, ErrorKind, Result, WhenInDoubt,
     driver::{Link, LogBreak, LogCursor},
     revocation::record::RecordId,
 };
@@ -27,6 +27,9 @@ const AT_ONCE: usize = 64;
 const MARGIN: Duration = Duration::from_secs(2);
 /// All nodes find a log broken at once; they repair it one after the other, and most of them nothing.
 const REPAIR_SPREAD: Duration = Duration::from_secs(1);
+/// How long a node that has found no log waits for others to store in it what they remember, before it admits anybody:
+/// until the last of them begins, and as long again.
+const SETTLE: Duration = Duration::from_secs(2);
 
 impl Supervisor {
     fn follower(&self) -> &Follower {
@@ -66,7 +69,10 @@ impl Supervisor {
                 read => read,
             };
             match read {
-                Ok(()) => backoff = self.backoff(),
+                Ok(()) => {
+                    backoff = self.backoff();
+                    next = follower.lock().settles.map_or(next, |settles| next.min(settles));
+                }
                 Err(error) => {
                     tracing::warn!(
                         backend = self.driver.name(),
@@ -105,15 +111,16 @@ impl Supervisor {
         if read.is_ok() && forgotten(&follower.lock()) {
             self.log_broke(LogBreak::Forgotten, real);
         }
+        let settled = read.is_ok() && follower.lock().has_settled(began);
         let unlogged = read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported);
         let outcome = if unlogged { Ok(()) } else { read.map(drop) };
         follower.set_standing(|standing| match &outcome {
             Ok(()) => {
-                let known = standing.known || listening;
+                let known = standing.known || (listening && (settled || unlogged));
                 // Without a log it is the echo that tells whether nudges would be heard.
                 let fresh = standing.fresh.filter(|_| unlogged).or(Some(began));
                 let deaf = standing.deaf.take();
-                *standing = Standing { known, unlogged, fresh, error: None, deaf };
+                *standing = Standing { known, unlogged, fresh, error: None, unsettled: !settled, deaf };
             }
             Err(error) => standing.error = Some(error.clone()),
         });
@@ -130,6 +137,9 @@ impl Supervisor {
                 Ok(page) => page,
                 Err(error) => return Ok(Err(error)),
             };
+            if page.created {
+                self.log_was_missing();
+            }
             if let Some(why) = page.broken {
                 // At once: should the next page fail, nothing says so again.
                 self.log_broke(why, began);
@@ -148,6 +158,20 @@ impl Supervisor {
                 return Ok(Ok(ids));
             }
         }
+    }
+
+    /// This node has found no log, as one that starts behind a wipe does. It notices nothing else, and whoever remembers
+    /// what is lost notices nothing before its next poll.
+    fn log_was_missing(&self) {
+        tracing::info!(
+            backend = self.driver.name(),
+            "the revocation log is new; others are asked what they remember"
+        );
+        let mut state = self.follower().lock();
+        state.settles = Some(Instant::now() + SETTLE);
+        (state.repair, state.alarm) = (true, true);
+        drop(state);
+        self.follower().read_bell.notify_one();
     }
 
     fn log_broke(&self, why: LogBreak, began: std::time::Instant) {
@@ -172,8 +196,12 @@ impl Supervisor {
         let follower = self.follower();
         if follower.lock().alarm {
             // What is lost may be remembered by a node that had read it, and notices nothing.
-            let (name, frame) = follower.nudge(&Bytes::new());
-            follower.lock().alarm = self.outbox.post_own(&name, frame, true).is_err();
+            if let Err(error) = self.alarm().await {
+                return Ok(Err(error));
+            }
+            let mut state = follower.lock();
+            state.alarm = false;
+            state.settles = state.settles.map(|_| Instant::now() + SETTLE);
         }
         sleep(REPAIR_SPREAD.mul_f64(fraction())).await;
         {
@@ -188,9 +216,31 @@ impl Supervisor {
         match repaired? {
             Ok(count) if count > 0 => {
                 tracing::info!(backend = self.driver.name(), "{count} revocations were stored again");
-                Ok(Ok(()))
+                // A node that came to the log before them knows nothing of them.
+                let alarmed = self.alarm().await;
+                if alarmed.is_err() {
+                    let mut state = follower.lock();
+                    (state.repair, state.alarm) = (true, true);
+                }
+                Ok(alarmed)
             }
             repaired => Ok(repaired.map(drop)),
+        }
+    }
+
+    /// Has every node read the log, and store in it what it remembers. Where that may not be posted nobody can be told.
+    async fn alarm(&self) -> Result<()> {
+        let (name, frame) = self.follower().nudge(&Bytes::new());
+        let posted = self.outbox.post_own(&name, frame, true)?;
+        match posted.await.unwrap_or_else(|_| Err(Error::closed())) {
+            Err(error) if !error.is_transient() => {
+                tracing::error!(
+                    backend = self.driver.name(),
+                    "the log is repaired by this node alone: {error}"
+                );
+                Ok(())
+            }
+            posted => posted,
         }
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct Log {
     pub(crate) hang_append: bool,
     /// Appending answers `Ok` and forgets.
     pub(crate) forget: bool,
+    /// The next read finds no log, and makes it.
+    pub(crate) missing: bool,
     pub(crate) appends: usize,
 }
 
@@ -215,13 +217,14 @@ impl Link for Scripted {
     async fn revocations(&self, _: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
         let mut world = self.world();
         world.asked.push("read".to_owned());
-        let Some(log) = &world.log else { return Err(no_log()) };
+        let Some(log) = &mut world.log else { return Err(no_log()) };
         if let Some(kind) = log.refuse_read {
             return Err(Error::new(kind, "the test refuses to read"));
         }
         let from = after.place().map_or(0, |place| place.parse().unwrap()).min(log.records.len());
         let cursor = LogCursor::new(log.records.len().to_string());
-        Ok(LogPage { records: log.records[from..].to_vec(), cursor, more: false, broken: None })
+        let created = std::mem::take(&mut log.missing);
+        Ok(LogPage { records: log.records[from..].to_vec(), cursor, more: false, broken: None, created })
     }
 
     async fn close(&self) -> Result<()> {

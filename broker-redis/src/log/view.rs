@@ -105,7 +105,7 @@ impl View {
         let reached = self.entries.last().filter(|_| more);
         let id = reached.map_or(self.head.last, |entry| entry.id);
         let records = self.entries.into_iter().flat_map(|entry| entry.records).collect();
-        LogPage { records, cursor: Place { epoch, id, added }.cursor(), more, broken }
+        LogPage { records, cursor: Place { epoch, id, added }.cursor(), more, broken, created: false }
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) const CASES: &[Case] = &[
     case!(text_that_is_no_cursor_is_no_place_in_the_log, [9]),
     case!(a_deleted_log_is_told_to_who_had_not_read_it, [9]),
     case!(a_deleted_log_that_has_grown_is_told_as_a_whole, [9]),
+    case!(who_finds_no_log_is_told_that_it_is_new, [9]),
     case!(records_dropped_unread_are_told, [9]),
     case!(a_log_that_does_not_answer_is_an_error_within_the_limit, [9]),
 ];
@@ -60,6 +61,10 @@ async fn a_deleted_log_is_told_to_who_had_not_read_it(h: &dyn Harness) -> Outcom
 
 async fn a_deleted_log_that_has_grown_is_told_as_a_whole(h: &dyn Harness) -> Outcome {
     checks::wiped_and_grown(&Opener::of(h)?, h.wipe_log()).await
+}
+
+async fn who_finds_no_log_is_told_that_it_is_new(h: &dyn Harness) -> Outcome {
+    checks::created(&Opener::of(h)?, h).await
 }
 
 async fn records_dropped_unread_are_told(h: &dyn Harness) -> Outcome {

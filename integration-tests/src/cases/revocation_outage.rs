@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     case::{Case, Need, Outcome, case},
-    harness::Harness,
+    harness::{Harness, Node},
     wait::{SHORT, until, within},
 };
 
@@ -24,6 +24,8 @@ pub(super) const CASES: &[Case] = &[
     case!(a_revocation_waits_for_a_server_that_comes_back, [9]).needs(&[Need::OwnServer]),
     case!(sessions_here_are_closed_before_the_call_does_any_io, [9]),
     case!(a_log_that_was_wiped_is_noticed_and_repaired, [9]).needs(&[Need::OwnServer]),
+    case!(a_node_that_starts_behind_a_wiped_log_knows_what_was_revoked, [9]).needs(&[Need::OwnServer]),
+    case!(two_nodes_that_start_behind_a_wiped_log_both_know_what_was_revoked, [9]).needs(&[Need::OwnServer]),
     case!(a_log_that_was_trimmed_past_a_node_is_noticed_and_repaired, [9]).needs(&[Need::OwnServer]),
     case!(a_log_that_was_rolled_back_is_noticed_and_repaired, [9]).needs(&[Need::OwnServer, Need::Durable]),
     case!(who_signs_in_after_the_log_broke_is_not_in_doubt, [9]),
@@ -161,6 +163,66 @@ async fn a_log_that_was_wiped_is_noticed_and_repaired(h: &dyn Harness) -> Outcom
     h.wipe_log().await?;
     broken_log(&eve).await?;
     known_to_a_new_node(h, &Identity::new("ada", began)).await?;
+    Ok(())
+}
+
+/// Reads the log when there is a reason, and not for a long time otherwise.
+fn trusting(options: &mut broker::Options) {
+    options.revocation_poll = Duration::from_secs(600);
+}
+
+/// One node, asked again and again: it is told of what it did not know.
+async fn refused_in_the_end(node: &Broker, identity: &Identity) -> Result<(), String> {
+    let asking = async {
+        let mut admitted = Vec::new();
+        loop {
+            match node.session_for(identity.clone()).await {
+                Err(error) if error.kind() == ErrorKind::Revoked => break,
+                Err(error) => return Err(error.to_string()),
+                Ok(session) => admitted.push(session),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Nor does anybody live on who was admitted before that.
+        for session in &admitted {
+            signed_out(session).await?;
+        }
+        Ok(())
+    };
+    within("the token to be refused", asking).await?
+}
+
+/// A node that remembers that ada was revoked, and has no reason to look at the log: another one has revoked, and is gone.
+async fn one_that_remembers(h: &dyn Harness) -> Result<Node, String> {
+    let (living, revoker) = (h.node_with(trusting).await?, h.node_with(trusting).await?);
+    let ada = sign_in(&living, "ada").await?;
+    sign_out(&revoker, "ada").await?;
+    signed_out(&ada).await?;
+    revoker.close().await;
+    Ok(living)
+}
+
+/// Nobody polls: what a living node remembers is asked for by the one that finds no log.
+async fn a_node_that_starts_behind_a_wiped_log_knows_what_was_revoked(h: &dyn Harness) -> Outcome {
+    let issued = SystemTime::now() - Duration::from_secs(60);
+    let _living = one_that_remembers(h).await?;
+    h.wipe_log().await?;
+    let node = h.node_with(trusting).await?;
+    refused_in_the_end(&node, &Identity::new("ada", issued)).await?;
+    sign_in(&node, "ada").await.map(drop)?;
+    Ok(())
+}
+
+/// Two that start at once: one of them may find the log that the other has just made, and empty.
+async fn two_nodes_that_start_behind_a_wiped_log_both_know_what_was_revoked(h: &dyn Harness) -> Outcome {
+    let issued = SystemTime::now() - Duration::from_secs(60);
+    let _living = one_that_remembers(h).await?;
+    let (one, two) = (h.node_with(trusting).await?, h.node_with(trusting).await?);
+    h.wipe_log().await?;
+    let identity = Identity::new("ada", issued);
+    let (known, told) =
+        tokio::join!(refused_in_the_end(&one, &identity), refused_in_the_end(&two, &identity));
+    (known?, told?);
     Ok(())
 }
 

@@ -31,6 +31,7 @@ pub enum Wrong {
     ReadsNothing,
     SkipsTheLastRecord,
     HidesBreaks,
+    HidesNewLogs,
     StopsAfterOnePage,
     StaysAtTheBeginning,
     AnswersProbesItself,
@@ -188,6 +189,15 @@ pub const FAULTS: &[Fault] = &[
         9,
         "does not say that the log was wiped, trimmed or rolled back",
         &["a_log_that_was_wiped_is_noticed_and_repaired", "a_deleted_log_is_told_to_who_had_not_read_it"],
+    ),
+    fault(
+        Wrong::HidesNewLogs,
+        9,
+        "does not say that it has found no log and made one",
+        &[
+            "a_node_that_starts_behind_a_wiped_log_knows_what_was_revoked",
+            "who_finds_no_log_is_told_that_it_is_new",
+        ],
     ),
     fault(
         Wrong::StopsAfterOnePage,
