@@ -5,7 +5,7 @@ use std::{
     error::Error,
     fmt::Display,
     io::{self, Write},
-    process::Stdio,
+    process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
@@ -45,12 +45,40 @@ enum Role {
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
-async fn main() -> Outcome {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    match run(&Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Outcome {
     match args.role {
-        None => direct(&args.url).await,
+        None => {
+            // Before three processes each say the same.
+            reach(&args.url).await?;
+            direct(&args.url).await
+        }
         Some(Role::Serve) => serve(&connect(&args.url).await?).await,
         Some(Role::SignOut) => sign_out(&connect(&args.url).await?).await,
+    }
+}
+
+/// Whether the backend is there.
+async fn reach(url: &str) -> Outcome {
+    match connect(url).await {
+        Ok(broker) => {
+            broker.close().await;
+            Ok(())
+        }
+        Err(error) => Err(format!(
+            "{error}\n\nThe processes of this example meet at a server. Start one, for instance with `redis-server`, \
+             and run the example again; or give the URL of another: nats://… (with JetStream) or amqp://…"
+        )
+        .into()),
     }
 }
 
@@ -119,7 +147,9 @@ fn say(line: impl Display) {
 /// Starts the processes, cuts and mends the wire, and prints the time line.
 async fn direct(url: &str) -> Outcome {
     let parsed = BrokerUrl::parse(url)?;
-    let host = parsed.host().ok_or("the url names no host")?;
+    let host = parsed.host().ok_or(
+        "the url names no host: processes cannot meet at `memory:`; give redis://…, nats://… or amqp://…",
+    )?;
     let port = parsed.port().ok_or("the url names no port: write it, as in redis://127.0.0.1:6379")?;
     let address = format!("{host}:{port}");
     let wire = Wire::start(address.clone()).await?;

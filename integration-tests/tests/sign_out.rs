@@ -56,6 +56,29 @@ async fn on(program: &Path, entry: &Entry) {
     (entry.end)();
 }
 
+/// What it says when it fails.
+async fn refusal(program: &Path, url: &str) -> String {
+    let mut command = Command::new(program);
+    command.arg(url).stdin(Stdio::null()).kill_on_drop(true);
+    let run = timeout(Duration::from_secs(90), command.output()).await.expect("it ends").unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert!(!run.status.success() && run.stdout.is_empty(), "{url}: {}: {said}", run.status);
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_server_it_says_what_to_do() {
+    let program = example::build("sign_out_everywhere").unwrap();
+    // A port that nobody listens to.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let said = refusal(&program, &format!("redis://somebody:s3cret@127.0.0.1:{port}")).await;
+    assert!(said.contains(&format!("127.0.0.1:{port}")) && said.contains("Start one"), "{said}");
+    assert!(said.contains("`redis-server`") && said.contains("nats://"), "{said}");
+    assert!(!said.contains("s3cret") && !said.contains("Error"), "{said}");
+    let said = refusal(&program, "memory:").await;
+    assert!(said.contains("give redis://"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_line_is_the_same_on_every_backend() {
     let program = example::build("sign_out_everywhere").unwrap();
