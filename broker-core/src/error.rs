@@ -1,6 +1,6 @@
 //! Error: what failed, where, and what to do about it.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, time::Duration};
 
 use crate::ChannelName;
 
@@ -96,6 +96,7 @@ struct Inner {
     operation: Option<&'static str>,
     backend: Option<&'static str>,
     channel: Option<ChannelName>,
+    retry_after: Option<Duration>,
     /// Shared, so that one failure can be told to everyone who waited for it.
     source: Option<std::sync::Arc<Source>>,
 }
@@ -109,6 +110,7 @@ impl Error {
             operation: None,
             backend: None,
             channel: None,
+            retry_after: None,
             source: None,
         }))
     }
@@ -140,6 +142,38 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(std::sync::Arc::new(source.into()));
         self
+    }
+
+    /// How long what the caller has to do about it would fail as well.
+    pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.0.retry_after = wait;
+        self
+    }
+
+    /// For [`Revoked`](ErrorKind::Revoked): how long from now a new token of the user would be refused like this one,
+    /// because it is dated by another clock, or in whole seconds. The client waits as long, and signs in again. `None`: it
+    /// may do so at once.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use std::time::{Duration, Instant, SystemTime};
+    /// use broker::{Identity, Revocation};
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let (began, issued) = (Instant::now(), SystemTime::now());
+    /// broker.revoke(Revocation::user("ada")).await?;
+    ///
+    /// let error = broker.session_for(Identity::new("ada", issued)).await.unwrap_err();
+    /// // `clock_skew`, and the second in which that ends.
+    /// assert!(error.retry_after().unwrap() <= Duration::from_secs(2));
+    /// // Who signs in here again is let in at once.
+    /// let error = broker.session_for(Identity::new("ada", began)).await.unwrap_err();
+    /// assert_eq!(error.retry_after(), None);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// The kind of failure.

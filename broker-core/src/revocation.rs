@@ -44,7 +44,8 @@ impl Identity {
     /// A revocation after that moment cuts the session, also one that happened while the check was under way; one
     /// before it does not. So take the [`Instant`] before you look at the token. Where nothing is looked up, and the
     /// token itself is proof, it is the [`SystemTime`] at which the token was issued, by whatever server: that is
-    /// compared with an allowance for clocks that differ ([`Options::clock_skew`](crate::Options::clock_skew)).
+    /// compared with an allowance for clocks that differ ([`Options::clock_skew`](crate::Options::clock_skew)). If this
+    /// server has issued it, say so: [`AuthenticatedAt::issued_here`].
     pub fn new(user: impl Into<String>, authenticated_at: impl Into<AuthenticatedAt>) -> Self {
         let (user, authenticated_at) = (user.into(), authenticated_at.into());
         Self { user, auth_id: None, scopes: BTreeSet::new(), authenticated_at }
@@ -95,12 +96,79 @@ impl Identity {
     }
 }
 
-/// When an authentication began: an [`Instant`] of this process, or a [`SystemTime`] of any server.
+/// When an authentication began: an [`Instant`] of this process, a [`SystemTime`] of any server, or one of
+/// [this server](Self::issued_here).
+///
+/// # JSON Web Tokens
+///
+/// A token that is proof by itself is as old as its issuing, `iat`. After a revocation it makes a difference how that is
+/// dated:
+///
+/// - Most tokens have whole seconds. What was issued in the second of a revocation is then refused, before it and after
+///   it: nobody can tell which. So a server that issues its own tokens better dates them in microseconds, in a claim of
+///   its own, and says so with [`issued_here`](Self::issued_here): who signs in on the next line is let in.
+/// - The token of another issuer is refused for [`clock_skew`](crate::Options::clock_skew) longer.
+///   [`Error::retry_after`](crate::Error::retry_after) says when to sign in again.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+/// use std::time::{Duration, SystemTime, UNIX_EPOCH};
+/// use broker::{AuthenticatedAt, ErrorKind, Identity, Revocation};
+///
+/// /// What the token says, once its signature and `exp` have been checked.
+/// struct Claims { sub: String, jti: String, iat: u64, issued_us: u64 }
+///
+/// let issue = || {
+///     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+///     Claims { sub: "ada".into(), jti: "key-7".into(), iat: now.as_secs(), issued_us: now.as_micros() as u64 }
+/// };
+///
+/// let broker = broker::connect("memory:").await?;
+/// let (old, _) = (issue(), broker.revoke(Revocation::user("ada")).await?);
+///
+/// // Issued by this server, in microseconds.
+/// let own = |claims: &Claims| {
+///     let issued = AuthenticatedAt::issued_here(UNIX_EPOCH + Duration::from_micros(claims.issued_us));
+///     Identity::new(&claims.sub, issued).with_auth_id(&claims.jti)
+/// };
+/// assert_eq!(broker.session_for(own(&old)).await.unwrap_err().kind(), ErrorKind::Revoked);
+/// broker.session_for(own(&issue())).await?;
+///
+/// // Issued by whomever, in whole seconds: the client has to wait, and to sign in again.
+/// let other = |claims: &Claims| Identity::new(&claims.sub, UNIX_EPOCH + Duration::from_secs(claims.iat));
+/// let error = broker.session_for(other(&issue())).await.unwrap_err();
+/// let wait = error.retry_after().expect("a time to wait");
+/// tokio::time::sleep(wait).await;
+/// broker.session_for(other(&issue())).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct AuthenticatedAt {
     wall: SystemTime,
-    /// Of this process; it knows no skew.
-    here: Option<Instant>,
+    clock: Clock,
+}
+
+/// Whose clock has dated it.
+#[derive(Clone, Copy, Debug)]
+enum Clock {
+    /// The monotonic clock of this process. It is never set.
+    Process(Instant),
+    /// The clock of this server.
+    Server,
+    /// That of any server; it may be off by `clock_skew`.
+    Any,
+}
+
+impl AuthenticatedAt {
+    /// When **this server** issued the token, by its own clock: compared without an allowance for other clocks. So who
+    /// signs in on this server after a revocation is let in from the next line on, if the time is exact; one that was cut
+    /// to whole seconds is refused until the second of the revocation is over.
+    ///
+    /// Not for a token of another server: it might be let in though it was revoked.
+    #[must_use]
+    pub const fn issued_here(at: SystemTime) -> Self {
+        Self { wall: at, clock: Clock::Server }
+    }
 }
 
 impl From<Instant> for AuthenticatedAt {
@@ -117,7 +185,7 @@ impl From<Instant> for AuthenticatedAt {
                 let age = after.saturating_duration_since(here);
                 let ahead = here.saturating_duration_since(after);
                 let wall = wall.checked_sub(age).and_then(|wall| wall.checked_add(ahead)).unwrap_or(wall);
-                return Self { wall, here: Some(here) };
+                return Self { wall, clock: Clock::Process(here) };
             }
         }
     }
@@ -125,7 +193,7 @@ impl From<Instant> for AuthenticatedAt {
 
 impl From<SystemTime> for AuthenticatedAt {
     fn from(wall: SystemTime) -> Self {
-        Self { wall, here: None }
+        Self { wall, clock: Clock::Any }
     }
 }
 

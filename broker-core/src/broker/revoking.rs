@@ -9,7 +9,10 @@ use tokio::{
 };
 
 use super::{Backend, Broker};
-use crate::{CloseReason, Error, ErrorKind, Identity, Result, Revocation, RevocationOutcome, Session};
+use crate::{
+    CloseReason, Error, ErrorKind, Identity, Result, Revocation, RevocationOutcome, Session,
+    revocation::register::Refused,
+};
 
 impl Broker {
     /// Opens a session of a user whose authentication has been checked. It ends when that is
@@ -31,7 +34,8 @@ impl Broker {
     /// ```
     ///
     /// # Errors
-    /// [`Revoked`](ErrorKind::Revoked) when it was revoked since its check began;
+    /// [`Revoked`](ErrorKind::Revoked) when it was revoked since its check began; [`Error::retry_after`] says how long a new
+    /// token would be refused as well, if it is dated as this one is;
     /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty or overlong user, id or scope;
     /// [`Unavailable`](ErrorKind::Unavailable) when it cannot be known what is revoked, within `subscribe_timeout`, or
     /// the lease has run out; [`Forbidden`](ErrorKind::Forbidden) or [`Misconfigured`](ErrorKind::Misconfigured) when
@@ -50,9 +54,14 @@ impl Broker {
         let shared = self.new_session();
         // From here on dropping it takes it back.
         let session = Session::new(self.clone(), Arc::clone(&shared), Some(identity.clone()));
-        if let Err(what) = self.0.register.admit(shared.id, &identity, &shared) {
-            let message = format!("{what} was revoked since the check began; sign in again");
-            return Err(Error::new(ErrorKind::Revoked, message));
+        if let Err(Refused { what, wait }) = self.0.register.admit(shared.id, &identity, &shared) {
+            let message = match wait {
+                None => format!("{what} was revoked since the check began; sign in again"),
+                Some(wait) => {
+                    format!("{what} was revoked since the token was issued; sign in again in {wait:.1?}")
+                }
+            };
+            return Err(Error::new(ErrorKind::Revoked, message).with_retry_after(wait));
         }
         // After it was admitted: from then on it is closed when the lease runs out.
         if let Some(backend) = &self.0.backend {

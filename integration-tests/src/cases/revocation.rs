@@ -5,11 +5,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use broker::{
-    Broker, CloseReason, ErrorKind, Identity, Received, Revocation, RevocationOutcome, Revoked, Session,
+    AuthenticatedAt, Broker, CloseReason, ErrorKind, Identity, Received, Revocation, RevocationOutcome,
+    Revoked, Session,
 };
 
 use tokio::sync::mpsc::unbounded_channel;
@@ -29,6 +30,8 @@ pub(super) const CASES: &[Case] = &[
     case!(revoking_twice_or_for_an_unknown_user_is_harmless, [9]),
     case!(signing_in_right_after_a_revocation_is_not_cut, [9]),
     case!(a_check_that_began_before_and_registers_after_is_refused, [9]),
+    case!(a_token_that_was_issued_here_after_a_revocation_is_let_in, [9]),
+    case!(a_refused_token_says_when_to_sign_in_again, [9]),
     case!(a_clock_that_differs_by_no_more_than_the_option_lets_nobody_escape, [9]),
     case!(a_clock_that_differs_by_more_is_beyond_the_promise, [9]),
     case!(sign_ins_race_revocations_and_nobody_escapes, [9]),
@@ -185,6 +188,56 @@ async fn a_check_that_began_before_and_registers_after_is_refused(h: &dyn Harnes
     refused(&b, Identity::new("ada", issued)).await?;
     let other = Identity::new("eve", began);
     open(&b, other).await.map(drop)?;
+    Ok(())
+}
+
+/// On the very next line, as with a check of a password; and the token from the line before is refused everywhere.
+async fn a_token_that_was_issued_here_after_a_revocation_is_let_in(h: &dyn Harness) -> Outcome {
+    let (a, b) = (h.node().await?, h.node().await?);
+    let issue = |user: &str| Identity::new(user, AuthenticatedAt::issued_here(SystemTime::now()));
+    let mut sessions = Vec::new();
+    for round in 0..30 {
+        let user = format!("user {round}");
+        let (old, there) = (issue(&user), sign_in(&b, &user).await?);
+        let cut = open(&a, old.clone()).await?;
+        sign_out(&a, &user).await?;
+        sessions.push(open(&a, issue(&user)).await?);
+        refused(&a, old.clone()).await?;
+        signed_out(&cut).await?;
+        signed_out(&there).await?;
+        refused(&b, old).await?;
+    }
+    let witness = sign_in(&a, "witness").await?;
+    sign_out(&b, "witness").await?;
+    signed_out(&witness).await?;
+    assert!(sessions.iter().all(|session| !session.is_closed()));
+    Ok(())
+}
+
+/// Tokens have whole seconds, and other servers other clocks: who signs in too early is told how long to wait.
+async fn a_refused_token_says_when_to_sign_in_again(h: &dyn Harness) -> Outcome {
+    let a = h.node().await?;
+    let second = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        UNIX_EPOCH + Duration::from_secs(now.as_secs())
+    };
+    let own = || Identity::new("ada", AuthenticatedAt::issued_here(second()));
+    let other = || Identity::new("ada", second());
+    for (token, most) in [(&own as &(dyn Fn() -> Identity + Sync), 1), (&other, 2)] {
+        // What was issued before is refused in any case.
+        let old = token();
+        sign_out(&a, "ada").await?;
+        let error = a.session_for(old).await.expect_err("issued before");
+        assert_eq!(error.kind(), ErrorKind::Revoked, "{error}");
+        let wait = error.retry_after().ok_or_else(|| format!("no time to wait: {error}"))?;
+        assert!(wait <= Duration::from_secs(most) && error.message().contains("sign in again in"), "{error}");
+        tokio::time::sleep(wait).await;
+        open(&a, token()).await.map(drop)?;
+    }
+    let began = Instant::now();
+    sign_out(&a, "ada").await?;
+    let error = a.session_for(Identity::new("ada", began)).await.expect_err("it began before");
+    assert_eq!(error.retry_after(), None, "{error}");
     Ok(())
 }
 

@@ -20,7 +20,13 @@ fn register() -> Register {
 /// A session of an identity, admitted or not.
 fn admit(register: &Register, id: u64, identity: &Identity) -> Result<Arc<Session>, Revoked> {
     let session = Arc::new(Session::new(id, Arc::new(Hub::new(1))));
-    register.admit(id, identity, &session).map(|()| session)
+    register.admit(id, identity, &session).map(|()| session).map_err(|refused| refused.what)
+}
+
+/// How long another token would be refused.
+fn wait(register: &Register, identity: &Identity) -> Option<Duration> {
+    let session = Arc::new(Session::new(9, Arc::new(Hub::new(1))));
+    register.admit(9, identity, &session).unwrap_err().wait
 }
 
 fn ada(began: impl Into<crate::AuthenticatedAt>) -> Identity {
@@ -48,6 +54,105 @@ fn a_session_from_before_is_cut_and_one_of_the_next_line_is_not() {
         assert!(!is_open(&before) && is_open(&after));
         assert_eq!(admit(&register, 3, &ada(began)).unwrap_err(), Revoked::User, "began before");
     }
+}
+
+#[test]
+fn a_token_that_this_server_issued_is_compared_by_its_clock_alone() {
+    let register = register();
+    let issued = |at| ada(AuthenticatedAt::issued_here(at));
+    for _ in 0..1000 {
+        let token = issued(SystemTime::now());
+        let before = admit(&register, 1, &token).unwrap();
+        register.revoke(Revocation::user("ada")).unwrap();
+        let after = admit(&register, 2, &issued(SystemTime::now())).unwrap();
+        assert!(!is_open(&before) && is_open(&after));
+        assert_eq!(admit(&register, 3, &token).unwrap_err(), Revoked::User, "issued before");
+    }
+    // Of another server: with the allowance, and no later than the news was here.
+    let now = SystemTime::now();
+    register.hear(&foreign(1, now - SKEW / 2)).unwrap();
+    assert!(admit(&register, 4, &issued(now)).is_err());
+    assert!(admit(&register, 5, &issued(SystemTime::now() + Duration::from_nanos(1))).is_ok());
+    register.hear(&foreign(2, now - SKEW * 2)).unwrap();
+    let later = now + Duration::from_secs(60);
+    assert!(admit(&register, 6, &issued(later)).is_ok());
+}
+
+#[test]
+fn the_wait_is_as_long_as_tokens_of_whole_seconds_are_refused() {
+    let register = register();
+    let floor =
+        |at: SystemTime| UNIX_EPOCH + Duration::from_secs(at.duration_since(UNIX_EPOCH).unwrap().as_secs());
+    register.revoke(Revocation::user("ada")).unwrap();
+    let now = SystemTime::now();
+    let second = Duration::from_secs(1);
+    for (limit, token) in [
+        (second, ada(AuthenticatedAt::issued_here(floor(now)))),
+        (SKEW + second, ada(floor(now))),
+        (SKEW + second, ada(UNIX_EPOCH)),
+    ] {
+        let issued_here = matches!(token.authenticated_at.clock, Clock::Server);
+        let wait = wait(&register, &token).unwrap();
+        assert!(wait <= limit, "{wait:?}");
+        // The clock that is read for the wait is a little later.
+        let next = floor(now + wait + Duration::from_millis(500));
+        let next = if issued_here { ada(AuthenticatedAt::issued_here(next)) } else { ada(next) };
+        assert!(admit(&register, 1, &next).is_ok(), "{wait:?}");
+    }
+    assert_eq!(
+        wait(&register, &ada(now.checked_sub(HOUR).unwrap())).map(|wait| wait <= SKEW + second),
+        Some(true)
+    );
+    let old = Instant::now().checked_sub(Duration::from_millis(50)).unwrap();
+    assert_eq!(wait(&register, &ada(old)), None, "a check that begins now is let in");
+    // What is about other keys of the user keeps nobody waiting.
+    let key = ada(now - HOUR).with_auth_id("k1");
+    let register = self::register();
+    register.revoke(Revocation::auth_id("ada", "k1").effective(now - SKEW * 2)).unwrap();
+    register.revoke(Revocation::auth_id("ada", "k2")).unwrap();
+    assert_eq!(wait(&register, &key), None);
+}
+
+/// Whoever signed in while the clock of this server was an hour ahead, or behind, is compared by what it says now.
+#[test]
+fn a_clock_that_was_corrected_since_the_sign_in_saves_nobody() {
+    for (ahead, behind) in [(HOUR, Duration::ZERO), (Duration::ZERO, HOUR)] {
+        let register = register();
+        let here = Instant::now();
+        let wall = SystemTime::now() + ahead - behind;
+        let identity = ada(AuthenticatedAt { wall, clock: Clock::Process(here) });
+        let session = admit(&register, 1, &identity).unwrap();
+        // Long before the sign-in, by clocks that are right.
+        register.hear(&foreign(1, SystemTime::now() - SKEW - Duration::from_secs(1))).unwrap();
+        assert!(is_open(&session), "cut by a revocation from before");
+        register.hear(&foreign(2, SystemTime::now())).unwrap();
+        assert!(!is_open(&session), "survives a revocation from after");
+        assert!(admit(&register, 2, &identity).is_err());
+    }
+}
+
+/// A revocation replaces an earlier one only if it hits everyone whom that one hit, by whatever clock.
+#[test]
+fn a_clock_that_is_set_back_between_two_revocations_uncovers_nobody() {
+    let now = Moment::now();
+    let back = |at: SystemTime| at - HOUR;
+    let cut = |number, heard: Moment| {
+        let record =
+            Record::new(Revocation::user("ada").effective(heard.no_earlier), RecordId { node: NODE, number });
+        Cut::new(record, Bytes::new(), heard, SKEW, None)
+    };
+    let later = now.mono + Duration::from_secs(1);
+    let first = cut(1, now);
+    let set_back =
+        cut(2, Moment { mono: later, no_later: back(now.no_later), no_earlier: back(now.no_earlier) });
+    let (second, forward) = (Duration::from_secs(1), |at: SystemTime| at + Duration::from_secs(1));
+    assert!(!set_back.covers(&first));
+    let as_it_should = Moment {
+        mono: now.mono + second,
+        no_later: forward(now.no_later),
+        no_earlier: forward(now.no_earlier),
+    };
+    assert!(cut(3, as_it_should).covers(&first));
 }
 
 #[test]
