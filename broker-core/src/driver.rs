@@ -39,7 +39,9 @@ mod address;
 mod files;
 mod inspection;
 mod log;
+mod looks;
 mod peer;
+mod reach;
 
 use std::{fmt, sync::Arc};
 
@@ -48,12 +50,14 @@ use bytes::Bytes;
 
 use crate::{BrokerUrl, ChannelName, Error, ErrorKind, NodeId, Result};
 
+pub(crate) use self::reach::open_link;
 pub use self::{
     address::ServerAddr,
     files::{TlsFiles, UrlFile},
     inspection::Inspection,
     log::{LogBreak, LogCursor, LogPage, MAX_RECORD, RevocationLog},
-    peer::Peer,
+    peer::{Encryption, Peer},
+    reach::Place,
 };
 pub use crate::link::{Arrival, Inbox};
 

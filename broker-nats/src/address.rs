@@ -2,13 +2,14 @@
 
 use std::{fmt, time::Duration};
 
-use async_nats::{ConnectOptions, ServerAddr};
+use async_nats::ConnectOptions;
 use broker_core::{
     BrokerUrl, ChannelName, Result,
-    driver::{Peer, TlsFiles, UrlFile},
+    driver::{Encryption, Peer, ServerAddr, TlsFiles, UrlFile},
 };
 
-const KEYS: &[&str] = &["nkey", "creds", "inbox"];
+const KEYS: &[&str] = &["nkey", "creds", "inbox", TLS_FIRST];
+const TLS_FIRST: &str = "tls_first";
 const DEFAULT_PORT: u16 = 4222;
 /// Only for a process that is idle otherwise: the heartbeat of core finds a dead link long before.
 const PING: Duration = Duration::from_secs(5);
@@ -20,6 +21,8 @@ pub(crate) struct Address {
     pub(crate) peer: Peer,
     /// Where a link's own subject lives.
     pub(crate) inbox: String,
+    pub(crate) encryption: Encryption,
+    scheme: String,
     options: ConnectOptions,
     nkey: Option<UrlFile>,
     creds: Option<UrlFile>,
@@ -32,14 +35,14 @@ impl Address {
             return Err(url.invalid("has a path, which means nothing to NATS; leave it out"));
         }
         let inbox = ChannelName::new(url.key("inbox").unwrap_or("_INBOX"))?.to_string();
-        let hosts: Vec<_> = url.servers(DEFAULT_PORT)?.iter().map(ToString::to_string).collect();
-        let servers = hosts.iter().map(|host| {
-            let server = format!("{}://{host}", url.scheme()).parse();
-            server.map_err(|_| url.invalid("has a host that is no name of a host"))
-        });
-        let servers: Vec<_> = servers.collect::<Result<_>>()?;
+        let servers = url.servers(DEFAULT_PORT)?;
+        if servers.iter().any(|server| client_addr(url.scheme(), server).is_none()) {
+            return Err(url.invalid("has a host that is no name of a host"));
+        }
+        let hosts: Vec<_> = servers.iter().map(ToString::to_string).collect();
         let (nkey, creds) = (UrlFile::of(url, "nkey"), UrlFile::of(url, "creds"));
-        let options = encrypted(url)?.name("broker").ping_interval(PING);
+        let (options, encryption) = encrypted(url)?;
+        let options = options.name("broker").ping_interval(PING);
         let (options, who) = match (url.username(), url.password(), &nkey, &creds) {
             (None, None, None, None) => (options, "a client without credentials".to_owned()),
             (Some(token), None, None, None) => (options.token(token.to_owned()), "the token".to_owned()),
@@ -55,8 +58,15 @@ impl Address {
             _ => return Err(url.invalid("has more than one of: user or token, `nkey`, `creds`; give one")),
         };
         let one_of = if hosts.len() > 1 { "one of " } else { "" };
-        let peer = Peer::new("NATS", format!("{one_of}{}", hosts.join(", ")), who);
-        Ok(Self { servers, peer, inbox, options, nkey, creds })
+        let peer = Peer::new("NATS", format!("{one_of}{}", hosts.join(", ")), who)
+            .hanging_up("see its log, and whether it wants TLS from the first byte (the key `tls_first`)");
+        let scheme = url.scheme().to_owned();
+        Ok(Self { servers, peer, inbox, encryption, scheme, options, nkey, creds })
+    }
+
+    /// One of the servers, for the client.
+    pub(crate) fn client_addr(&self, server: &ServerAddr) -> Result<async_nats::ServerAddr> {
+        client_addr(&self.scheme, server).ok_or_else(|| self.peer.away("no name of a host"))
     }
 
     /// The settings for one attempt to connect. Reads the files of the credentials; the client reads the others.
@@ -75,17 +85,32 @@ impl Address {
     }
 }
 
-/// Whether TLS is insisted on, and the files for it.
-fn encrypted(url: &BrokerUrl) -> Result<ConnectOptions> {
-    let Some(tls) = TlsFiles::parse(url, "tls", true)? else { return Ok(ConnectOptions::new()) };
+fn client_addr(scheme: &str, server: &ServerAddr) -> Option<async_nats::ServerAddr> {
+    format!("{scheme}://{server}").parse().ok()
+}
+
+/// Whether TLS is insisted on, when it begins, and the files for it.
+fn encrypted(url: &BrokerUrl) -> Result<(ConnectOptions, Encryption)> {
+    let first = match url.key(TLS_FIRST) {
+        None | Some("false") => false,
+        Some("true") if url.scheme() == "tls" => true,
+        Some("true") => return Err(url.invalid("has the key `tls_first`, which is only for tls://")),
+        Some(_) => return Err(url.invalid("has a key `tls_first` that is neither true nor false")),
+    };
+    let Some(tls) = TlsFiles::parse(url, "tls", true)? else {
+        return Ok((ConnectOptions::new(), Encryption::None));
+    };
     let mut options = ConnectOptions::new().require_tls(true);
+    if first {
+        options = options.tls_first();
+    }
     if let Some(ca) = &tls.ca {
         options = options.add_root_certificates(ca.path().to_owned());
     }
     if let Some((cert, key)) = &tls.client {
         options = options.add_client_certificate(cert.path().to_owned(), key.path().to_owned());
     }
-    Ok(options)
+    Ok((options, if first { Encryption::First } else { Encryption::AfterGreeting }))
 }
 
 async fn text(file: &UrlFile) -> Result<String> {

@@ -13,15 +13,16 @@ use async_nats::Client;
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, Driver, Inbox, Link, Ordering, random},
+    driver::{Capabilities, Driver, Inbox, Link, Ordering, Peer, ServerAddr, random},
 };
+use tokio::time::Instant;
 
 use crate::{NAME, address::Address, errors::refused, ground::Ground, link::NatsLink, watch::Watch};
 
 /// More than core ever has under way, so that no call waits for room in the client's queue.
 const WAITING_CALLS: usize = 1 << 20;
-/// How long one of several servers may take, so that there is time for the next.
-const EACH_OF_SEVERAL: Duration = Duration::from_secs(2);
+/// How long each of several addresses of one name may take at first, so that there is time for the next.
+const EACH_OF_SEVERAL: Duration = Duration::from_millis(500);
 /// Core limits every call; a second limit in the client would only blur whose it was.
 const NO_LIMIT: Duration = Duration::from_secs(86_400);
 
@@ -30,12 +31,51 @@ const NO_LIMIT: Duration = Duration::from_secs(86_400);
 pub(crate) struct NatsDriver(pub(crate) Address);
 
 impl NatsDriver {
+    /// Opens a connection to any one of the servers.
+    async fn reach(&self, inbox: Inbox) -> Result<(Client, Ground)> {
+        let mut servers = self.0.servers.clone();
+        servers.sort_by_cached_key(|_| random());
+        ServerAddr::reach_any(&servers, |server| {
+            let (peer, inbox) = (self.0.peer.at(&server), inbox.clone());
+            async move {
+                let addresses = server.addresses().await?;
+                let opening = self.open_any(&server, addresses.len() > 1, &peer, inbox);
+                peer.recognise(addresses[0], self.0.encryption, opening).await
+            }
+        })
+        .await
+    }
+
+    /// Opens a connection to any address of a name. The client tries one after the other, and takes no stream and no
+    /// address from us when the name is to be verified. So they share the time: each gets a moment, and if all have
+    /// failed and one was late, each gets twice as long.
+    async fn open_any(
+        &self,
+        server: &ServerAddr,
+        several: bool,
+        peer: &Peer,
+        inbox: Inbox,
+    ) -> Result<(Client, Ground)> {
+        let mut limit = if several { EACH_OF_SEVERAL } else { NO_LIMIT };
+        loop {
+            let began = Instant::now();
+            match self.open(server, limit, peer, inbox.clone()).await {
+                Err(error) if error.is_transient() && began.elapsed() >= limit => limit *= 2,
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Opens a connection that is never opened again.
-    async fn open(&self, inbox: Inbox) -> Result<(Client, Ground)> {
-        let Address { servers, peer, inbox: start, .. } = &self.0;
-        let own = format!("{start}.{:016x}{:016x}", random(), random());
+    async fn open(
+        &self,
+        server: &ServerAddr,
+        limit: Duration,
+        peer: &Peer,
+        inbox: Inbox,
+    ) -> Result<(Client, Ground)> {
+        let own = format!("{}.{:016x}{:016x}", self.0.inbox, random(), random());
         let watch = Watch::new(peer.clone(), inbox, own);
-        let limit = if servers.len() > 1 { EACH_OF_SEVERAL } else { NO_LIMIT };
         let opened = Arc::new(AtomicBool::new(false));
         let (again, told) = (Arc::clone(&opened), Arc::clone(&watch));
         let options = self.0.options().await?;
@@ -49,9 +89,9 @@ impl NatsDriver {
                 told.note(&event);
                 ready(())
             });
-        let (ground, servers) = (Ground::new(watch)?, servers.clone());
+        let (ground, server) = (Ground::new(watch)?, self.0.client_addr(server)?);
         let connected = ground.run(async move {
-            let connected = options.connect(servers).await;
+            let connected = options.connect(server).await;
             opened.store(true, Relaxed);
             connected
         });
@@ -72,7 +112,7 @@ impl Driver for NatsDriver {
     }
 
     async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
-        let (client, ground) = self.open(inbox).await?;
+        let (client, ground) = self.reach(inbox).await?;
         Ok(Box::new(NatsLink::open(client, ground).await?))
     }
 }

@@ -118,9 +118,11 @@ impl Watch {
         }
     }
 
-    /// The link is lost.
+    /// The link is lost, unless it is over already: an attempt that was dropped is no business of the inbox.
     pub(crate) fn lose(&self, error: Error) {
-        self.inbox.lost(error.clone());
+        if self.over.borrow().is_none() {
+            self.inbox.lost(error.clone());
+        }
         self.end(error);
     }
 

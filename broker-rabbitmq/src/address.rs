@@ -4,7 +4,7 @@ use std::fmt;
 
 use broker_core::{
     BrokerUrl, Result,
-    driver::{Peer, TlsFiles},
+    driver::{Encryption, Peer, Place, ServerAddr, TlsFiles},
 };
 use lapin::{
     types::ShortString,
@@ -17,16 +17,21 @@ const DEFAULT_USER: &str = "guest";
 /// How often, in seconds, each side shows that it lives; after two of them in silence the server gives a
 /// dead client's queue up. We find a dead server sooner, by core's own heartbeat.
 const HEARTBEAT: u16 = 5;
+/// Where to look when the server ends a connection that is being opened.
+const HANG_UP: &str = "see its log, and its limits";
 /// The longest name in AMQP, in bytes.
 pub(crate) const LONGEST_NAME: usize = 255;
 /// The longest name of an exchange: a queue is called after it, with a dot and 32 digits.
 const LONGEST_EXCHANGE: usize = LONGEST_NAME - 33;
 
-/// Where the server is, as whom we go there, and what we use of it.
+/// Where the servers are, as whom we go there, and what we use of them.
+#[derive(Clone)]
 pub(crate) struct Address {
+    pub(crate) servers: Vec<ServerAddr>,
+    /// Whichever of them it is.
     pub(crate) peer: Peer,
     pub(crate) exchange: ShortString,
-    /// With the password: never shown.
+    /// That of the first server. With the password: never shown.
     pub(crate) uri: AMQPUri,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<TlsFiles>,
@@ -34,10 +39,13 @@ pub(crate) struct Address {
 
 impl Address {
     pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
-        url.allow_keys(&[&["exchange"], TlsFiles::KEYS].concat())?;
+        url.allow_keys_and_hosts(&[&["exchange"], TlsFiles::KEYS].concat())?;
         let tls = TlsFiles::parse(url, "amqps", cfg!(feature = "tls"))?;
         let encrypted = tls.is_some();
-        let server = url.server(if encrypted { 5671 } else { 5672 })?;
+        let servers = url.servers(if encrypted { 5671 } else { 5672 })?;
+        let hosts: Vec<_> = servers.iter().map(ToString::to_string).collect();
+        let one_of = if hosts.len() > 1 { "one of " } else { "" };
+        let place = format!("{one_of}{}", hosts.join(", "));
         let vhost = if url.path().is_empty() { "/" } else { url.path() };
         if vhost.len() > LONGEST_NAME {
             return Err(url.invalid("names a virtual host of more than 255 bytes, the longest possible"));
@@ -45,17 +53,31 @@ impl Address {
         let userinfo = credentials(url);
         let who = format!("{} in virtual host {vhost:?}", url.who(DEFAULT_USER));
         Ok(Self {
-            peer: Peer::new("RabbitMQ", &server, who),
+            peer: Peer::new("RabbitMQ", place, who).hanging_up(HANG_UP),
             exchange: exchange(url)?,
             uri: AMQPUri {
                 scheme: if encrypted { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
-                authority: AMQPAuthority { userinfo, host: server.host, port: server.port },
+                authority: AMQPAuthority { userinfo, host: servers[0].host.clone(), port: servers[0].port },
                 vhost: vhost.to_owned(),
                 query: AMQPQueryString { heartbeat: Some(HEARTBEAT), ..AMQPQueryString::default() },
             },
+            servers,
             #[cfg(feature = "tls")]
             tls,
         })
+    }
+
+    /// The same at one of its places.
+    pub(crate) fn at(&self, place: &Place) -> Self {
+        let mut chosen = Self { peer: self.peer.at(place), ..self.clone() };
+        (chosen.uri.authority.host, chosen.uri.authority.port) =
+            (place.server.host.clone(), place.server.port);
+        chosen
+    }
+
+    /// Whether the connection is encrypted from its first byte.
+    pub(crate) fn encryption(&self) -> Encryption {
+        if self.uri.scheme == AMQPScheme::AMQPS { Encryption::First } else { Encryption::None }
     }
 }
 

@@ -1,11 +1,11 @@
 //! RabbitDriver: opens the two connections of a link, and its queue.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, Driver, Inbox, Link, Ordering, random},
+    driver::{Capabilities, Driver, Inbox, Link, Ordering, Place, random},
 };
 use futures_util::future::try_join;
 use lapin::{
@@ -32,6 +32,33 @@ const MAX_BYTES: i32 = 256 << 20;
 #[derive(Debug)]
 pub(crate) struct RabbitDriver(pub(crate) Arc<Address>);
 
+/// A server that answers: what leads there, and the two connections of a link.
+struct Reached {
+    address: Arc<Address>,
+    at: SocketAddr,
+    receiver: Lane,
+    publisher: Lane,
+}
+
+impl RabbitDriver {
+    /// On one connection alone a burst of posts would delay the acknowledgements, and with them everything that waits to
+    /// be received; a server with an alarm stops reading both.
+    async fn reach(&self) -> Result<Reached> {
+        let mut servers = self.0.servers.clone();
+        servers.sort_by_cached_key(|_| random());
+        Place::reach(&servers, |place| {
+            let (address, at) = (Arc::new(self.0.at(&place)), place.address);
+            async move {
+                let opening = try_join(Lane::open(&address, at), Lane::open(&address, at));
+                let opened = address.peer.recognise(at, address.encryption(), opening).await;
+                let (receiver, publisher) = opened?;
+                Ok(Reached { address, at, receiver, publisher })
+            }
+        })
+        .await
+    }
+}
+
 #[async_trait]
 impl Driver for RabbitDriver {
     fn name(&self) -> &'static str {
@@ -44,22 +71,19 @@ impl Driver for RabbitDriver {
     }
 
     async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
-        let address = &self.0;
-        // On one connection alone a burst of posts would delay the acknowledgements, and with them everything
-        // that waits to be received; a server with an alarm stops reading both.
-        let (receiver, publisher) = try_join(Lane::open(address), Lane::open(address)).await?;
+        let Reached { address, at, receiver, publisher } = self.reach().await?;
         let events = publisher.connection.events_listener();
         // After the exchange, so that one pattern of a permission covers both.
         let queue: ShortString = format!("{}.{:016x}{:016x}", address.exchange, random(), random()).into();
         let opened = async {
-            declare(&receiver.channel().await?, address, &queue).await?;
+            declare(&receiver.channel().await?, &address, &queue).await?;
             publisher.channel().await?;
             receiver.consume(&queue, WINDOW, FieldTable::default()).await
         };
         let (deliveries, acks) = opened.await.map_err(|error| address.error(&error))?;
-        let receiving = receive(deliveries, acks, events, inbox.clone(), Arc::clone(address));
+        let receiving = receive(deliveries, acks, events, inbox.clone(), Arc::clone(&address));
         let _receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
-        let (log, address) = (Log::new(Arc::clone(address)), Arc::clone(address));
+        let log = Log::new(Arc::clone(&address), at);
         Ok(Box::new(RabbitLink { receiver, publisher, log, _receiving, address, queue, inbox }))
     }
 }
@@ -95,7 +119,7 @@ mod tests {
     async fn failure(url: &str) -> Error {
         let driver = RabbitDriver(Arc::new(Address::parse(&BrokerUrl::parse(url).unwrap()).unwrap()));
         assert!(!format!("{driver:?}").contains("s3cret"));
-        let error = Lane::open(&driver.0).await.err().expect("an error");
+        let error = driver.reach().await.err().expect("an error");
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         error
     }

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     sync::{Mutex, PoisonError},
 };
 
@@ -30,8 +30,8 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) async fn open(address: &Address) -> Result<Self> {
-        let (connection, socket) = connect(address).await?;
+    pub(crate) async fn open(address: &Address, at: SocketAddr) -> Result<Self> {
+        let (connection, socket) = connect(address, at).await?;
         Ok(Self { _socket: socket, channel: Mutex::default(), connection })
     }
 
@@ -80,12 +80,11 @@ impl Drop for Socket {
     }
 }
 
-async fn connect(address: &Address) -> Result<(Connection, Socket)> {
+async fn connect(address: &Address, at: SocketAddr) -> Result<(Connection, Socket)> {
     let Address { peer, uri, .. } = address;
     let runtime = lapin::runtime::default_runtime().map_err(|error| address.error(&error))?;
-    let target = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
     // The client sets TCP_NODELAY.
-    let stream = AsyncTcpStream::connect(&runtime, target).await.map_err(|error| peer.io(&error))?;
+    let stream = AsyncTcpStream::connect(&runtime, at).await.map_err(|error| peer.io(&error))?;
     let AsyncTcpStream::Plain(plain) = &stream else {
         return Err(Error::new(ErrorKind::Other, "a fresh TCP stream is encrypted"));
     };

@@ -5,6 +5,7 @@
 //! at the offset of a replaced log has another one.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -58,14 +59,16 @@ const SEGMENT: i64 = 1_000_000;
 /// call that failed, was late or was dropped has left at the server goes with its socket.
 pub(crate) struct Log {
     address: Arc<Address>,
+    /// Where the link is connected.
+    at: SocketAddr,
     kept: Mutex<Option<Lane>>,
     /// It was missing, and no page has said so yet.
     created: AtomicBool,
 }
 
 impl Log {
-    pub(crate) fn new(address: Arc<Address>) -> Self {
-        Self { address, kept: Mutex::default(), created: AtomicBool::new(false) }
+    pub(crate) fn new(address: Arc<Address>, at: SocketAddr) -> Self {
+        Self { address, at, kept: Mutex::default(), created: AtomicBool::new(false) }
     }
 
     pub(crate) async fn append(&self, log: &RevocationLog, record: &[u8]) -> Result<()> {
@@ -109,7 +112,7 @@ impl Log {
             tries += 1;
             let lane = match kept.take().filter(|lane| lane.connection.status().connected()) {
                 Some(lane) => lane,
-                None => Lane::open(address).await?,
+                None => Lane::open(address, self.at).await?,
             };
             let stream = Stream { address, log, name: name.clone(), lane, created: &self.created };
             match stream.append(kind, body).await {

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use broker_core::{
     BrokerUrl, Result,
-    driver::{Peer, TlsFiles},
+    driver::{Encryption, Peer, ServerAddr, TlsFiles},
 };
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
@@ -18,6 +18,8 @@ const DEFAULT_PORT: u16 = 6379;
 /// Where the server is and as whom we go there.
 pub(crate) struct Address {
     pub(crate) peer: Peer,
+    /// The host; `None` for a socket of this machine.
+    pub(crate) server: Option<ServerAddr>,
     info: ConnectionInfo,
     #[cfg(feature = "tls")]
     tls: Option<TlsFiles>,
@@ -27,8 +29,11 @@ impl Address {
     pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
         url.allow_keys(TlsFiles::KEYS)?;
         let tls = TlsFiles::parse(url, "rediss", cfg!(feature = "tls"))?;
-        let target = if url.scheme() == "redis+unix" { socket(url)? } else { tcp(url, tls.is_some())? };
-        let peer = Peer::new("Redis", &target, url.who("default"));
+        let local = url.scheme() == "redis+unix";
+        let target = if local { socket(url)? } else { tcp(url, tls.is_some())? };
+        let server = if local { None } else { Some(url.server(DEFAULT_PORT)?) };
+        let peer = Peer::new("Redis", &target, url.who("default"))
+            .hanging_up("see its log, its limit `maxclients`, and any proxy between");
         // Making settings from an address alone reads nothing and cannot fail.
         let info = target.into_connection_info().map_err(|error| translate(&peer, &error))?;
         // Nagle's algorithm would hold a small frame back until the one before is acknowledged.
@@ -36,10 +41,20 @@ impl Address {
         let info = info.set_redis_settings(credentials(url)).set_tcp_settings(nodelay);
         Ok(Self {
             peer,
+            server,
             info,
             #[cfg(feature = "tls")]
             tls,
         })
+    }
+
+    /// Whether the connection is encrypted from its first byte.
+    pub(crate) fn encryption(&self) -> Encryption {
+        if matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }) {
+            Encryption::First
+        } else {
+            Encryption::None
+        }
     }
 
     /// The client for one attempt to connect. Only for TLS this reads something: the PEM files.

@@ -1,11 +1,13 @@
 //! RedisDriver: opens the two connections of a link.
 
+use std::{future::ready, net::SocketAddr, slice};
+
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, Driver, Inbox, Link, Ordering},
+    driver::{Capabilities, Driver, Inbox, Link, Ordering, Peer, Place},
 };
-use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, RedisFuture, aio::MultiplexedConnection, io::AsyncDNSResolver};
 use tokio::sync::watch;
 
 use crate::{
@@ -23,10 +25,67 @@ const WAITING_CALLS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct RedisDriver(pub(crate) Address);
 
+/// Instead of a resolver: the one address that is tried. TLS still verifies the name.
+struct Resolved(SocketAddr);
+
+impl AsyncDNSResolver for Resolved {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        _: &'b str,
+        _: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        let only: Box<dyn Iterator<Item = SocketAddr> + Send> = Box::new(std::iter::once(self.0));
+        Box::pin(ready(Ok(only)))
+    }
+}
+
+async fn open(
+    client: &Client,
+    settings: &AsyncConnectionConfig,
+    peer: &Peer,
+) -> Result<MultiplexedConnection> {
+    let opened = client.get_multiplexed_async_connection_with_config(settings).await;
+    opened.map_err(|error| translate(peer, &error))
+}
+
 impl RedisDriver {
-    async fn open(&self, client: &Client, settings: &AsyncConnectionConfig) -> Result<MultiplexedConnection> {
-        let opened = client.get_multiplexed_async_connection_with_config(settings).await;
-        opened.map_err(|error| translate(&self.0.peer, &error))
+    /// Opens a link to one place.
+    async fn link(
+        &self,
+        client: &Client,
+        inbox: Inbox,
+        peer: Peer,
+        at: Option<SocketAddr>,
+    ) -> Result<RedisLink> {
+        // Until the link is there, what becomes of this attempt is no business of the inbox: there may be others.
+        let (closing, watching) = watch::channel(true);
+        // Core limits every call; a second limit in the client would only blur whose it was.
+        let mut settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(WAITING_CALLS)
+            .set_push_sender(receiver(inbox.clone(), peer.clone(), watching));
+        if let Some(address) = at {
+            settings = settings.set_dns_resolver(Resolved(address));
+        }
+        let subscriber = open(client, &settings, &peer).await?;
+        let publisher = open(client, &settings, &peer).await?;
+        closing.send_replace(false);
+        Ok(RedisLink { subscriber, publisher, inbox, peer, log: Seen::default(), closing })
+    }
+
+    async fn reach(&self, inbox: Inbox) -> Result<RedisLink> {
+        let Address { server, peer, .. } = &self.0;
+        let client = &self.0.client().await?;
+        let Some(server) = server else { return self.link(client, inbox, peer.clone(), None).await };
+        Place::reach(slice::from_ref(server), |place| {
+            let (peer, inbox) = (peer.at(&place), inbox.clone());
+            async move {
+                let linking = self.link(client, inbox, peer.clone(), Some(place.address));
+                peer.recognise(place.address, self.0.encryption(), linking).await
+            }
+        })
+        .await
     }
 }
 
@@ -42,18 +101,7 @@ impl Driver for RedisDriver {
 
     /// Two connections: on one alone a burst of arriving messages would delay the replies to posts.
     async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
-        let (closing, watching) = watch::channel(false);
-        let peer = self.0.peer.clone();
-        // Core limits every call; a second limit in the client would only blur whose it was.
-        let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(WAITING_CALLS)
-            .set_push_sender(receiver(inbox.clone(), peer.clone(), watching));
-        let client = self.0.client().await?;
-        let subscriber = self.open(&client, &settings).await?;
-        let publisher = self.open(&client, &settings).await?;
-        Ok(Box::new(RedisLink { subscriber, publisher, inbox, peer, log: Seen::default(), closing }))
+        Ok(Box::new(self.reach(inbox).await?))
     }
 }
 
@@ -70,9 +118,7 @@ mod tests {
     async fn failure(url: &str) -> Error {
         let driver = RedisDriver(Address::parse(&BrokerUrl::parse(url).unwrap()).unwrap());
         assert!(!format!("{driver:?}").contains("s3cret"));
-        let opened =
-            async { driver.open(&driver.0.client().await?, &AsyncConnectionConfig::new()).await }.await;
-        let error = opened.expect_err("an error");
+        let error = driver.reach(Inbox::unheard()).await.expect_err("an error");
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         error
     }

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use tokio::time::timeout;
 
-use super::{Driver, Inbox, RevocationLog};
-use crate::{Error, ErrorKind, Options, Result, link::CLOSE_LIMIT};
+use super::{Driver, Inbox, RevocationLog, open_link};
+use crate::{Options, Result, link::CLOSE_LIMIT};
 
 /// What a server tells an operator of itself. Nothing is decided by it; a broker never asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,10 +31,7 @@ impl Inspection {
     /// # Errors
     /// Why no link could be opened. What the server does not want to say is `None`.
     pub async fn of(driver: &dyn Driver, options: &Options) -> Result<Self> {
-        let limit = options.connect_timeout;
-        let late = |_| Error::new(ErrorKind::Timeout, format!("no link within {limit:?}"));
-        let connected =
-            timeout(limit, driver.connect(Inbox::unheard())).await.map_err(late).and_then(|link| link);
+        let connected = open_link(driver, Inbox::unheard(), options.connect_timeout).await;
         let link = connected.map_err(|error| error.with_operation("inspect").with_backend(driver.name()))?;
         let log = RevocationLog::of(&options.prefix, options.revocation_retention, options.revoke_timeout);
         let inspection = timeout(options.revoke_timeout, link.inspect(&log)).await.unwrap_or_default();

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ChannelName, CloseReason, Error, ErrorKind, Gap, GapCause, Health, Options, Result,
-    driver::{Driver, Link, Outgoing, random},
+    driver::{Driver, Link, Outgoing, open_link, random},
     foreign::contain,
     health::State,
     hub::Entry,
@@ -137,14 +137,7 @@ impl Supervisor {
     }
 
     async fn open(&self, intake: &Intake) -> Result<Box<dyn Link>> {
-        let limit = self.options.connect_timeout;
-        match timeout(limit, self.driver.connect(Inbox::new(intake.clone()))).await {
-            Ok(opened) => opened,
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("no link within {limit:?}: is this the right address, and the right kind of server?"),
-            )),
-        }
+        open_link(&*self.driver, Inbox::new(intake.clone()), self.options.connect_timeout).await
     }
 
     /// Brings a link up and runs it; returns what broke it.

@@ -26,10 +26,18 @@ fn hosts_and_ports() {
         assert_eq!(parse(url).unwrap().peer.place(), place);
     }
     let servers = parse("nats://[::1]:7000,b").unwrap().servers;
-    let parts: Vec<_> = servers.iter().map(|server| (server.host(), server.port())).collect();
+    let parts: Vec<_> = servers.iter().map(|server| (server.host.as_str(), server.port)).collect();
     assert_eq!(parts, [("::1", 7000), ("b", 4222)]);
-    assert!(!servers[0].tls_required());
-    assert!(parse("tls://b").unwrap().servers[0].tls_required());
+    let encrypts = |url: &str| {
+        let address = parse(url).unwrap();
+        let server = address.client_addr(&address.servers[0]).unwrap();
+        (server.tls_required(), address.encryption)
+    };
+    assert_eq!(encrypts("nats://b"), (false, Encryption::None));
+    assert_eq!(encrypts("tls://b?tls_first=false"), (true, Encryption::AfterGreeting));
+    assert_eq!(encrypts("tls://b?tls_first=true"), (true, Encryption::First));
+    refused("nats://b?tls_first=true", "only for tls://");
+    refused("tls://b?tls_first=yes", "neither true nor false");
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn driver(url: &str) -> NatsDriver {
 
 async fn failure(url: &str) -> Error {
     let driver = driver(url);
-    let error = driver.open(Inbox::unheard()).await.map(drop).expect_err("an error");
+    let error = driver.reach(Inbox::unheard()).await.map(drop).expect_err("an error");
     assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
     error
 }
@@ -41,7 +41,7 @@ async fn answered(credentials: &str, greeting: &str, answer: &str) -> (Result<()
         line
     });
     let driver = driver(&format!("nats://{credentials}{address}"));
-    let opened = driver.open(Inbox::unheard()).await.map(drop);
+    let opened = driver.reach(Inbox::unheard()).await.map(drop);
     if let Err(error) = &opened {
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         assert!(error.message().contains(&address.to_string()), "{error}");
@@ -181,7 +181,7 @@ async fn a_connection_is_opened_once() {
         listener
     });
     let inbox = Inbox::unheard();
-    let (client, ground) = driver.open(inbox.clone()).await.unwrap();
+    let (client, ground) = driver.reach(inbox.clone()).await.unwrap();
     let mut subscriber = client.subscribe("news").await.unwrap();
     let listener = server.await.unwrap();
     // Its tasks are gone: what is subscribed ends, and what is published is refused, not kept.
@@ -210,7 +210,7 @@ async fn a_connection_that_ends_in_a_flood_of_complaints_is_not_opened_again() {
         (socket, listener)
     });
     let inbox = Inbox::unheard();
-    let (client, ground) = driver.open(inbox.clone()).await.unwrap();
+    let (client, ground) = driver.reach(inbox.clone()).await.unwrap();
     let _subscriber = client.subscribe("news").await.unwrap();
     let (mut socket, listener) = server.await.unwrap();
     // The client stands still until all of it is there: piece by piece, it could be told in time.
