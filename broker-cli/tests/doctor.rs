@@ -97,7 +97,7 @@ async fn redis(config: RedisConfig) -> Option<RedisServer> {
     Some(RedisServer::start(config).await.unwrap())
 }
 
-const CHECKS: [&str; 11] = [
+const CHECKS: [&str; 12] = [
     "url",
     "connect",
     "version",
@@ -108,6 +108,7 @@ const CHECKS: [&str; 11] = [
     "payload",
     "revocations",
     "clock",
+    "idle",
     "link",
 ];
 
@@ -150,6 +151,14 @@ async fn a_log_that_a_restart_takes_back_is_a_warning() {
     let (text, healthy) = doctor(&server.url_at(server.addr())).await;
     assert!(healthy, "{text}");
     assert_line(&text, "warn  revocations ", "appendonly yes");
+}
+
+#[tokio::test]
+async fn an_idle_limit_within_the_heartbeat_is_a_warning() {
+    let Some(server) = redis(RedisConfig::default().line("timeout 2")).await else { return };
+    let (text, healthy) = doctor(&server.url_at(server.addr())).await;
+    assert!(healthy && text.contains("idle for 2.0 s, and the heartbeat is 5.0 s"), "{text}");
+    assert_line(&text, "warn  idle ", "timeout 0");
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ mod looks;
 mod peer;
 mod reach;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -154,6 +154,12 @@ pub trait Link: Send + Sync + 'static {
     /// Posts are not put together beyond that. A single one that is longer is sent all the same, to be refused by name.
     fn longest_frame(&self) -> usize {
         MAX_FRAME
+    }
+
+    /// How long a connection of this link may carry nothing before the server closes it; `None` (the default) if it
+    /// does not do that, or does not say. Core posts a heartbeat at least twice in that time.
+    fn idle_limit(&self) -> Option<Duration> {
+        None
     }
 
     /// The version that the server says it has: for people to read. Nothing is decided by it.

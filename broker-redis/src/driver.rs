@@ -1,6 +1,6 @@
 //! RedisDriver: opens the two connections of a link.
 
-use std::{future::ready, net::SocketAddr, slice};
+use std::{future::ready, net::SocketAddr, slice, sync::Arc};
 
 use async_trait::async_trait;
 use broker_core::{
@@ -14,7 +14,7 @@ use crate::{
     NAME,
     address::Address,
     errors::translate,
-    link::{RedisLink, receiver},
+    link::{RedisLink, Used, idle_limit, receiver},
     log::Seen,
 };
 
@@ -58,20 +58,21 @@ impl RedisDriver {
         at: Option<SocketAddr>,
     ) -> Result<RedisLink> {
         // Until the link is there, what becomes of this attempt is no business of the inbox: there may be others.
-        let (closing, watching) = watch::channel(true);
+        let ((closing, watching), used) = (watch::channel(true), Arc::new(Used::new()));
         // Core limits every call; a second limit in the client would only blur whose it was.
         let mut settings = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(WAITING_CALLS)
-            .set_push_sender(receiver(inbox.clone(), peer.clone(), watching));
+            .set_push_sender(receiver(inbox.clone(), peer.clone(), watching, Arc::clone(&used)));
         if let Some(address) = at {
             settings = settings.set_dns_resolver(Resolved(address));
         }
         let subscriber = open(client, &settings, &peer).await?;
         let publisher = open(client, &settings, &peer).await?;
+        let idle_limit = idle_limit(&publisher).await;
         closing.send_replace(false);
-        Ok(RedisLink { subscriber, publisher, inbox, peer, log: Seen::default(), closing })
+        Ok(RedisLink { subscriber, publisher, inbox, peer, log: Seen::default(), idle_limit, used, closing })
     }
 
     async fn reach(&self, inbox: Inbox) -> Result<RedisLink> {

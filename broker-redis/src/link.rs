@@ -3,7 +3,11 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    time::{Duration, UNIX_EPOCH},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -23,6 +27,53 @@ use crate::{
 };
 
 const PUBLISH: &str = "PUBLISH";
+/// Whoever closes a connection that was quiet for so long may have done so for that.
+const QUIET: Duration = Duration::from_millis(900);
+
+/// When something was last published on a link. What the server pushes is not counted: at the latest a heartbeat makes
+/// it push something.
+#[derive(Debug)]
+pub(crate) struct Used {
+    since: Instant,
+    /// In milliseconds after that.
+    last: AtomicU64,
+}
+
+impl Used {
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    fn now(&self) {
+        self.last.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn ago(&self) -> Duration {
+        self.since.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+
+    /// Why the server, or something before it, may have closed the connection.
+    fn ended(&self, peer: &Peer) -> Error {
+        let quiet = self.ago();
+        if quiet < QUIET {
+            return peer.gone();
+        }
+        let why = format!(
+            "closed a connection that was idle for {:.1} s; if that repeats, an idle limit (`timeout` of Redis, or that of \
+             a proxy) is shorter than the option `heartbeat`: raise the one or shorten the other",
+            quiet.as_secs_f64()
+        );
+        peer.error(ErrorKind::Unavailable, why)
+    }
+}
+
+/// How long the server lets a connection be idle; `None` if for ever, or if this user may not know.
+pub(crate) async fn idle_limit(connection: &MultiplexedConnection) -> Option<Duration> {
+    let mut asking = connection.clone();
+    let told = redis::cmd("CONFIG").arg("GET").arg("timeout").query_async(&mut asking).await;
+    let told: HashMap<String, u64> = told.ok()?;
+    told.get("timeout").filter(|seconds| **seconds > 0).map(|seconds| Duration::from_secs(*seconds))
+}
 
 /// One link. Dropping it drops the last handles of both connections, and with them their tasks and sockets.
 #[derive(Debug)]
@@ -32,6 +83,9 @@ pub(crate) struct RedisLink {
     pub(crate) inbox: Inbox,
     pub(crate) peer: Peer,
     pub(crate) log: Seen,
+    /// How long the server lets a connection be idle.
+    pub(crate) idle_limit: Option<Duration>,
+    pub(crate) used: Arc<Used>,
     /// Whether we are closing. Its receivers live in the connections, so it also tells when both are gone.
     pub(crate) closing: watch::Sender<bool>,
 }
@@ -74,6 +128,7 @@ impl Link for RedisLink {
             pipeline.add_command(command);
         }
         // Not `query_async`: that turns one refused command into the failure of all.
+        self.used.now();
         let replies = match self.publisher.clone().send_packed_commands(&pipeline, 0, batch.len()).await {
             Ok(replies) => replies,
             Err(error) => return self.interrupted(&translate(&self.peer, &error), batch.len()),
@@ -110,6 +165,10 @@ impl Link for RedisLink {
         log.within(&self.peer, Log { link: self, log }.read(after)).await
     }
 
+    fn idle_limit(&self) -> Option<Duration> {
+        self.idle_limit
+    }
+
     /// From the answer to `HELLO`, which everybody may ask.
     async fn version(&self) -> Option<String> {
         let mut asking = self.publisher.clone();
@@ -126,6 +185,7 @@ impl Link for RedisLink {
             UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?.checked_add(Duration::from_micros(micros))
         });
         Inspection::new(clock, kept.map(|text| text.contains("aof_enabled:1")))
+            .with_idle_limit(self.idle_limit)
     }
 
     /// Asks the server to hang up, and waits until it has: it forgets a client's subscriptions first.
@@ -152,6 +212,7 @@ pub(crate) fn receiver(
     inbox: Inbox,
     peer: Peer,
     closing: watch::Receiver<bool>,
+    used: Arc<Used>,
 ) -> impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static {
     move |push| {
         match push.kind {
@@ -164,7 +225,7 @@ pub(crate) fn receiver(
                 }
                 _ => inbox.lost(peer.foreign()),
             },
-            PushKind::Disconnection if !*closing.borrow() => inbox.lost(peer.gone()),
+            PushKind::Disconnection if !*closing.borrow() => inbox.lost(used.ended(&peer)),
             _ => {}
         }
         Ok(())

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     Finding,
-    told::{Told, clock, log},
+    told::{Told, clock, idle, log},
 };
 
 /// How often what is quick is tried.
@@ -65,7 +65,8 @@ impl<'a> Patient<'a> {
                         Some(finding)
                     }
                     10 => Some(clock(broker.options().clock_skew, self.told.as_ref())),
-                    11 => Some(health(broker)),
+                    11 => Some(idle(broker.options().heartbeat, self.told.as_ref())),
+                    12 => Some(health(broker)),
                     _ => None,
                 }
             }

@@ -33,6 +33,27 @@ pub(super) fn clock(allowed: Duration, told: Option<&Told>) -> Finding {
     )
 }
 
+/// Connections that are idle until the next heartbeat stay open.
+pub(super) fn idle(heartbeat: Duration, told: Option<&Told>) -> Finding {
+    match told.and_then(|(_, told, _)| told.idle_limit) {
+        None => Finding::ok("idle", "the server names no limit to idle connections"),
+        Some(limit) if limit > heartbeat => Finding::ok(
+            "idle",
+            format!("connections may be idle for {}, longer than the heartbeat", shown(limit)),
+        ),
+        Some(limit) => Finding::warn(
+            "idle",
+            format!(
+                "the server closes connections that are idle for {}, and the heartbeat is {}: heartbeats are posted more \
+                 often to keep them open",
+                shown(limit),
+                shown(heartbeat)
+            ),
+            "turn the limit off or raise it (`timeout 0` in redis.conf)",
+        ),
+    }
+}
+
 /// Revocations are kept: for how long?
 pub(super) fn log(broker: &Broker, on_disk: Option<bool>) -> Finding {
     let here = broker.capabilities().is_some_and(|capabilities| !capabilities.crosses_processes);
@@ -53,6 +74,19 @@ pub(super) fn log(broker: &Broker, on_disk: Option<bool>) -> Finding {
 mod tests {
     use super::*;
     use crate::doctor::Verdict;
+
+    #[test]
+    fn an_idle_limit_within_the_heartbeat_is_told() {
+        let (second, now) = (Duration::from_secs(1), SystemTime::now());
+        let look = |limit| {
+            let told = (now, Inspection::default().with_idle_limit(limit), now);
+            idle(5 * second, Some(&told)).verdict
+        };
+        assert_eq!(look(None), Verdict::Ok);
+        assert_eq!(look(Some(6 * second)), Verdict::Ok);
+        assert_eq!(look(Some(5 * second)), Verdict::Warn);
+        assert_eq!(idle(second, None).verdict, Verdict::Ok);
+    }
 
     #[test]
     fn only_a_clock_that_is_certainly_too_far_off_is_told() {

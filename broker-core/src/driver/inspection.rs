@@ -1,6 +1,6 @@
 //! Inspection: what a server tells an operator of itself, by a link that is opened for it alone.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::timeout;
 
@@ -16,13 +16,22 @@ pub struct Inspection {
     /// Whether the server writes the revocation log to a disk, so that it is still there when the server has started
     /// again. `None`: it does not say.
     pub log_on_disk: Option<bool>,
+    /// How long a connection may be idle before the server closes it. `None`: for ever, or it does not say.
+    pub idle_limit: Option<Duration>,
 }
 
 impl Inspection {
     /// For drivers.
     #[must_use]
     pub const fn new(clock: Option<SystemTime>, log_on_disk: Option<bool>) -> Self {
-        Self { clock, log_on_disk }
+        Self { clock, log_on_disk, idle_limit: None }
+    }
+
+    /// The same, of a server that closes idle connections.
+    #[must_use]
+    pub const fn with_idle_limit(mut self, limit: Option<Duration>) -> Self {
+        self.idle_limit = limit;
+        self
     }
 
     /// Opens a link, asks, and closes it. Looks at the revocation log of the prefix in the options, and makes none.
