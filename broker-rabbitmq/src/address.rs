@@ -18,7 +18,8 @@ const DEFAULT_USER: &str = "guest";
 /// dead client's queue up. We find a dead server sooner, by core's own heartbeat.
 const HEARTBEAT: u16 = 5;
 /// Where to look when the server ends a connection that is being opened.
-const HANG_UP: &str = "see its log, and its limits";
+const HANG_UP: &str = "see its log: perhaps its `frame_max` is below 8192, which is what the client needs, or a proxy \
+                       has no server behind it";
 /// The longest name in AMQP, in bytes.
 pub(crate) const LONGEST_NAME: usize = 255;
 /// The longest name of an exchange: a queue is called after it, with a dot and 32 digits.

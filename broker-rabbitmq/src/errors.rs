@@ -22,6 +22,11 @@ impl Address {
                 peer.error(Unsupported, "does not speak AMQP 0-9-1; RabbitMQ 3.10 or newer is needed")
             }
             Kind::ParsingError(_) | Kind::SerialisationError(_) => peer.foreign(),
+            Kind::ChannelsLimitReached => {
+                let why =
+                    "allows a connection too few AMQP channels; have an operator raise its `channel_max`";
+                peer.error(Misconfigured, why)
+            }
             Kind::MissingHeartbeatError => peer.error(Unavailable, "has fallen silent"),
             Kind::InvalidChannel(_) | Kind::InvalidChannelState(..) | Kind::InvalidConnectionState(_) => {
                 peer.gone()
@@ -56,14 +61,31 @@ fn meaning(code: u16, words: &str) -> (ErrorKind, &'static str) {
             (Unavailable, "has the queue down; see `rabbitmqctl list_queues name state`")
         }
         404 => (Unavailable, "has deleted the exchange or the queue; the next link declares them again"),
-        406 if has("for queue") => {
-            (Misconfigured, "has another kind of queue under the revocation log's name; delete that")
-        }
-        406 => (
-            Misconfigured,
-            "has the exchange with another type or durability; delete it, or set the key `exchange`",
+        406 if has("queue limit") => (
+            Unavailable,
+            "has as many queues in this virtual host as it may have; have an operator raise the limit `max-queues` \
+             (`rabbitmqctl set_vhost_limits`)",
         ),
-        530 if has("limit") => (Unavailable, "has too many connections; see its limits"),
+        406 if has("inequivalent") && has("for queue") => (
+            Misconfigured,
+            "has another kind of queue under the revocation log's name; set the key `exchange` to another name, or have \
+             an operator look what that queue is for",
+        ),
+        406 if has("inequivalent") => (
+            Misconfigured,
+            "has the exchange with another type or durability; set the key `exchange` to another name",
+        ),
+        406 => (Misconfigured, "refused it as it is set up; see its log"),
+        530 if has("channel") && has("limit") => (
+            Unavailable,
+            "lets this user open no more AMQP channels; have an operator raise the limit `max-channels` \
+             (`rabbitmqctl set_user_limits`)",
+        ),
+        530 if has("limit") => (
+            Unavailable,
+            "has too many connections; have an operator raise the limit `max-connections` of the virtual host or the \
+             user (`rabbitmqctl set_vhost_limits`, `set_user_limits`), or that of the node",
+        ),
         530 if has("not found") => (Misconfigured, "has no such virtual host; add it, or check the url"),
         530 if has("is down") => (Unavailable, "has the virtual host down; see its log"),
         530 => (Forbidden, "no access to this virtual host; see `rabbitmqctl list_permissions`"),
@@ -113,7 +135,14 @@ mod tests {
                 Unavailable,
                 "state",
             ),
-            (406, "PRECONDITION_FAILED - inequivalent arg 'type'", Misconfigured, "\"live\""),
+            (406, "PRECONDITION_FAILED - inequivalent arg 'type' for exchange", Misconfigured, "`exchange`"),
+            (406, "PRECONDITION_FAILED - something new", Misconfigured, "log"),
+            (
+                406,
+                "PRECONDITION_FAILED - cannot declare queue 'b': queue limit in vhost 'shop' (1) is reached",
+                Unavailable,
+                "`max-queues`",
+            ),
             (
                 406,
                 "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue",
@@ -126,7 +155,13 @@ mod tests {
                 530,
                 "NOT_ALLOWED - access to vhost refused: connection limit (3) is reached",
                 Unavailable,
-                "many",
+                "too many connections",
+            ),
+            (
+                530,
+                "NOT_ALLOWED - number of channels opened for user 'ada' has reached the maximum allowed user limit of (3)",
+                Unavailable,
+                "`max-channels`",
             ),
             (320, "CONNECTION_FORCED - broker forced connection closure", Unavailable, "closed"),
             (501, "FRAME_ERROR", Protocol, "understand"),
@@ -138,6 +173,18 @@ mod tests {
             assert_eq!(error.kind(), kind, "{words}: {error}");
             assert!(error.message().contains("127.0.0.1:5672"), "{error}");
             assert!(error.message().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_answer_is_taken_for_advice_to_delete() {
+        for code in 200..600 {
+            for words in
+                ["", "limit", "queue", "for queue", "inequivalent", "inequivalent arg for queue", "is down"]
+            {
+                let (_, why) = meaning(code, words);
+                assert!(!why.contains("delete that") && !why.contains("delete it"), "{code} {words}: {why}");
+            }
         }
     }
 

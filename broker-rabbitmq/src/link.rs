@@ -78,8 +78,11 @@ impl Link for RabbitLink {
         });
         let outcomes = confirms.iter().map(|confirm| match (confirm, &failure) {
             (Err(_), Some(failure)) => Err(failure.clone()),
+            // It says no when one of the queues does: others may have taken it.
             (Ok(Confirmation::Nack(_)), _) => {
-                Err(self.address.peer.error(ErrorKind::Other, "has not taken the message; see its log"))
+                let why = "has not taken the message for every queue that is bound to this channel: one is full, or \
+                           failed; see its log";
+                Err(self.address.peer.error(ErrorKind::Interrupted, why))
             }
             _ => Ok(()),
         });
