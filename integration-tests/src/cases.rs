@@ -26,8 +26,11 @@ mod order;
 mod outage;
 mod publishing;
 mod rabbitmq_faults;
+mod rabbitmq_limits;
 mod rabbitmq_log;
 mod rabbitmq_only;
+mod reaching;
+mod redis_idle;
 mod redis_log;
 mod redis_log_refusals;
 mod redis_only;
@@ -72,12 +75,17 @@ const ONLY: &[(&str, &[Case])] = &[
     ("nats", nats_unlogged::CASES),
     ("nats", nats_log::CASES),
     ("nats", nats_log_refusals::CASES),
+    ("nats", reaching::NATS),
     ("rabbitmq", rabbitmq_only::CASES),
     ("rabbitmq", rabbitmq_faults::CASES),
+    ("rabbitmq", rabbitmq_limits::CASES),
     ("rabbitmq", rabbitmq_log::CASES),
+    ("rabbitmq", reaching::RABBITMQ),
     ("redis", redis_only::CASES),
+    ("redis", redis_idle::CASES),
     ("redis", redis_log::CASES),
     ("redis", redis_log_refusals::CASES),
+    ("redis", reaching::REDIS),
 ];
 
 /// Every case for a backend.

@@ -38,5 +38,6 @@ pub mod redis_config;
 pub mod redis_control;
 pub mod redis_server;
 pub mod server;
+pub mod silent;
 pub mod soak;
 pub mod wait;

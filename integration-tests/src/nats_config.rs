@@ -26,6 +26,7 @@ pub struct NatsConfig {
 struct Tls {
     certificates: Arc<Certificates>,
     client_certificates: bool,
+    first: bool,
 }
 
 impl NatsConfig {
@@ -54,7 +55,16 @@ impl NatsConfig {
     /// client must show one of the same authority.
     #[must_use]
     pub fn tls(mut self, certificates: Arc<Certificates>, client_certificates: bool) -> Self {
-        self.tls = Some(Tls { certificates, client_certificates });
+        self.tls = Some(Tls { certificates, client_certificates, first: false });
+        self
+    }
+
+    /// Speaks TLS from the first byte, before its greeting. For a server with [`tls`](Self::tls).
+    #[must_use]
+    pub fn tls_first(mut self) -> Self {
+        if let Some(tls) = &mut self.tls {
+            tls.first = true;
+        }
         self
     }
 
@@ -77,6 +87,10 @@ impl NatsConfig {
     pub fn line(mut self, line: &str) -> Self {
         self.lines.push(line.to_owned());
         self
+    }
+
+    pub(crate) fn begins_with_tls(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.first)
     }
 
     pub(crate) fn is_durable(&self) -> bool {
@@ -135,10 +149,11 @@ impl NatsConfig {
         if self.password.is_none() {
             lines.push("no_auth_user: app".to_owned());
         }
-        if let Some(Tls { client_certificates, .. }) = &self.tls {
+        if let Some(Tls { client_certificates, first, .. }) = &self.tls {
             let files: Vec<String> =
                 tls_files.iter().map(|(setting, file)| format!("{setting}: {file:?}")).collect();
-            lines.push(format!("tls {{ {}, verify: {client_certificates} }}", files.join(", ")));
+            let (files, verify) = (files.join(", "), client_certificates);
+            lines.push(format!("tls {{ {files}, verify: {verify}, handshake_first: {first} }}"));
         }
         lines.extend(self.lines.iter().cloned());
         lines.join("\n") + "\n"

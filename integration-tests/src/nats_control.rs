@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    nats_config::{CONTROL, STRANGER},
+    nats_config::{CONTROL, NatsConfig, STRANGER},
     server::{LIMIT, eventually},
 };
 
@@ -171,13 +171,16 @@ async fn within<T>(exchange: impl Future<Output = std::io::Result<T>> + Send) ->
     }
 }
 
-/// Waits until a server greets its clients. It answers questions over HTTP a moment earlier.
+/// Waits until a server greets its clients; one that begins with TLS, until it takes connections. It answers questions over HTTP a moment earlier.
 ///
 /// # Errors
 /// It does not in time.
-pub(crate) async fn greets(addr: SocketAddr) -> Result<(), String> {
+pub(crate) async fn greets(addr: SocketAddr, config: &NatsConfig) -> Result<(), String> {
     eventually("nats-server to let clients in", LIMIT, || async {
         let mut stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
+        if config.begins_with_tls() {
+            return Ok(());
+        }
         let mut greeting = [0; 5];
         stream.read_exact(&mut greeting).await.map_err(|error| error.to_string())?;
         if greeting == *b"INFO " { Ok(()) } else { Err(format!("{greeting:?}")) }

@@ -121,7 +121,8 @@ impl NatsServer {
             }
         });
         answer.await?.map(drop)?;
-        greets(self.addr).await
+        let config = self.config().clone();
+        greets(self.addr, &config).await
     }
 }
 

@@ -144,7 +144,7 @@ async fn tls_with_another_authority_is_refused_and_names_the_key(h: &dyn Harness
     let (certificates, others) = (Arc::new(Certificates::new()?), Certificates::new()?);
     let server = server(RedisConfig::default().tls(Arc::clone(&certificates), false)).await?;
     let (addr, url) = (server.addr(), server.url_at(server.addr()));
-    // Another authority, none but the public ones, and no TLS at all on the other side.
+    // Another authority, and none but the public ones.
     for url in [with_keys(&url, &[("ca", &others.authority())]), url.clone()] {
         let error = refusal(h, &url, &addr.to_string()).await?;
         assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");

@@ -73,7 +73,8 @@ impl DockerNats {
             port.store(self.container.port(inside).await?, Ordering::SeqCst);
         }
         eventually("the nats container to answer", LIMIT, || self.config_time()).await?;
-        greets(self.addr()).await
+        let config = self.config().clone();
+        greets(self.addr(), &config).await
     }
 
     /// When the configuration in force was read.
