@@ -94,16 +94,21 @@ async fn the_second_address_of_a_name_serves_when_the_first_is_silent() {
         let place = place.split("://").last().unwrap().split('/').next().unwrap();
         post(&hosts, &url, place.parse().unwrap()).await;
         let source = Source::fresh_from_env().unwrap();
+        if entry.name() == "rabbitmq" {
+            let server = source.start_rabbitmq().await.unwrap();
+            let ca = server.certificates().authority();
+            post(&hosts, &format!("amqps://{}/?ca={}", server.tls(), ca.display()), server.tls()).await;
+            continue;
+        }
         let server: Box<dyn Server> = match entry.name() {
             "redis" => {
                 let config = RedisConfig::default().tls(Arc::clone(&certificates), false);
                 source.start_redis(config).await.unwrap()
             }
-            "nats" => {
+            _ => {
                 let config = NatsConfig::default().tls(Arc::clone(&certificates), false);
                 source.start_nats(config).await.unwrap()
             }
-            _ => continue,
         };
         post(&hosts, &(server.url_at(server.addr()) + &ca), server.addr()).await;
     }

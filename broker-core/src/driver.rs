@@ -32,7 +32,8 @@
 //! # What drivers would all write
 //!
 //! [`BrokerUrl::allow_keys`], [`BrokerUrl::server`] and [`BrokerUrl::invalid`] read a URL; [`TlsFiles`] and
-//! [`UrlFile`] are the files it names; [`Peer`] makes the errors that are about a server. Core itself names backend,
+//! [`UrlFile`] are the files it names; [`Place::reach`] tries every address; [`Peer`] makes the errors that are about a
+//! server, and [`Peer::recognise`] finds out what is there instead of it. Core itself names backend,
 //! operation and channel in an error: a driver need not.
 
 mod address;

@@ -11,10 +11,12 @@
 //! nats://token@host
 //! nats://a:4222,b:4222,c:4222?creds=/etc/nats/shop.creds
 //! tls://host?nkey=/etc/nats/shop.nk&ca=/etc/ssl/nats-ca.pem
+//! tls://host?tls_first=true
 //! ```
 //!
 //! - The port defaults to 4222; the host has no default. Of several hosts a link goes to any one that answers,
-//!   beginning anywhere; one that refuses the credentials ends the search. Servers that the cluster announces are not
+//!   beginning anywhere, the next one tried 250 ms after the one before; one that refuses the credentials ends the search.
+//!   Several addresses of one name are tried in turn: each gets half a second, then twice as long, and so on. Servers that the cluster announces are not
 //!   used, so name all of them.
 //! - One way to sign in: user and password, a token, the seed of an nkey (the file `nkey`), or a JWT with its
 //!   seed (the file `creds`). Files are read at every connect, so they may be renewed in place.
@@ -22,10 +24,11 @@
 //!   checked against the system's roots, or against those in the PEM file `ca`. `cert` and `key`, given
 //!   together, are the PEM files of a client certificate. The facade installs the rustls provider; whoever
 //!   uses this crate without it, beside other users of rustls, installs one before connecting.
+//! - `tls_first=true`, with `tls://`, is for a server that begins with TLS (`handshake_first`), before its greeting.
 //! - `inbox` (default `_INBOX`) is where the driver's own subject lives; see the permissions below.
 //!
 //! Times are core's options (`connect_timeout`, `publish_timeout`, …): the driver has none of its own, but for
-//! 2 s that each one of several servers may take, and 5 s after which the client looks after an idle connection.
+//! those above, and 5 s after which the client looks after an idle connection.
 //!
 //! # What `Ok` means
 //!

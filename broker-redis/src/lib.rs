@@ -12,7 +12,9 @@
 //! redis+unix://user:password@localhost/run/redis/redis.sock
 //! ```
 //!
-//! - The port defaults to 6379; the host has no default. A socket is always local, so the host of a
+//! - The port defaults to 6379; the host has no default. Of several addresses of its name any one that answers serves:
+//!   the next one is tried 250 ms after the one before. Several hosts are refused: nodes that went to different masters,
+//!   or to a replica, would not reach each other. A socket is always local, so the host of a
 //!   `redis+unix` URL is empty, or `localhost` where user or password need a place to stand.
 //! - A password without a user is the default user's. A user without a password signs in with an empty one
 //!   (a `nopass` user takes any).
@@ -40,6 +42,9 @@
 //! - **A node reads too slowly**: the server closes its connection at
 //!   `client-output-buffer-limit pubsub 32mb 8mb 60` (the default: 32 MB waiting, or 8 MB for 60 s). That
 //!   is a broken link like any other. Raise the limit where bursts are larger.
+//! - **The server closes idle connections** (`timeout`): none is idle for so long. The limit is read at connect, and
+//!   where it is not above `heartbeat` core posts its heartbeat twice in that time, and logs a warning. Where the user
+//!   may not read it (`+config|get`), or a proxy has one, the link is lost each time, and its error says so.
 //! - **Fail-over**: what the old master took and the new one was not sent. A replica takes a publish and
 //!   delivers it to its own subscribers only; let the address always lead to the master.
 //!
@@ -93,7 +98,7 @@
 //! ACL SETUSER app  ~$revocations      +xadd +xrange +xinfo|stream +xinfo|groups +xgroup|create
 //! ```
 //!
-//! `HELLO` and `QUIT`, the only other commands sent, are allowed to everyone. When a user's channels are
+//! `HELLO` and `QUIT` are allowed to everyone. `CONFIG GET timeout` is asked once for each link, and need not be allowed. When a user's channels are
 //! narrowed later, the server closes the connections that are subscribed to others.
 
 mod address;
