@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) panic_publish: bool,
     /// Publishing returns one outcome too few.
     pub(crate) miscount: bool,
+    /// Connections that are idle for so long are closed.
+    pub(crate) idle_limit: Option<Duration>,
     /// Channels nobody may subscribe to.
     pub(crate) forbidden: HashSet<String>,
     /// Delivered on the link, inside `subscribe`, before it is confirmed.
@@ -225,6 +227,10 @@ impl Link for Scripted {
         let cursor = LogCursor::new(log.records.len().to_string());
         let created = std::mem::take(&mut log.missing);
         Ok(LogPage { records: log.records[from..].to_vec(), cursor, more: false, broken: None, created })
+    }
+
+    fn idle_limit(&self) -> Option<Duration> {
+        self.world().idle_limit
     }
 
     async fn close(&self) -> Result<()> {
