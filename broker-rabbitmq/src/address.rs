@@ -18,7 +18,8 @@ const DEFAULT_USER: &str = "guest";
 /// dead client's queue up. We find a dead server sooner, by core's own heartbeat.
 const HEARTBEAT: u16 = 5;
 /// The longest AMQP frame, if the server allows as much. The client keeps buffers of 64 times this for each connection:
-/// with the server's usual 128 KiB they were 8 MB. The longest batch of posts that goes as one frame fits into this.
+/// with the server's usual 128 KiB they were 8 MB, and taken at once, for they
+/// grew when the server had said so. The longest batch of posts that goes as one frame fits into this.
 const FRAME_MAX: u32 = 65 * 1024;
 /// Where to look when the server ends a connection that is being opened.
 const HANG_UP: &str = "see its log: perhaps its `frame_max` is below 8192, which is what the client needs, or a proxy \

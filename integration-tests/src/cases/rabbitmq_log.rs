@@ -97,12 +97,12 @@ async fn a_queue_of_another_kind_is_no_log_and_the_link_lives(h: &dyn Harness) -
     let link = Opener::of(h)?.open().await?;
     for kind in ["classic", "quorum"] {
         declare(rabbit, json!({ "x-queue-type": kind })).await?;
-        fails(&link, ErrorKind::Misconfigured, &["another kind of queue", "delete"]).await?;
+        fails(&link, ErrorKind::Misconfigured, &["another kind of queue", "`exchange`"]).await?;
         // It takes what is appended if somebody has bound it, and is no log all the same.
         let binding = json!({ "routing_key": QUEUE });
         control.call("POST", &format!("bindings/{name}/e/broker/q/{QUEUE}"), Some(&binding)).await?;
         let error = link.page(&LogCursor::START).await.err().ok_or("read")?;
-        is(&error, ErrorKind::Misconfigured, &["another kind of queue", "delete"]);
+        is(&error, ErrorKind::Misconfigured, &["another kind of queue", "`exchange`"]);
         control.call("DELETE", &format!("queues/{name}/{QUEUE}"), None).await?;
     }
     link.append("a").await?;
