@@ -66,7 +66,8 @@ fn meaning(code: u16, words: &str) -> (ErrorKind, &'static str) {
             "has as many queues in this virtual host as it may have; have an operator raise the limit `max-queues` \
              (`rabbitmqctl set_vhost_limits`)",
         ),
-        406 if has("inequivalent") && has("for queue") => (
+        // Also of an argument that only a stream knows.
+        406 if has("for queue") => (
             Misconfigured,
             "has another kind of queue under the revocation log's name; set the key `exchange` to another name, or have \
              an operator look what that queue is for",
