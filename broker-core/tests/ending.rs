@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_core::{Broker, CloseReason, Error, ErrorKind, Item, Model, Received, Scope, State};
+use broker_core::{
+    Broker, CloseReason, Error, ErrorKind, Identity, Item, Model, Received, Revocation, Scope, State,
+};
 use futures_util::{FutureExt, future::join_all};
 use scripted::{Scripted, options};
 use tokio::{
@@ -194,6 +196,8 @@ fn calls_outside_of_any_runtime_do_what_they_do_inside() {
     block_on(broker.publish("news", "x", Scope::Global)).unwrap();
     assert!(block_on(news.next()).is_some());
     block_on(broker.ready()).unwrap();
+    let _ada = block_on(broker.session_for(Identity::new("ada", Instant::now()))).unwrap();
+    block_on(broker.revoke(Revocation::user("eve"))).unwrap();
     // A channel that is never confirmed, and posts for which there is no room.
     driver.world().hang_subscribe = true;
     assert!(block_on(broker.subscribe("late")).unwrap_err().is_transient());

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Backend, Broker};
 use crate::{
@@ -49,7 +46,8 @@ impl Broker {
         identity.check()?;
         if let Some(backend) = &self.0.backend {
             self.follow_log(backend);
-            self.unless_closed(backend.follower.known(self.0.options.subscribe_timeout)).await?;
+            self.unless_closed(backend.follower.known(&self.0.runtime, self.0.options.subscribe_timeout))
+                .await?;
         }
         let shared = self.new_session();
         // From here on dropping it takes it back.
@@ -94,7 +92,9 @@ impl Broker {
         // Before it is stored, which may take long, for all who hear it now; and after, for a node whose link came up
         // in between: it has read the log too early, and heard nothing yet.
         drop(backend.announce(&record));
-        let stored = timeout_at(deadline, self.unless_closed(backend.follower.append(id, record.clone())));
+        let rest = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        let stored = self.unless_closed(backend.follower.append(id, record.clone()));
+        let stored = self.0.runtime.timeout(rest(deadline), stored);
         match stored.await {
             Ok(Ok(())) => {
                 drop(backend.announce(&record));
@@ -103,7 +103,7 @@ impl Broker {
             Ok(Err(error)) if error.kind() == ErrorKind::Unsupported => {
                 let announced =
                     async { backend.announce(&record)?.await.unwrap_or_else(|_| Err(Error::closed())) };
-                match timeout_at(deadline, announced).await {
+                match self.0.runtime.timeout(rest(deadline), announced).await {
                     Ok(Ok(())) => Ok(RevocationOutcome::Announced),
                     Ok(Err(error)) => Err(only_here(&error)),
                     Err(_) => Err(only_here(&self.late())),

@@ -10,15 +10,17 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::{
     sync::{Notify, Semaphore, oneshot, watch},
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 use super::names::REVOCATIONS;
 use crate::{
     ChannelName, Doubt, Error, ErrorKind, NodeId, Options, Post, Result, WhenInDoubt,
     driver::{LogCursor, RevocationLog},
+    foreign::contain,
     frame::{self, Stamp},
     revocation::{record::RecordId, register::Register},
+    runtime::Runtime,
 };
 
 /// How many revocations of this node may wait for the log at once; more wait for their turn.
@@ -147,7 +149,7 @@ impl Follower {
 
     /// The backend refuses the nudges, or may be asked again.
     pub(super) fn set_deaf(&self, error: Option<Error>) {
-        self.standing.send_if_modified(|standing| {
+        self.change_standing(|standing| {
             let changed = standing.deaf.is_some() || error.is_some();
             standing.deaf = error;
             changed
@@ -193,12 +195,20 @@ impl Follower {
     }
 
     pub(super) fn set_standing(&self, change: impl FnOnce(&mut Standing)) {
-        self.standing.send_modify(change);
+        self.change_standing(|standing| {
+            change(standing);
+            true
+        });
+    }
+
+    /// Says whether it changed something. Wakes whoever waits to open a session, which may be code of others.
+    fn change_standing(&self, change: impl FnOnce(&mut Standing) -> bool) {
+        contain("a waker", || _ = self.standing.send_if_modified(change));
     }
 
     /// An own post came back. Where no log is kept, that is what tells whether nudges are heard.
     pub(super) fn echoed(&self, sent: Instant) {
-        self.standing.send_if_modified(|standing| {
+        self.change_standing(|standing| {
             if standing.unlogged {
                 standing.fresh = Some(sent);
             }
@@ -207,13 +217,13 @@ impl Follower {
     }
 
     /// Waits until it is known what has been revoked.
-    pub(crate) async fn known(&self, limit: Duration) -> Result<()> {
+    pub(crate) async fn known(&self, runtime: &Runtime, limit: Duration) -> Result<()> {
         let mut standing = self.standing();
         let settled = |standing: &Standing| {
             let failed = standing.error.as_ref().is_some_and(|error| !error.is_transient());
             standing.known || failed || standing.deaf.is_some()
         };
-        let last = match timeout(limit, standing.wait_for(settled)).await {
+        let last = match runtime.timeout(limit, standing.wait_for(settled)).await {
             Ok(Ok(standing)) if standing.known && standing.deaf.is_none() => return Ok(()),
             Ok(Ok(standing)) => standing.deaf.clone().or(standing.error.clone()),
             Ok(Err(_)) => return Err(Error::closed()),

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     Doubt, Error, ErrorKind, Result, WhenInDoubt,
     driver::{Link, LogBreak, LogCursor},
+    foreign::contain,
     revocation::record::RecordId,
 };
 
@@ -299,7 +300,7 @@ impl Supervisor {
                     tracing::warn!(backend = self.driver.name(), "a revocation is not stored yet: {error}");
                     batch.batch.push(append);
                 }
-                outcome => drop(append.outcome.send(outcome)),
+                outcome => contain("a waker", || drop(append.outcome.send(outcome))),
             }
         }
         // What was stored has to be met in the log; so read.
