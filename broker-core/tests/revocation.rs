@@ -279,8 +279,7 @@ async fn record_of_another(user: &str) -> Bytes {
     let other = with_log();
     let broker = other.connect(options()).await.unwrap();
     broker.revoke(Revocation::user(user)).await.unwrap();
-    let record = other.world().log.as_ref().unwrap().records[0].clone();
-    record
+    other.world().log.as_ref().unwrap().records[0].clone()
 }
 
 #[tokio::test(start_paused = true)]

@@ -182,9 +182,9 @@ async fn a_hook_may_close_and_drain_its_own_broker(h: &dyn Harness) -> Outcome {
         let (told, mut hooks) = unbounded_channel();
         session.on_close(async move |_| {
             if drain {
-                broker.drain().await
+                broker.drain().await;
             } else {
-                broker.close().await
+                broker.close().await;
             }
             let _ = told.send("returned".to_owned());
         })?;

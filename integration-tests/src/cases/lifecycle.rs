@@ -411,9 +411,9 @@ async fn a_listener_may_drain_and_close_its_own_broker(h: &dyn Harness) -> Outco
             let (broker, told) = (broker.clone(), told.clone());
             async move {
                 if drain {
-                    broker.drain().await
+                    broker.drain().await;
                 } else {
-                    broker.close().await
+                    broker.close().await;
                 }
                 let _ = told.send(());
             }
