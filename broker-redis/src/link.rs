@@ -19,7 +19,7 @@ use bytes::Bytes;
 use redis::{
     Cmd, Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection, from_redis_value,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     errors::{translate, translate_of_log},
@@ -27,6 +27,8 @@ use crate::{
 };
 
 const PUBLISH: &str = "PUBLISH";
+/// How long the server may take to tell its limits.
+const TELLING: Duration = Duration::from_secs(1);
 /// Whoever closes a connection that was quiet for so long may have done so for that.
 const QUIET: Duration = Duration::from_millis(900);
 
@@ -70,7 +72,10 @@ impl Used {
 /// How long the server lets a connection be idle; `None` if for ever, or if this user may not know.
 pub(crate) async fn idle_limit(connection: &MultiplexedConnection) -> Option<Duration> {
     let mut asking = connection.clone();
-    let told = redis::cmd("CONFIG").arg("GET").arg("timeout").query_async(&mut asking).await;
+    let mut question = redis::cmd("CONFIG");
+    question.arg("GET").arg("timeout");
+    // A proxy may not answer; a link does without.
+    let told = timeout(TELLING, question.query_async(&mut asking)).await.ok()?;
     let told: HashMap<String, u64> = told.ok()?;
     told.get("timeout").filter(|seconds| **seconds > 0).map(|seconds| Duration::from_secs(*seconds))
 }

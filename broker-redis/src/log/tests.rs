@@ -42,6 +42,7 @@ async fn serve(socket: TcpStream, answer: Answer, count: Arc<AtomicUsize>) -> Op
         let command = command(&mut socket).await?;
         let reply = match command[0].as_str() {
             "HELLO" => Some("%1\r\n+proto\r\n:3\r\n".to_owned()),
+            "CONFIG" => Some("-NOPERM no permission\r\n".to_owned()),
             "CLIENT" => Some("+OK\r\n".to_owned()),
             _ => answer(&command, count.fetch_add(1, Ordering::SeqCst)),
         };
