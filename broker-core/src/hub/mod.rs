@@ -4,6 +4,7 @@
 //! [`Ring`]s. Lock order: shard, then ring. Nobody is woken and nothing of others is dropped under a lock:
 //! both are collected in an [`Aftermath`].
 
+mod ending;
 mod entry;
 mod heard;
 #[cfg(all(test, shuttle))]
@@ -200,33 +201,6 @@ impl Hub {
         true
     }
 
-    /// A subscriber has yielded all it had taken, which was more than one entry.
-    pub(crate) fn released(&self, ring: &Ring, cursor: &Cursor) {
-        ring.released(cursor.seat);
-    }
-
-    /// Once the hub has ended: a subscriber has nothing to yield just now, or is `finished`.
-    pub(crate) fn settle_debt(&self, ring: &Ring, cursor: &Cursor, finished: bool) {
-        if self.has_ended() && ring.settle_debt(cursor.seat, finished) {
-            self.one_less();
-        }
-    }
-
-    /// The session of a seat, or its listener, is closed.
-    pub(crate) fn close_seat(&self, ring: &Ring, seat: u8) {
-        let mut after = Aftermath::default();
-        if ring.close_seat(seat, &mut after) {
-            self.one_less();
-        }
-        after.finish();
-    }
-
-    fn one_less(&self) {
-        if self.owing.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.settled.notify_waiters();
-        }
-    }
-
     /// Hands an entry to every subscriber of a channel here. False when there is none.
     ///
     /// A message is passed as what it is, here and below: it fits two registers, an entry does not.
@@ -358,53 +332,6 @@ impl Hub {
             shard.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect::<Vec<_>>()
         };
         self.shards.iter().flat_map(shard).collect()
-    }
-
-    /// Everyone reads the rest and ends; nobody joins any more.
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        let mut after = Aftermath::default();
-        for head in self.rings() {
-            for ring in chain(&head) {
-                // Counted here after some may have read to their end already: the sum is right when this returns.
-                let owing = ring.end_and_count(&CloseReason::BrokerClosed, &mut after);
-                self.owing.fetch_add(owing, Ordering::SeqCst);
-            }
-        }
-        after.finish();
-    }
-
-    /// Everyone ends now; nothing more is yielded.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        self.end();
-        let mut after = Aftermath::default();
-        for head in self.rings() {
-            chain(&head).for_each(|ring| ring.nudge_all(&mut after));
-        }
-        after.finish();
-    }
-
-    #[inline]
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
-    }
-
-    #[inline]
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-
-    /// After [`end`](Self::end): returns when every stream has yielded what was there, or is closed, and every
-    /// listener has returned from its last call.
-    pub(crate) async fn settled(&self) {
-        loop {
-            let settled = self.settled.notified();
-            if self.owing.load(Ordering::SeqCst) == 0 {
-                return;
-            }
-            settled.await;
-        }
     }
 }
 

@@ -11,6 +11,8 @@
 //! 4. a seat that waits is taken, and it has a waker exactly when it waits;
 //! 5. the ring is no longer than the capacity.
 
+mod ending;
+
 use std::{
     collections::VecDeque,
     mem,
@@ -25,6 +27,8 @@ use super::{
     Aftermath, Beats, Entry, Sign, Tally,
     heard::{Heard, Span},
 };
+use ending::End;
+
 use crate::{
     ChannelName, CloseReason, NodeId,
     sync::{
@@ -74,14 +78,6 @@ struct State {
     heard: Option<Box<Heard>>,
     /// The newest beat when the channel was found subscribed; `None` until then.
     subscribed: Option<NonZero<u64>>,
-}
-
-/// The end of a ring.
-#[derive(Debug)]
-struct End {
-    reason: CloseReason,
-    /// Seats that still had something to read when it ended, or to finish, and have not yet.
-    owing: u64,
 }
 
 #[derive(Debug)]
@@ -252,59 +248,6 @@ impl Ring {
         }
     }
 
-    /// Nothing more comes: subscribers read the rest and end.
-    pub(super) fn end(&self, reason: &CloseReason, after: &mut Aftermath) {
-        let mut state = self.lock();
-        state.ended.get_or_insert_with(|| Box::new(End { reason: reason.clone(), owing: 0 }));
-        state.wake_waiting(after);
-    }
-
-    /// The same, and how many have something to read, or to finish; zero when it had ended already.
-    pub(super) fn end_and_count(&self, reason: &CloseReason, after: &mut Aftermath) -> usize {
-        let mut state = self.lock();
-        if state.ended.is_some() {
-            return 0;
-        }
-        let streams = state.taken & !state.listening & !state.closed;
-        let unread = streams & (!state.caught_up | self.holding.load(Ordering::SeqCst));
-        // One that waits has finished its last call. The others look here once more.
-        let calling = state.taken & state.listening & !state.waiting;
-        let owing = unread | calling;
-        state.ended = Some(Box::new(End { reason: reason.clone(), owing }));
-        state.wake_waiting(after);
-        owing.count_ones() as usize
-    }
-
-    /// The subscriber of a seat has yielded all it had taken.
-    pub(super) fn released(&self, seat: u8) {
-        self.holding.fetch_and(!(1 << seat), Ordering::SeqCst);
-    }
-
-    /// Whether a subscriber has just become one that nobody waits for: the ring has ended, and its stream has yielded
-    /// everything, or `finished` says that it is over.
-    pub(super) fn settle_debt(&self, seat: u8, finished: bool) -> bool {
-        let mut state = self.lock();
-        let bit = 1 << seat;
-        let read = state.caught_up & !state.listening & bit != 0;
-        (finished || read) && state.forgive(bit)
-    }
-
-    /// The session of this seat, or its listener, is closed: wakes it so that it looks. Whether the end of the ring
-    /// waited for it; a listener finishes its call first.
-    pub(super) fn close_seat(&self, seat: u8, after: &mut Aftermath) -> bool {
-        let mut state = self.lock();
-        let bit = 1 << seat;
-        if state.waiting & bit != 0 {
-            state.waiting &= !bit;
-            after.wakers.extend(state.wakers[seat as usize].take());
-        }
-        if state.listening & bit != 0 {
-            return false;
-        }
-        state.closed |= bit;
-        state.forgive(bit)
-    }
-
     /// Wakes everyone.
     pub(super) fn nudge_all(&self, after: &mut Aftermath) {
         self.lock().wake_waiting(after);
@@ -410,14 +353,6 @@ impl State {
             Some(slot) => slot.readers -= 1,
             None => self.caught_up &= !(1 << seat),
         }
-    }
-
-    /// Whether the end waited for this seat; it does not any more.
-    fn forgive(&mut self, bit: u64) -> bool {
-        let Some(end) = &mut self.ended else { return false };
-        let owed = end.owing & bit != 0;
-        end.owing &= !bit;
-        owed
     }
 
     fn read(&mut self, cursor: &mut Cursor, batch: &mut Vec<Entry>, count: usize) {

@@ -1,0 +1,77 @@
+//! How a ring ends, and whom the end waits for: streams that have something to yield, and listeners in a call.
+
+use super::{Ring, State};
+use crate::{CloseReason, hub::Aftermath, sync::atomic::Ordering};
+
+/// The end of a ring.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) reason: CloseReason,
+    /// Seats that still had something to read when it ended, or to finish, and have not yet.
+    owing: u64,
+}
+
+impl Ring {
+    /// Nothing more comes: subscribers read the rest and end.
+    pub(in crate::hub) fn end(&self, reason: &CloseReason, after: &mut Aftermath) {
+        let mut state = self.lock();
+        state.ended.get_or_insert_with(|| Box::new(End { reason: reason.clone(), owing: 0 }));
+        state.wake_waiting(after);
+    }
+
+    /// The same, and how many have something to read, or to finish; zero when it had ended already.
+    pub(in crate::hub) fn end_and_count(&self, reason: &CloseReason, after: &mut Aftermath) -> usize {
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return 0;
+        }
+        let streams = state.taken & !state.listening & !state.closed;
+        let unread = streams & (!state.caught_up | self.holding.load(Ordering::SeqCst));
+        // One that waits has finished its last call. The others look here once more.
+        let calling = state.taken & state.listening & !state.waiting;
+        let owing = unread | calling;
+        state.ended = Some(Box::new(End { reason: reason.clone(), owing }));
+        state.wake_waiting(after);
+        owing.count_ones() as usize
+    }
+
+    /// The subscriber of a seat has yielded all it had taken.
+    pub(in crate::hub) fn released(&self, seat: u8) {
+        self.holding.fetch_and(!(1 << seat), Ordering::SeqCst);
+    }
+
+    /// Whether a subscriber has just become one that nobody waits for: the ring has ended, and its stream has yielded
+    /// everything, or `finished` says that it is over.
+    pub(in crate::hub) fn settle_debt(&self, seat: u8, finished: bool) -> bool {
+        let mut state = self.lock();
+        let bit = 1 << seat;
+        let read = state.caught_up & !state.listening & bit != 0;
+        (finished || read) && state.forgive(bit)
+    }
+
+    /// The session of this seat, or its listener, is closed: wakes it so that it looks. Whether the end of the ring
+    /// waited for it; a listener finishes its call first.
+    pub(in crate::hub) fn close_seat(&self, seat: u8, after: &mut Aftermath) -> bool {
+        let mut state = self.lock();
+        let bit = 1 << seat;
+        if state.waiting & bit != 0 {
+            state.waiting &= !bit;
+            after.wakers.extend(state.wakers[seat as usize].take());
+        }
+        if state.listening & bit != 0 {
+            return false;
+        }
+        state.closed |= bit;
+        state.forgive(bit)
+    }
+}
+
+impl State {
+    /// Whether the end waited for this seat; it does not any more.
+    fn forgive(&mut self, bit: u64) -> bool {
+        let Some(end) = &mut self.ended else { return false };
+        let owed = end.owing & bit != 0;
+        end.owing &= !bit;
+        owed
+    }
+}
