@@ -47,8 +47,8 @@ impl Broker {
     /// for, nor is one whose session is closed. Idempotent, and may be called from several tasks.
     ///
     /// Cancel safe: once begun it is completed, also when the call is dropped. Called within a listener or a hook of
-    /// this broker, which would have to wait for itself, it begins the drain and returns; so may anything that such a
-    /// listener waits for, but only the call itself is recognised.
+    /// this broker, which would have to wait for itself, it begins the drain and returns. A task that the listener
+    /// spawns, and waits for, is not recognised: the drain then takes all of `drain_timeout`.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
