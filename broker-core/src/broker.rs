@@ -370,14 +370,14 @@ impl Broker {
     /// limit around it. Cancel safe.
     ///
     /// # Errors
-    /// [`Closed`](ErrorKind::Closed) when the broker is closed instead.
+    /// [`Closed`](ErrorKind::Closed) when the broker is drained or closed instead.
     pub async fn ready(&self) -> Result<()> {
         let mut changes = self.0.health.subscribe();
         loop {
             changes.mark_unchanged();
             match self.health().state {
                 State::Connecting => {}
-                State::Closed => return Err(self.closed_error()),
+                State::Draining | State::Closed => return Err(self.closed_error()),
                 State::Local | State::Connected => return Ok(()),
             }
             // A runtime that runs again announces no change.
@@ -385,7 +385,7 @@ impl Broker {
         }
     }
 
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.0.stop.is_cancelled()
     }
 }

@@ -247,6 +247,10 @@ impl Error {
         self.0.kind.is_transient()
     }
 
+    pub(crate) fn draining() -> Self {
+        Self::new(ErrorKind::Closed, "the broker is being drained, and takes nothing new")
+    }
+
     pub(crate) fn closed() -> Self {
         Self::new(ErrorKind::Closed, "the broker is closed")
     }

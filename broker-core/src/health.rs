@@ -44,6 +44,8 @@ pub enum State {
     Connecting,
     /// Everything wanted is subscribed, and a post of our own came back within the last heartbeat.
     Connected,
+    /// Being [drained](crate::Broker::drain): it takes nothing new, and finishes what it has accepted.
+    Draining,
     /// Closed for good.
     Closed,
 }
@@ -68,7 +70,9 @@ impl Health {
     }
 
     pub(crate) fn enter(&mut self, state: State) {
-        if self.state != state {
+        // A link that comes or goes meanwhile does not end a drain.
+        let stays = self.state == State::Draining && state != State::Closed;
+        if self.state != state && !stays {
             self.state = state;
             self.since = SystemTime::now();
         }

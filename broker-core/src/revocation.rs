@@ -89,6 +89,28 @@ impl Identity {
         self.authenticated_at.wall
     }
 
+    /// The same, dated no later than now: else no revocation would reach it before that time. By as much as clocks may
+    /// differ a token may be ahead; one that is further ahead is nothing that can be relied on.
+    pub(crate) fn until_now(&self, skew: Duration) -> Result<Self> {
+        let (mut identity, now) = (self.clone(), SystemTime::now());
+        let AuthenticatedAt { wall, clock } = &mut identity.authenticated_at;
+        match clock {
+            Clock::Process(here) => *here = (*here).min(Instant::now()),
+            Clock::Server | Clock::Any => {
+                let ahead = wall.duration_since(now).unwrap_or_default();
+                if ahead > skew {
+                    return Err(invalid(format!(
+                        "the authentication is dated {ahead:.0?} in the future: check the clock of whoever issued it"
+                    )));
+                }
+                if matches!(clock, Clock::Server) {
+                    *wall = (*wall).min(now);
+                }
+            }
+        }
+        Ok(identity)
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         check_id("user", &self.user)?;
         self.auth_id.iter().try_for_each(|id| check_id("auth id", id))?;

@@ -270,8 +270,8 @@ impl Session {
 
     /// Calls a function before the session ends, with the reason: once, in the order of adding, each awaited before
     /// the next. Meanwhile everything of the session goes on: streams yield, and the session can post. It ends after
-    /// the last one, or after [`close_timeout`](crate::Options::close_timeout); then what has not returned is
-    /// dropped at its next await. A panic in one is logged, and the next is called. Follows Serverpod's will-close
+    /// the last one, or after [`close_timeout`](crate::Options::close_timeout); then the one that has not returned is
+    /// dropped at its next await, and those behind it are not called. A panic in one is logged, and the next is called. Follows Serverpod's will-close
     /// listeners. As a [listener](Self::add_listener), a hook must not own its session, which would then never be dropped.
     ///
     /// With hooks [`close`](Self::close) only begins the end; [`closed`](Self::closed) waits for it. After
@@ -348,10 +348,11 @@ impl Session {
     }
 
     fn closed_error(&self, operation: &'static str) -> Error {
-        let closed =
-            || Error::new(ErrorKind::Closed, "the session is closed; open another with broker.session()");
-        // A broker that has failed says why: another session would not help.
-        self.broker.failure().cloned().unwrap_or_else(closed).with_operation(operation)
+        if self.broker.is_closed() {
+            return self.broker.closed_error().with_operation(operation); // another session would not help
+        }
+        let message = "the session is closed; open another with broker.session()";
+        Error::new(ErrorKind::Closed, message).with_operation(operation)
     }
 
     /// Closes the session: every listener and stream of it ends. When it returns, no callback starts and no

@@ -29,8 +29,8 @@ impl BrokerUrl {
     ///
     /// A `/`, `?` or `#` ends the part with user, password and hosts, so that within a user, password or token they
     /// are written `%2F`, `%3F` and `%23`. An `@` behind that part is refused, for nobody can tell which of the two
-    /// was meant; in a path or a query it is written `%40`. Everything else is taken as it stands: `+` is no space,
-    /// and of several `@` the last one ends the password.
+    /// was meant; in a path or a query it is written `%40`. A `%` that two hexadecimal digits follow is written `%25`.
+    /// Everything else is taken as it stands: `+` is no space, and of several `@` the last one ends the password.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] that names the part and the remedy, and shows no part that may be a secret.

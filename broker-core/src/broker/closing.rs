@@ -41,12 +41,18 @@ impl Drop for Shared {
 }
 
 impl Broker {
-    /// Finishes what was accepted, then closes: no new post and no new subscription; every accepted post is sent
+    /// Finishes what was accepted, then closes. The state is [`State::Draining`](crate::State::Draining) meanwhile, so
+    /// that a readiness check takes the server out of rotation: no new post and no new subscription; every accepted post is sent
     /// and has come back; listeners have been called with everything in their queues, and streams have yielded it,
     /// for at most `drain_timeout`; then [`close`](Self::close). A stream that has nothing left to yield is not waited
     /// for, nor is one whose session is closed. Idempotent, and may be called from several tasks.
     ///
-    /// Cancel safe: once begun it is completed, also when the call is dropped. Called within a listener or a hook of
+    /// So it takes at most `drain_timeout`, and what `close` takes: up to `close_timeout` for hooks, and another
+    /// `drain_timeout` if a listener blocks its thread.
+    ///
+    /// Cancel safe: once begun it is completed, also when the call is dropped, as long as its runtime runs. To limit a
+    /// shutdown, set `drain_timeout`; a program that returns from `main` after a timeout of its own cuts it off. Called
+    /// within a listener or a hook of
     /// this broker, which would have to wait for itself, it begins the drain and returns. A task that the listener
     /// spawns, and waits for, is not recognised: the drain then takes all of `drain_timeout`.
     ///
@@ -73,6 +79,7 @@ impl Broker {
             if let Some(backend) = &self.0.backend {
                 backend.outbox.seal();
             }
+            contain("a waker", || self.0.health.send_modify(|health| health.enter(State::Draining)));
             let broker = self.clone();
             self.complete(async move {
                 broker.read_to_the_end().await;
@@ -87,9 +94,10 @@ impl Broker {
     /// task, socket nor subscription of this broker is left. Idempotent, and may be called from several tasks.
     ///
     /// A listener in the middle of a call is dropped at its next await; one that blocks its thread instead is
-    /// waited for, for at most `drain_timeout`.
+    /// waited for, for at most `drain_timeout`. Hooks are called first, for at most `close_timeout`. On a runtime that
+    /// nobody drives nothing can be waited for: then it returns 6 s after these limits.
     ///
-    /// Cancel safe: once begun it is completed, also when the call is dropped. Called within a listener or a hook of
+    /// Cancel safe: once begun it is completed, also when the call is dropped, as long as its runtime runs. Called within a listener or a hook of
     /// this broker it begins the end and returns: that task is still there.
     pub async fn close(&self) {
         let broker = self.clone();
@@ -165,7 +173,7 @@ impl Broker {
         let mut health = self.0.health.subscribe();
         tokio::select! {
             () = come_back => {}
-            _ = health.wait_for(|health| !health.is_connected()) => {}
+            _ = health.wait_for(|health| health.failures > 0 || health.state == State::Closed) => {}
         }
     }
 
@@ -211,13 +219,17 @@ impl Broker {
     }
 
     /// Why the broker has ended, if nobody wanted it to.
-    pub(crate) fn failure(&self) -> Option<&Error> {
+    fn failure(&self) -> Option<&Error> {
         self.0.ending.failure.get()
     }
 
     /// The error of every call from then on.
-    pub(super) fn closed_error(&self) -> Error {
-        self.failure().cloned().unwrap_or_else(Error::closed)
+    pub(crate) fn closed_error(&self) -> Error {
+        match self.failure() {
+            Some(error) => error.clone(),
+            None if !self.is_closed() && self.0.ending.draining.load(Ordering::SeqCst) => Error::draining(),
+            None => Error::closed(),
+        }
     }
 }
 

@@ -33,8 +33,8 @@ impl Broker {
     /// # Errors
     /// [`Revoked`](ErrorKind::Revoked) when it was revoked since its check began; [`Error::retry_after`] says how long a new
     /// token would be refused as well, if it is dated as this one is;
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty or overlong user, id or scope;
-    /// [`Unavailable`](ErrorKind::Unavailable) when it cannot be known what is revoked, within `subscribe_timeout`, or
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty or overlong user, id or scope, and for one that is dated
+    /// further in the future than [`clock_skew`](crate::Options::clock_skew); [`Unavailable`](ErrorKind::Unavailable) when it cannot be known what is revoked, within `subscribe_timeout`, or
     /// the lease has run out; [`Forbidden`](ErrorKind::Forbidden) or [`Misconfigured`](ErrorKind::Misconfigured) when
     /// the log cannot be read until an operator changes something; [`Closed`](ErrorKind::Closed).
     pub async fn session_for(&self, identity: Identity) -> Result<Session> {
@@ -44,6 +44,7 @@ impl Broker {
 
     async fn open_for(&self, identity: Identity) -> Result<Session> {
         identity.check()?;
+        let dated = identity.until_now(self.0.options.clock_skew)?;
         if let Some(backend) = &self.0.backend {
             self.follow_log(backend);
             self.unless_closed(backend.follower.known(&self.0.runtime, self.0.options.subscribe_timeout))
@@ -52,7 +53,7 @@ impl Broker {
         let shared = self.new_session();
         // From here on dropping it takes it back.
         let session = Session::new(self.clone(), Arc::clone(&shared), Some(identity.clone()));
-        if let Err(Refused { what, wait }) = self.0.register.admit(shared.id, &identity, &shared) {
+        if let Err(Refused { what, wait }) = self.0.register.admit(shared.id, &dated, &shared) {
             let message = match wait {
                 None => format!("{what} was revoked since the check began; sign in again"),
                 Some(wait) => {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 
 use super::{Driver, Inbox, RevocationLog, open_link};
-use crate::{Options, Result, link::CLOSE_LIMIT};
+use crate::{Options, Result, link::CLOSE_LIMIT, runtime::Runtime};
 
 /// What a server tells an operator of itself. Nothing is decided by it; a broker never asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +38,10 @@ impl Inspection {
     /// Cancel safe.
     ///
     /// # Errors
-    /// Why no link could be opened. What the server does not want to say is `None`.
+    /// Why no link could be opened; [`InvalidInput`](crate::ErrorKind::InvalidInput) outside a tokio runtime. What the
+    /// server does not want to say is `None`.
     pub async fn of(driver: &dyn Driver, options: &Options) -> Result<Self> {
+        Runtime::current("an inspection")?;
         let connected = open_link(driver, Inbox::unheard(), options.connect_timeout).await;
         let link = connected.map_err(|error| error.with_operation("inspect").with_backend(driver.name()))?;
         let log = RevocationLog::of(&options.prefix, options.revocation_retention, options.revoke_timeout);

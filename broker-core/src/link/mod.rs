@@ -119,7 +119,7 @@ impl Supervisor {
             () = self.stop.cancelled() => return None,
         };
         let (link, error) = match opened {
-            Err(error) => (None, Some(error)),
+            Err(error) => (None, Some(error.with_operation("connect"))),
             Ok(link) => {
                 let error = tokio::select! {
                     error = self.serve(&*link, &intake) => Some(error),
@@ -129,7 +129,8 @@ impl Supervisor {
             }
         };
         intake.close();
-        let error = error.map(|error| error.with_operation("connect").with_backend(self.driver.name()));
+        let doing = if self.health.borrow().is_connected() { "stay connected" } else { "connect" };
+        let error = error.map(|error| error.with_operation(doing).with_backend(self.driver.name()));
         self.withdraw(error.as_ref());
         if let (Some(link), None) = (link, &error) {
             self.close(&*link).await;

@@ -306,7 +306,7 @@ impl Drop for Turn<'_> {
 impl State {
     fn check(&self) -> Result<()> {
         match &self.shut {
-            _ if self.sealed => Err(Error::closed()),
+            _ if self.sealed => Err(Error::draining()),
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }

@@ -41,22 +41,26 @@ impl fmt::Debug for Hook {
 
 /// Waits until a session begins to end, calls its hooks, and ends it: after `limit` at the latest, and at once when
 /// the broker aborts. Dropped, it ends the session, too.
-pub(super) async fn call_hooks(
+pub(super) fn call_hooks(
     session: Arc<Shared>,
     node: NodeId,
     limit: Duration,
     abort: CancellationToken,
-) {
+) -> impl Future<Output = ()> + Send {
+    // Made now: a runtime that ends drops a task that it has never polled.
     let session = TornDown(session);
-    let called = async {
-        let reason = session.0.closing().await;
-        if timeout(limit, call_all(&session.0, &reason, node)).await.is_err() {
-            tracing::warn!("the hooks of a session took longer than {limit:?}; it ends without the rest");
+    async move {
+        let session = session;
+        let called = async {
+            let reason = session.0.closing().await;
+            if timeout(limit, call_all(&session.0, &reason, node)).await.is_err() {
+                tracing::warn!("the hooks of a session took longer than {limit:?}; it ends without the rest");
+            }
+        };
+        tokio::select! {
+            () = called => {}
+            () = abort.cancelled() => {}
         }
-    };
-    tokio::select! {
-        () = called => {}
-        () = abort.cancelled() => {}
     }
 }
 
