@@ -22,6 +22,7 @@ use crate::{
     ChannelName, CloseReason, Error, ErrorKind, Health, Identity, NodeId, Options, Result, Session,
     Subscription,
     driver::{Capabilities, Driver},
+    foreign::shielded,
     health::{HealthChanges, State},
     hub::Hub,
     link::{
@@ -29,7 +30,7 @@ use crate::{
         probe::Probe,
     },
     metrics::Meter,
-    own_task,
+    own_task::{self, Tasks},
     revocation::register::Register,
     runtime::Runtime,
     session,
@@ -246,7 +247,10 @@ impl Broker {
         operation: &'static str,
         subscription: &mut Subscription,
     ) -> Result<()> {
-        let Some(backend) = &self.0.backend else { return Ok(()) };
+        let Some(backend) = &self.0.backend else {
+            subscription.begin_here();
+            return Ok(());
+        };
         let name = subscription.channel();
         let (limit, refusal) = (self.0.options.subscribe_timeout, || subscription.refusal());
         let confirmed = backend.interest.confirmed(name, limit, refusal).await;
@@ -266,6 +270,11 @@ impl Broker {
         let runtime = self.0.runtime.handle(what)?;
         self.0.tasks.spawn_on(own_task::of(self.0.node, task), &runtime);
         Ok(())
+    }
+
+    pub(crate) fn tasks(&self) -> Tasks {
+        let (tracker, abort) = (self.0.tasks.clone(), self.0.abort.clone());
+        Tasks { node: self.0.node, tracker, abort }
     }
 
     /// Cancelled when what still runs is broken off.
@@ -381,7 +390,7 @@ impl Broker {
                 State::Local | State::Connected => return Ok(()),
             }
             // A runtime that runs again announces no change.
-            let _ = self.0.runtime.timeout(self.0.options.heartbeat, changes.changed()).await;
+            let _ = self.0.runtime.timeout(self.0.options.heartbeat, shielded(changes.changed())).await;
         }
     }
 

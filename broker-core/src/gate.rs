@@ -17,7 +17,7 @@ use crate::sync::{
 
 /// How long the end of a listener waits for a call to have begun. A function that blocks its thread for longer before
 /// its first await, perhaps for a lock that the waiting thread holds, has begun by then.
-const LIMIT: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_millis(100);
 /// How often to look before the thread gives way to others, and before it sleeps in between.
 const SPINS: u32 = 64;
 const YIELDS: u32 = 512;
@@ -63,6 +63,12 @@ impl Gate {
             let others = |caller: usize| caller != 0 && caller != me;
             while others(gate.beginning.load(SeqCst)) && wait.turn() {}
         }
+        if wait.is_over() {
+            tracing::warn!(
+                "a listener blocks its thread before its first await, perhaps for a lock that the one who ends it \
+                 holds; not waited for any longer than {LIMIT:?}"
+            );
+        }
     }
 }
 
@@ -93,8 +99,12 @@ impl Wait {
         if self.turns < SPINS || cfg!(shuttle) {
             return true;
         }
-        let end = *self.end.get_or_insert_with(|| Instant::now() + LIMIT);
-        Instant::now() < end
+        self.end.get_or_insert_with(|| Instant::now() + LIMIT);
+        !self.is_over()
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
     }
 }
 

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use tokio::sync::watch;
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::Error;
+use crate::{Error, foreign::shielded};
 
 /// Whether the broker works, judged by the receive path: `Connected` means that a post of our own came back
 /// within the last heartbeat.
@@ -119,7 +119,7 @@ async fn change(
         if told != Some((now.state, now.since)) {
             return (Some(now), health);
         }
-        if health.changed().await.is_err() {
+        if shielded(health.changed()).await.is_err() {
             return (None, health);
         }
     }

@@ -3,7 +3,17 @@
 
 use std::future::Future;
 
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
 use crate::NodeId;
+
+/// The tasks of one broker, for what spawns another.
+pub(crate) struct Tasks {
+    pub(crate) node: NodeId,
+    pub(crate) tracker: TaskTracker,
+    /// Cancelled when what still runs is broken off.
+    pub(crate) abort: CancellationToken,
+}
 
 tokio::task_local! {
     static OWN: NodeId;

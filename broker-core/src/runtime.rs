@@ -1,9 +1,18 @@
 //! Runtime: where a broker's tasks and timers run, whichever thread calls it.
 
-use std::{future::Future, panic::catch_unwind, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{Mutex, PoisonError, mpsc},
+    task::Poll,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tokio::{
-    runtime::Handle,
+    runtime::{Handle, Id},
+    sync::oneshot,
     time::{Sleep, sleep},
 };
 
@@ -21,7 +30,7 @@ impl Runtime {
     /// The one in which the caller is.
     pub(crate) fn current(what: &str) -> Result<Self> {
         let handle = current(what)?;
-        if timer_here(Duration::ZERO).is_none() {
+        if timer_of(&handle, Duration::ZERO).is_none() {
             let message =
                 format!("{what} needs a tokio runtime with timers: call enable_all() on its builder");
             return Err(Error::new(ErrorKind::InvalidInput, message));
@@ -34,36 +43,81 @@ impl Runtime {
         self.0.clone().map_or_else(|| current(what), Ok)
     }
 
-    /// Waits for a future for at most so long, also outside of any runtime. For a local broker there is no timer then,
-    /// and no limit: it has nothing that could take long.
+    /// Waits for a future for at most so long, on whatever thread: in the broker's runtime, in another, in none.
     pub(crate) async fn timeout<T>(
         &self,
         limit: Duration,
         future: impl Future<Output = T> + Send,
     ) -> Result<T, Late> {
-        match self.timer(limit) {
-            None => Ok(future.await),
-            Some(timer) => tokio::select! {
-                biased;
-                output = future => Ok(output),
-                () = timer => Err(Late),
-            },
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            () = self.late(limit) => Err(Late),
         }
     }
 
-    /// A timer of the caller's runtime; of the broker's for a caller that is in none, or in one without timers.
-    fn timer(&self, limit: Duration) -> Option<Sleep> {
-        let here = if Handle::try_current().is_ok() { timer_here(limit) } else { None };
-        here.or_else(|| {
-            let _entered = self.0.as_ref()?.enter();
-            Some(sleep(limit))
-        })
+    async fn late(&self, limit: Duration) {
+        let current = Handle::try_current().ok();
+        if let (Some(current), Some(own)) = (&current, &self.0)
+            && current.id() == own.id()
+        {
+            return sleep(limit).await; // `current` has seen that there are timers
+        }
+        let begun = Instant::now();
+        if let Some(timer) = current.and_then(|current| timer_of(&current, limit)) {
+            timer.await;
+            if begun.elapsed() >= limit {
+                return;
+            }
+            // The clock of the caller's runtime is paused, and the broker's is not.
+        }
+        let rest = limit.saturating_sub(begun.elapsed());
+        match &self.0 {
+            Some(own) => borrowed(own, rest).await,
+            None => by_thread(rest).await,
+        }
     }
 }
 
-/// A timer of the runtime in which the caller is. None where it has no timers: tokio says so by a panic only.
-fn timer_here(limit: Duration) -> Option<Sleep> {
-    catch_unwind(|| sleep(limit)).ok()
+/// A timer of a runtime in which the caller is not. One that has ended has no timers any more, and tokio says so by a
+/// panic; nothing is to be waited for then.
+async fn borrowed(runtime: &Handle, limit: Duration) {
+    let timer = {
+        let _entered = runtime.enter();
+        sleep(limit)
+    };
+    let mut timer = pin!(timer);
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| timer.as_mut().poll(cx)));
+        polled.unwrap_or(Poll::Ready(()))
+    })
+    .await;
+}
+
+/// For a local broker where there is no timer: a thread waits, until the time is over or nobody waits for it any more.
+async fn by_thread(limit: Duration) {
+    let (over, waiting) = oneshot::channel::<()>();
+    let (_alive, dropped) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        let _ = dropped.recv_timeout(limit);
+        drop(over);
+    });
+    let _ = waiting.await;
+}
+
+/// A timer of the runtime in which the caller is. None where it has no timers: tokio says so by a panic only, so that
+/// the answer is kept.
+fn timer_of(current: &Handle, limit: Duration) -> Option<Sleep> {
+    static WITHOUT: Mutex<Option<Id>> = Mutex::new(None);
+    let without = || WITHOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    if *without() == Some(current.id()) {
+        return None;
+    }
+    let timer = catch_unwind(|| sleep(limit)).ok();
+    if timer.is_none() {
+        *without() = Some(current.id());
+    }
+    timer
 }
 
 fn current(what: &str) -> Result<Handle> {

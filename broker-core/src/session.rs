@@ -190,12 +190,14 @@ impl Session {
     /// Removes a listener: when this returns no call of it starts any more; one that is running ends by itself.
     /// Returns whether it was there; an unknown id is no error. May be called from within the listener.
     ///
-    /// Blocks while a call is just starting: until its function has come to its first await, for at most a second.
+    /// Blocks while a call is just starting: until its function has come to its first await, for at most 0.1 s.
     pub fn remove_listener(&self, id: ListenerId) -> bool {
         let here = id.session == self.shared.id;
-        let gate = here.then(|| self.shared.remove_listener(id.number)).flatten();
-        Gate::wait_for_calls(gate.as_slice());
-        gate.is_some()
+        let removed = here.then(|| self.shared.remove_listener(id.number)).flatten();
+        let Some((gate, first)) = removed else { return false };
+        // Also if somebody else removes it: each may rely on it when its own call returns.
+        Gate::wait_for_calls(std::slice::from_ref(&gate));
+        first
     }
 
     /// A stream of a channel's messages as values of type `T`.
@@ -308,8 +310,7 @@ impl Session {
         }
         if open.hooks.is_none() {
             let limit = self.broker.options().close_timeout;
-            let (node, abort) = (self.broker.node_id(), self.broker.abort().clone());
-            let task = call_hooks(Arc::clone(&self.shared), node, limit, abort);
+            let task = call_hooks(Arc::clone(&self.shared), self.broker.tasks(), limit);
             self.broker.spawn("a hook", task)?;
         }
         let number = open.number();
@@ -360,7 +361,7 @@ impl Session {
     /// error.
     ///
     /// May be called from within a listener. Blocks while a call of a listener is just starting: until its function
-    /// has come to its first await, for at most a second. Dropping the session does the same.
+    /// has come to its first await, for at most 0.1 s. Dropping the session does the same.
     pub fn close(&self) {
         Gate::wait_for_calls(&self.shared.close(&CloseReason::SessionClosed));
     }
@@ -371,9 +372,11 @@ impl Session {
         self.shared.close_reason().is_some()
     }
 
-    /// Waits until the session is closed, and says why. Cancel safe.
+    /// Waits until the session is closed, and says why; then no callback starts any more. Cancel safe.
     pub async fn closed(&self) -> CloseReason {
-        self.shared.closed().await
+        let reason = self.shared.closed().await;
+        self.shared.wait_for_calls();
+        reason
     }
 
     /// The broker this session belongs to.

@@ -12,6 +12,7 @@ use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::{
     Broker, ChannelName, CloseReason, Error, Event,
+    foreign::contain,
     gate::Gate,
     hub::{Cursor, Entry, Notice, Ring},
     session::Owner,
@@ -60,9 +61,6 @@ impl Subscription {
     }
 
     pub(crate) fn set_owner(&mut self, owner: Owner) {
-        if owner.gate().is_some() {
-            self.ring.set_listening(self.cursor.seat);
-        }
         self.owner = Some(owner);
     }
 
@@ -75,6 +73,9 @@ impl Subscription {
     /// an earlier subscription of this node, with a hole behind it.
     pub(crate) fn begin_here(&mut self) {
         self.ring.skip(&mut self.cursor);
+        if !self.is_closed() {
+            self.ring.begin(self.cursor.seat, self.gate().is_some());
+        }
         self.broker.hub().set_subscribed(&self.ring.channel);
     }
 
@@ -170,6 +171,11 @@ impl Subscription {
         Poll::Ready(false)
     }
 
+    /// Drops what was taken and will not be yielded. The `Drop` of a value is foreign code.
+    fn discard(&mut self) {
+        self.batch.drain(..).for_each(|entry| contain("a message that was dropped", || drop(entry)));
+    }
+
     fn count(&mut self) {
         self.broker.meter().delivered(mem::take(&mut self.uncounted).into());
     }
@@ -208,7 +214,7 @@ impl Subscription {
     fn end(&mut self, reason: CloseReason) {
         if self.ended.is_none() {
             self.ended = Some(Box::new(reason));
-            self.batch.clear();
+            self.discard();
             self.broker.hub().settle_debt(&self.ring, &self.cursor, true);
         }
     }
@@ -239,6 +245,7 @@ impl Drop for Subscription {
     /// Edits the table and rings a bell, nothing more.
     fn drop(&mut self) {
         self.count();
+        self.discard();
         if let Some(owner) = &self.owner {
             owner.forget();
         }

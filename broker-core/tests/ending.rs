@@ -283,7 +283,7 @@ async fn drain_waits_for_what_is_unread_and_for_a_listener_in_its_call() {
     session.post_message("notes", note(), Scope::Global).await.unwrap();
     reached.notified().await;
     let mut news = broker.subscribe("news").await.unwrap();
-    for n in 0..40 {
+    for n in 0..20 {
         broker.publish("news", format!("{n}"), Scope::Global).await.unwrap();
     }
     assert!(news.next().await.is_some()); // more than one was taken, and one is yielded
@@ -291,7 +291,7 @@ async fn drain_waits_for_what_is_unread_and_for_a_listener_in_its_call() {
         let broker = broker.clone();
         async move { broker.drain().await }
     });
-    for _ in 0..39 {
+    for _ in 0..19 {
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert!(!draining.is_finished(), "somebody has not read all");
         assert!(news.next().await.is_some());
@@ -408,5 +408,131 @@ async fn a_waker_that_panics_harms_nobody_else() {
     session.close();
     assert!(broker.health().is_connected());
     assert!(catch_unwind(|| waker.wake_by_ref()).is_err(), "the test's waker does panic");
+    within("the close", broker.close()).await;
+}
+
+/// A post that was accepted before the end, and put where everybody has read to the end.
+#[tokio::test]
+async fn a_local_post_beside_a_drain_is_delivered_or_an_error() {
+    struct Slow;
+    impl serde::Serialize for Slow {
+        fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            tokio::task::block_in_place(|| thread::sleep(Duration::from_millis(200)));
+            to.serialize_unit()
+        }
+    }
+    impl<'de> serde::Deserialize<'de> for Slow {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            <()>::deserialize(from).map(|()| Self)
+        }
+    }
+    impl Model for Slow {
+        const NAME: &'static str = "Slow";
+    }
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let inside = runtime.spawn(async {
+        let broker = Scripted::default().connect(options()).await.unwrap();
+        let mut news = broker.subscribe("news").await.unwrap();
+        let reading = tokio::spawn(async move {
+            let mut count = 0;
+            while news.next().await.is_some() {
+                count += 1;
+            }
+            count
+        });
+        let session = broker.session();
+        let posting = tokio::spawn(async move { session.post_message("news", Slow, Scope::Local).await });
+        while broker.drain().now_or_never().is_none() && broker.health().state != State::Closed {
+            tokio::task::yield_now().await;
+        }
+        broker.close().await;
+        (posting.await.unwrap(), reading.await.unwrap())
+    });
+    let (posted, read) = within("the drain", inside).await.unwrap();
+    assert!(posted.is_err() || read == 1, "said to be posted, and nobody has read it");
+    runtime.shutdown_background();
+}
+
+/// Its task was never polled when the runtime went.
+#[test]
+fn a_session_whose_hooks_never_ran_ends_with_the_runtime() {
+    let (first, second) =
+        (Builder::new_current_thread().enable_all().build().unwrap(), Runtime::new().unwrap());
+    let broker = first.block_on(Scripted::default().connect(options())).unwrap();
+    let session = broker.session();
+    first.block_on(async { drop(session.on_close(async |_| {}).unwrap()) });
+    drop(first);
+    second.block_on(within("the session's end", session.closed()));
+    assert!(session.is_closed());
+    second.block_on(within("the close", broker.close()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_is_a_state_and_refuses_what_is_new() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut news = broker.subscribe("news").await.unwrap();
+    broker.publish("news", "unread", Scope::Global).await.unwrap();
+    let draining = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.drain().await }
+    });
+    let mut changes = broker.health_changes();
+    within("the state", async {
+        while changes.next().await.is_some_and(|health| health.state != State::Draining) {}
+    })
+    .await;
+    driver.lose(); // a link that comes or goes does not end it
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(broker.health().state, State::Draining);
+    let error = broker.ready().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Closed && error.message().contains("drained"), "{error}");
+    let error = broker.publish("news", "x", Scope::Global).await.unwrap_err();
+    assert!(error.message().contains("drained"), "{error}");
+    assert!(news.next().await.is_some());
+    draining.await.unwrap();
+    assert_eq!(broker.health().state, State::Closed);
+}
+
+/// Nobody has been given it yet, and nobody will be: it waits for a backend that does not answer.
+#[tokio::test(start_paused = true)]
+async fn drain_does_not_wait_for_a_subscription_that_has_not_begun() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().hang_subscribe = true;
+    let (session, other) = (broker.session(), broker.clone());
+    let listening = tokio::spawn(async move { session.add_listener("a", |_: Item<Note>| async {}).await });
+    let subscribing = tokio::spawn(async move { other.subscribe("b").await });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let begun = tokio::time::Instant::now();
+    broker.drain().await;
+    assert!(begun.elapsed() < options().drain_timeout);
+    assert!(listening.await.unwrap().is_err() && subscribing.await.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_keeps_nobody_else_asleep() {
+    let broker = Scripted::default().connect(options()).await.unwrap();
+    let session = Arc::new(broker.session());
+    let waker = Waker::from(Arc::new(Broken));
+    let mut theirs = Box::pin(session.closed());
+    assert!(theirs.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let ours = tokio::spawn({
+        let session = Arc::clone(&session);
+        async move { session.closed().await }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    session.close();
+    within("ours", ours).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_hooks_were_removed_is_closed_at_once() {
+    let broker = Scripted::default().connect(options()).await.unwrap();
+    let session = broker.session();
+    let hook = session.on_close(async |_| {}).unwrap();
+    assert!(session.remove_hook(hook));
+    session.close();
+    assert!(session.is_closed());
     within("the close", broker.close()).await;
 }

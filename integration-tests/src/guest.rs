@@ -253,7 +253,7 @@ mod tests {
             ("rediss://localhost", "not rediss:"),
             ("nats://127.0.0.1,127.0.0.2", "one server"),
             ("redis://host.invalid", "host.invalid:6379"),
-            ("nothing", "nothing"),
+            ("nothing", "no scheme"),
         ] {
             let error = Guest::new(url).await.expect_err("refused");
             assert!(error.contains(part), "{url}: {error}");

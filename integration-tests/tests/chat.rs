@@ -303,7 +303,7 @@ async fn what_cannot_work_is_an_error_with_status_1() {
         assert!(notes.contains(why) && !notes.contains("s3cret"), "{args:?}: {notes}");
         assert_eq!(chat.heard, [""; 0], "{args:?}");
     };
-    fails(&["redis"], "url `redis`").await;
+    fails(&["redis"], "no scheme").await;
     fails(&["gopher://:s3cret@localhost"], "`gopher` is unknown").await;
     fails(&["memory:", "--room", "two words"], "white space").await;
     let Some(server) = redis(RedisConfig::default().password("other")).await else { return };

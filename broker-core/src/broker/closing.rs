@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Backend, Broker, Shared};
 use crate::{
     CloseReason, Error, ErrorKind, Health,
-    foreign::{contain, text},
+    foreign::{contain, shielded, text},
     health::State,
     link::{CLOSE_LIMIT, Supervisor, interest::Interest, outbox::Outbox, probe::Kind},
+    metrics::Meter,
     own_task,
 };
 
@@ -75,7 +76,8 @@ impl Broker {
     /// # Ok(()) }
     /// ```
     pub async fn drain(&self) {
-        if !self.is_closed() && !self.0.ending.draining.swap(true, Ordering::SeqCst) {
+        let closing = self.is_closed() || self.0.ending.closing.load(Ordering::SeqCst);
+        if !closing && !self.0.ending.draining.swap(true, Ordering::SeqCst) {
             if let Some(backend) = &self.0.backend {
                 backend.outbox.seal();
             }
@@ -126,7 +128,7 @@ impl Broker {
         let options = &self.0.options;
         // Far more than it takes: a runtime that nobody drives completes nothing.
         let limit = options.drain_timeout * 2 + options.close_timeout + CLOSE_LIMIT * 2;
-        if self.0.runtime.timeout(limit, self.0.ending.done.cancelled()).await.is_err() {
+        if self.0.runtime.timeout(limit, shielded(self.0.ending.done.cancelled())).await.is_err() {
             tracing::warn!("the broker's runtime does not run; it is closed without its tasks");
             self.end_at_once();
             self.0.ending.done.cancel();
@@ -211,10 +213,12 @@ impl Broker {
             drop(session.close(&CloseReason::BrokerClosed));
         }
         self.0.abort.cancel();
-        self.0.health.send_if_modified(|health| {
-            let open = health.state != State::Closed;
-            health.enter(State::Closed);
-            open
+        contain("a waker", || {
+            self.0.health.send_if_modified(|health| {
+                let open = health.state != State::Closed;
+                health.enter(State::Closed);
+                open
+            });
         });
     }
 
@@ -264,6 +268,7 @@ pub(super) struct Supervised {
     outbox: Arc<Outbox>,
     interest: Arc<Interest>,
     health: watch::Sender<Health>,
+    meter: Meter,
     stop: CancellationToken,
     in_order: bool,
 }
@@ -275,6 +280,7 @@ impl Supervised {
             outbox: Arc::clone(&backend.outbox),
             interest: Arc::clone(&backend.interest),
             health: broker.0.health.clone(),
+            meter: broker.0.meter.clone(),
             stop: broker.0.stop.clone(),
             in_order: false,
         }
@@ -283,17 +289,17 @@ impl Supervised {
     /// Runs the supervisor.
     pub(super) async fn run(mut self, supervisor: Supervisor) {
         let ended = AssertUnwindSafe(supervisor.run()).catch_unwind().await;
-        self.in_order = true;
         match ended {
             Err(panic) => self.withdraw(&format!("panicked: {}", text(&*panic))),
             Ok(()) if !self.stop.is_cancelled() => self.withdraw("its supervisor has ended"),
             Ok(()) => {}
         }
+        self.in_order = true;
     }
 
     fn withdraw(&self, reason: &str) {
         let error = Error::new(ErrorKind::Closed, format!("the broker is closed: {reason}"));
-        tracing::error!("{error}");
+        let said = error.to_string();
         let broker = self.broker.upgrade().map(Broker);
         if let Some(broker) = &broker {
             let _ = broker.0.ending.failure.set(error.clone());
@@ -306,6 +312,7 @@ impl Supervised {
                 health.enter(State::Closed);
             });
         });
+        self.meter.link_is_down(false);
         if let Some(broker) = broker {
             broker.end_at_once();
             let last = broker.clone();
@@ -313,6 +320,8 @@ impl Supervised {
                 broker.complete_on(&runtime, async move { last.close_once().await });
             }
         }
+        // Last: whoever reads the log is foreign code.
+        contain("the log", || tracing::error!("{said}"));
     }
 }
 

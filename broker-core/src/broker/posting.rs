@@ -99,10 +99,17 @@ impl Broker {
     fn put_local(&self, channel: &str, message: Message) -> Result<Option<Leaving<'_>>> {
         let mut after = Aftermath::default();
         // A channel that has subscribers has a legal name.
+        let mut too_late = false;
         if !self.0.hub.put(channel, message, false, &mut after) {
             check(channel)?;
+            // Nobody is there, perhaps because all have read to the end.
+            too_late = self.0.hub.has_ended();
         }
+        too_late |= after.too_late;
         after.finish();
+        if too_late {
+            return Err(self.closed_error()); // it ended since the post was accepted
+        }
         self.0.meter.published_here();
         Ok(None)
     }

@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{Backend, Broker};
 use crate::{
     CloseReason, Error, ErrorKind, Identity, Result, Revocation, RevocationOutcome, Session,
-    revocation::register::Refused,
+    foreign::shielded, revocation::register::Refused,
 };
 
 impl Broker {
@@ -139,8 +139,8 @@ impl Broker {
 
     async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         tokio::select! {
-            done = call => done,
-            () = self.0.stop.cancelled() => Err(self.closed_error()),
+            done = shielded(call) => done,
+            () = shielded(self.0.stop.cancelled()) => Err(self.closed_error()),
         }
     }
 }

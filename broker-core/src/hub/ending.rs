@@ -18,12 +18,10 @@ impl Hub {
     }
 
     /// The session of a seat, or its listener, is closed.
-    pub(crate) fn close_seat(&self, ring: &Ring, seat: u8) {
-        let mut after = Aftermath::default();
-        if ring.close_seat(seat, &mut after) {
+    pub(crate) fn close_seat(&self, ring: &Ring, seat: u8, after: &mut Aftermath) {
+        if ring.close_seat(seat, after) {
             self.one_less();
         }
-        after.finish();
     }
 
     fn one_less(&self) {

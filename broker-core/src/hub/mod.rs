@@ -98,6 +98,8 @@ impl Beats {
 pub(crate) struct Aftermath {
     wakers: SmallVec<[Waker; 4]>,
     garbage: SmallVec<[Entry; 2]>,
+    /// An entry was put where nobody will read it: the hub has ended meanwhile.
+    pub(crate) too_late: bool,
 }
 
 impl Aftermath {

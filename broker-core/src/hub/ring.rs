@@ -70,8 +70,8 @@ struct State {
     gap_due: Option<Entry>,
     /// Seats of listeners, which read on by themselves.
     listening: u64,
-    /// Seats of streams whose session is closed: they yield nothing more.
-    closed: u64,
+    /// Seats that yield nothing: their subscription has not begun, or the session of their stream is closed.
+    silent: u64,
     /// Subscribers read the rest and then end. Boxed: it is rare, and large.
     ended: Option<Box<End>>,
     /// How far the channel has been heard through the present link. Only in the first ring of a chain.
@@ -120,7 +120,7 @@ impl Ring {
         state.taken |= bit;
         state.caught_up |= bit;
         state.listening &= !bit;
-        state.closed &= !bit;
+        state.silent |= bit;
         self.holding.fetch_and(!bit, Ordering::SeqCst);
         if state.wakers.len() <= seat as usize {
             state.wakers.push(None);
@@ -142,9 +142,11 @@ impl Ring {
         drop(state);
     }
 
-    /// The seat is that of a listener.
-    pub(crate) fn set_listening(&self, seat: u8) {
-        self.lock().listening |= 1 << seat;
+    /// The subscription of a seat begins: that of a listener, or of a stream.
+    pub(crate) fn begin(&self, seat: u8, listening: bool) {
+        let mut state = self.lock();
+        state.silent &= !(1 << seat);
+        state.listening |= u64::from(listening) << seat;
     }
 
     /// Gives the seat back. True when nobody is left.
@@ -220,6 +222,7 @@ impl Ring {
     ) {
         let mut state = self.lock();
         if state.taken == 0 || state.ended.is_some() {
+            after.too_late |= state.ended.is_some();
             after.garbage.push(entry.into());
             return;
         }

@@ -110,7 +110,8 @@ impl Cut {
     fn hits(&self, identity: &Identity) -> bool {
         let AuthenticatedAt { wall, clock } = identity.authenticated_at;
         let in_time = match clock {
-            Clock::Process(here) => self.here.is_some_and(|limit| here <= limit),
+            // By the wall clock of then, too: the other one stands still while the machine sleeps.
+            Clock::Process(here) => self.here.is_some_and(|limit| here <= limit) || wall <= self.by_own,
             Clock::Server => wall <= self.by_own,
             Clock::Any => wall <= self.by_any,
         };

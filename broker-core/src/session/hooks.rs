@@ -3,10 +3,13 @@
 use std::{collections::VecDeque, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::shared::Shared;
-use crate::{CloseReason, NodeId, own_task};
+use crate::{
+    CloseReason,
+    own_task::{self, Tasks},
+};
 
 /// Names a hook of one session, to remove it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,9 +46,8 @@ impl fmt::Debug for Hook {
 /// the broker aborts. Dropped, it ends the session, too.
 pub(super) fn call_hooks(
     session: Arc<Shared>,
-    node: NodeId,
+    tasks: Tasks,
     limit: Duration,
-    abort: CancellationToken,
 ) -> impl Future<Output = ()> + Send {
     // Made now: a runtime that ends drops a task that it has never polled.
     let session = TornDown(session);
@@ -53,23 +55,24 @@ pub(super) fn call_hooks(
         let session = session;
         let called = async {
             let reason = session.0.closing().await;
-            if timeout(limit, call_all(&session.0, &reason, node)).await.is_err() {
+            if timeout(limit, call_all(&session.0, &reason, &tasks)).await.is_err() {
                 tracing::warn!("the hooks of a session took longer than {limit:?}; it ends without the rest");
             }
         };
         tokio::select! {
             () = called => {}
-            () = abort.cancelled() => {}
+            () = tasks.abort.cancelled() => {}
         }
     }
 }
 
-async fn call_all(session: &Shared, reason: &CloseReason, node: NodeId) {
+async fn call_all(session: &Shared, reason: &CloseReason, tasks: &Tasks) {
     loop {
         let next = session.lock().hooks.as_mut().and_then(VecDeque::pop_front);
         let Some((_, hook)) = next else { return };
         // A task of its own, so that a panic ends this hook and nothing else.
-        let running = own_task::of(node, (hook.0)(reason.clone()));
+        let running = own_task::of(tasks.node, (hook.0)(reason.clone()));
+        let running = tasks.tracker.track_future(running);
         if let Err(error) = AbortOnDropHandle::new(tokio::spawn(running)).await {
             tracing::error!("a hook of a session did not end in order: {error}");
         }

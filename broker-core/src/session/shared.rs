@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use super::hooks::Hooks;
 use crate::{
     Broker, CloseReason, Identity,
-    foreign::contain,
+    foreign::{contain, shielded},
     gate::Gate,
-    hub::{Hub, Ring},
+    hub::{Aftermath, Hub, Ring},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -55,8 +55,14 @@ impl Open {
         self.next
     }
 
+    #[cfg(all(test, shuttle))]
     pub(super) fn seat(&self, number: u64) -> Option<(Arc<Ring>, u8)> {
         self.seats.get(&number).cloned()
+    }
+
+    /// Closes the gates of all listeners.
+    fn gates(&self) -> Vec<Arc<Gate>> {
+        self.listeners.values().inspect(|gate| gate.close()).cloned().collect()
     }
 }
 
@@ -107,13 +113,16 @@ impl Shared {
         // Under the lock, so that a hook is either called or refused.
         let (first, hooked) = {
             let open = self.lock();
-            (self.closing.set(reason.clone()).is_ok(), open.hooks.is_some())
+            let hooked = open.hooks.as_ref().is_some_and(|hooks| !hooks.is_empty());
+            (self.closing.set(reason.clone()).is_ok(), hooked)
         };
-        let gates = if at_once || !hooked { self.cut(reason) } else { Vec::new() };
-        if first && hooked {
-            self.began.notify_one();
-        } else if first {
-            self.finish();
+        let running = !first && !self.finished.load(Ordering::SeqCst);
+        let gates = if at_once || !(hooked || running) { self.cut(reason) } else { Vec::new() };
+        if first {
+            if !hooked {
+                self.finish();
+            }
+            self.began.notify_one(); // the task for hooks, also if all of them were removed
         }
         gates
     }
@@ -135,7 +144,7 @@ impl Shared {
             if let Some(reason) = self.closed.get() {
                 return reason.clone();
             }
-            ended.await;
+            shielded(ended).await;
         }
     }
 
@@ -146,7 +155,7 @@ impl Shared {
             if self.finished.load(Ordering::SeqCst) {
                 return;
             }
-            ended.await;
+            shielded(ended).await;
         }
     }
 
@@ -159,19 +168,25 @@ impl Shared {
 
     /// Streams and listeners yield nothing more. The gates of the listeners.
     fn cut(&self, reason: &CloseReason) -> Vec<Arc<Gate>> {
+        let mut after = Aftermath::default();
         let (seats, gates) = {
             let mut open = self.lock();
             let first = self.closed.set(reason.clone()).is_ok();
             let seats = if first { mem::take(&mut open.seats) } else { HashMap::new() };
-            let gates: Vec<Arc<Gate>> = open.listeners.values().cloned().collect();
-            gates.iter().for_each(|gate| gate.close());
-            (seats, gates)
+            // Under the lock: who leaves a seat takes it first, so that none of these is another's yet.
+            seats.values().for_each(|(ring, seat)| self.hub.close_seat(ring, *seat, &mut after));
+            (seats, open.gates())
         };
-        for (ring, seat) in seats.into_values() {
-            self.hub.close_seat(&ring, seat);
-        }
-        contain("a waker", || self.ended.notify_waiters());
+        after.finish();
+        drop(seats);
+        self.ended.notify_waiters();
         gates
+    }
+
+    /// After it has ended: blocks until no call of its listeners is beginning any more.
+    pub(super) fn wait_for_calls(&self) {
+        let gates = self.lock().gates();
+        Gate::wait_for_calls(&gates);
     }
 
     /// It has ended, and its hooks have.
@@ -181,7 +196,7 @@ impl Shared {
             self.finished.store(true, Ordering::SeqCst);
             (open.hooks.take(), open.registration.take())
         };
-        contain("a waker", || self.ended.notify_waiters());
+        self.ended.notify_waiters();
         contain("a hook that was dropped", || drop(hooks));
         drop(registration);
     }
@@ -206,21 +221,21 @@ impl Shared {
         Some(Owner { session: Arc::clone(self), number, gate })
     }
 
-    /// Ends a listener, if the session has it. Its gate: as for [`close`](Self::close).
-    pub(super) fn remove_listener(&self, number: u64) -> Option<Arc<Gate>> {
-        let (gate, seat) = {
+    /// Ends a listener, if the session has it. Its gate, as for [`close`](Self::close), and whether it was open.
+    pub(super) fn remove_listener(&self, number: u64) -> Option<(Arc<Gate>, bool)> {
+        let mut after = Aftermath::default();
+        let (gate, first) = {
             let open = self.lock();
             let gate = open.listeners.get(&number)?;
-            if gate.is_closed() {
-                return None;
-            }
+            let first = !gate.is_closed();
             gate.close();
-            (Arc::clone(gate), open.seat(number))
+            if let Some((ring, seat)) = open.seats.get(&number) {
+                self.hub.close_seat(ring, *seat, &mut after);
+            }
+            (Arc::clone(gate), first)
         };
-        if let Some((ring, seat)) = seat {
-            self.hub.close_seat(&ring, seat);
-        }
-        Some(gate)
+        after.finish();
+        Some((gate, first))
     }
 }
 

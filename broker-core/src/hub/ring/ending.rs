@@ -25,7 +25,7 @@ impl Ring {
         if state.ended.is_some() {
             return 0;
         }
-        let streams = state.taken & !state.listening & !state.closed;
+        let streams = state.taken & !state.listening & !state.silent;
         let unread = streams & (!state.caught_up | self.holding.load(Ordering::SeqCst));
         // One that waits has finished its last call. The others look here once more.
         let calling = state.taken & state.listening & !state.waiting;
@@ -61,7 +61,7 @@ impl Ring {
         if state.listening & bit != 0 {
             return false;
         }
-        state.closed |= bit;
+        state.silent |= bit;
         state.forgive(bit)
     }
 }
