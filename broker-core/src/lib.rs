@@ -4,7 +4,7 @@
 //! depend on this crate alone; [`driver`] is the page to read before writing one.
 //!
 //! **A message posted to a channel reaches every listener in every server, in order, or the listener is told
-//! exactly what it may have missed.** A revoked [`Identity`] loses its sessions on every server. [`Broker`] is the handle of one node; [`Session`] owns listeners and
+//! where messages may be missing.** A revoked [`Identity`] loses its sessions on every server. [`Broker`] is the handle of one node; [`Session`] owns listeners and
 //! streams, and ends them with itself; [`Subscription`] is a stream of [`Event`]s, [`MessageStream`] the same
 //! as typed values. What is local, global, bounded or told is said at each of them.
 

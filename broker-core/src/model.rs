@@ -37,9 +37,11 @@ use check::{Check, Format};
 /// - what is nested 128 deep or deeper;
 /// - maps in JSON whose keys are no strings, numbers, booleans or unit variants.
 ///
-/// For that [`Serialize`] is called on the value once more than it is encoded: once for a local post. What an
-/// implementation leaves out or writes in another way than its [`Deserialize`] reads it nobody can find out from here;
-/// nor that an `untagged` or `flatten`ed value has no 128-bit integers.
+/// For that [`Serialize`] is called on the value once more than it is encoded: once for a local post. It cannot find out
+/// what an implementation leaves out, or writes in another way than its [`Deserialize`] reads it. Nor can it find what
+/// serde itself does not read behind an internal tag (`#[serde(tag = "…")]`), `untagged` or `flatten`: integers of 128
+/// bits; in JSON maps whose keys are numbers or booleans; and a map with a key that is also a field's name or the tag.
+/// Receivers then get an error item in the place of such a value.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {

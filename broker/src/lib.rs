@@ -1,7 +1,7 @@
 //! Publish, subscribe and revoke with one meaning on every backend, chosen by one URL.
 //!
 //! **A message posted to a channel reaches every listener in every server, in order, or the listener is told
-//! exactly what it may have missed**, on an in-process bus, Redis, NATS, RabbitMQ, and what comes next.
+//! where messages may be missing**, on an in-process bus, Redis, NATS, RabbitMQ, and what comes next.
 //! The meaning follows Serverpod's server events.
 //!
 //! ```
