@@ -151,8 +151,8 @@ impl Error {
     }
 
     /// For [`Revoked`](ErrorKind::Revoked): how long from now a new token of the user would be refused like this one,
-    /// because it is dated by another clock, or in whole seconds. The client waits as long, and signs in again. `None`: it
-    /// may do so at once.
+    /// because it is dated by another clock, or in whole seconds. The client waits as long, and signs in again. A token with
+    /// an exact time of this server may be let in earlier. `None`: it may sign in at once.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {

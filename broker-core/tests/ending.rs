@@ -460,7 +460,7 @@ fn a_session_whose_hooks_never_ran_ends_with_the_runtime() {
         (Builder::new_current_thread().enable_all().build().unwrap(), Runtime::new().unwrap());
     let broker = first.block_on(Scripted::default().connect(options())).unwrap();
     let session = broker.session();
-    first.block_on(async { drop(session.on_close(async |_| {}).unwrap()) });
+    first.block_on(async { session.on_close(async |_| {}) }).unwrap();
     drop(first);
     second.block_on(within("the session's end", session.closed()));
     assert!(session.is_closed());
