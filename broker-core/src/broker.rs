@@ -30,7 +30,7 @@ use crate::{
         probe::Probe,
     },
     metrics::Meter,
-    own_task::{self, Tasks},
+    own_task::Tasks,
     revocation::register::Register,
     runtime::Runtime,
     session,
@@ -268,7 +268,7 @@ impl Broker {
     /// Runs a task of this broker, which ends by itself when [`abort`](Self::abort) is cancelled.
     pub(crate) fn spawn(&self, what: &str, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let runtime = self.0.runtime.handle(what)?;
-        self.0.tasks.spawn_on(own_task::of(self.0.node, task), &runtime);
+        self.0.tasks.spawn_on(task, &runtime);
         Ok(())
     }
 

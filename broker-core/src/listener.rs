@@ -4,10 +4,10 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::pin,
-    task::Poll,
+    task::{Context, Poll},
 };
 
-use crate::{Model, Received, StreamError, Subscription, stream};
+use crate::{Model, Received, StreamError, Subscription, own_task, stream};
 
 /// Names a listener of one session, to remove it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,14 +87,16 @@ where
             let Some(beginning) = open.and_then(Subscription::gate).and_then(|gate| gate.enter()) else {
                 continue;
             };
-            let mut call = pin!(function(item));
-            let begun = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
+            let node = told.0.node();
+            let mut call = pin!(own_task::within(node, || function(item)));
+            let mut poll = |cx: &mut Context<'_>| own_task::within(node, || call.as_mut().poll(cx));
+            let begun = poll_fn(|cx| Poll::Ready(poll(cx))).await;
             drop(beginning);
             if begun.is_pending() {
                 // The subscription ends by itself; only a call has to be broken off.
                 tokio::select! {
                     biased;
-                    () = call => {}
+                    () = poll_fn(poll) => {}
                     () = told.0.aborted() => return,
                 }
             }

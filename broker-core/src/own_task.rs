@@ -1,7 +1,11 @@
 //! Own task: whether the caller is in one of a broker's own tasks, so that the end of the broker does not wait for a
 //! task that waits for that end.
 
-use std::future::Future;
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::pin,
+};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -15,16 +19,34 @@ pub(crate) struct Tasks {
     pub(crate) abort: CancellationToken,
 }
 
-tokio::task_local! {
-    static OWN: NodeId;
+thread_local! {
+    /// Whose task this thread polls. Not a task-local of tokio: that would cost each listener memory.
+    static OWN: Cell<Option<NodeId>> = const { Cell::new(None) };
 }
 
-/// A task of this broker: a listener, a hook, or what calls hooks.
-pub(crate) fn of<F: Future>(node: NodeId, task: F) -> impl Future<Output = F::Output> {
-    OWN.scope(node, task)
+/// Puts back what was there, also after a panic.
+struct Restore(Option<NodeId>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        OWN.set(self.0);
+    }
+}
+
+/// Runs code of a listener or a hook of this broker.
+#[inline]
+pub(crate) fn within<R>(node: NodeId, code: impl FnOnce() -> R) -> R {
+    let _restore = Restore(OWN.replace(Some(node)));
+    code()
+}
+
+/// A future of this broker's: of a hook.
+pub(crate) async fn of<F: Future>(node: NodeId, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| within(node, || future.as_mut().poll(cx))).await
 }
 
 /// Whether the caller is in a task of this broker.
 pub(crate) fn is_of(node: NodeId) -> bool {
-    OWN.try_with(|own| *own == node).unwrap_or(false)
+    OWN.get() == Some(node)
 }

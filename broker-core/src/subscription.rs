@@ -11,7 +11,7 @@ use futures_core::Stream;
 use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::{
-    Broker, ChannelName, CloseReason, Error, Event,
+    Broker, ChannelName, CloseReason, Error, Event, NodeId,
     foreign::contain,
     gate::Gate,
     hub::{Cursor, Entry, Notice, Ring},
@@ -62,6 +62,11 @@ impl Subscription {
 
     pub(crate) fn set_owner(&mut self, owner: Owner) {
         self.owner = Some(owner);
+    }
+
+    /// The node of its broker.
+    pub(crate) fn node(&self) -> NodeId {
+        self.broker.node_id()
     }
 
     /// A listener's gate.
