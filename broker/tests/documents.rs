@@ -176,7 +176,7 @@ async fn a_user_is_signed_in_and_signed_out_everywhere() -> Outcome {
     let claims = check(token)?;
     let identity = Identity::new(claims.user, began).with_auth_id(claims.key).with_scopes(["board"]);
     let session = broker.session_for(identity).await?; // an error of kind `Revoked` if it was revoked meanwhile
-    session.on_close(async move |why| socket.say_goodbye(why).await)?; // called before anything ends
+    session.on_close(async move |why| socket.say_goodbye(why).await)?; // a revocation has closed the session by then
 
     // On any server: first in your own records, then here.
     session.revoke_authentication(Revocation::user("ada")).await?;
