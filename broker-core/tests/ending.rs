@@ -536,3 +536,21 @@ async fn a_session_whose_hooks_were_removed_is_closed_at_once() {
     assert!(session.is_closed());
     within("the close", broker.close()).await;
 }
+
+/// A stream takes several entries at once; what it has not yielded is unread all the same.
+#[tokio::test(start_paused = true)]
+async fn drain_waits_for_what_a_stream_has_taken() {
+    let broker = Scripted::default().connect(options()).await.unwrap();
+    let mut news = broker.subscribe("news").await.unwrap();
+    for n in 0..3 {
+        broker.publish("news", format!("{n}"), Scope::Global).await.unwrap();
+    }
+    assert!(news.next().await.is_some());
+    let draining = tokio::spawn(async move { broker.drain().await });
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!draining.is_finished(), "an entry is unread");
+        assert!(news.next().await.is_some());
+    }
+    draining.await.unwrap();
+}
