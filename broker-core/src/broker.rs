@@ -328,7 +328,7 @@ impl Broker {
         &self.0.options
     }
 
-    /// The state of the receive path, now. When the broker's runtime is blocked, or nobody drives it, nothing keeps
+    /// The state of the receive path, now. When the broker's runtime is blocked or not driven, nothing keeps
     /// the state up to date: then it is [`State::Connecting`], with that as the last error.
     ///
     /// ```
@@ -346,7 +346,7 @@ impl Broker {
             let stale = options.heartbeat + options.heartbeat_timeout + OVERDUE;
             if let Some(age) = backend.probe.age().filter(|age| health.is_connected() && *age > stale) {
                 let message = format!(
-                    "nothing of the broker has run for {age:?}: its runtime is blocked, or nobody drives it"
+                    "no task of the broker has run for {age:?}: its runtime is blocked or not driven"
                 );
                 health.last_error = Some(Error::new(ErrorKind::Timeout, message));
                 health.enter(State::Connecting);

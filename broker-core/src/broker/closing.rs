@@ -31,7 +31,7 @@ pub(super) struct Ending {
     closing: AtomicBool,
     /// Cancelled when nothing is left.
     done: CancellationToken,
-    /// Why it ended, if nobody wanted it to.
+    /// Why it ended, if that was by a fault.
     failure: OnceLock<Error>,
 }
 
@@ -96,8 +96,8 @@ impl Broker {
     /// task, socket nor subscription of this broker is left. Idempotent, and may be called from several tasks.
     ///
     /// A listener in the middle of a call is dropped at its next await; one that blocks its thread instead is
-    /// waited for, for at most `drain_timeout`. Hooks are called first, for at most `close_timeout`. On a runtime that
-    /// nobody drives nothing can be waited for: then it returns 6 s after these limits.
+    /// waited for, for at most `drain_timeout`. Hooks are called first, for at most `close_timeout`. If the
+    /// runtime is not driven, it returns 6 s after these limits.
     ///
     /// Cancel safe: once begun it is completed, also when the call is dropped, as long as its runtime runs. Called within a listener or a hook of
     /// this broker it begins the end and returns: that task is still there.
@@ -126,7 +126,7 @@ impl Broker {
             return;
         }
         let options = &self.0.options;
-        // Far more than it takes: a runtime that nobody drives completes nothing.
+        // Far more than it takes: a runtime that is not driven completes nothing.
         let limit = options.drain_timeout * 2 + options.close_timeout + CLOSE_LIMIT * 2;
         if self.0.runtime.timeout(limit, shielded(self.0.ending.done.cancelled())).await.is_err() {
             tracing::warn!("the broker's runtime does not run; it is closed without its tasks");
@@ -222,7 +222,7 @@ impl Broker {
         });
     }
 
-    /// Why the broker has ended, if nobody wanted it to.
+    /// Why the broker has ended, if that was by a fault.
     fn failure(&self) -> Option<&Error> {
         self.0.ending.failure.get()
     }
@@ -261,7 +261,7 @@ impl Drop for CutOff {
     }
 }
 
-/// Ends the broker when its supervisor has ended, however that came about: nobody would answer any more.
+/// Ends the broker when its supervisor has ended, however that came about: no call would be answered any more.
 pub(super) struct Supervised {
     /// Not a handle: it would keep the broker open.
     broker: Weak<Shared>,

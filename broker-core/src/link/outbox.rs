@@ -172,9 +172,13 @@ impl Outbox {
             let before = self.progress.load(Relaxed);
             match self.runtime.timeout(self.limit * 2, &mut outcome).await {
                 Ok(Ok(outcome)) => return outcome,
-                Ok(Err(_)) => return Err(interrupted("the link broke")),
+                Ok(Err(_)) => return Err(interrupted("the link broke while the message was under way")),
                 Err(_) if self.progress.load(Relaxed) != before => {}
-                Err(_) => return Err(interrupted("the broker's runtime is blocked, or nobody drives it")),
+                Err(_) => {
+                    return Err(interrupted(
+                        "the broker's runtime is blocked or not driven, and has not answered",
+                    ));
+                }
             }
         }
     }
@@ -375,6 +379,6 @@ fn is_unsent(outcome: &Result<()>) -> bool {
 }
 
 fn interrupted(why: &str) -> Error {
-    let message = format!("{why} while the message was under way: it may or may not have been delivered");
+    let message = format!("{why}: the message may or may not have been delivered");
     Error::new(ErrorKind::Interrupted, message)
 }
