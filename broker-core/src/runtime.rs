@@ -63,6 +63,12 @@ impl Runtime {
         {
             return sleep(limit).await; // `current` has seen that there are timers
         }
+        // Boxed, for it is rare and large, and every post's future would be as large.
+        Box::pin(self.late_elsewhere(current, limit)).await;
+    }
+
+    /// The same, where the caller is not in the broker's runtime.
+    async fn late_elsewhere(&self, current: Option<Handle>, limit: Duration) {
         let begun = Instant::now();
         if let Some(timer) = current.and_then(|current| timer_of(&current, limit)) {
             timer.await;
