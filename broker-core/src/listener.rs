@@ -72,28 +72,28 @@ where
     F: FnMut(I) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let mut told = ToldOfPanic(subscription);
+    let mut reporting = PanicReport(subscription);
     async move {
         loop {
             let item = {
-                let Some(event) = told.0.next().await else { return };
+                let Some(event) = reporting.0.next().await else { return };
                 match I::from_item(stream::item(event)) {
                     Ok(item) => item,
                     Err(error) => {
-                        tracing::warn!(channel = %told.0.channel(), "a listener was not called: {error}");
+                        tracing::warn!(channel = %reporting.0.channel(), "a listener was not called: {error}");
                         continue;
                     }
                 }
             };
             // Closed while it was decoded: no call begins (promise 8).
-            let open = Some(&told.0).filter(|subscription| !subscription.is_closed());
+            let open = Some(&reporting.0).filter(|subscription| !subscription.is_closed());
             let Some(beginning) = open.and_then(Subscription::gate).and_then(|gate| gate.enter()) else {
                 continue;
             };
-            let node = told.0.node();
+            let node = reporting.0.node();
             let mut beginning = Some(beginning);
             let mut call = pin!(own_task::within(node, || function(item)));
-            let mut aborted = pin!(told.0.aborted());
+            let mut aborted = pin!(reporting.0.aborted());
             let ended = poll_fn(move |cx| {
                 let called = own_task::within(node, || call.as_mut().poll(cx));
                 drop(beginning.take());
@@ -117,9 +117,9 @@ enum Ended {
 }
 
 /// Logs when it is dropped by a panic.
-struct ToldOfPanic(Subscription);
+struct PanicReport(Subscription);
 
-impl Drop for ToldOfPanic {
+impl Drop for PanicReport {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(channel = %self.0.channel(), "a listener panicked and was removed");

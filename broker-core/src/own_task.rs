@@ -40,7 +40,7 @@ pub(crate) fn within<R>(node: NodeId, code: impl FnOnce() -> R) -> R {
     code()
 }
 
-/// A future of this broker's: of a hook.
+/// Polls the future of a hook as code of this broker.
 pub(crate) async fn of<F: Future>(node: NodeId, future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|cx| within(node, || future.as_mut().poll(cx))).await
