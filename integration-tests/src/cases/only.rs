@@ -7,11 +7,7 @@ use futures_util::{FutureExt, future::join_all};
 use tokio::task::coop::unconstrained;
 
 use super::steps::{hears, post};
-use crate::{
-    case::Outcome,
-    harness::Harness,
-    wait::{fence, within},
-};
+use crate::{case::Outcome, harness::Harness, wait::within};
 
 /// Connects in the background.
 pub(super) fn open(h: &dyn Harness, url: &str) -> Result<Broker, Error> {
@@ -56,13 +52,20 @@ pub(super) async fn refusal_within(
     }
 }
 
-/// Two brokers hear each other.
+/// Two brokers hear each other. Both listen all the while and hear every post, so that none of them is still on
+/// its way when the next subscription to the channel begins.
 pub(super) async fn hear_each_other(one: &Broker, two: &Broker) -> Result<(), String> {
-    for (from, to) in [(one, two), (two, one)] {
-        let mut heard = to.subscribe("news").await.map_err(|error| error.to_string())?;
-        post(from, "news", "hello").await?;
-        hears(&mut heard, "hello").await?;
-        fence(from, &mut heard).await?;
+    let mut ends = Vec::new();
+    for node in [one, two] {
+        ends.push(node.subscribe("news").await.map_err(|error| error.to_string())?);
+    }
+    for from in [one, two] {
+        for word in ["hello", "that was all"] {
+            post(from, "news", word).await?;
+            for end in &mut ends {
+                hears(end, word).await?;
+            }
+        }
     }
     Ok(())
 }
