@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use crate::{
-    Post, frame,
-    link::{bundle, digest::Digest},
+    Post,
     message::Wire,
     revocation::record::Record,
+    wire::{bundle, digest::Digest, frame},
 };
 
 /// Reads a frame, or the frames of a bundle; what reads is written and read again, and is the same.

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use tokio::sync::watch;
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::{Error, foreign::shielded};
+use crate::{Error, runtime::user_code::shielded};
 
 /// Whether the broker works, judged by the receive path: `Connected` means that a post of our own came back
 /// within the last heartbeat.

@@ -119,7 +119,7 @@ mod tests {
     async fn failure(url: &str) -> Error {
         let driver = RedisDriver(Address::parse(&BrokerUrl::parse(url).unwrap()).unwrap());
         assert!(!format!("{driver:?}").contains("s3cret"));
-        let error = driver.reach(Inbox::unheard()).await.expect_err("an error");
+        let error = driver.reach(Inbox::discard()).await.expect_err("an error");
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         error
     }

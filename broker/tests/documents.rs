@@ -71,7 +71,7 @@ fn the_frame_is_specified_as_it_is_tested() {
     let specified: Vec<u8> =
         hex.flat_map(str::split_whitespace).map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
 
-    let source = read("../broker-core/src/frame.rs");
+    let source = read("../broker-core/src/wire/frame.rs");
     let (_, rest) = source.split_once("let expected = b\"").unwrap();
     let (literal, _) = rest.split_once("\";").unwrap();
     let literal: String = literal.split("\\\n").map(str::trim_start).collect();

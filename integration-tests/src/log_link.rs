@@ -61,7 +61,7 @@ impl Opener {
     /// # Errors
     /// There is none within the limit.
     pub async fn open(&self) -> Outcome<LogLink> {
-        let inbox = Inbox::unheard();
+        let inbox = Inbox::discard();
         let link = within("a link", self.driver.connect(inbox.clone())).await??;
         Ok(LogLink { link, inbox, log: self.log.clone() })
     }

@@ -11,6 +11,6 @@ pub(crate) fn run() -> Result<(), String> {
 /// Builds and runs it, apart from everything else: its locks and atomics are the model checker's.
 pub(crate) fn command() -> Command {
     let mut command = cargo(&["test", "--package", "broker-core", "--lib", "--target-dir", "target/model"]);
-    command.args(["::model::"]).env("RUSTFLAGS", "--cfg shuttle");
+    command.args(["::shuttle_tests::"]).env("RUSTFLAGS", "--cfg shuttle");
     command
 }

@@ -11,11 +11,8 @@ use bytes::Bytes;
 use super::Peer;
 use crate::{
     ChannelName, ErrorKind, Result,
-    link::names::{Names, REVOCATIONS},
+    wire::names::{Names, REVOCATIONS},
 };
-
-/// The longest record, in bytes.
-pub const MAX_RECORD: usize = 64 << 10;
 
 /// Which log, and its limits. The same for every call of one broker.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! How the hub ends: everyone reads the rest, or nobody anything more.
 
 use super::{Aftermath, Cursor, Hub, Ring, chain};
-use crate::{CloseReason, sync::atomic::Ordering};
+use crate::{CloseReason, runtime::sync::atomic::Ordering};
 
 impl Hub {
     /// A subscriber has yielded all it had taken, which was more than one entry.

@@ -6,10 +6,9 @@
 
 mod ending;
 mod entry;
-mod heard;
-#[cfg(all(test, shuttle))]
-mod model;
 mod ring;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 #[cfg(test)]
 mod tests;
 
@@ -26,17 +25,19 @@ use tokio::sync::Notify;
 
 use crate::{
     ChannelName, CloseReason, Gap, GapCause, Message, NodeId,
-    foreign::contain,
-    sync::{
-        RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    loss::tracker::Claim,
+    runtime::{
+        sync::{
+            RwLock, RwLockReadGuard, RwLockWriteGuard,
+            atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        },
+        user_code::contain,
     },
+    wire::digest::Span,
 };
 
 use entry::Tally;
 pub(crate) use entry::{Entry, Notice};
-use heard::Claim;
-pub(crate) use heard::Span;
 pub(crate) use ring::{Cursor, Ring};
 
 const SHARDS: usize = 64;

@@ -21,7 +21,7 @@ fn driver(url: &str) -> NatsDriver {
 
 async fn failure(url: &str) -> Error {
     let driver = driver(url);
-    let error = driver.reach(Inbox::unheard()).await.map(drop).expect_err("an error");
+    let error = driver.reach(Inbox::discard()).await.map(drop).expect_err("an error");
     assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
     error
 }
@@ -41,7 +41,7 @@ async fn answered(credentials: &str, greeting: &str, answer: &str) -> (Result<()
         line
     });
     let driver = driver(&format!("nats://{credentials}{address}"));
-    let opened = driver.reach(Inbox::unheard()).await.map(drop);
+    let opened = driver.reach(Inbox::discard()).await.map(drop);
     if let Err(error) = &opened {
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         assert!(error.message().contains(&address.to_string()), "{error}");
@@ -180,7 +180,7 @@ async fn a_connection_is_opened_once() {
         }
         listener
     });
-    let inbox = Inbox::unheard();
+    let inbox = Inbox::discard();
     let (client, ground) = driver.reach(inbox.clone()).await.unwrap();
     let mut subscriber = client.subscribe("news").await.unwrap();
     let listener = server.await.unwrap();
@@ -209,7 +209,7 @@ async fn a_connection_that_ends_in_a_flood_of_complaints_is_not_opened_again() {
         }
         (socket, listener)
     });
-    let inbox = Inbox::unheard();
+    let inbox = Inbox::discard();
     let (client, ground) = driver.reach(inbox.clone()).await.unwrap();
     let _subscriber = client.subscribe("news").await.unwrap();
     let (mut socket, listener) = server.await.unwrap();

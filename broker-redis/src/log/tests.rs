@@ -31,7 +31,7 @@ async fn linked(answer: Answer) -> (Box<dyn Link>, Inbox) {
         }
     });
     let url = BrokerUrl::parse(&format!("redis://{address}")).unwrap();
-    let inbox = Inbox::unheard();
+    let inbox = Inbox::discard();
     let link = (crate::BACKEND.open)(&url).unwrap().connect(inbox.clone()).await.unwrap();
     (link, inbox)
 }

@@ -8,7 +8,8 @@ use std::{
     },
 };
 
-use broker::driver::{Arrival, Inbox};
+use broker::Error;
+use broker::driver::{Arrival, Inbox, Sink};
 use bytes::Bytes;
 
 use super::faults::Wrong;
@@ -39,18 +40,7 @@ impl Ear {
     }
 
     pub(super) fn inbox(ear: &Arc<Self>) -> Inbox {
-        let ear = Arc::clone(ear);
-        Inbox::around(move |arrival| match arrival {
-            Arrival::Frame { channel, frame } => {
-                apart(&frame).into_iter().for_each(|frame| ear.frame(&channel, frame));
-            }
-            Arrival::Gap => ear.inbox.gap(),
-            Arrival::Lost(error) => match &*ear.heal.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(heal) => heal(),
-                None => ear.inbox.lost(error),
-            },
-            _ => {}
-        })
+        Inbox::new(Receiving(Arc::clone(ear)))
     }
 
     fn frame(&self, channel: &str, frame: Bytes) {
@@ -99,6 +89,26 @@ impl Ear {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         *busy.entry(channel.to_owned()).or_default() += 1;
         busy[channel] <= 30 && busy.values().any(|count| *count > 100)
+    }
+}
+
+/// The sink of the inner link's inbox.
+struct Receiving(Arc<Ear>);
+
+impl Sink for Receiving {
+    fn deliver(&self, arrival: Arrival<'_>) {
+        apart(&arrival.frame).into_iter().for_each(|frame| self.0.frame(arrival.channel, frame));
+    }
+
+    fn gap(&self) {
+        self.0.inbox.gap();
+    }
+
+    fn lost(&self, error: Error) {
+        match &*self.0.heal.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(heal) => heal(),
+            None => self.0.inbox.lost(error),
+        }
     }
 }
 

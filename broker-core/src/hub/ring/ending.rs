@@ -1,15 +1,7 @@
 //! How a ring ends, and whom the end waits for: streams that have something to yield, and listeners in a call.
 
-use super::{Ring, State};
-use crate::{CloseReason, hub::Aftermath, sync::atomic::Ordering};
-
-/// The end of a ring.
-#[derive(Debug)]
-pub(super) struct End {
-    pub(super) reason: CloseReason,
-    /// Seats that still had something to read when it ended, or to finish, and have not yet.
-    owing: u64,
-}
+use super::{End, Ring, State};
+use crate::{CloseReason, hub::Aftermath, runtime::sync::atomic::Ordering};
 
 impl Ring {
     /// Nothing more comes: subscribers read the rest and end.

@@ -1,0 +1,116 @@
+//! How a post leaves the caller: checked, then to the backend or straight into the queues here.
+
+use bytes::BytesMut;
+
+use super::{Backend, Broker};
+use crate::{
+    Error, ErrorKind, Message, Model, Post, Result, Scope, channel::check, hub::Aftermath,
+    supervisor::writer::Outbox, wire::frame,
+};
+
+/// A frame on its way to the backend.
+type Leaving<'a> = (&'a Outbox, BytesMut);
+
+impl Broker {
+    /// Publishes bytes, or a [`Post`] with type and headers. The scopes are those of
+    /// [`Session::post_message`](crate::Session::post_message). Not cancel safe: a dropped call may or may not
+    /// have sent the message.
+    ///
+    /// # Errors
+    /// As [`Session::post_message`](crate::Session::post_message).
+    pub async fn publish(
+        &self,
+        channel: impl AsRef<str> + Send,
+        post: impl Into<Post> + Send,
+        scope: Scope,
+    ) -> Result<()> {
+        let channel = channel.as_ref();
+        match self.send_post(channel, post.into(), scope) {
+            Ok(None) => Ok(()),
+            leaving => self.leave("publish", channel, leaving).await,
+        }
+    }
+
+    /// [`Session::post_message`](crate::Session::post_message).
+    pub(crate) async fn post_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
+        match self.send_value(channel, value, scope) {
+            Ok(None) => Ok(()),
+            leaving => self.leave("post_message", channel, leaving).await,
+        }
+    }
+
+    /// Waits for what has to leave.
+    async fn leave(
+        &self,
+        operation: &'static str,
+        channel: &str,
+        leaving: Result<Option<Leaving<'_>>>,
+    ) -> Result<()> {
+        let sent = match leaving {
+            Ok(None) => Ok(()),
+            Ok(Some((outbox, frame))) => outbox.post(channel, frame).await,
+            Err(error) => Err(error),
+        };
+        sent.map_err(|error| self.at(operation, channel, error))
+    }
+
+    #[inline]
+    fn send_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<Option<Leaving<'_>>> {
+        let codec = self.0.options.codec;
+        if self.accept(channel, scope)?.is_none() {
+            // What no other node could read is refused here as well.
+            codec.check(&value)?;
+            return self.put_local(channel, Message::from_value(value, self.0.node, codec));
+        }
+        self.send_post(channel, Post::encode(&value, codec)?, Scope::Global)
+    }
+
+    /// What stays here is in the queues when this returns; what goes to the backend is checked, and ready to go.
+    #[inline]
+    fn send_post(&self, channel: &str, post: Post, scope: Scope) -> Result<Option<Leaving<'_>>> {
+        let backend = self.accept(channel, scope)?;
+        post.check(&self.0.options)?;
+        let Some(backend) = backend else {
+            return self.put_local(channel, Message::from_post(post, self.0.node));
+        };
+        Ok(Some((&backend.outbox, frame::encode(&post, self.0.node))))
+    }
+
+    /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.
+    #[inline]
+    fn accept(&self, channel: &str, scope: Scope) -> Result<Option<&Backend>> {
+        if self.0.hub.has_ended() {
+            return Err(self.closed_error());
+        }
+        match (scope, &self.0.backend) {
+            (Scope::Local, _) | (Scope::Auto, None) => Ok(None),
+            (Scope::Global | Scope::Auto, Some(backend)) => {
+                check(channel)?;
+                backend.outbox.check().map(|()| Some(backend))
+            }
+            (Scope::Global, None) => Err(Error::new(
+                ErrorKind::NoBackend,
+                "this broker is local; make it with broker::connect(url), or post with Scope::Local or Scope::Auto",
+            )),
+        }
+    }
+
+    #[inline]
+    fn put_local(&self, channel: &str, message: Message) -> Result<Option<Leaving<'_>>> {
+        let mut after = Aftermath::default();
+        // A channel that has subscribers has a legal name.
+        let mut too_late = false;
+        if !self.0.hub.put(channel, message, false, &mut after) {
+            check(channel)?;
+            // Nobody is there, perhaps because all have read to the end.
+            too_late = self.0.hub.has_ended();
+        }
+        too_late |= after.too_late;
+        after.finish();
+        if too_late {
+            return Err(self.closed_error()); // it ended since the post was accepted
+        }
+        self.0.meter.published_here();
+        Ok(None)
+    }
+}

@@ -1,0 +1,10 @@
+//! Config: the options of a broker, and the URL that names its backend.
+
+mod keys;
+mod options;
+mod url;
+
+pub use self::{
+    options::{Options, WhenInDoubt},
+    url::BrokerUrl,
+};

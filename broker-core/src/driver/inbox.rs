@@ -1,0 +1,150 @@
+//! Inbox: where a link hands over what it receives.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+
+use crate::Error;
+
+/// Where a link hands over what it receives. Calls never block and never await; they may come from any thread.
+///
+/// An inbox belongs to one link. Once core has given the link up, whatever the inbox is handed is discarded.
+#[derive(Clone)]
+pub struct Inbox(Arc<Inner>);
+
+struct Inner {
+    lost: AtomicBool,
+    sink: Box<dyn Sink>,
+}
+
+/// Receives what a link hands over: core does, and so can a driver around another one, or a test of a driver.
+///
+/// No method may block.
+pub trait Sink: Send + Sync + 'static {
+    /// A frame arrived: see [`Inbox::deliver`].
+    fn deliver(&self, arrival: Arrival<'_>);
+
+    /// Messages may be missing: see [`Inbox::gap`].
+    fn gap(&self) {}
+
+    /// The link is unusable. Called once: see [`Inbox::lost`].
+    fn lost(&self, error: Error) {
+        let _ = error;
+    }
+}
+
+/// A frame that arrived.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Arrival<'a> {
+    /// The channel's name on the wire.
+    pub channel: &'a str,
+    /// The frame.
+    pub frame: Bytes,
+}
+
+impl Inbox {
+    /// An inbox that passes everything on.
+    pub fn new(sink: impl Sink) -> Self {
+        Self(Arc::new(Inner { lost: AtomicBool::new(false), sink: Box::new(sink) }))
+    }
+
+    /// An inbox that discards what it is handed. For tests of a driver, which open a link without a broker.
+    #[must_use]
+    pub fn discard() -> Self {
+        Self::new(Discard)
+    }
+
+    /// Whether the link has been reported lost.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.0.lost.load(Ordering::SeqCst)
+    }
+
+    /// Hands over one frame that arrived on a channel, by the channel's name on the wire. It goes straight
+    /// to the queues of the listeners. Bytes that are no frame are reported to them as malformed. The order of the
+    /// calls is the order that listeners see; what comes on a channel before it is subscribed is nothing. A frame
+    /// that is a slice of a large buffer keeps all of it alive: copy it out.
+    pub fn deliver(&self, channel: &str, frame: Bytes) {
+        self.0.sink.deliver(Arrival { channel, frame });
+    }
+
+    /// The client dropped messages but the link lives on: every channel of the link gets a gap.
+    pub fn gap(&self) {
+        self.0.sink.gap();
+    }
+
+    /// Reports that the link is unusable. The first call counts; core drops the link.
+    pub fn lost(&self, error: Error) {
+        if !self.0.lost.swap(true, Ordering::SeqCst) {
+            self.0.sink.lost(error);
+        }
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("lost", &self.is_lost()).finish_non_exhaustive()
+    }
+}
+
+struct Discard;
+
+impl Sink for Discard {
+    fn deliver(&self, _arrival: Arrival<'_>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn an_inbox_that_discards_takes_anything_and_remembers_a_loss() {
+        let inbox = Inbox::discard();
+        inbox.deliver("news", Bytes::from_static(b"no frame"));
+        inbox.deliver("$node.1", Bytes::new());
+        inbox.gap();
+        assert!(!inbox.is_lost());
+        inbox.lost(Error::new(ErrorKind::Unavailable, "gone"));
+        assert!(inbox.is_lost());
+    }
+
+    #[derive(Clone, Default)]
+    struct Record(Arc<Mutex<Vec<String>>>);
+
+    impl Sink for Record {
+        fn deliver(&self, arrival: Arrival<'_>) {
+            self.0.lock().unwrap().push(format!("{}: {:?}", arrival.channel, arrival.frame));
+        }
+
+        fn gap(&self) {
+            self.0.lock().unwrap().push("gap".to_owned());
+        }
+
+        fn lost(&self, error: Error) {
+            self.0.lock().unwrap().push(error.message().to_owned());
+        }
+    }
+
+    #[test]
+    fn a_sink_receives_everything_and_a_loss_once() {
+        let record = Record::default();
+        let inbox = Inbox::new(record.clone());
+        inbox.deliver("news", Bytes::from_static(b"x"));
+        inbox.gap();
+        assert!(!inbox.is_lost());
+        inbox.clone().lost(Error::new(ErrorKind::Unavailable, "gone"));
+        inbox.lost(Error::new(ErrorKind::Unavailable, "gone again"));
+        assert!(inbox.is_lost());
+        assert_eq!(*record.0.lock().unwrap(), ["news: b\"x\"", "gap", "gone"]);
+    }
+}

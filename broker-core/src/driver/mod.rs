@@ -1,0 +1,249 @@
+//! Driver, Link, Inbox: the contract a backend implements. This is the page to read before writing one.
+//!
+//! A backend does four things: it opens a link, carries opaque frames over it, keeps a log of opaque records, and
+//! admits when the link is broken. It does not reconnect, resubscribe, count references, fan out, keep order across links,
+//! detect losses, bound queues or measure health. All of that is written once, in core, so that every
+//! backend inherits it, and every backend means the same.
+//!
+//! # The life of a link
+//!
+//! 1. Core calls [`Driver::connect`] with a fresh [`Inbox`], under a time limit. No retries inside.
+//! 2. Core reads the revocation log, if somebody needs to know what is revoked; subscribes everything that is wanted,
+//!    in chunks, each confirmed; and reads the log again.
+//! 3. Core posts to a channel of its own and waits to receive it. From here the broker is `Connected`.
+//! 4. One writer calls [`Link::publish`], one task [`Link::subscribe`] and [`Link::unsubscribe`], one
+//!    [`Link::revocations`], one [`Link::revoke`]; they run side by side. The link calls [`Inbox::deliver`] for whatever
+//!    arrives.
+//! 5. When the link calls [`Inbox::lost`], a call times out, or the echo of step 3 (repeated every
+//!    heartbeat) fails to come, core drops the link, without another word, and starts again at 1.
+//!    [`Link::close`] is called only for a link that still lives.
+//!
+//! Whatever a dead link still delivers is discarded: an inbox belongs to one link. Every call is made inside the
+//! Tokio runtime in which the broker was started, and may spawn there. `close` is called alone, and at last; the
+//! link may call [`Inbox::lost`] after it, or never.
+//!
+//! # How much at once
+//!
+//! A batch has at most 1,024 frames, and ends with the frame that makes it 1 MiB or more; a frame has at most
+//! [`MAX_FRAME`] bytes. Posts that wait together for one channel are one frame by then. A subscribe or unsubscribe call
+//! has at most 1,000 names of at most [`MAX_NAME`] bytes, with the prefix in them. The broker's own names have a segment that starts with `$`; permissions have to let them
+//! through.
+//!
+//! # What drivers would all write
+//!
+//! [`BrokerUrl::allow_keys`], [`BrokerUrl::server`] and [`BrokerUrl::invalid`] read a URL; [`TlsFiles`] and
+//! [`UrlFile`] are the files it names; [`Place::reach`] tries every address; [`Peer`] makes the errors that are about a
+//! server, and [`Peer::recognise`] finds out what is there instead of it. Core itself names backend,
+//! operation and channel in an error: a driver need not.
+
+pub(crate) mod inbox;
+mod log;
+pub(crate) mod support;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use crate::wire::{
+    limits::{MAX_FRAME, MAX_NAME, MAX_RECORD},
+    outgoing::Outgoing,
+};
+use crate::{BrokerUrl, ChannelName, Error, ErrorKind, NodeId, Result};
+
+pub(crate) use self::support::reach::open_link;
+pub use self::{
+    inbox::{Arrival, Inbox, Sink},
+    log::{LogBreak, LogCursor, LogPage, RevocationLog},
+    support::{
+        error_context::{Encryption, Peer},
+        inspection::Inspection,
+        reach::Place,
+        server_addr::ServerAddr,
+        tls::{TlsFiles, UrlFile},
+    },
+};
+
+/// A way to reach one kind of backend: its address, credentials and settings. Making one does no I/O.
+#[async_trait]
+pub trait Driver: fmt::Debug + Send + Sync + 'static {
+    /// The backend's name in errors and logs: `redis`.
+    fn name(&self) -> &'static str;
+
+    /// What this backend promises beyond the contract. For each field there is a case in the conformance suite, or
+    /// a test with processes, that fails for whoever promises too much.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Opens one link.
+    ///
+    /// Core calls it at start and again after every loss, with backoff and under a time limit (dropping
+    /// the future must leave nothing behind). It never retries by itself.
+    ///
+    /// # Errors
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) when nobody answers;
+    /// [`Forbidden`](crate::ErrorKind::Forbidden) for refused credentials;
+    /// [`Protocol`](crate::ErrorKind::Protocol) when the peer is not this kind of server;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) when it is too old. The message names host and
+    /// port, never a password.
+    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>>;
+}
+
+/// One live connection. It never heals itself: once lost it is thrown away.
+///
+/// Dropping a link must end its tasks and sockets. Every call is dropped by core when its time limit
+/// passes, and the link with it; so a call may hang, but must not block its thread. No batch and no list of
+/// channels is empty, and no name is longer than [`MAX_NAME`].
+#[async_trait]
+pub trait Link: Send + Sync + 'static {
+    /// Sends a batch, in its order, and returns one outcome for each frame.
+    ///
+    /// `Ok` means that the backend took the frame. Core's single writer calls it, so the order of calls is
+    /// the order of messages. An error of one frame (no permission, server out of memory) concerns that
+    /// frame only; if the link itself broke, report [`Inbox::lost`] and answer
+    /// [`Interrupted`](crate::ErrorKind::Interrupted) for all whose fate is unknown,
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) only for those that were certainly not sent. A result of
+    /// the wrong length is taken for a broken link. It is not called again before it has returned.
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>>;
+
+    /// Subscribes to channels. `Ok`: the backend delivers every later publish on these channels, by
+    /// whomever, to this link. Idempotent.
+    ///
+    /// # Errors
+    /// A kind that is [transient](crate::ErrorKind::is_transient), `Other` among them, means that the link is
+    /// broken, and core gives it up. Any other kind is a refusal of
+    /// something in `channels`; core asks again one by one to find out which, so an error may leave some of
+    /// them subscribed.
+    async fn subscribe(&self, channels: &[ChannelName]) -> Result<()>;
+
+    /// Unsubscribes. `Ok`: the backend has forgotten these channels for this link. Idempotent; frames
+    /// already under way may still be delivered.
+    ///
+    /// # Errors
+    /// Any error means that the link is broken.
+    async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()>;
+
+    /// Appends one record to the revocation log, and makes the log if it is missing.
+    ///
+    /// `Ok`: the server answered that it stored the record. Every read that begins afterwards, through any link of
+    /// any node, returns it, or a `broken` page, or an error. What a crash of the server can still take back is the
+    /// server's configuration, and the backend's page says what. A record has at most [`MAX_RECORD`] bytes. Several
+    /// calls may be under way at once, beside every other call.
+    ///
+    /// # Errors
+    /// The record may or may not be stored, and may appear later. Core appends it again; the log may then hold it
+    /// twice. [`Unsupported`](crate::ErrorKind::Unsupported) (the default): this server has no such log.
+    /// [`Forbidden`](crate::ErrorKind::Forbidden) for a missing permission, which is never `Unsupported`. The link
+    /// lives on, unless it says otherwise by [`Inbox::lost`].
+    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        let _ = (log, record);
+        Err(Error::new(ErrorKind::Unsupported, "this backend keeps no revocation log"))
+    }
+
+    /// One page of the records after a cursor; makes the log if it is missing.
+    ///
+    /// Called by one task at a time, beside every other call. A cursor of an earlier link is valid. A driver that
+    /// cannot tell whether a cursor still stands answers `broken`: a false alarm costs a reconnect of some clients,
+    /// silence costs the revocation.
+    ///
+    /// # Errors
+    /// As [`revoke`](Self::revoke). Nothing has been read.
+    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        let _ = (log, after);
+        Err(Error::new(ErrorKind::Unsupported, "this backend keeps no revocation log"))
+    }
+
+    /// The longest frame that the server takes at present, in bytes; [`MAX_FRAME`] unless it has a lower limit.
+    ///
+    /// Posts are not put together beyond that. A single one that is longer is sent all the same, to be refused by name.
+    fn longest_frame(&self) -> usize {
+        MAX_FRAME
+    }
+
+    /// How long a connection of this link may carry nothing before the server closes it; `None` (the default) if it
+    /// does not do that, or does not say. Core posts a heartbeat at least twice in that time.
+    fn idle_limit(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The version that the server says it has: for people to read. Nothing is decided by it.
+    ///
+    /// Called once, when the link is up. `None` (the default) when the server does not say.
+    async fn version(&self) -> Option<String> {
+        None
+    }
+
+    /// What the server tells an operator of itself. Asked only by [`Inspection::of`], and as much as it answers:
+    /// what is refused, or fails, is `None`, which is the default for all.
+    async fn inspect(&self, log: &RevocationLog) -> Inspection {
+        let _ = log;
+        Inspection::default()
+    }
+
+    /// Ends the link in good order: nothing of it is left at the server when it returns.
+    ///
+    /// # Errors
+    /// Whatever went wrong; core logs it, and drops the link all the same.
+    async fn close(&self) -> Result<()>;
+}
+
+/// How long a link may take to close in good order.
+pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// A random number, for a name at the server that no other link has, or to choose one of several servers. Not for
+/// secrets.
+#[must_use]
+pub fn random() -> u64 {
+    NodeId::random().as_u64()
+}
+
+/// What a backend promises beyond the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Whether other processes can be reached, or only brokers of this process.
+    pub crosses_processes: bool,
+    /// How far the order of messages on a channel reaches.
+    pub ordering: Ordering,
+    /// Whether the `Ok` of a global post means that the backend took it, not only that it was sent.
+    pub confirms_publish: bool,
+    /// Whether the server can grant a user one channel and refuse another. Where it cannot, whoever may use the
+    /// broker may use every channel.
+    pub channel_permissions: bool,
+}
+
+impl Capabilities {
+    /// The capabilities of a backend whose server knows permissions for single channels.
+    #[must_use]
+    pub const fn new(crosses_processes: bool, ordering: Ordering, confirms_publish: bool) -> Self {
+        Self { crosses_processes, ordering, confirms_publish, channel_permissions: true }
+    }
+
+    /// The same, for a server that knows no permissions for single channels.
+    #[must_use]
+    pub const fn without_channel_permissions(mut self) -> Self {
+        self.channel_permissions = false;
+        self
+    }
+}
+
+/// How far the order of messages on a channel reaches. The weakest already keeps one publisher's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ordering {
+    /// Each publisher's messages in the order it posted them; two publishers may be seen interleaved in
+    /// two ways by two nodes.
+    PerPublisher,
+    /// All nodes see all messages of a channel in one order.
+    PerChannel,
+}
+
+/// A backend as a value: every backend crate exports one as `pub const BACKEND: Backend`.
+#[derive(Clone, Copy, Debug)]
+pub struct Backend {
+    /// The name, as in the facade's feature: `redis`.
+    pub name: &'static str,
+    /// The URL schemes it answers to: `redis`, `rediss`.
+    pub schemes: &'static [&'static str],
+    /// Makes a driver from a URL. Does no I/O; an error names the part of the URL that is wrong.
+    pub open: fn(&BrokerUrl) -> Result<Arc<dyn Driver>>,
+}

@@ -1,0 +1,55 @@
+//! Inspection: what a server tells an operator of itself, by a link that is opened for it alone.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::timeout;
+
+use crate::{
+    Options, Result,
+    driver::{CLOSE_LIMIT, Driver, Inbox, RevocationLog, open_link},
+    runtime::Runtime,
+};
+
+/// What a server tells an operator of itself. Nothing is decided by it; a broker never asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// What the server's clock showed at some moment of the inspection. `None`: it does not say.
+    pub clock: Option<SystemTime>,
+    /// Whether the server writes the revocation log to a disk, so that it is still there when the server has started
+    /// again. `None`: it does not say.
+    pub log_on_disk: Option<bool>,
+    /// How long a connection may be idle before the server closes it. `None`: for ever, or it does not say.
+    pub idle_limit: Option<Duration>,
+}
+
+impl Inspection {
+    /// For drivers.
+    #[must_use]
+    pub const fn new(clock: Option<SystemTime>, log_on_disk: Option<bool>) -> Self {
+        Self { clock, log_on_disk, idle_limit: None }
+    }
+
+    /// The same, of a server that closes idle connections.
+    #[must_use]
+    pub const fn with_idle_limit(mut self, limit: Option<Duration>) -> Self {
+        self.idle_limit = limit;
+        self
+    }
+
+    /// Opens a link, asks, and closes it. Looks at the revocation log of the prefix in the options, and makes none.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// Why no link could be opened; [`InvalidInput`](crate::ErrorKind::InvalidInput) outside a tokio runtime. What the
+    /// server does not want to say is `None`.
+    pub async fn of(driver: &dyn Driver, options: &Options) -> Result<Self> {
+        Runtime::current("an inspection")?;
+        let connected = open_link(driver, Inbox::discard(), options.connect_timeout).await;
+        let link = connected.map_err(|error| error.with_operation("inspect").with_backend(driver.name()))?;
+        let log = RevocationLog::of(&options.prefix, options.revocation_retention, options.revoke_timeout);
+        let inspection = timeout(options.revoke_timeout, link.inspect(&log)).await.unwrap_or_default();
+        let _late = timeout(CLOSE_LIMIT, link.close()).await;
+        Ok(inspection)
+    }
+}

@@ -1,0 +1,99 @@
+//! Rounds: the digests of this node on their way out. One round tells all that was posted since the last; after the
+//! last post one more, an empty one, so that whoever missed the one before it notices.
+
+use std::mem;
+
+use bytes::BytesMut;
+use tokio::sync::oneshot;
+
+use crate::{
+    Error, NodeId, Post, Result,
+    wire::{
+        digest::{Digest, Span, split},
+        frame::{self, Stamp},
+    },
+};
+
+/// How many spans may wait to be told again. With more the node rather says that it has not told everything.
+const OWED: usize = 200_000;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    /// Of the last digest made.
+    number: u64,
+    /// Of the last digest that the backend has confirmed, and all before it in its round.
+    confirmed: u64,
+    /// The last round, until its outcome is looked at.
+    under_way: Vec<Part>,
+    /// Told in a round that failed: told again in the next.
+    owed: Vec<Span>,
+    /// The last round told of something.
+    told: bool,
+    /// The backend takes no digests from this node, and somebody has been told.
+    refused: bool,
+}
+
+#[derive(Debug)]
+struct Part {
+    number: u64,
+    spans: Vec<Span>,
+    outcome: oneshot::Receiver<Result<()>>,
+}
+
+/// A frame to send, and where its outcome goes.
+pub(crate) type Sending = (BytesMut, oneshot::Sender<Result<()>>);
+
+impl Rounds {
+    /// The frames of the next round: none when there is nothing to tell. The outcomes of the last round must be
+    /// known; those that are not count as failures.
+    pub(crate) fn next(&mut self, origin: NodeId, fresh: Vec<Span>) -> Vec<Sending> {
+        self.settle();
+        self.owed.extend(fresh);
+        if self.owed.len() > OWED {
+            // A digest that nobody will ever hear: everyone is told that something may be missing.
+            self.owed = Vec::new();
+            self.number += 1;
+            self.confirmed = self.number;
+        }
+        let spans = mem::take(&mut self.owed);
+        if spans.is_empty() && !self.told {
+            return Vec::new();
+        }
+        self.told = !spans.is_empty();
+        let (after, begin) = (self.confirmed, self.number + 1);
+        let mut frames = Vec::new();
+        for spans in split(spans) {
+            self.number += 1;
+            let digest = Digest { after, begin, spans };
+            let mut frame = frame::encode(&Post::new(digest.encode()), origin);
+            frame::stamp(&mut frame, Stamp { number: self.number, epoch: 0, sequence: self.number });
+            let (sender, outcome) = oneshot::channel();
+            self.under_way.push(Part { number: self.number, spans: digest.spans, outcome });
+            frames.push((frame, sender));
+        }
+        frames
+    }
+
+    /// No reason to do without messages. What is told by nobody else is lost in silence: the log must say so.
+    fn refused(&mut self, error: &Error) {
+        if !mem::replace(&mut self.refused, true) {
+            tracing::warn!("losses at the end of what this node posts go unnoticed by others: {error}");
+        }
+    }
+
+    /// Looks at what became of the last round.
+    fn settle(&mut self) {
+        for mut part in mem::take(&mut self.under_way) {
+            match part.outcome.try_recv() {
+                // What follows a failure is told again too: only a whole beginning of a round is confirmed.
+                Ok(Ok(())) if self.owed.is_empty() => self.confirmed = part.number,
+                Ok(Err(error)) if !error.is_transient() => self.refused(&error),
+                _ => {
+                    self.told = true;
+                    self.owed.extend(part.spans);
+                }
+            }
+        }
+    }
+}

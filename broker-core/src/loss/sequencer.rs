@@ -1,0 +1,191 @@
+//! Numbering: which number a message gets in its channel, and what has been posted since the last digest.
+//!
+//! Numbers are given when a message is handed to the link, so that a post that fails before has none, and the numbers
+//! have the order of the wire.
+
+use std::{collections::HashMap, mem};
+
+use bytes::BytesMut;
+use foldhash::fast::RandomState;
+
+use crate::{
+    ChannelName,
+    driver::Outgoing,
+    wire::{
+        digest::Span,
+        frame::{self, Stamp},
+        names::Names,
+    },
+};
+
+/// How many channels have a counter. One more, and the node forgets them all and begins a new epoch.
+const COUNTERS: usize = 65_536;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Numbering {
+    names: Names,
+    number: u64,
+    epoch: u32,
+    counters: HashMap<ChannelName, Counter, RandomState>,
+    /// Posted on since the last digest.
+    used: Vec<ChannelName>,
+}
+
+/// The number that a message got.
+#[derive(Debug)]
+pub(crate) struct Number {
+    channel: ChannelName,
+    epoch: u32,
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct Counter {
+    wire_name: ChannelName,
+    last: u64,
+    /// The last number that a digest has told.
+    told: u64,
+}
+
+impl Numbering {
+    pub(crate) fn new(names: Names) -> Self {
+        Self { names, number: 0, epoch: 1, counters: HashMap::default(), used: Vec::new() }
+    }
+
+    /// The name of a channel, shared if it has a counter.
+    pub(crate) fn share_name(&self, channel: &str) -> ChannelName {
+        let known = self.counters.get_key_value(channel);
+        known.map_or_else(|| ChannelName::internal(channel), |(name, _)| name.clone())
+    }
+
+    /// Whether a message on this channel begins a new epoch: then what was posted in the present one is to be told
+    /// first, by a digest ahead of it.
+    pub(crate) fn would_begin_epoch(&self, channel: &ChannelName) -> bool {
+        self.counters.len() >= COUNTERS && !self.counters.contains_key(channel)
+    }
+
+    /// Gives the next number.
+    pub(crate) fn stamp(&mut self, channel: ChannelName, mut frame: BytesMut) -> (Outgoing, Number) {
+        if self.would_begin_epoch(&channel) {
+            self.counters = HashMap::default();
+            self.used = Vec::new();
+            self.epoch += 1;
+        }
+        self.number += 1;
+        // Cheap: names are shared.
+        let counter = self.counters.entry(channel.clone()).or_insert_with_key(|channel| Counter {
+            wire_name: self.names.share_to_wire(channel),
+            last: 0,
+            told: 0,
+        });
+        if counter.last == counter.told {
+            self.used.push(channel.clone());
+        }
+        counter.last += 1;
+        frame::stamp(&mut frame, Stamp { number: self.number, epoch: self.epoch, sequence: counter.last });
+        let number = Number { channel, epoch: self.epoch, sequence: counter.last };
+        (Outgoing::new(counter.wire_name.clone(), frame.freeze()), number)
+    }
+
+    /// Takes a number back whose message was certainly not sent, so that nobody misses it. Only the last one of a
+    /// channel can be taken back: ask for those of a batch from its end.
+    pub(crate) fn take_back(&mut self, number: &Number) {
+        if number.epoch != self.epoch {
+            return;
+        }
+        if let Some(counter) = self.counters.get_mut(&number.channel)
+            && counter.last == number.sequence
+            && counter.told < counter.last
+        {
+            counter.last -= 1;
+        }
+    }
+
+    /// What has been posted since this was asked last.
+    pub(crate) fn take_spans(&mut self) -> Vec<Span> {
+        let mut spans = Vec::new();
+        for channel in mem::take(&mut self.used) {
+            let Some(counter) = self.counters.get_mut(&channel) else { continue };
+            let (first, last) = (counter.told + 1, counter.last);
+            counter.told = last;
+            if first <= last {
+                spans.push(Span { channel, epoch: self.epoch, first, last });
+            }
+        }
+        spans
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{NodeId, Post};
+
+    fn name(text: &str) -> ChannelName {
+        ChannelName::internal(text)
+    }
+
+    fn post(numbering: &mut Numbering, channel: &str) -> Stamp {
+        let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
+        let (outgoing, _) = numbering.stamp(numbering.share_name(channel), frame);
+        assert_eq!(outgoing.channel.as_str(), format!("app.{channel}"));
+        frame::decode(&outgoing.frame).unwrap().1
+    }
+
+    fn span(channel: &str, epoch: u32, first: u64, last: u64) -> Span {
+        Span { channel: name(channel), epoch, first, last }
+    }
+
+    #[test]
+    fn every_channel_counts_for_itself_and_a_span_has_what_is_new() {
+        let mut numbering = Numbering::new(Names::new("app"));
+        assert_eq!(post(&mut numbering, "a"), Stamp { number: 1, epoch: 1, sequence: 1 });
+        assert_eq!(post(&mut numbering, "a"), Stamp { number: 2, epoch: 1, sequence: 2 });
+        assert_eq!(post(&mut numbering, "b"), Stamp { number: 3, epoch: 1, sequence: 1 });
+        assert_eq!(numbering.take_spans(), [span("a", 1, 1, 2), span("b", 1, 1, 1)]);
+        assert_eq!(numbering.take_spans(), []);
+        assert_eq!(post(&mut numbering, "a").sequence, 3);
+        assert_eq!(numbering.take_spans(), [span("a", 1, 3, 3)]);
+    }
+
+    #[test]
+    fn numbers_that_were_not_sent_are_given_again() {
+        let mut numbering = Numbering::new(Names::new(""));
+        let give = |numbering: &mut Numbering| {
+            let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
+            numbering.stamp(name("a"), frame).1
+        };
+        let numbers = [give(&mut numbering), give(&mut numbering), give(&mut numbering)];
+        numbering.take_back(&numbers[1]);
+        assert_eq!(numbering.take_spans(), [span("a", 1, 1, 3)], "one that others follow stays");
+        numbering.take_back(&numbers[2]);
+        assert_eq!(give(&mut numbering).sequence, 4, "it has been told");
+        let numbers = [give(&mut numbering), give(&mut numbering)];
+        numbers.iter().rev().for_each(|number| numbering.take_back(number));
+        assert_eq!(numbering.take_spans(), [span("a", 1, 4, 4)]);
+        let number = give(&mut numbering);
+        assert_eq!(number.sequence, 5);
+        numbering.take_back(&number);
+        assert_eq!(numbering.take_spans(), []);
+        assert_eq!(give(&mut numbering).sequence, 5);
+        assert_eq!(numbering.take_spans(), [span("a", 1, 5, 5)]);
+    }
+
+    #[test]
+    fn with_more_channels_than_counters_an_epoch_begins_and_the_memory_has_a_bound() {
+        let mut numbering = Numbering::new(Names::new("app"));
+        for channel in 0..COUNTERS {
+            let channel = format!("c{channel}");
+            assert!(!numbering.would_begin_epoch(&name(&channel)));
+            assert_eq!(post(&mut numbering, &channel).epoch, 1);
+        }
+        assert_eq!(post(&mut numbering, "c0"), Stamp { number: COUNTERS as u64 + 1, epoch: 1, sequence: 2 });
+        assert!(numbering.would_begin_epoch(&name("more")));
+        assert_eq!(numbering.take_spans().len(), COUNTERS);
+        assert_eq!(post(&mut numbering, "more").epoch, 2);
+        assert_eq!((numbering.counters.len(), numbering.used.len()), (1, 1));
+        let again = post(&mut numbering, "c0");
+        assert_eq!((again.epoch, again.sequence), (2, 1));
+    }
+}

@@ -1,0 +1,221 @@
+//! Heard: how far one channel has been heard from each node. Tells what is missing, and what is a repeat.
+//!
+//! Two generations of nodes: when the younger is full it becomes the older, and what was the older is forgotten. So
+//! the memory has a bound however many nodes come and go, and those that post are remembered.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use crate::{NodeId, wire::digest::Span};
+
+/// How many nodes one generation remembers.
+const GENERATION: usize = 512;
+
+/// Which messages a channel should have received, of those that a digest tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Those that follow one it has received. The others may be from before it was subscribed.
+    AfterHeard,
+    /// And from now on all that come after those of the digest.
+    AfterDigest,
+    /// All: it was subscribed before the first of them was posted.
+    Everything,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    young: HashMap<NodeId, Last, RandomState>,
+    old: HashMap<NodeId, Last, RandomState>,
+    /// Somebody has been forgotten: a node without an entry may have been heard all the same.
+    pub(crate) forgetful: bool,
+}
+
+/// The last message heard from a node.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    epoch: u32,
+    sequence: u64,
+    /// The first one heard, until a digest has said what came before it; then 0.
+    first: u64,
+}
+
+impl Heard {
+    /// A message arrived. How many are missing before it; `None` for a repeat.
+    pub(crate) fn message(&mut self, origin: NodeId, epoch: u32, sequence: u64) -> Option<u64> {
+        let Some(last) = self.find(origin) else {
+            self.insert(origin, Last { epoch, sequence, first: sequence });
+            return Some(0);
+        };
+        if (epoch, sequence) <= (last.epoch, last.sequence) {
+            return None;
+        }
+        // A new epoch begins at 1. How the one before it ended is told by a digest ahead of it.
+        let before = if epoch == last.epoch { last.sequence } else { 0 };
+        (last.epoch, last.sequence) = (epoch, sequence);
+        Some(sequence - before - 1)
+    }
+
+    /// A digest says what a node has posted. How many messages of it are missing.
+    pub(crate) fn digest(&mut self, origin: NodeId, span: &Span, claim: Claim) -> u64 {
+        let (epoch, sequence) = (span.epoch, span.last);
+        let Some(last) = self.find(origin) else {
+            if claim != Claim::AfterHeard {
+                self.insert(origin, Last { epoch, sequence, first: 0 });
+            }
+            return if claim == Claim::Everything { span.last + 1 - span.first } else { 0 };
+        };
+        if epoch < last.epoch {
+            return 0;
+        }
+        let mut missing = 0;
+        if claim == Claim::Everything && epoch == last.epoch {
+            missing = last.first.saturating_sub(span.first);
+        }
+        last.first = 0;
+        let before = if epoch == last.epoch { last.sequence } else { 0 };
+        if sequence > before {
+            missing += sequence - before;
+            (last.epoch, last.sequence) = (epoch, sequence);
+        }
+        missing
+    }
+
+    /// A node of the older generation comes back into the younger.
+    fn find(&mut self, origin: NodeId) -> Option<&mut Last> {
+        if let Some(last) = self.old.remove(&origin) {
+            self.insert(origin, last);
+        }
+        self.young.get_mut(&origin)
+    }
+
+    fn insert(&mut self, origin: NodeId, last: Last) {
+        if self.young.len() >= GENERATION {
+            self.forgetful |= !self.old.is_empty();
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(origin, last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Claim::*, *};
+    use crate::ChannelName;
+
+    const A: NodeId = NodeId::from_u64(1);
+    const B: NodeId = NodeId::from_u64(2);
+
+    fn span(epoch: u32, first: u64, last: u64) -> Span {
+        Span { channel: ChannelName::internal("news"), epoch, first, last }
+    }
+
+    #[test]
+    fn a_jump_is_counted_and_a_repeat_is_known() {
+        let mut heard = Heard::default();
+        assert_eq!(heard.message(A, 1, 7), Some(0), "what came before the first is not ours");
+        assert_eq!(heard.message(A, 1, 8), Some(0));
+        assert_eq!(heard.message(B, 1, 1), Some(0), "every node counts for itself");
+        assert_eq!(heard.message(A, 1, 12), Some(3));
+        assert_eq!(heard.message(A, 1, 12), None);
+        assert_eq!(heard.message(A, 1, 9), None, "late, and told as missing already");
+        assert_eq!(heard.message(A, 1, 13), Some(0));
+    }
+
+    #[test]
+    fn a_new_epoch_begins_at_one() {
+        let mut heard = Heard::default();
+        assert_eq!(heard.message(A, 1, 70), Some(0));
+        assert_eq!(heard.message(A, 3, 1), Some(0));
+        assert_eq!(heard.message(A, 5, 3), Some(2));
+        assert_eq!(heard.message(A, 4, 9), None, "an epoch that is over");
+    }
+
+    #[test]
+    fn a_digest_tells_of_a_lost_tail_once() {
+        let mut heard = Heard::default();
+        assert_eq!(heard.message(A, 1, 5), Some(0));
+        assert_eq!(heard.digest(A, &span(1, 3, 8), AfterHeard), 3);
+        assert_eq!(heard.digest(A, &span(1, 3, 8), Everything), 0);
+        assert_eq!(heard.message(A, 1, 8), None, "told as missing");
+        assert_eq!(heard.message(A, 1, 9), Some(0));
+        assert_eq!(heard.digest(A, &span(1, 9, 9), Everything), 0);
+        assert_eq!(heard.digest(A, &span(2, 1, 4), AfterHeard), 4, "a whole epoch went by unheard");
+        assert_eq!(heard.digest(A, &span(1, 9, 12), Everything), 0, "an epoch that is over");
+    }
+
+    #[test]
+    fn a_digest_tells_of_what_was_lost_before_the_first_message_only_when_it_is_ours() {
+        for (claim, missing) in [(Everything, 2), (AfterDigest, 0)] {
+            let mut heard = Heard::default();
+            assert_eq!(heard.message(A, 1, 5), Some(0));
+            assert_eq!(heard.digest(A, &span(1, 3, 5), claim), missing);
+            assert_eq!(heard.digest(A, &span(1, 3, 5), Everything), 0, "told once");
+            let mut unheard = Heard::default();
+            assert_eq!(unheard.digest(A, &span(1, 3, 4), claim), missing);
+            assert_eq!(unheard.message(A, 1, 6), Some(1), "the digest is where counting begins");
+        }
+    }
+
+    #[test]
+    fn a_digest_from_before_the_subscription_proves_nothing() {
+        let mut heard = Heard::default();
+        assert_eq!(heard.digest(A, &span(1, 3, 4), AfterHeard), 0);
+        assert_eq!(heard.message(A, 1, 9), Some(0));
+        assert_eq!(heard.digest(A, &span(1, 5, 9), AfterHeard), 0);
+    }
+
+    #[test]
+    fn however_many_nodes_come_the_memory_has_a_bound_and_who_posts_is_remembered() {
+        let mut heard = Heard::default();
+        for number in 1..10_000 {
+            assert_eq!(heard.message(A, 1, number), Some(0));
+            assert_eq!(heard.message(NodeId::from_u64(number + 10), 1, 1), Some(0));
+            assert!(heard.young.len() + heard.old.len() <= 2 * GENERATION + 1);
+        }
+        assert!(heard.forgetful);
+    }
+
+    proptest! {
+        /// Whatever gets lost, is repeated or begins a new epoch: what is heard and what is told add up to what was
+        /// posted, and nothing is heard twice.
+        #[test]
+        fn what_is_heard_and_what_is_told_add_up(steps in proptest::collection::vec((0..6_u8, 1..4_u64), 0..200)) {
+            let mut heard = Heard::default();
+            let (mut posted, mut accounted, mut epoch, mut sequence, mut told) = (0, 0, 1, 0, 0);
+            for (step, count) in steps {
+                match step {
+                    0 => sequence += count, // lost
+                    1 if sequence > 0 => {
+                        accounted += heard.message(A, epoch, sequence.saturating_sub(count).max(1)).map_or(0, |n| n + 1);
+                    }
+                    2 if sequence > told => {
+                        accounted += heard.digest(A, &span(epoch, told + 1, sequence), Everything);
+                        told = sequence;
+                    }
+                    3 => {
+                        // Told before it ends.
+                        if sequence > told {
+                            accounted += heard.digest(A, &span(epoch, told + 1, sequence), Everything);
+                        }
+                        posted += sequence;
+                        (epoch, sequence, told) = (epoch + 1, 0, 0);
+                    }
+                    _ => {
+                        sequence += 1;
+                        let before = heard.message(A, epoch, sequence);
+                        prop_assert!(before.is_some(), "a new one taken for a repeat");
+                        accounted += before.map_or(0, |n| n + 1);
+                    }
+                }
+            }
+            if sequence > told {
+                accounted += heard.digest(A, &span(epoch, told + 1, sequence), Everything);
+            }
+            prop_assert_eq!(accounted, posted + sequence);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Message: what was posted, as every subscriber of the process shares it.
+
+pub(crate) mod codec;
+mod headers;
+mod id;
+mod malformed;
+mod post;
+mod received;
+mod scope;
+
+pub use self::{
+    codec::{Codec, Model},
+    headers::Headers,
+    id::{MessageId, NodeId},
+    malformed::Malformed,
+    post::Post,
+    received::Received,
+    scope::Scope,
+};
+
+use std::{
+    any::Any,
+    fmt, mem,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+
+use crate::Result;
+
+/// A message: payload, headers, and where it came from. Cloning is cheap, and all clones share one decoded value.
+#[derive(Clone)]
+pub struct Message(pub(crate) Arc<dyn Envelope>);
+
+/// What every way of holding a message can answer. The trait object, not an enum, because it keeps a queue
+/// entry at 16 bytes and a typed local post at one allocation.
+pub(crate) trait Envelope: Any + Send + Sync {
+    fn head(&self) -> &Head;
+    fn type_name(&self) -> Option<&str>;
+    fn codec(&self) -> Codec;
+    /// The encoded payload; a typed local message is encoded at every asking.
+    fn payload(&self) -> Result<Bytes>;
+    fn wire(&self) -> Option<&Wire>;
+}
+
+/// What a message knows about itself besides its content.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) origin: NodeId,
+    /// In the id. A local message has 0 until somebody asks: a counter that all posts share would cost each of them as
+    /// much as a lock.
+    number: AtomicU64,
+    /// The message's number in (origin, channel), from 1; 0 for a local message, which has none.
+    sequence: u64,
+    pub(crate) headers: Headers,
+}
+
+/// The number that the next local message of this process gets. They count down from the top, those of global messages
+/// up: one node's ids never meet.
+static NEXT_LOCAL: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// A message without a type: bytes, and never a value, so it has no room for one.
+struct Plain {
+    head: Head,
+    payload: Bytes,
+}
+
+/// A message held as bytes: from the wire, or posted locally as bytes that have a type.
+pub(crate) struct Wire {
+    pub(crate) head: Head,
+    pub(crate) type_name: Option<Box<str>>,
+    pub(crate) codec: Codec,
+    pub(crate) payload: Bytes,
+    /// The value, decoded by the first subscriber that asks and shared by the rest; or why it does not decode.
+    decoded: OnceLock<Result<Arc<dyn Any + Send + Sync>, Malformed>>,
+}
+
+/// A typed message posted in this process: the value itself.
+pub(crate) struct Local<T> {
+    head: Head,
+    codec: Codec,
+    pub(crate) value: T,
+}
+
+impl Head {
+    pub(crate) fn global(id: MessageId, sequence: u64, headers: Headers) -> Self {
+        Self { origin: id.origin, number: AtomicU64::new(id.number), sequence, headers }
+    }
+
+    #[inline]
+    fn local(origin: NodeId, headers: Headers) -> Self {
+        Self { origin, number: AtomicU64::new(0), sequence: 0, headers }
+    }
+
+    pub(crate) fn id(&self) -> MessageId {
+        let mut number = self.number.load(Relaxed);
+        if self.sequence == 0 && number == 0 {
+            let mine = NEXT_LOCAL.fetch_sub(1, Relaxed);
+            // Two may ask at once: both get what the first one took.
+            number =
+                self.number.compare_exchange(0, mine, Relaxed, Relaxed).map_or_else(|first| first, |_| mine);
+        }
+        MessageId { origin: self.origin, number }
+    }
+}
+
+impl Wire {
+    pub(crate) fn new(head: Head, type_name: Option<Box<str>>, codec: Codec, payload: Bytes) -> Self {
+        Self { head, type_name, codec, payload, decoded: OnceLock::new() }
+    }
+
+    pub(crate) fn decode<T: Model>(&self) -> Result<Arc<T>, Malformed> {
+        let decode = || match self.codec.decode::<T>(&self.payload) {
+            Ok(value) => Ok(Arc::new(value)),
+            Err(reason) => {
+                let reason = format!("the payload is no `{}`: {reason}", T::NAME);
+                Err(Malformed::new(reason, self.payload.len()))
+            }
+        };
+        let shared =
+            self.decoded.get_or_init(|| decode().map(|value| value as Arc<dyn Any + Send + Sync>)).clone()?;
+        // Two Rust types may share one name on the wire: the second decodes for itself.
+        shared.downcast::<T>().or_else(|_| decode())
+    }
+}
+
+impl Envelope for Plain {
+    fn head(&self) -> &Head {
+        &self.head
+    }
+    fn type_name(&self) -> Option<&str> {
+        None
+    }
+    fn codec(&self) -> Codec {
+        Codec::Raw
+    }
+    fn payload(&self) -> Result<Bytes> {
+        Ok(self.payload.clone())
+    }
+    fn wire(&self) -> Option<&Wire> {
+        None
+    }
+}
+
+impl Envelope for Wire {
+    fn head(&self) -> &Head {
+        &self.head
+    }
+    fn type_name(&self) -> Option<&str> {
+        self.type_name.as_deref()
+    }
+    fn codec(&self) -> Codec {
+        self.codec
+    }
+    fn payload(&self) -> Result<Bytes> {
+        Ok(self.payload.clone())
+    }
+    fn wire(&self) -> Option<&Wire> {
+        Some(self)
+    }
+}
+
+impl<T: Model> Envelope for Local<T> {
+    fn head(&self) -> &Head {
+        &self.head
+    }
+    fn type_name(&self) -> Option<&str> {
+        Some(T::NAME)
+    }
+    fn codec(&self) -> Codec {
+        self.codec
+    }
+    fn payload(&self) -> Result<Bytes> {
+        self.codec.encode(&self.value)
+    }
+    fn wire(&self) -> Option<&Wire> {
+        None
+    }
+}
+
+impl Message {
+    pub(crate) fn from_wire(wire: Wire) -> Self {
+        Self::held(wire.head, wire.type_name, wire.codec, wire.payload)
+    }
+
+    /// In as little room as it needs.
+    #[inline]
+    fn held(head: Head, type_name: Option<Box<str>>, codec: Codec, payload: Bytes) -> Self {
+        match (type_name, codec) {
+            (None, Codec::Raw) => Self(Arc::new(Plain { head, payload })),
+            (type_name, codec) => Self(Arc::new(Wire::new(head, type_name, codec, payload))),
+        }
+    }
+
+    /// A local message without a type.
+    #[inline]
+    pub(crate) fn from_post(post: Post, origin: NodeId) -> Self {
+        let Post { payload, codec, type_name, headers } = post;
+        Self::held(Head::local(origin, headers), type_name, codec, payload)
+    }
+
+    /// A local message of a type: one allocation, nothing encoded.
+    #[inline]
+    pub(crate) fn from_value<T: Model>(value: T, origin: NodeId, codec: Codec) -> Self {
+        let head = Head::local(origin, Headers::new());
+        Self(Arc::new(Local { head, codec, value }))
+    }
+
+    /// The id, the same on every node.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.0.head().id()
+    }
+
+    /// The node that posted it.
+    #[must_use]
+    pub fn origin(&self) -> NodeId {
+        self.0.head().origin
+    }
+
+    /// Its number among the global posts of its origin on this channel, strictly increasing; `None` for a local post.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u64> {
+        Some(self.0.head().sequence).filter(|sequence| *sequence != 0)
+    }
+
+    /// Whether it was posted with [`Scope::Local`](crate::Scope::Local).
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.0.head().sequence == 0
+    }
+
+    /// The name of its type, if it has one.
+    #[must_use]
+    pub fn type_name(&self) -> Option<&str> {
+        self.0.type_name()
+    }
+
+    /// Its headers.
+    #[must_use]
+    pub fn headers(&self) -> &Headers {
+        &self.0.head().headers
+    }
+
+    /// The payload as bytes. A typed local message is encoded for it, every time; others are not copied.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when a typed local value has become one that cannot be encoded, which
+    /// it was not when it was posted.
+    pub fn payload(&self) -> Result<Bytes> {
+        self.0.payload()
+    }
+
+    /// How the payload is encoded.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.0.codec()
+    }
+}
+
+impl<T: Model> Local<T> {
+    pub(crate) fn message(self: Arc<Self>) -> Message {
+        Message(self)
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &format_args!("{}", self.id()))
+            .field("type_name", &self.type_name())
+            .field("headers", self.headers())
+            .finish_non_exhaustive()
+    }
+}
+
+// A queue holds entries by the thousand: see `hub::Entry`.
+const _: () = assert!(mem::size_of::<Message>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_local_message_has_one_id_whoever_asks_first_and_no_other_has_it() {
+        let post = |_| Message::from_post(Post::new("x"), NodeId::from_u64(1));
+        // Enough that two threads now and then ask one message at once.
+        let messages: Vec<Message> = (0..100_000).map(post).collect();
+        let ask = || messages.iter().map(Message::id).collect::<Vec<_>>();
+        let (one, two) = thread::scope(|scope| {
+            let other = scope.spawn(ask);
+            (ask(), other.join().unwrap())
+        });
+        assert!(one == two, "two ids of one message");
+        assert_eq!(one.into_iter().collect::<HashSet<_>>().len(), messages.len());
+    }
+}

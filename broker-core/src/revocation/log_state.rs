@@ -1,0 +1,280 @@
+//! Follower: what this node knows of the revocation log, across links, and what it still has to put there.
+//! [`following`](crate::revocation::log_sync) does the reading and the writing.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    sync::{Notify, Semaphore, oneshot, watch},
+    time::Instant,
+};
+
+use crate::{
+    ChannelName, Doubt, Error, ErrorKind, NodeId, Options, Post, Result, WhenInDoubt,
+    driver::{LogCursor, RevocationLog},
+    revocation::{record::RecordId, registry::Register},
+    runtime::{Runtime, user_code::contain},
+    wire::{
+        frame::{self, Stamp},
+        names::REVOCATIONS,
+    },
+};
+
+/// How many revocations of this node may wait for the log at once; more wait for their turn.
+const WAITING: usize = 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    pub(crate) log: RevocationLog,
+    pub(crate) register: Arc<Register>,
+    node: NodeId,
+    on_unlogged_gap: WhenInDoubt,
+    lease: Duration,
+    state: Mutex<State>,
+    standing: watch::Sender<Standing>,
+    /// Rung when the log should be read.
+    pub(crate) read_bell: Notify,
+    /// Rung when something is to be appended.
+    pub(crate) append_bell: Notify,
+    turns: Semaphore,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// From the first identity or revocation of the process on. Who has neither needs no log, and no permission.
+    pub(crate) wanted: bool,
+    /// The present link is subscribed to the nudges.
+    pub(crate) listening: bool,
+    pub(crate) cursor: LogCursor,
+    pub(crate) waiting: VecDeque<Append>,
+    /// Appended by this node and not met in the log yet; and whether the backend has said that it stored it.
+    pub(crate) own: HashMap<RecordId, bool>,
+    /// The log lost records that may be remembered here.
+    pub(crate) repair: bool,
+    /// And nobody else has been told yet.
+    pub(crate) alarm: bool,
+    /// The log is a new one, and others may remember what stood in the last: until then they are waited for.
+    pub(crate) settles: Option<Instant>,
+    /// Why the last append failed, if it did.
+    pub(crate) append_error: Option<Error>,
+    nudges: u64,
+}
+
+impl State {
+    /// Whether nobody has to be waited for any more, at a read of the log that began then.
+    pub(crate) fn has_settled(&mut self, began: Instant) -> bool {
+        if !self.alarm && self.settles.is_some_and(|settles| settles <= began) {
+            self.settles = None;
+        }
+        self.settles.is_none()
+    }
+}
+
+/// What is known of the log, for whoever waits for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    /// It was read to its end while the nudges were heard, or there is none.
+    pub(crate) known: bool,
+    /// The server keeps none.
+    pub(crate) unlogged: bool,
+    /// When the last complete read began. Without a log: when the last echo was sent.
+    pub(crate) fresh: Option<Instant>,
+    /// Why the last read failed.
+    pub(crate) error: Option<Error>,
+    /// The log is a new one, and others may still store in it what they remember.
+    pub(crate) unsettled: bool,
+    /// The nudges are refused to this node: it learns of revocations by the poll only, and takes no new identities.
+    pub(crate) deaf: Option<Error>,
+}
+
+/// A record on its way to the log, and whom to tell.
+#[derive(Debug)]
+pub(crate) struct Append {
+    pub(crate) id: RecordId,
+    pub(crate) record: Bytes,
+    pub(crate) outcome: oneshot::Sender<Result<()>>,
+}
+
+impl Follower {
+    pub(crate) fn new(node: NodeId, register: Arc<Register>, options: &Options) -> Self {
+        // The longest that a driver may take; core's own limit lies behind it.
+        let limit = options.publish_timeout;
+        Self {
+            log: RevocationLog::of(&options.prefix, options.revocation_retention, limit),
+            register,
+            node,
+            on_unlogged_gap: options.on_unlogged_gap,
+            lease: options.revocation_lease,
+            state: Mutex::default(),
+            standing: watch::Sender::default(),
+            read_bell: Notify::new(),
+            append_bell: Notify::new(),
+            turns: Semaphore::new(WAITING),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the log is followed. Says whether that is new.
+    pub(crate) fn want(&self) -> bool {
+        let new = !std::mem::replace(&mut self.lock().wanted, true);
+        if new {
+            self.read_bell.notify_one();
+        }
+        new
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.lock().wanted
+    }
+
+    /// The channel of the nudges on the wire, if the present link is to be subscribed to it and is not yet.
+    pub(crate) fn to_listen(&self) -> Option<ChannelName> {
+        let state = self.lock();
+        let wanted = state.wanted && !state.listening && self.standing.borrow().deaf.is_none();
+        wanted.then(|| self.log.name.clone())
+    }
+
+    /// The present link is subscribed to the nudges, or it is another one and is not.
+    pub(crate) fn set_listening(&self, listening: bool) {
+        self.lock().listening = listening;
+        self.set_deaf(None);
+    }
+
+    /// The backend refuses the nudges, or may be asked again.
+    pub(crate) fn set_deaf(&self, error: Option<Error>) {
+        self.change_standing(|standing| {
+            let changed = standing.deaf.is_some() || error.is_some();
+            standing.deaf = error;
+            changed
+        });
+        let standing = self.standing.borrow();
+        if standing.unlogged && standing.deaf.is_some() {
+            drop(standing);
+            self.doubt_unlogged();
+        }
+    }
+
+    /// A nudge carries the whole record, so that nothing has to be read. An empty one says that the log lost records:
+    /// who remembers some stores them again. It may be anybody's, and say anything.
+    pub(crate) fn hear(&self, origin: NodeId, record: &Bytes) {
+        if origin == self.node {
+            return;
+        }
+        if record.is_empty() {
+            self.lock().repair = true;
+            self.read_bell.notify_one();
+        } else if let Err(reason) = self.register.hear(record) {
+            tracing::warn!(channel = REVOCATIONS, "a nudge that is no revocation: {reason}");
+        }
+    }
+
+    /// The client dropped messages, perhaps a nudge.
+    pub(crate) fn missed(&self) {
+        self.read_bell.notify_one();
+        if self.standing.borrow().unlogged {
+            self.doubt_unlogged();
+        }
+    }
+
+    /// This node was cut off, and nobody keeps what it missed.
+    pub(crate) fn doubt_unlogged(&self) {
+        if self.on_unlogged_gap == WhenInDoubt::Close {
+            self.register.doubt(std::time::Instant::now(), Doubt::Unlogged);
+        }
+    }
+
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    pub(crate) fn set_standing(&self, change: impl FnOnce(&mut Standing)) {
+        self.change_standing(|standing| {
+            change(standing);
+            true
+        });
+    }
+
+    /// Says whether it changed something. Wakes whoever waits to open a session, which may be code of others.
+    fn change_standing(&self, change: impl FnOnce(&mut Standing) -> bool) {
+        contain("a waker", || _ = self.standing.send_if_modified(change));
+    }
+
+    /// An own post came back. Where no log is kept, that is what tells whether nudges are heard.
+    pub(crate) fn echoed(&self, sent: Instant) {
+        self.change_standing(|standing| {
+            if standing.unlogged {
+                standing.fresh = Some(sent);
+            }
+            standing.unlogged
+        });
+    }
+
+    /// Waits until it is known what has been revoked.
+    pub(crate) async fn known(&self, runtime: &Runtime, limit: Duration) -> Result<()> {
+        let mut standing = self.standing();
+        let settled = |standing: &Standing| {
+            let failed = standing.error.as_ref().is_some_and(|error| !error.is_transient());
+            standing.known || failed || standing.deaf.is_some()
+        };
+        let last = match runtime.timeout(limit, standing.wait_for(settled)).await {
+            Ok(Ok(standing)) if standing.known && standing.deaf.is_none() => return Ok(()),
+            Ok(Ok(standing)) => standing.deaf.clone().or(standing.error.clone()),
+            Ok(Err(_)) => return Err(Error::closed()),
+            Err(_) => self.standing.borrow().error.clone(),
+        };
+        let away = if self.standing.borrow().unsettled {
+            "the log was missing, and others are still asked what they remember; call again"
+        } else {
+            "the backend is away"
+        };
+        let cause = last.as_ref().map_or(away, Error::message);
+        let kind =
+            last.as_ref().filter(|error| !error.is_transient()).map_or(ErrorKind::Unavailable, Error::kind);
+        Err(Error::new(kind, format!("it is not known what has been revoked, within {limit:?}: {cause}")))
+    }
+
+    /// Whether the lease holds: the log was in reach recently.
+    pub(crate) fn check_lease(&self) -> Result<()> {
+        let fresh = self.standing.borrow().fresh;
+        if self.lease.is_zero() || fresh.is_some_and(|fresh| fresh.elapsed() < self.lease) {
+            return Ok(());
+        }
+        let lease = self.lease;
+        let message = format!("the revocation log has been out of reach for {lease:?}, the revocation_lease");
+        Err(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    /// Puts a record into the log, as soon as a link can. Not cancel safe: it may be put there all the same.
+    pub(crate) async fn append(&self, id: RecordId, record: Bytes) -> Result<()> {
+        let _turn = self.turns.acquire().await.map_err(|_| Error::closed())?;
+        let (outcome, appended) = oneshot::channel();
+        self.lock().waiting.push_back(Append { id, record, outcome });
+        self.append_bell.notify_one();
+        appended.await.unwrap_or_else(|_| Err(Error::closed()))
+    }
+
+    /// Why the last append failed, if it did.
+    pub(crate) fn append_error(&self) -> Option<Error> {
+        self.lock().append_error.clone()
+    }
+
+    /// The frame of a nudge. Outside of the numbering of posts, but with legal numbers.
+    pub(crate) fn nudge(&self, record: &Bytes) -> (ChannelName, BytesMut) {
+        let sequence = {
+            let mut state = self.lock();
+            state.nudges += 1;
+            state.nudges
+        };
+        let mut frame = frame::encode(&Post::new(record.clone()), self.node);
+        frame::stamp(&mut frame, Stamp { number: sequence, epoch: 1, sequence });
+        (self.log.name.clone(), frame)
+    }
+}

@@ -1,0 +1,371 @@
+//! Following: how a link reads the revocation log, appends to it, and repairs it.
+//!
+//! A read is complete up to the moment when it began. What was appended by this node has to be in it; if not, or if
+//! the log says itself that it lost its past, what is remembered here is appended again, and who may have been
+//! revoked in the part that is lost is closed.
+
+use std::{collections::HashSet, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::log_state::{Append, Follower, Standing, State};
+use crate::{
+    Doubt, Error, ErrorKind, Result, WhenInDoubt,
+    driver::{Link, LogBreak, LogCursor},
+    revocation::record::RecordId,
+    runtime::user_code::contain,
+    supervisor::{Supervisor, fraction},
+};
+
+/// How many records are appended side by side.
+const AT_ONCE: usize = 64;
+/// What core adds to the limit that a driver is given, before it counts the link as broken.
+const MARGIN: Duration = Duration::from_secs(2);
+/// All nodes find a log broken at once; they repair it one after the other, and most of them nothing.
+const REPAIR_SPREAD: Duration = Duration::from_secs(1);
+/// How long a node that has found no log waits for others to store in it what they remember, before it admits anybody:
+/// until the last of them begins, and as long again.
+const SETTLE: Duration = Duration::from_secs(2);
+
+impl Supervisor {
+    fn follower(&self) -> &Follower {
+        &self.receivers.follower
+    }
+
+    /// On a new link, before anything else is subscribed and again after everything is. A log that cannot be read
+    /// is no reason to do without messages: it is tried again, and who depends on it waits.
+    pub(crate) async fn catch_up(&self, link: &dyn Link) -> Result<()> {
+        if self.follower().is_wanted()
+            && let Err(error) = self.read_log(link).await?
+        {
+            tracing::warn!(backend = self.driver.name(), "the revocation log cannot be read: {error}");
+            self.follower().read_bell.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Reads whenever there is reason to, and now and then.
+    pub(crate) async fn follow(&self, link: &dyn Link) -> Result<()> {
+        let follower = self.follower();
+        let mut backoff = self.backoff();
+        let mut next = self.next_poll();
+        loop {
+            if timeout_at(next, follower.read_bell.notified()).await.is_err() {
+                // Perhaps an operator has changed something.
+                follower.set_deaf(None);
+                self.receivers.interest.ring();
+            }
+            follower.register.forget_old();
+            next = self.next_poll();
+            if !follower.is_wanted() {
+                continue;
+            }
+            let read = match self.read_log(link).await? {
+                Ok(()) if follower.lock().repair => self.repair(link).await?,
+                read => read,
+            };
+            match read {
+                Ok(()) => {
+                    backoff = self.backoff();
+                    next = follower.lock().settles.map_or(next, |settles| next.min(settles));
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        backend = self.driver.name(),
+                        "the revocation log cannot be read: {error}"
+                    );
+                    // One that somebody has to change first is asked again at the next poll.
+                    if error.is_transient() {
+                        next = Instant::now() + backoff.next().unwrap_or(self.options.backoff_max);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Jittered, so that many nodes do not read at once; and several times within the lease.
+    fn next_poll(&self) -> Instant {
+        let lease = self.options.revocation_lease;
+        let poll = self.options.revocation_poll;
+        let poll = if lease.is_zero() { poll } else { poll.min(lease / 3) };
+        Instant::now() + poll.mul_f64(0.67 + fraction() * 0.66)
+    }
+
+    /// Reads the log to its end. The outer error means that the link is broken.
+    async fn read_log(&self, link: &dyn Link) -> Result<Result<()>> {
+        let follower = self.follower();
+        let (began, real) = (Instant::now(), std::time::Instant::now());
+        let (stored, listening) = {
+            let state = follower.lock();
+            let stored: Vec<RecordId> =
+                state.own.iter().filter(|(_, stored)| **stored).map(|(id, _)| *id).collect();
+            (stored, state.listening)
+        };
+        let read = self.pages(link, real).await?;
+        // What was met in the log is not among them any more.
+        let forgotten = |state: &State| stored.iter().any(|id| state.own.contains_key(id));
+        if read.is_ok() && forgotten(&follower.lock()) {
+            self.log_broke(LogBreak::Forgotten, real);
+        }
+        let settled = read.is_ok() && follower.lock().has_settled(began);
+        let unlogged = read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported);
+        let outcome = if unlogged { Ok(()) } else { read.map(drop) };
+        follower.set_standing(|standing| match &outcome {
+            Ok(()) => {
+                let known = standing.known || (listening && (settled || unlogged));
+                // Without a log it is the echo that tells whether nudges would be heard.
+                let fresh = standing.fresh.filter(|_| unlogged).or(Some(began));
+                let deaf = standing.deaf.take();
+                *standing = Standing { known, unlogged, fresh, error: None, unsettled: !settled, deaf };
+            }
+            Err(error) => standing.error = Some(error.clone()),
+        });
+        Ok(outcome)
+    }
+
+    /// Reads page after page, and applies them. Returns the ids that were met; after a break those of the whole log.
+    async fn pages(&self, link: &dyn Link, began: std::time::Instant) -> Result<Result<HashSet<RecordId>>> {
+        let follower = self.follower();
+        let mut ids = HashSet::new();
+        loop {
+            let cursor = follower.lock().cursor.clone();
+            let page = match self.log_call(link.revocations(&follower.log, &cursor)).await? {
+                Ok(page) => page,
+                Err(error) => return Ok(Err(error)),
+            };
+            if page.created {
+                self.log_was_missing();
+            }
+            if let Some(why) = page.broken {
+                // At once: should the next page fail, nothing says so again.
+                self.log_broke(why, began);
+                ids.clear();
+            }
+            for record in &page.records {
+                match follower.register.hear(record) {
+                    Ok(id) => drop(ids.insert(id)),
+                    Err(reason) => tracing::error!("the revocation log has what is no record: {reason}"),
+                }
+            }
+            let mut state = follower.lock();
+            state.own.retain(|id, _| !ids.contains(id));
+            state.cursor = page.cursor;
+            if !page.more {
+                return Ok(Ok(ids));
+            }
+        }
+    }
+
+    /// This node has found no log, as one that starts behind a wipe does. It notices nothing else, and whoever remembers
+    /// what is lost notices nothing before its next poll.
+    fn log_was_missing(&self) {
+        tracing::info!(
+            backend = self.driver.name(),
+            "the revocation log is new; others are asked what they remember"
+        );
+        let mut state = self.follower().lock();
+        state.settles = Some(Instant::now() + SETTLE);
+        (state.repair, state.alarm) = (true, true);
+        drop(state);
+        self.follower().read_bell.notify_one();
+    }
+
+    fn log_broke(&self, why: LogBreak, began: std::time::Instant) {
+        let backend = self.driver.name();
+        tracing::error!(
+            backend,
+            "the revocation log lost records: {why}; what is remembered here is stored again"
+        );
+        {
+            let mut state = self.follower().lock();
+            state.own.retain(|_, stored| !*stored);
+            (state.repair, state.alarm) = (true, true);
+        }
+        self.follower().read_bell.notify_one();
+        if self.options.on_log_break == WhenInDoubt::Close {
+            self.follower().register.doubt(began, Doubt::LogBroken(why));
+        }
+    }
+
+    /// Appends again what is remembered and not in the log.
+    async fn repair(&self, link: &dyn Link) -> Result<Result<()>> {
+        let follower = self.follower();
+        if follower.lock().alarm {
+            // What is lost may be remembered by a node that had read it, and notices nothing.
+            if let Err(error) = self.alarm().await {
+                return Ok(Err(error));
+            }
+            let mut state = follower.lock();
+            state.alarm = false;
+            state.settles = state.settles.map(|_| Instant::now() + SETTLE);
+        }
+        sleep(REPAIR_SPREAD.mul_f64(fraction())).await;
+        {
+            let mut state = follower.lock();
+            state.cursor = LogCursor::START;
+            state.repair = false;
+        }
+        let repaired = self.store_missing(link).await;
+        if !matches!(repaired, Ok(Ok(_))) {
+            follower.lock().repair = true;
+        }
+        match repaired? {
+            Ok(count) if count > 0 => {
+                tracing::info!(backend = self.driver.name(), "{count} revocations were stored again");
+                // A node that came to the log before them knows nothing of them.
+                let alarmed = self.alarm().await;
+                if alarmed.is_err() {
+                    let mut state = follower.lock();
+                    (state.repair, state.alarm) = (true, true);
+                }
+                Ok(alarmed)
+            }
+            repaired => Ok(repaired.map(drop)),
+        }
+    }
+
+    /// Has every node read the log, and store in it what it remembers. Where that may not be posted nobody can be told.
+    async fn alarm(&self) -> Result<()> {
+        let (name, frame) = self.follower().nudge(&Bytes::new());
+        let posted = self.outbox.post_own(&name, frame, true)?;
+        match posted.await.unwrap_or_else(|_| Err(Error::closed())) {
+            Err(error) if !error.is_transient() => {
+                tracing::error!(
+                    backend = self.driver.name(),
+                    "the log is repaired by this node alone: {error}"
+                );
+                Ok(())
+            }
+            posted => posted,
+        }
+    }
+
+    /// Appends what is remembered and not in the log, from its start on; how many that were.
+    async fn store_missing(&self, link: &dyn Link) -> Result<Result<usize>> {
+        let follower = self.follower();
+        let there = match self.pages(link, std::time::Instant::now()).await? {
+            Ok(ids) => ids,
+            Err(error) => return Ok(Err(error)),
+        };
+        let missing = follower.register.remembered().into_iter().filter(|(id, _)| !there.contains(id));
+        let missing: Vec<_> = missing.collect();
+        for chunk in missing.chunks(AT_ONCE) {
+            let stored = join_all(chunk.iter().map(|(id, record)| self.store(link, *id, record))).await;
+            let stored: Result<Vec<_>> = stored.into_iter().collect();
+            if let Err(error) = stored?.into_iter().collect::<Result<()>>() {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(missing.len()))
+    }
+
+    /// Appends what this node has revoked; what fails for now is tried again.
+    pub(crate) async fn append(&self, link: &dyn Link) -> Result<()> {
+        let follower = self.follower();
+        let mut backoff = self.backoff();
+        loop {
+            let batch: Vec<Append> = {
+                let mut state = follower.lock();
+                let count = state.waiting.len().min(AT_ONCE);
+                state.waiting.drain(..count).collect()
+            };
+            if batch.is_empty() {
+                follower.append_bell.notified().await;
+                continue;
+            }
+            if self.append_batch(link, PutBack { follower, batch }).await? {
+                backoff = self.backoff();
+            } else {
+                sleep(backoff.next().unwrap_or(self.options.backoff_max)).await;
+            }
+        }
+    }
+
+    /// Appends a batch; whether all of it has an outcome now. The rest is put back.
+    async fn append_batch(&self, link: &dyn Link, mut batch: PutBack<'_>) -> Result<bool> {
+        let follower = self.follower();
+        batch.batch.retain(|append| !append.outcome.is_closed());
+        let calls = batch.batch.iter().map(|append| self.store(link, append.id, &append.record));
+        let outcomes: Result<Vec<_>> = join_all(calls).await.into_iter().collect();
+        let outcomes = outcomes?;
+        let appends = std::mem::take(&mut batch.batch);
+        for (append, outcome) in appends.into_iter().zip(outcomes) {
+            match outcome {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(backend = self.driver.name(), "a revocation is not stored yet: {error}");
+                    batch.batch.push(append);
+                }
+                outcome => contain("a waker", || drop(append.outcome.send(outcome))),
+            }
+        }
+        // What was stored has to be met in the log; so read.
+        follower.read_bell.notify_one();
+        Ok(batch.batch.is_empty())
+    }
+
+    /// Appends one record, and has it looked for in the log from then on.
+    async fn store(&self, link: &dyn Link, id: RecordId, record: &Bytes) -> Result<Result<()>> {
+        let follower = self.follower();
+        // Before the call: a read beside it may meet the record before its answer is here.
+        follower.lock().own.entry(id).or_insert(false);
+        let outcome = self.log_call(link.revoke(&follower.log, record.clone())).await;
+        let mut state = follower.lock();
+        state.append_error = outcome.as_ref().ok().and_then(|outcome| outcome.as_ref().err().cloned());
+        if matches!(outcome, Ok(Ok(()))) {
+            // Met already, it is not among them any more.
+            state.own.entry(id).and_modify(|stored| *stored = true);
+        } else {
+            state.own.remove(&id);
+        }
+        drop(state);
+        outcome
+    }
+
+    /// A call about the log, with a limit behind the driver's own. The outer error means that the link is broken.
+    async fn log_call<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<Result<T>> {
+        self.timed("follow the revocation log", self.follower().log.limit + MARGIN, call).await
+    }
+
+    /// Closes identified sessions when the log has been out of reach for the lease. Runs with or without a link.
+    pub(crate) async fn watch_lease(&self) {
+        let (follower, lease) = (self.follower(), self.options.revocation_lease);
+        if lease.is_zero() {
+            return std::future::pending().await;
+        }
+        let mut standing = follower.standing();
+        loop {
+            let Ok(fresh) = standing.wait_for(|standing| standing.fresh.is_some()).await.map(|s| s.fresh)
+            else {
+                return;
+            };
+            let Some(end) = fresh.map(|fresh| fresh + lease) else { continue };
+            tokio::select! {
+                () = sleep_until(end) => {
+                    follower.register.doubt(std::time::Instant::now(), Doubt::LeaseExpired);
+                    let newer = |standing: &Standing| standing.fresh > fresh;
+                    if standing.wait_for(newer).await.is_err() {
+                        return;
+                    }
+                }
+                changed = standing.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+/// Appends under way; what has no outcome when the link goes waits for the next.
+struct PutBack<'a> {
+    follower: &'a Follower,
+    batch: Vec<Append>,
+}
+
+impl Drop for PutBack<'_> {
+    fn drop(&mut self) {
+        let mut state = self.follower.lock();
+        for append in self.batch.drain(..).rev() {
+            state.waiting.push_front(append);
+        }
+    }
+}

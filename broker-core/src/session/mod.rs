@@ -1,0 +1,421 @@
+//! Session: Serverpod's verbs. Everything opened through a session ends with it.
+
+mod call_hooks;
+mod hooks;
+mod listener;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
+pub(crate) mod state;
+
+pub use self::listener::{ListenerId, ListenerItem};
+
+use std::{fmt, future::Future, sync::Arc};
+
+use crate::{
+    Broker, CloseReason, Error, ErrorKind, Identity, MessageStream, Model, Post, Result, Revocation,
+    RevocationOutcome, Scope, Subscription, runtime::gate::Gate, session::listener::listen,
+};
+
+use call_hooks::call_hooks;
+pub use hooks::HookId;
+use hooks::{Hook, Hooks};
+pub(crate) use state::{Owner, Shared};
+
+/// A user's presence on this server: a connection, a request, a job.
+///
+/// Listeners and streams opened through a session end when it is closed or dropped: no callback starts and no
+/// stream yields after that. A callback that is running at that moment runs to its end.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+/// use broker::{Model, Scope};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Model)]
+/// struct PixelAdded { index: u32, colour: u8 }
+///
+/// let broker = broker::connect("memory:").await?;
+/// let session = broker.session();
+/// let mut pixels = session.create_stream::<PixelAdded>("pixel-added").await?;
+/// session.post_message("pixel-added", PixelAdded { index: 17, colour: 3 }, Scope::Global).await?;
+/// let pixel = pixels.next().await.expect("the session is open").expect("a pixel");
+/// assert_eq!(pixel.index, 17);
+/// session.close();
+/// assert!(pixels.next().await.is_none());
+/// # Ok(()) }
+/// ```
+pub struct Session {
+    broker: Broker,
+    shared: Arc<Shared>,
+    identity: Option<Identity>,
+}
+
+impl Session {
+    pub(crate) fn new(broker: Broker, shared: Arc<Shared>, identity: Option<Identity>) -> Self {
+        Self { broker, shared, identity }
+    }
+
+    /// Whose session it is; `None` for an anonymous one, which no revocation touches.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Posts a typed message.
+    ///
+    /// - `Local`: in every queue of this process before the call returns; never encoded, and refused if it could not be:
+    ///   see [`Model`].
+    /// - `Global`: `Ok` means that the backend took it. Every node, this one included, receives it once.
+    /// - `Auto`: global where a backend is configured, else local.
+    ///
+    /// A post without listeners succeeds. Follows Serverpod's `postMessage`. Not cancel safe: a dropped call
+    /// may or may not have sent the message.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) at once while the backend is away;
+    /// [`Interrupted`](ErrorKind::Interrupted) when the link broke under way;
+    /// [`InvalidInput`](ErrorKind::InvalidInput), [`TooLarge`](ErrorKind::TooLarge) and
+    /// [`Codec`](ErrorKind::Codec) before anything is sent; [`NoBackend`](ErrorKind::NoBackend) for a global
+    /// post on a local broker; [`Closed`](ErrorKind::Closed).
+    pub async fn post_message<T: Model>(
+        &self,
+        channel: impl AsRef<str> + Send,
+        message: T,
+        scope: Scope,
+    ) -> Result<()> {
+        self.check_open("post_message")?;
+        self.broker.post_value(channel.as_ref(), message, scope).await
+    }
+
+    /// Posts bytes, or a [`Post`] with headers; all else as [`post_message`](Self::post_message).
+    ///
+    /// # Errors
+    /// As [`post_message`](Self::post_message).
+    pub async fn post(
+        &self,
+        channel: impl AsRef<str> + Send,
+        post: impl Into<Post> + Send,
+        scope: Scope,
+    ) -> Result<()> {
+        self.check_open("post")?;
+        self.broker.publish(channel, post, scope).await
+    }
+
+    /// Calls a function with every later message of a channel, one call at a time, in order.
+    ///
+    /// When it returns, every later post from any process is delivered, or reported missing. The function
+    /// takes [`Received<T>`](crate::Received), or [`Item<T>`](crate::Item) to be told of gaps too. It may be
+    /// async; it runs on a task of its own, so a slow one harms nobody, and a panic in it removes this
+    /// listener only. Two listeners are two, also with the same function. Follows Serverpod's `addListener`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Item, Model, Scope};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
+    /// struct Renamed { name: String }
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let session = broker.session();
+    /// let (heard, mut names) = tokio::sync::mpsc::unbounded_channel();
+    /// let id = session
+    ///     .add_listener("user.42", move |item: Item<Renamed>| {
+    ///         let heard = heard.clone();
+    ///         async move {
+    ///             match item {
+    ///                 Ok(renamed) => drop(heard.send(renamed.name.clone())),
+    ///                 Err(error) => eprintln!("{error}"), // a gap, for one: read the state anew
+    ///             }
+    ///         }
+    ///     })
+    ///     .await?;
+    /// session.post_message("user.42", Renamed { name: "Ada".to_owned() }, Scope::Global).await?;
+    /// assert_eq!(names.recv().await.as_deref(), Some("Ada"));
+    /// session.remove_listener(id);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The function must not own its session. A session ends when its last handle is dropped; a listener that holds
+    /// an `Arc<Session>` of its own session keeps it, itself and its subscription alive until somebody calls
+    /// [`close`](Self::close), or the broker is closed. To post from within, hold a `Weak<Session>`, or a clone of
+    /// the [`Broker`], which keeps no session open:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use std::sync::Arc;
+    /// use broker::{Model, Received, Scope};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
+    /// struct Note { text: String }
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let session = Arc::new(broker.session());
+    /// # let (alive, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+    /// let own = Arc::downgrade(&session);
+    /// session
+    ///     .add_listener("questions", move |question: Received<Note>| {
+    /// #       let _alive = &alive;
+    ///         let own = own.upgrade(); // `None` once the session is dropped
+    ///         async move {
+    ///             let Some(session) = own else { return };
+    ///             let answer = Note { text: format!("{}: yes", question.text) };
+    ///             if let Err(error) = session.post_message("answers", answer, Scope::Global).await {
+    ///                 eprintln!("not answered: {error}");
+    ///             }
+    ///         }
+    ///     })
+    ///     .await?;
+    /// # let asking = broker.session();
+    /// # let mut answers = asking.create_stream::<Note>("answers").await?;
+    /// # asking.post_message("questions", Note { text: "well".to_owned() }, Scope::Global).await?;
+    /// # assert_eq!(answers.next().await.unwrap().unwrap().text, "well: yes");
+    /// drop(session); // the connection is gone: the listener ends
+    /// # assert_eq!(ended.recv().await, None);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`create_stream`](Self::create_stream).
+    pub async fn add_listener<I, F, Fut>(
+        &self,
+        channel: impl AsRef<str> + Send,
+        function: F,
+    ) -> Result<ListenerId>
+    where
+        I: ListenerItem,
+        F: FnMut(I) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let gate = Some(Arc::new(Gate::default()));
+        let (subscription, number) = self.open("add_listener", channel.as_ref(), gate).await?;
+        self.broker.spawn("a listener", listen(subscription, function))?;
+        Ok(ListenerId { session: self.shared.id, number })
+    }
+
+    /// Removes a listener: when this returns no call of it starts any more; one that is running ends by itself.
+    /// Returns whether it was there; an unknown id is no error. May be called from within the listener.
+    ///
+    /// Blocks while a call is just starting: until its function has come to its first await, for at most 0.1 s.
+    pub fn remove_listener(&self, id: ListenerId) -> bool {
+        let here = id.session == self.shared.id;
+        let removed = here.then(|| self.shared.remove_listener(id.number)).flatten();
+        let Some((gate, first)) = removed else { return false };
+        // Also if somebody else removes it: each may rely on it when its own call returns.
+        Gate::wait_for_calls(std::slice::from_ref(&gate));
+        first
+    }
+
+    /// A stream of a channel's messages as values of type `T`.
+    ///
+    /// When it returns, every later post from any process is delivered, or reported missing. Gaps, messages
+    /// of other types and undecodable ones are error items; the stream lives on. Dropping the stream
+    /// unsubscribes. Follows Serverpod's `createStream`, with a bounded queue. Cancel safe: a dropped call
+    /// leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for an illegal name; [`Forbidden`](ErrorKind::Forbidden)
+    /// when the backend refuses the channel; [`Unavailable`](ErrorKind::Unavailable) or
+    /// [`Timeout`](ErrorKind::Timeout) when it is not confirmed within `subscribe_timeout`;
+    /// [`Closed`](ErrorKind::Closed).
+    pub async fn create_stream<T: Model>(&self, channel: impl AsRef<str> + Send) -> Result<MessageStream<T>> {
+        Ok(MessageStream::new(self.open("create_stream", channel.as_ref(), None).await?.0))
+    }
+
+    /// The untyped stream of a channel; all else as [`create_stream`](Self::create_stream).
+    ///
+    /// # Errors
+    /// As [`create_stream`](Self::create_stream).
+    pub async fn subscribe(&self, channel: impl AsRef<str> + Send) -> Result<Subscription> {
+        Ok(self.open("subscribe", channel.as_ref(), None).await?.0)
+    }
+
+    /// Revokes an authentication on every server: the sessions that it hits end with
+    /// [`CloseReason::AuthenticationRevoked`]. Change your own records first, then call this. Follows Serverpod's
+    /// `authenticationRevoked`.
+    ///
+    /// - On this server they are closed before the call does any I/O, and also if it then fails.
+    /// - Everywhere else as soon as the news is there; a server that is cut off or down learns of it when it is back,
+    ///   from the backend's log. What `Ok` means is said by the [outcome](RevocationOutcome).
+    /// - A session whose check began before and that is opened after is cut, too. Who signs in after is not.
+    ///
+    /// Twice, or for an unknown user, is no error. Any session may revoke for any user: who may is the
+    /// application's to decide. A dropped call has closed what it hits here; others may not know.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use std::time::Instant;
+    /// use broker::{CloseReason, Identity, Revocation, RevocationOutcome, Revoked};
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let began = Instant::now(); // before ada's token is looked at
+    /// let session = broker.session_for(Identity::new("ada", began)).await?;
+    ///
+    /// let outcome = broker.session().revoke_authentication(Revocation::user("ada")).await?;
+    /// assert_eq!(outcome, RevocationOutcome::Logged);
+    /// assert!(matches!(session.closed().await, CloseReason::AuthenticationRevoked(Revoked::User)));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Any error but [`InvalidInput`](ErrorKind::InvalidInput) and [`Closed`](ErrorKind::Closed) means that other
+    /// servers may not know: call again. [`Unavailable`](ErrorKind::Unavailable) or
+    /// [`Timeout`](ErrorKind::Timeout) when the backend has not stored it within
+    /// [`revoke_timeout`](crate::Options::revoke_timeout); [`Forbidden`](ErrorKind::Forbidden) and
+    /// [`Misconfigured`](ErrorKind::Misconfigured) when an operator has to change something.
+    pub async fn revoke_authentication(&self, revocation: Revocation) -> Result<RevocationOutcome> {
+        self.check_open("revoke_authentication")?;
+        self.broker.revoke(revocation).await
+    }
+
+    /// The same call under the name Serverpod's code uses.
+    ///
+    /// # Errors
+    /// As [`revoke_authentication`](Self::revoke_authentication).
+    pub async fn authentication_revoked(&self, revocation: Revocation) -> Result<RevocationOutcome> {
+        self.revoke_authentication(revocation).await
+    }
+
+    /// Calls a function before the session ends, with the reason: once, in the order of adding, each awaited before
+    /// the next. Meanwhile everything of the session goes on: streams yield, and the session can post. It ends after
+    /// the last one, or after [`close_timeout`](crate::Options::close_timeout); then the one that has not returned is
+    /// dropped at its next await, and those behind it are not called. A panic in one is logged, and the next is called. Follows Serverpod's will-close
+    /// listeners. As a [listener](Self::add_listener), a hook must not own its session, which would then never be dropped.
+    ///
+    /// With hooks [`close`](Self::close) only begins the end; [`closed`](Self::closed) waits for it. After
+    /// [`drain`](Broker::drain) they are called, too, when streams have ended and nothing can be posted any more.
+    ///
+    /// A revocation, or doubt about one, waits for no hook: the session is closed first, streams end and its posts
+    /// fail, and then the hooks are called with that reason. What a hook needs to say goodbye, the client's socket or
+    /// a clone of the [`Broker`], it owns itself.
+    ///
+    /// A hook may call [`Broker::drain`] or [`Broker::close`]: these do not wait then, see there.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// let broker = broker::connect("memory:").await?;
+    /// let session = broker.session();
+    /// let (told, why) = tokio::sync::oneshot::channel();
+    /// session.on_close(async move |reason| drop(told.send(reason.to_string())))?;
+    /// session.close();
+    /// assert_eq!(why.await.unwrap(), "the session is closed");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) when the session ends already; [`InvalidInput`](ErrorKind::InvalidInput) outside
+    /// of a tokio runtime, for a local broker.
+    pub fn on_close<F, Fut>(&self, function: F) -> Result<HookId>
+    where
+        F: FnOnce(CloseReason) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let mut open = self.shared.lock();
+        if self.shared.is_closing() {
+            return Err(self.closed_error("on_close"));
+        }
+        if open.hooks.is_none() {
+            let limit = self.broker.options().close_timeout;
+            let task = call_hooks(Arc::clone(&self.shared), self.broker.tasks(), limit);
+            self.broker.spawn("a hook", task)?;
+        }
+        let number = open.number();
+        open.hooks.get_or_insert_with(Hooks::new).push_back((number, Hook::new(function)));
+        Ok(HookId { session: self.shared.id, number })
+    }
+
+    /// Removes a hook; it is not called then. Returns whether it was there: an unknown one, or one that was called
+    /// already, is no error.
+    pub fn remove_hook(&self, id: HookId) -> bool {
+        let mut open = self.shared.lock();
+        let Some(hooks) = open.hooks.as_mut().filter(|_| id.session == self.shared.id) else { return false };
+        let place = hooks.iter().position(|(number, _)| *number == id.number);
+        let hook = place.and_then(|place| hooks.remove(place));
+        drop(open);
+        hook.is_some()
+    }
+
+    async fn open(
+        &self,
+        operation: &'static str,
+        channel: &str,
+        gate: Option<Arc<Gate>>,
+    ) -> Result<(Subscription, u64)> {
+        self.check_open(operation)?;
+        let mut subscription = self.broker.join(operation, channel)?;
+        let owner = self.shared.own(subscription.seat(), gate).ok_or_else(|| self.closed_error(operation))?;
+        let number = owner.number;
+        subscription.set_owner(owner);
+        self.broker.confirm(operation, &mut subscription).await?;
+        Ok((subscription, number))
+    }
+
+    fn check_open(&self, operation: &'static str) -> Result<()> {
+        if self.is_closed() { Err(self.closed_error(operation)) } else { Ok(()) }
+    }
+
+    fn closed_error(&self, operation: &'static str) -> Error {
+        if self.broker.is_closed() {
+            return self.broker.closed_error().with_operation(operation); // another session would not help
+        }
+        let message = "the session is closed; open another with broker.session()";
+        Error::new(ErrorKind::Closed, message).with_operation(operation)
+    }
+
+    /// Closes the session: every listener and stream of it ends. When it returns, no callback starts and no
+    /// stream yields any more; unless there are [hooks](Self::on_close), which are called first. Closing twice is no
+    /// error.
+    ///
+    /// May be called from within a listener. Blocks while a call of a listener is just starting: until its function
+    /// has come to its first await, for at most 0.1 s. Dropping the session does the same.
+    pub fn close(&self) {
+        Gate::wait_for_calls(&self.shared.close(&CloseReason::SessionClosed));
+    }
+
+    /// Whether the session is closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.close_reason().is_some()
+    }
+
+    /// Waits until the session is closed, and says why; then no callback starts any more. Cancel safe.
+    pub async fn closed(&self) -> CloseReason {
+        let reason = self.shared.closed().await;
+        self.shared.wait_for_calls();
+        reason
+    }
+
+    /// The broker this session belongs to.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+}
+
+/// The places where a broker finds a session: to close it with itself, or by a revocation. Dropped, it is in none.
+struct Registration {
+    broker: Broker,
+    id: u64,
+    identity: Option<Identity>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.broker.forget_session(self.id, self.identity.as_ref());
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.close();
+        let (broker, identity) = (self.broker.clone(), self.identity.take());
+        self.shared.keep_registered(Registration { broker, id: self.shared.id, identity });
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.shared.id)
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}

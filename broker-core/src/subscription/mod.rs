@@ -1,0 +1,275 @@
+//! Subscription: the stream of a channel's events.
+
+mod decode;
+pub(crate) mod stream;
+
+pub use self::stream::{Item, MessageStream};
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use tokio_util::sync::WaitForCancellationFuture;
+
+use crate::{
+    Broker, ChannelName, CloseReason, Error, Event, NodeId,
+    hub::{Cursor, Entry, Notice, Ring},
+    runtime::{gate::Gate, user_code::contain},
+    session::Owner,
+};
+
+/// How many entries one look into the ring takes at most.
+const BATCH: usize = 32;
+
+/// A stream of the [`Event`]s of one channel, beginning at the moment it was made.
+///
+/// A slow reader never slows a publisher or another reader: beyond
+/// [`queue_capacity`](crate::Options::queue_capacity) the oldest messages are dropped for this reader only, and a
+/// [`Gap`](crate::Gap) with their exact number stands in their place. Dropping it unsubscribes.
+///
+/// The stream ends when its session or the broker is closed; [`close_reason`](Self::close_reason) then says why.
+pub struct Subscription {
+    broker: Broker,
+    ring: Arc<Ring>,
+    cursor: Cursor,
+    /// The next one on top.
+    batch: Vec<Entry>,
+    /// Messages of the batch that have been yielded, to be counted all at once.
+    uncounted: u32,
+    /// Whether the batch had more than one entry.
+    holding: bool,
+    /// The session it ends with, if it was opened through one.
+    owner: Option<Owner>,
+    /// Boxed: most never end with a reason, and there may be millions.
+    ended: Option<Box<CloseReason>>,
+}
+
+impl Subscription {
+    /// `None` when the broker has ended.
+    pub(crate) fn open(broker: &Broker, channel: &ChannelName) -> Option<Self> {
+        let (ring, cursor) = broker.hub().join(channel)?;
+        Some(Self {
+            broker: broker.clone(),
+            ring,
+            cursor,
+            batch: Vec::new(),
+            uncounted: 0,
+            holding: false,
+            owner: None,
+            ended: None,
+        })
+    }
+
+    pub(crate) fn set_owner(&mut self, owner: Owner) {
+        self.owner = Some(owner);
+    }
+
+    /// The node of its broker.
+    pub(crate) fn node(&self) -> NodeId {
+        self.broker.node_id()
+    }
+
+    /// A listener's gate.
+    pub(crate) fn gate(&self) -> Option<&Gate> {
+        self.owner.as_ref().and_then(Owner::gate)
+    }
+
+    /// The channel is subscribed. Forgets what arrived so far: while it waited for that, it may have been a rest of
+    /// an earlier subscription of this node, with a hole behind it.
+    pub(crate) fn begin_here(&mut self) {
+        self.ring.skip(&mut self.cursor);
+        if !self.is_closed() {
+            self.ring.begin(self.cursor.seat, self.gate().is_some());
+        }
+        self.broker.hub().set_subscribed(&self.ring.channel);
+    }
+
+    /// Why the backend refused the channel, if it did.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        match self.ring.end_reason() {
+            Some(CloseReason::Refused(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Where its waker waits, so that its session can wake it.
+    pub(crate) fn seat(&self) -> (Arc<Ring>, u8) {
+        (Arc::clone(&self.ring), self.cursor.seat)
+    }
+
+    /// The channel.
+    #[must_use]
+    pub fn channel(&self) -> &ChannelName {
+        &self.ring.channel
+    }
+
+    /// Why the stream ended; `None` while it lives.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        self.ended.as_deref()
+    }
+
+    /// The next event; `None` at the end. Cancel safe: nothing is lost when the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Event, Scope};
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let mut news = broker.subscribe("news").await?;
+    /// broker.publish("news", "hello", Scope::Global).await?;
+    /// if let Some(Event::Message(message)) = news.next().await {
+    ///     assert_eq!(message.payload()?, "hello");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[expect(clippy::should_implement_trait, reason = "the name that every stream's has")]
+    #[inline]
+    pub fn next(&mut self) -> impl Future<Output = Option<Event>> + Send + '_ {
+        Next(self)
+    }
+
+    /// Inlined everywhere, and no more than is needed where a message lies ready: that is what each message costs.
+    #[inline(always)]
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        // Before the local batch: a closed session yields nothing more (promise 8).
+        if self.is_closed() {
+            self.end_closed();
+            return Poll::Ready(None);
+        }
+        // One busy stream must not starve its task's siblings.
+        let budget = ready!(tokio::task::coop::poll_proceed(cx));
+        if self.batch.is_empty() && !ready!(self.refill(cx)) {
+            return Poll::Ready(None);
+        }
+        let Some(entry) = self.batch.pop() else { return Poll::Ready(None) };
+        budget.made_progress();
+        self.uncounted += u32::from(matches!(entry, Entry::Message(_)));
+        if self.batch.is_empty() {
+            self.count();
+            self.release();
+        }
+        Poll::Ready(Some(match entry {
+            Entry::Message(message) => Event::Message(message),
+            Entry::Notice(notice) => {
+                self.broker.meter().noticed(&notice);
+                match &*notice {
+                    Notice::Gap(gap) => Event::Gap(*gap),
+                    Notice::Malformed(malformed) => Event::Malformed(malformed.clone()),
+                }
+            }
+        }))
+    }
+
+    /// Takes what the ring has, at least one entry. False at the end.
+    fn refill(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match self.ring.take(&mut self.cursor, &mut self.batch, BATCH, cx) {
+            Poll::Ready(Ok(())) => {
+                self.holding = self.batch.len() > 1;
+                return Poll::Ready(true);
+            }
+            Poll::Ready(Err(reason)) => self.end(reason),
+            // Closed between the first look and the waker's registration: nobody would wake us.
+            Poll::Pending if self.is_closed() => self.end_closed(),
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(false)
+    }
+
+    /// Drops what was taken and will not be yielded. The `Drop` of a value is foreign code.
+    fn discard(&mut self) {
+        self.batch.drain(..).for_each(|entry| contain("a message that was dropped", || drop(entry)));
+    }
+
+    fn count(&mut self) {
+        self.broker.meter().delivered(mem::take(&mut self.uncounted).into());
+    }
+
+    /// All that was taken is yielded: a drain need not wait for this stream any more.
+    #[inline]
+    fn release(&mut self) {
+        let hub = self.broker.hub();
+        if mem::take(&mut self.holding) {
+            hub.released(&self.ring, &self.cursor);
+        }
+        hub.settle_debt(&self.ring, &self.cursor, false);
+    }
+
+    /// When its broker breaks off what still runs.
+    pub(crate) fn aborted(&self) -> WaitForCancellationFuture<'_> {
+        self.broker.abort().cancelled()
+    }
+
+    /// Whether nothing more may be yielded.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.ended.is_some()
+            || self.owner.as_ref().is_some_and(Owner::is_closed)
+            || self.broker.hub().is_closed()
+    }
+
+    /// It is closed.
+    #[cold]
+    fn end_closed(&mut self) {
+        let owner = self.owner.as_ref().and_then(Owner::close_reason);
+        self.end(owner.unwrap_or(CloseReason::BrokerClosed));
+    }
+
+    #[cold]
+    fn end(&mut self, reason: CloseReason) {
+        if self.ended.is_none() {
+            self.ended = Some(Box::new(reason));
+            self.discard();
+            self.broker.hub().settle_debt(&self.ring, &self.cursor, true);
+        }
+    }
+}
+
+/// A type of its own because the closure of a `poll_fn`, or an `async fn`, is not inlined by another crate.
+struct Next<'a>(&'a mut Subscription);
+
+impl Future for Next<'_> {
+    type Output = Option<Event>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0.poll_event(cx)
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Event;
+
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll_event(cx)
+    }
+}
+
+impl Drop for Subscription {
+    /// Edits the table and rings a bell, nothing more.
+    fn drop(&mut self) {
+        self.count();
+        self.discard();
+        if let Some(owner) = &self.owner {
+            owner.forget();
+        }
+        let last = self.broker.hub().leave(&self.ring, &self.cursor);
+        if last {
+            self.broker.note_left(&self.ring.channel);
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("channel", self.channel())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}

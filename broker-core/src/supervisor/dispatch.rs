@@ -1,0 +1,195 @@
+//! Intake: what becomes of what a link received: to the queues, the register, the probe.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::{probe::Probe, subscriptions::Interest};
+use crate::{
+    Error, Gap, GapCause, Malformed, Message,
+    driver::inbox::{Arrival, Sink},
+    hub::{Aftermath, Beats, Entry, Hub, Sign, skipped},
+    loss::digest_receiver::{Hearing, Proof},
+    message::Wire,
+    metrics::Meter,
+    revocation::log_state::Follower,
+    wire::{
+        bundle,
+        digest::Digest,
+        frame::{self, Stamp},
+        names::{DIGESTS, Names, REVOCATIONS},
+    },
+};
+
+/// The part of core behind an [`Inbox`](crate::supervisor::Inbox), for one link. Once core has given the link up, whatever it is
+/// handed is discarded.
+#[derive(Clone)]
+pub(crate) struct Intake(Arc<Inner>);
+
+struct Inner {
+    /// Held while an entry goes to the queues: after [`Intake::close`] not even a late one gets through, and
+    /// everything a link delivers has one order.
+    stage: Mutex<Stage>,
+    receivers: Receivers,
+    lost: OnceLock<Error>,
+    lost_bell: Notify,
+}
+
+/// What becomes of messages and gaps.
+enum Stage {
+    /// The link is being brought up: they lie within the gap that is going to be told of the last link, or before the
+    /// beginning of a subscription.
+    Early,
+    /// They go to the queues.
+    Up(Hearing),
+    /// The link is given up.
+    Closed,
+}
+
+/// Who hears what arrives.
+#[derive(Clone, Debug)]
+pub(crate) struct Receivers {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) interest: Arc<Interest>,
+    pub(crate) names: Names,
+    pub(crate) probe: Arc<Probe>,
+    pub(crate) follower: Arc<Follower>,
+    /// Counts frames that are not readable messages.
+    pub(crate) malformed: Arc<AtomicU64>,
+    pub(crate) meter: Meter,
+}
+
+impl Sink for Intake {
+    fn deliver(&self, arrival: Arrival<'_>) {
+        let Some(name) = self.0.receivers.names.strip(arrival.channel) else { return };
+        bundle::frames(arrival.frame)
+            .for_each(|frame| self.hear(name, frame.and_then(|frame| frame::decode(&frame))));
+    }
+
+    fn gap(&self) {
+        self.tell_all(&Entry::gap(Gap::new(None, GapCause::Dropped)));
+    }
+
+    fn lost(&self, error: Error) {
+        if self.0.lost.set(error).is_ok() {
+            self.0.lost_bell.notify_one();
+        }
+    }
+}
+
+impl Intake {
+    pub(crate) fn new(receivers: Receivers) -> Self {
+        let (lost, lost_bell) = (OnceLock::new(), Notify::new());
+        Self(Arc::new(Inner { stage: Mutex::new(Stage::Early), receivers, lost, lost_bell }))
+    }
+
+    /// The link is up: from now on messages and gaps go to the queues.
+    pub(crate) fn pass_messages(&self) {
+        *self.lock() = Stage::Up(Hearing::default());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stage> {
+        self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, name: &str, decoded: Result<(Wire, Stamp), Malformed>) {
+        let Receivers { hub, probe, follower, .. } = &self.0.receivers;
+        let (wire, stamp) = match decoded {
+            Ok(message) => message,
+            Err(error) => {
+                self.count_malformed(name, &error);
+                return self.while_open(|_, after| _ = hub.put(name, Entry::malformed(error), true, after));
+            }
+        };
+        match name {
+            // At once, and before everything that waits in a queue.
+            REVOCATIONS => follower.hear(wire.head.origin, &wire.payload),
+            DIGESTS => self.hear_digest(&wire, stamp),
+            name if name.starts_with('$') => probe.hear(name, &wire, stamp),
+            name => {
+                let Stamp { epoch, sequence, .. } = stamp;
+                let sign = Sign { origin: wire.head.origin, epoch, sequence };
+                self.while_open(|_, after| hub.receive(name, Message::from_wire(wire), &sign, after));
+            }
+        }
+    }
+
+    /// A node says what it has posted.
+    fn hear_digest(&self, wire: &Wire, stamp: Stamp) {
+        let hub = &self.0.receivers.hub;
+        let digest = match Digest::decode(&wire.payload) {
+            Ok(digest) => digest,
+            Err(error) => return self.count_malformed(DIGESTS, &error),
+        };
+        let origin = wire.head.origin;
+        let mut anything_missing = false;
+        self.while_open(|hearing, after| {
+            let (begun, back) = hub.beats();
+            let Proof { missing, since } = hearing.hear(origin, stamp.number, &digest, back);
+            anything_missing = missing;
+            let beats = Beats { begun, back, since };
+            digest.spans.iter().for_each(|span| hub.compare(origin, span, beats, after));
+        });
+        if anything_missing {
+            self.tell_all(&skipped(None));
+        }
+    }
+
+    fn tell_all(&self, gap: &Entry) {
+        let Receivers { hub, interest, follower, .. } = &self.0.receivers;
+        self.while_open(|_, after| {
+            for channel in interest.subscribed() {
+                hub.put(channel.as_str(), gap.clone(), true, after);
+            }
+        });
+        // A nudge may be among what is missing, also while the link is being brought up.
+        if !matches!(*self.lock(), Stage::Closed) {
+            follower.missed();
+        }
+    }
+
+    /// Does something to the queues, while the link is up.
+    fn while_open(&self, work: impl FnOnce(&mut Hearing, &mut Aftermath)) {
+        let mut after = Aftermath::default();
+        let mut stage = self.lock();
+        if let Stage::Up(hearing) = &mut *stage {
+            work(hearing, &mut after);
+            drop(stage);
+            after.finish();
+        }
+    }
+
+    fn count_malformed(&self, name: &str, error: &Malformed) {
+        self.0.receivers.malformed.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(channel = name, "{error}");
+    }
+
+    /// How many digests were heard since this was asked last.
+    pub(crate) fn take_digest_count(&self) -> u32 {
+        match &mut *self.lock() {
+            Stage::Up(hearing) => mem::take(&mut hearing.count),
+            Stage::Early | Stage::Closed => 0,
+        }
+    }
+
+    /// Waits until the link is reported lost. One waiter.
+    pub(crate) async fn wait_lost(&self) -> Error {
+        loop {
+            if let Some(error) = self.0.lost.get() {
+                return error.clone();
+            }
+            self.0.lost_bell.notified().await;
+        }
+    }
+
+    /// Nothing more gets through.
+    pub(crate) fn close(&self) {
+        *self.lock() = Stage::Closed;
+    }
+}

@@ -1,0 +1,261 @@
+//! Interest: which channels are wanted, which are subscribed at the backend, and who waits for that.
+//!
+//! What is wanted is the hub's table; here is the rest. It is level-triggered: names are put on a list to
+//! look at, and whoever looks compares the hub with `actual`. Lock order: interest, then the hub's.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    ChannelName, Error, ErrorKind, Result,
+    hub::Hub,
+    runtime::{Runtime, user_code::contain},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Interest {
+    state: Mutex<State>,
+    /// Rung when there is something to look at.
+    bell: Notify,
+    unsubscribe_delay: Duration,
+    runtime: Runtime,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether a link is up to be kept in step. Without one nothing is listed: a new link begins with
+    /// everything the hub has.
+    online: bool,
+    /// Subscribed at the backend through the present link, confirmed.
+    actual: HashSet<ChannelName>,
+    /// Asked of the link just now: perhaps subscribed already, and then it may have been heard.
+    trying: Vec<ChannelName>,
+    /// Somebody waits for these, or may.
+    asked: Vec<ChannelName>,
+    /// When the last listener left; and the same names in the order in which to look at them.
+    left: HashMap<ChannelName, Instant>,
+    leaving: VecDeque<(Instant, ChannelName)>,
+    waiters: HashMap<ChannelName, Vec<Waiter>>,
+    /// Why there is no link.
+    last_error: Option<Error>,
+    /// Why there will never be one again.
+    closed: Option<Error>,
+}
+
+type Waiter = oneshot::Sender<Result<()>>;
+
+impl Interest {
+    pub(crate) fn new(unsubscribe_delay: Duration, runtime: Runtime) -> Self {
+        Self { state: Mutex::default(), bell: Notify::new(), unsubscribe_delay, runtime }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the backend has confirmed a channel that has a listener in the hub. A refusal ends the
+    /// listener first and tells those who wait second: one who comes between is told by `refusal`.
+    pub(crate) async fn confirmed(
+        &self,
+        name: &ChannelName,
+        limit: Duration,
+        refusal: impl Fn() -> Option<Error> + Send,
+    ) -> Result<()> {
+        let waiter = {
+            let mut state = self.lock();
+            if let Some(error) = &state.closed {
+                return Err(error.clone());
+            }
+            if state.actual.contains(name) {
+                return Ok(());
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.waiters.entry(name.clone()).or_default().push(sender);
+            if state.online {
+                state.asked.push(name.clone());
+            }
+            Waiting { interest: self, name, receiver: Some(receiver) }
+        };
+        if let Some(error) = refusal() {
+            return Err(error);
+        }
+        self.bell.notify_one();
+        waiter.outcome(limit).await
+    }
+
+    /// There is something to look at.
+    pub(crate) fn ring(&self) {
+        self.bell.notify_one();
+    }
+
+    /// The last listener of a channel left here.
+    pub(crate) fn note_left(&self, name: &ChannelName) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        if state.online && state.left.insert(name.clone(), now).is_none() {
+            state.leaving.push_back((now + self.unsubscribe_delay, name.clone()));
+            drop(state);
+            self.bell.notify_one();
+        }
+    }
+
+    /// A link is up; the caller then subscribes everything the hub has.
+    pub(crate) fn begin(&self) {
+        let mut state = self.lock();
+        state.online = true;
+        state.last_error = None;
+    }
+
+    /// The link is gone. Returns what was subscribed through it, or may have been.
+    pub(crate) fn end(&self, error: &Error) -> HashSet<ChannelName> {
+        let mut state = self.lock();
+        let mut carried = mem::take(&mut state.actual);
+        carried.extend(mem::take(&mut state.trying));
+        let waiters = mem::take(&mut state.waiters);
+        let closed = state.closed.take();
+        *state = State { waiters, last_error: Some(error.clone()), closed, ..State::default() };
+        carried
+    }
+
+    /// There will be no link any more: everyone who waits is told.
+    pub(crate) fn close(&self, error: &Error) {
+        let waiters = {
+            let mut state = self.lock();
+            state.closed.get_or_insert_with(|| error.clone());
+            mem::take(&mut state.waiters)
+        };
+        waiters.into_values().flatten().for_each(|waiter| answer(waiter, Err(error.clone())));
+    }
+
+    /// What to subscribe now: asked for, wanted, and not subscribed yet.
+    pub(crate) fn take_asked(&self, hub: &Hub) -> Vec<ChannelName> {
+        let mut state = self.lock();
+        let mut asked = mem::take(&mut state.asked);
+        asked.sort_unstable();
+        asked.dedup();
+        asked.retain(|name| !state.actual.contains(name) && hub.contains(name.as_str()));
+        asked
+    }
+
+    /// What to unsubscribe now: nobody has wanted it for the delay. It counts as not subscribed from here on,
+    /// so that a listener who comes back waits for a new confirmation.
+    pub(crate) fn take_left(&self, hub: &Hub) -> Vec<ChannelName> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let mut due = Vec::new();
+        while state.leaving.front().is_some_and(|(when, _)| *when <= now) {
+            let Some((_, name)) = state.leaving.pop_front() else { break };
+            let Some(left) = state.left.remove(&name) else { continue };
+            let again = left + self.unsubscribe_delay;
+            if hub.contains(name.as_str()) {
+                continue; // somebody came back
+            }
+            if again > now {
+                state.left.insert(name.clone(), left); // came back and left again
+                state.leaving.push_back((again, name));
+            } else if state.actual.remove(&name) {
+                due.push(name);
+            }
+        }
+        due
+    }
+
+    /// These are asked of the link now.
+    pub(crate) fn trying(&self, names: &[ChannelName]) {
+        self.lock().trying = names.to_vec();
+    }
+
+    /// The backend has confirmed these.
+    pub(crate) fn confirm(&self, names: &[ChannelName]) {
+        let mut told = Vec::new();
+        {
+            let mut state = self.lock();
+            state.trying.clear();
+            for name in names {
+                state.actual.insert(name.clone());
+                told.extend(state.waiters.remove(name).into_iter().flatten());
+            }
+        }
+        told.into_iter().for_each(|waiter| answer(waiter, Ok(())));
+    }
+
+    /// The backend has refused this one.
+    pub(crate) fn refuse(&self, name: &ChannelName, error: &Error) {
+        let told = self.lock().waiters.remove(name);
+        told.into_iter().flatten().for_each(|waiter| answer(waiter, Err(error.clone())));
+    }
+
+    /// What is subscribed at the backend.
+    pub(crate) fn subscribed(&self) -> Vec<ChannelName> {
+        self.lock().actual.iter().cloned().collect()
+    }
+
+    /// Waits until there is something to look at. Cancel safe.
+    pub(crate) async fn changed(&self) {
+        let next = self.lock().leaving.front().map(|(when, _)| *when);
+        match next {
+            None => self.bell.notified().await,
+            Some(when) => {
+                let _ = tokio::time::timeout_at(when, self.bell.notified()).await;
+            }
+        }
+    }
+}
+
+/// Whoever waits may be woken by code of others.
+fn answer(waiter: Waiter, outcome: Result<()>) {
+    contain("a waker", || drop(waiter.send(outcome)));
+}
+
+/// Somebody who waits for a confirmation; takes itself off the list when it is dropped.
+struct Waiting<'a> {
+    interest: &'a Interest,
+    name: &'a ChannelName,
+    receiver: Option<oneshot::Receiver<Result<()>>>,
+}
+
+impl Waiting<'_> {
+    async fn outcome(mut self, limit: Duration) -> Result<()> {
+        let Some(receiver) = &mut self.receiver else { return Err(Error::closed()) };
+        match self.interest.runtime.timeout(limit, receiver).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Error::closed()),
+            Err(_) => Err(self.late(limit)),
+        }
+    }
+
+    fn late(&self, limit: Duration) -> Error {
+        let state = self.interest.lock();
+        match &state.last_error {
+            Some(error) => {
+                let message =
+                    format!("not confirmed within {limit:?}, the backend is away: {}", error.message());
+                Error::new(ErrorKind::Unavailable, message).with_source(error.clone())
+            }
+            None => Error::new(ErrorKind::Timeout, format!("not confirmed within {limit:?}")),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        drop(self.receiver.take());
+        let mut state = self.interest.lock();
+        if let Some(waiters) = state.waiters.get_mut(self.name) {
+            waiters.retain(|waiter| !waiter.is_closed());
+            if waiters.is_empty() {
+                state.waiters.remove(self.name);
+            }
+        }
+    }
+}

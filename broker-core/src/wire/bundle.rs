@@ -1,0 +1,191 @@
+//! Bundle: frames to one channel that follow each other, sent as one. What a backend does for a frame, it then does
+//! once for all of them. Specified byte by byte in ARCHITECTURE.md.
+//!
+//! Only neighbours are bundled, so nothing overtakes anything; and only what waits anyway, so nothing waits for it.
+
+use std::iter;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::{
+    Malformed, Result,
+    wire::frame::{MAGIC, SHORTEST, VERSION},
+    wire::limits::MAX_FRAME,
+    wire::outgoing::Outgoing,
+};
+
+/// Magic, version, the flag that tells it from a frame, and a blank.
+const HEAD: [u8; 4] = [MAGIC, VERSION, 1, 0];
+/// The length before each frame.
+const LENGTH: usize = 4;
+/// The longest bundle. Beyond this the bytes cost more than their number.
+const MOST: usize = 64 << 10;
+
+/// What a batch became.
+#[derive(Debug, Default)]
+pub(crate) struct Bundles {
+    pub(crate) frames: Vec<Outgoing>,
+    /// How many frames of the batch each of them is.
+    counts: Vec<usize>,
+}
+
+impl Bundles {
+    /// Bundles what can be, for a server that takes no frame longer than `longest`.
+    pub(crate) fn of(batch: &[Outgoing], longest: usize) -> Self {
+        let mut bundles = Self::default();
+        for mut run in batch.chunk_by(|a, b| a.channel == b.channel) {
+            while let [first, ..] = run {
+                let (bundle, rest) = run.split_at(fitting(run, longest.min(MOST)));
+                bundles.counts.push(bundle.len());
+                bundles.frames.push(if bundle.len() == 1 { first.clone() } else { bundled(bundle) });
+                run = rest;
+            }
+        }
+        bundles
+    }
+
+    /// The outcome of each frame of the batch: that of the one it was sent with. `None` if there are too few or too many.
+    pub(crate) fn outcomes(self, outcomes: Vec<Result<()>>) -> Option<Vec<Result<()>>> {
+        if outcomes.len() != self.counts.len() {
+            return None;
+        }
+        let each = outcomes.into_iter().zip(self.counts);
+        Some(each.flat_map(|(outcome, count)| iter::repeat_n(outcome, count)).collect())
+    }
+}
+
+/// How many frames of a run go into one bundle: one at least, for it is sent as it is.
+fn fitting(run: &[Outgoing], most: usize) -> usize {
+    let mut length = HEAD.len();
+    let fit = run.iter().take_while(|outgoing| {
+        length += LENGTH + outgoing.frame.len();
+        length <= most
+    });
+    fit.count().max(1)
+}
+
+fn bundled(run: &[Outgoing]) -> Outgoing {
+    let length: usize = run.iter().map(|outgoing| LENGTH + outgoing.frame.len()).sum();
+    let mut bundle = BytesMut::with_capacity(HEAD.len() + length);
+    bundle.put_slice(&HEAD);
+    for Outgoing { frame, .. } in run {
+        bundle.put_u32(frame.len() as u32); // a frame has at most MAX_FRAME
+        bundle.put_slice(frame);
+    }
+    Outgoing::new(run[0].channel.clone(), bundle.freeze())
+}
+
+/// The frames in what arrived: the thing itself, if it is no bundle. A bundle that does not read ends with an error.
+pub(crate) fn frames(arrived: Bytes) -> impl Iterator<Item = Result<Bytes, Malformed>> {
+    let whole = arrived.len();
+    let is_bundle = arrived.starts_with(&HEAD) && whole <= MAX_FRAME;
+    let mut rest = Some(if is_bundle { arrived.slice(HEAD.len()..) } else { arrived });
+    iter::from_fn(move || {
+        let mut bytes = rest.take()?;
+        if !is_bundle {
+            return Some(Ok(bytes));
+        }
+        let frame = take_frame(&mut bytes);
+        if frame.is_ok() && bytes.has_remaining() {
+            rest = Some(bytes);
+        }
+        Some(frame.map_err(|reason| Malformed::new(reason, whole)))
+    })
+}
+
+fn take_frame(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
+    let (length, tail) = bytes.split_first_chunk().ok_or("a bundle that ends too early")?;
+    let length = u32::from_be_bytes(*length) as usize;
+    // Without a least length a hostile bundle would be worth a quarter of a million complaints.
+    if length < SHORTEST {
+        return Err("a bundle with something in it that is too short for a frame");
+    }
+    let frame = tail.get(..length).ok_or("a bundle that ends too early")?;
+    // Messages live long: as a slice, each would keep all of them alive.
+    let frame = Bytes::copy_from_slice(frame);
+    bytes.advance(LENGTH + length);
+    Ok(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ChannelName, Error, ErrorKind};
+
+    fn outgoing(channel: &str, length: usize, fill: u8) -> Outgoing {
+        Outgoing::new(ChannelName::internal(channel), vec![fill; length].into())
+    }
+
+    /// What a list of channels becomes: each with how many frames are in it.
+    fn shape(batch: &[Outgoing], longest: usize) -> Vec<(String, usize)> {
+        let bundles = Bundles::of(batch, longest);
+        let count = |outgoing: &Outgoing| frames(outgoing.frame.clone()).count();
+        assert!(bundles.frames.iter().map(count).eq(bundles.counts.iter().copied()));
+        bundles.frames.iter().map(|one| (one.channel.to_string(), count(one))).collect()
+    }
+
+    #[test]
+    fn neighbours_are_bundled_and_nothing_overtakes_anything() {
+        let batch: Vec<_> = "aabaccc".chars().map(|c| outgoing(&c.to_string(), 40, 1)).collect();
+        let expected = [("a", 2), ("b", 1), ("a", 1), ("c", 3)].map(|(name, count)| (name.to_owned(), count));
+        assert_eq!(shape(&batch, MAX_FRAME), expected);
+        let single = Bundles::of(&batch[2..4], MAX_FRAME);
+        assert_eq!(single.frames[0].frame, batch[2].frame, "one alone is sent as it is");
+    }
+
+    #[test]
+    fn a_bundle_is_no_longer_than_the_server_takes() {
+        let batch: Vec<_> = (0..10).map(|n| outgoing("a", 100, n)).collect();
+        let room_for_three = HEAD.len() + 3 * (LENGTH + 100);
+        for (longest, counts) in [
+            (MAX_FRAME, vec![10]),
+            (room_for_three, vec![3, 3, 3, 1]),
+            (room_for_three - 1, vec![2; 5]),
+            (0, vec![1; 10]),
+        ] {
+            assert_eq!(Bundles::of(&batch, longest).counts, counts, "{longest}");
+            let sent = Bundles::of(&batch, longest).frames.into_iter().flat_map(|one| frames(one.frame));
+            assert!(sent.map(Result::unwrap).eq(batch.iter().map(|one| one.frame.clone())), "{longest}");
+        }
+        let large = vec![outgoing("a", MOST / 2, 1); 4];
+        assert_eq!(Bundles::of(&large, MAX_FRAME).counts, [1; 4], "two would be longer than the longest");
+    }
+
+    #[test]
+    fn every_frame_has_the_outcome_of_its_bundle() {
+        let refused = || Err(Error::new(ErrorKind::Forbidden, "no"));
+        let batch: Vec<_> = "aabccc".chars().map(|c| outgoing(&c.to_string(), 40, 1)).collect();
+        let outcomes = Bundles::of(&batch, MAX_FRAME).outcomes(vec![Ok(()), refused(), Ok(())]).unwrap();
+        let refused_ones: Vec<_> = outcomes.iter().map(Result::is_err).collect();
+        assert_eq!(refused_ones, [false, false, true, false, false, false]);
+        for count in [2, 4] {
+            assert!(Bundles::of(&batch, MAX_FRAME).outcomes(vec![Ok(()); count]).is_none());
+        }
+    }
+
+    #[test]
+    fn a_broken_bundle_gives_what_reads_and_then_one_error() {
+        let bundle = bundled(&[outgoing("a", 40, 1), outgoing("a", 50, 2)]).frame;
+        for cut in HEAD.len()..bundle.len() {
+            let read: Vec<_> = frames(bundle.slice(..cut)).collect();
+            let whole = usize::from(cut >= HEAD.len() + LENGTH + 40);
+            // Cut between two of them it is a shorter bundle.
+            let broken = usize::from(cut != HEAD.len() + LENGTH + 40);
+            assert_eq!(read.iter().filter(|frame| frame.is_ok()).count(), whole, "cut at {cut}");
+            assert_eq!(read.len(), whole + broken, "cut at {cut}");
+        }
+        let short = [&HEAD[..], &[0, 0, 0, 0].repeat(1000)].concat();
+        let read: Vec<_> = frames(short.into()).collect();
+        assert!(matches!(&read[..], [Err(error)] if error.reason().contains("too short")), "{read:?}");
+    }
+
+    #[test]
+    fn what_is_no_bundle_is_passed_on_as_it_is() {
+        for plain in [&b""[..], b"hello", b"\xB5", b"\xB5\x01\x00\x01", b"\xB5\x01\x02\x00"] {
+            let plain = Bytes::copy_from_slice(plain);
+            assert!(frames(plain.clone()).map(Result::unwrap).eq([plain]));
+        }
+        let endless = Bytes::from([&HEAD[..], &vec![0; MAX_FRAME]].concat());
+        assert_eq!(frames(endless.clone()).map(Result::unwrap).next(), Some(endless));
+    }
+}

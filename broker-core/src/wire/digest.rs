@@ -1,0 +1,175 @@
+//! Digest: what a node says it has posted, so that others notice what is missing at the end, where no later message
+//! shows it. Its bytes are specified in ARCHITECTURE.md; [`rounds`](crate::loss::digest_sender) sends it, [`hearing`](crate::loss::digest_receiver)
+//! hears it.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// The messages that a node says it has posted on a channel between two of its digests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) channel: ChannelName,
+    pub(crate) epoch: u32,
+    /// The sequence number of the first.
+    pub(crate) first: u64,
+    /// The sequence number of the last.
+    pub(crate) last: u64,
+}
+
+use crate::{ChannelName, Malformed, wire::frame::MAX_SEQUENCE};
+
+/// How long the payload of one digest gets; more spans go into a further one.
+pub(crate) const MAX_BYTES: usize = 32 << 10;
+/// After, begin.
+const HEAD: usize = 8 + 8;
+/// Epoch, first, last, length of the name.
+const FIXED: usize = 4 + 8 + 8 + 1;
+
+/// One digest of a round, as it is on the wire. Its number is in the frame's stamp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Digest {
+    /// The number of the last digest that the backend has confirmed before this round: whoever has not heard it
+    /// has missed something.
+    pub(crate) after: u64,
+    /// The number of the first digest of this round.
+    pub(crate) begin: u64,
+    pub(crate) spans: Vec<Span>,
+}
+
+/// Splits spans so that each part fits into a digest. There is at least one, if need be an empty one.
+pub(crate) fn split(mut spans: Vec<Span>) -> Vec<Vec<Span>> {
+    let mut parts = Vec::new();
+    loop {
+        let mut bytes = HEAD;
+        let mut fits = |span: &Span| {
+            bytes += FIXED + span.channel.as_str().len();
+            bytes <= MAX_BYTES
+        };
+        let count = spans.iter().take_while(|span| fits(span)).count();
+        let rest = spans.split_off(count);
+        parts.push(spans);
+        if rest.is_empty() {
+            return parts;
+        }
+        spans = rest;
+    }
+}
+
+impl Digest {
+    pub(crate) fn encode(&self) -> Bytes {
+        let names: usize = self.spans.iter().map(|span| FIXED + span.channel.as_str().len()).sum();
+        let mut bytes = BytesMut::with_capacity(HEAD + names);
+        bytes.put_u64(self.after);
+        bytes.put_u64(self.begin);
+        for span in &self.spans {
+            bytes.put_u32(span.epoch);
+            bytes.put_u64(span.first);
+            bytes.put_u64(span.last);
+            bytes.put_u8(span.channel.as_str().len() as u8); // a legal name fits
+            bytes.put_slice(span.channel.as_str().as_bytes());
+        }
+        bytes.freeze()
+    }
+
+    /// Reads untrusted bytes.
+    pub(crate) fn decode(mut bytes: &[u8]) -> Result<Self, Malformed> {
+        let length = bytes.len();
+        let bad = |reason| Malformed::new(reason, length);
+        if !(HEAD..=MAX_BYTES).contains(&length) {
+            return Err(bad("a digest of an impossible length"));
+        }
+        let (after, begin) = (bytes.get_u64(), bytes.get_u64());
+        let mut spans = Vec::new();
+        while !bytes.is_empty() {
+            if bytes.len() < FIXED {
+                return Err(bad("a digest that ends too early"));
+            }
+            let (epoch, first, last) = (bytes.get_u32(), bytes.get_u64(), bytes.get_u64());
+            let name = usize::from(bytes.get_u8());
+            let (name, rest) =
+                bytes.split_at_checked(name).ok_or_else(|| bad("a digest that ends too early"))?;
+            bytes = rest;
+            if first == 0 || first > last || last > MAX_SEQUENCE {
+                return Err(bad("a digest with impossible numbers"));
+            }
+            let name = std::str::from_utf8(name).ok().and_then(|name| ChannelName::new(name).ok());
+            let channel = name.ok_or_else(|| bad("a digest with an illegal channel name"))?;
+            spans.push(Span { channel, epoch, first, last });
+        }
+        Ok(Self { after, begin, spans })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn span(name: &str, first: u64, last: u64) -> Span {
+        Span { channel: ChannelName::new(name).unwrap(), epoch: 3, first, last }
+    }
+
+    /// The worked example of ARCHITECTURE.md.
+    #[test]
+    fn the_specified_bytes() {
+        let digest = Digest { after: 4, begin: 5, spans: vec![span("news", 2, 9)] };
+        let expected = b"\x00\x00\x00\x00\x00\x00\x00\x04\
+            \x00\x00\x00\x00\x00\x00\x00\x05\
+            \x00\x00\x00\x03\
+            \x00\x00\x00\x00\x00\x00\x00\x02\
+            \x00\x00\x00\x00\x00\x00\x00\x09\
+            \x04news";
+        assert_eq!(&digest.encode()[..], expected);
+    }
+
+    #[test]
+    fn what_no_node_of_ours_sends_is_refused() {
+        let good = Digest { after: 0, begin: 1, spans: vec![span("news", 2, 9)] }.encode();
+        assert!(Digest::decode(&good).is_ok());
+        for cut in (0..good.len()).filter(|cut| *cut != HEAD) {
+            assert!(Digest::decode(&good[..cut]).is_err(), "cut at {cut}");
+        }
+        for (first, last) in [(0, 1), (3, 2), (1, MAX_SEQUENCE + 1), (1, u64::MAX)] {
+            let bad = Digest { after: 0, begin: 1, spans: vec![span("news", first, last)] };
+            assert!(Digest::decode(&bad.encode()).is_err(), "{first} to {last}");
+        }
+        let mut name = good.to_vec();
+        *name.last_mut().unwrap() = b' ';
+        assert!(Digest::decode(&name).is_err());
+        assert!(Digest::decode(&vec![0; MAX_BYTES + 1]).is_err());
+    }
+
+    #[test]
+    fn many_spans_are_split_and_none_is_lost() {
+        let long = "n".repeat(ChannelName::MAX);
+        let spans: Vec<_> = (1..1000).map(|number| span(&long, number, number)).collect();
+        let parts = split(spans.clone());
+        assert!(parts.len() > 1);
+        for part in &parts {
+            let digest = Digest { after: 0, begin: 1, spans: part.clone() };
+            assert!(digest.encode().len() <= MAX_BYTES);
+            assert_eq!(Digest::decode(&digest.encode()).unwrap(), digest);
+        }
+        assert_eq!(parts.concat(), spans);
+        assert_eq!(split(Vec::new()), [Vec::new()]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            after: u64,
+            begin: u64,
+            spans in proptest::collection::vec(("[a-z]{1,20}(\\.[a-z]{1,20})?", any::<u32>(), 1..1_000_u64, 0..1_000_u64), 0..20),
+        ) {
+            let spans = spans.into_iter().map(|(name, epoch, first, more)| {
+                Span { channel: ChannelName::new(name).unwrap(), epoch, first, last: first + more }
+            });
+            let digest = Digest { after, begin, spans: spans.collect() };
+            prop_assert_eq!(Digest::decode(&digest.encode()).unwrap(), digest);
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Digest::decode(&bytes);
+        }
+    }
+}

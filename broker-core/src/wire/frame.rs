@@ -1,0 +1,223 @@
+//! Frame v1: the bytes of a message on the wire. Specified byte by byte in ARCHITECTURE.md.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{
+    Codec, Headers, Malformed, MessageId, NodeId, Post,
+    message::{Head, Wire},
+    wire::limits::MAX_FRAME,
+};
+
+/// No UTF-8 text begins with it, so text that others post to a channel is told from a frame at its first byte.
+pub(crate) const MAGIC: u8 = 0xB5;
+pub(crate) const VERSION: u8 = 1;
+/// Magic, version, flags, codec, origin, number, epoch, sequence.
+const FIXED: usize = 4 + 8 + 8 + 4 + 8;
+/// No frame is shorter: no type, no headers, no payload.
+pub(crate) const SHORTEST: usize = FIXED + 1 + 2;
+
+/// No sequence number is ever higher. A frame that says otherwise is not ours.
+pub(crate) const MAX_SEQUENCE: u64 = 1 << 48;
+
+/// What is known only at the moment of sending: patched into an encoded frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// The message's number at its node.
+    pub(crate) number: u64,
+    /// Rises whenever the node forgets its counters and begins again at 1.
+    pub(crate) epoch: u32,
+    /// The message's number in (origin, channel, epoch), from 1.
+    pub(crate) sequence: u64,
+}
+
+/// Encodes a post that has passed [`Post::check`]. The stamp is still blank.
+pub(crate) fn encode(post: &Post, origin: NodeId) -> BytesMut {
+    let type_name = post.type_name.as_deref().unwrap_or_default();
+    let headers: usize = post.headers.iter().map(|(name, value)| 3 + name.len() + value.len()).sum();
+    let mut frame = BytesMut::with_capacity(SHORTEST + type_name.len() + headers + post.payload.len());
+    frame.put_slice(&[MAGIC, VERSION, 0, post.codec.to_wire()]);
+    frame.put_u64(origin.as_u64());
+    frame.put_bytes(0, FIXED - 12);
+    frame.put_u8(type_name.len() as u8);
+    frame.put_slice(type_name.as_bytes());
+    frame.put_u16(post.headers.len() as u16);
+    for (name, value) in post.headers.iter() {
+        frame.put_u8(name.len() as u8);
+        frame.put_slice(name.as_bytes());
+        frame.put_u16(value.len() as u16);
+        frame.put_slice(value.as_bytes());
+    }
+    frame.put_slice(&post.payload);
+    frame
+}
+
+/// Writes the stamp into a frame made by [`encode`].
+pub(crate) fn stamp(frame: &mut BytesMut, stamp: Stamp) {
+    frame[12..20].copy_from_slice(&stamp.number.to_be_bytes());
+    frame[20..24].copy_from_slice(&stamp.epoch.to_be_bytes());
+    frame[24..32].copy_from_slice(&stamp.sequence.to_be_bytes());
+}
+
+/// Decodes whatever arrived. The payload is a slice of the frame, not a copy.
+pub(crate) fn decode(frame: &Bytes) -> Result<(Wire, Stamp), Malformed> {
+    read(frame).map_err(|reason| Malformed::new(reason, frame.len()))
+}
+
+fn read(frame: &Bytes) -> Result<(Wire, Stamp), &'static str> {
+    if frame.len() > MAX_FRAME {
+        return Err("longer than any frame");
+    }
+    let mut reader = Reader(frame);
+    match reader.array::<2>() {
+        Ok([MAGIC, VERSION]) => {}
+        Ok([MAGIC, _]) => return Err("a frame of another version; upgrade this node"),
+        _ => return Err("not a frame: something else posts on this channel"),
+    }
+    let [flags, codec] = reader.array()?;
+    if flags != 0 {
+        return Err("a frame with unknown flags; upgrade this node");
+    }
+    let codec = Codec::from_wire(codec).ok_or("a frame with an unknown codec; upgrade this node")?;
+    let origin = NodeId::from_u64(u64::from_be_bytes(reader.array()?));
+    let stamp = Stamp {
+        number: u64::from_be_bytes(reader.array()?),
+        epoch: u32::from_be_bytes(reader.array()?),
+        sequence: u64::from_be_bytes(reader.array()?),
+    };
+    if stamp.sequence == 0 || stamp.sequence > MAX_SEQUENCE {
+        return Err("a frame without a possible sequence number");
+    }
+    let type_name = reader.short_text()?;
+    let headers = reader.headers()?;
+    let payload = frame.slice(frame.len() - reader.0.len()..);
+    let head = Head::global(MessageId { origin, number: stamp.number }, stamp.sequence, headers);
+    let type_name = Some(type_name).filter(|name| !name.is_empty()).map(Box::from);
+    Ok((Wire::new(head, type_name, codec, payload), stamp))
+}
+
+/// Takes parts from the front of untrusted bytes.
+struct Reader<'a>(&'a [u8]);
+
+const CUT: &str = "a frame that ends too early";
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        let (head, tail) = self.0.split_first_chunk().ok_or(CUT)?;
+        self.0 = tail;
+        Ok(*head)
+    }
+
+    fn text(&mut self, length: usize) -> Result<&'a str, &'static str> {
+        let (text, tail) = self.0.split_at_checked(length).ok_or(CUT)?;
+        self.0 = tail;
+        std::str::from_utf8(text).map_err(|_| "a frame whose type name or headers are not UTF-8")
+    }
+
+    fn short_text(&mut self) -> Result<&'a str, &'static str> {
+        let [length] = self.array()?;
+        self.text(length.into())
+    }
+
+    fn headers(&mut self) -> Result<Headers, &'static str> {
+        let count = usize::from(u16::from_be_bytes(self.array()?));
+        if count > Headers::MAX_COUNT {
+            return Err("a frame with too many headers");
+        }
+        let mut headers = Headers::new();
+        let before = self.0.len();
+        for _ in 0..count {
+            let name = self.short_text()?;
+            let length = u16::from_be_bytes(self.array()?);
+            headers.insert(name, self.text(length.into())?);
+        }
+        if before - self.0.len() > Headers::MAX_BYTES + 3 * Headers::MAX_COUNT {
+            return Err("a frame with too many bytes of headers");
+        }
+        Ok(headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Message;
+    use proptest::prelude::*;
+
+    const STAMP: Stamp = Stamp { number: 9, epoch: 2, sequence: 5 };
+
+    fn framed(post: &Post) -> Bytes {
+        let mut frame = encode(post, NodeId::from_u64(0x0102_0304_0506_0708));
+        stamp(&mut frame, STAMP);
+        frame.freeze()
+    }
+
+    /// The worked example of ARCHITECTURE.md.
+    #[test]
+    fn the_specified_bytes() {
+        let mut post = Post::new("hi").with_header("k", "v");
+        post.codec = Codec::Json;
+        post.type_name = Some("Chat".into());
+        let expected = b"\xB5\x01\x00\x01\
+            \x01\x02\x03\x04\x05\x06\x07\x08\
+            \x00\x00\x00\x00\x00\x00\x00\x09\
+            \x00\x00\x00\x02\
+            \x00\x00\x00\x00\x00\x00\x00\x05\
+            \x04Chat\
+            \x00\x01\x01k\x00\x01v\
+            hi";
+        assert_eq!(&framed(&post)[..], expected);
+    }
+
+    #[test]
+    fn every_truncated_frame_is_malformed_or_a_shorter_payload() {
+        let mut post = Post::new("payload").with_header("name", "value");
+        post.type_name = Some("Type".into());
+        let frame = framed(&post);
+        for cut in 0..frame.len() - "payload".len() {
+            assert!(decode(&frame.slice(..cut)).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn foreign_text_unknown_version_flags_and_codec_are_told_apart() {
+        let reason = |bytes: &[u8]| {
+            decode(&Bytes::copy_from_slice(bytes)).map(|_| ()).unwrap_err().reason().to_owned()
+        };
+        let frame = framed(&Post::new("x"));
+        assert!(reason(b"hello").contains("something else"));
+        assert!(reason(b"").contains("something else"));
+        for (at, value, word) in
+            [(1, 9, "version"), (2, 1, "flags"), (3, 77, "codec"), (31, 0, "sequence"), (24, 1, "sequence")]
+        {
+            let mut changed = frame.to_vec();
+            changed[at] = value;
+            assert!(reason(&changed).contains(word), "{}", reason(&changed));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_round_trip_keeps_every_byte(
+            payload in proptest::collection::vec(any::<u8>(), 0..200),
+            type_name in proptest::option::of("[a-zA-Z.]{1,255}"),
+            pairs in proptest::collection::vec(("[a-z]{1,20}", ".{0,40}"), 0..8),
+        ) {
+            let mut post = Post::new(payload.clone()).with_headers(pairs.into_iter().collect());
+            post.type_name = type_name.map(Into::into);
+            let (wire, stamp) = decode(&framed(&post)).unwrap();
+            prop_assert_eq!(stamp, STAMP);
+            let message = Message::from_wire(wire);
+            prop_assert_eq!(&message.payload().unwrap()[..], &payload[..]);
+            prop_assert_eq!(message.headers(), &post.headers);
+            prop_assert_eq!(message.type_name(), post.type_name.as_deref());
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..120), ours in any::<bool>()) {
+            if ours && bytes.len() > 3 {
+                bytes[..4].copy_from_slice(&[MAGIC, VERSION, 0, 1]);
+            }
+            let _ = decode(&Bytes::from(bytes));
+        }
+    }
+}
