@@ -18,16 +18,16 @@ pub fn frame(bytes: &[u8]) {
 }
 
 fn read(frame: &Bytes) {
-    let Ok((wire, stamp)) = frame::decode(frame) else { return };
+    let Ok((wire, header)) = frame::decode(frame) else { return };
     let mut post = Post::new(wire.payload.clone()).with_headers(wire.head.headers.clone());
     post.codec = wire.codec;
     post.type_name.clone_from(&wire.type_name);
     let mut again = frame::encode(&post, wire.head.origin);
-    frame::stamp(&mut again, stamp);
+    frame::write_header(&mut again, header);
     let Ok((second, second_stamp)) = frame::decode(&again.freeze()) else {
         panic!("a frame of our own does not read");
     };
-    assert_eq!(stamp, second_stamp);
+    assert_eq!(header, second_stamp);
     assert_eq!(parts(&wire), parts(&second));
 }
 

@@ -28,10 +28,10 @@ use crate::{
     health::{HealthChanges, State},
     hub::Hub,
     metrics::Meter,
-    revocation::{log_state::Follower, registry::Register},
+    revocation::{log_state::Follower, registry::Registry},
     runtime::{Runtime, tasks::Tasks, user_code::shielded},
     session::state,
-    supervisor::{probe::Probe, subscriptions::Interest, writer::Outbox},
+    supervisor::{probe::Probe, subscriptions::Subscriptions, writer::Outbox},
 };
 
 use ending::Ending;
@@ -58,7 +58,7 @@ struct Shared {
     /// To end what is open when the broker closes.
     sessions: Mutex<HashMap<u64, Weak<state::Shared>>>,
     /// Those that a revocation can end.
-    register: Arc<Register>,
+    registry: Arc<Registry>,
     /// The supervisor, the listeners, and what calls hooks.
     tasks: TaskTracker,
     runtime: Runtime,
@@ -70,7 +70,7 @@ struct Shared {
 
 struct Backend {
     driver: Arc<dyn Driver>,
-    interest: Arc<Interest>,
+    subscriptions: Arc<Subscriptions>,
     outbox: Arc<Outbox>,
     probe: Arc<Probe>,
     follower: Arc<Follower>,

@@ -4,8 +4,11 @@ use bytes::BytesMut;
 
 use super::{Backend, Broker};
 use crate::{
-    Error, ErrorKind, Message, Model, Post, Result, Scope, channel::check, hub::Aftermath,
-    supervisor::writer::Outbox, wire::frame,
+    Error, ErrorKind, Message, Model, Post, Result, Scope,
+    channel::check,
+    hub::{PutBy, WakeList},
+    supervisor::writer::Outbox,
+    wire::frame,
 };
 
 /// A frame on its way to the backend.
@@ -97,16 +100,16 @@ impl Broker {
 
     #[inline]
     fn put_local(&self, channel: &str, message: Message) -> Result<Option<Leaving<'_>>> {
-        let mut after = Aftermath::default();
+        let mut wakes = WakeList::default();
         // A channel that has subscribers has a legal name.
         let mut too_late = false;
-        if !self.0.hub.put(channel, message, false, &mut after) {
+        if !self.0.hub.put(channel, message, PutBy::Here, &mut wakes) {
             check(channel)?;
             // Nobody is there, perhaps because all have read to the end.
             too_late = self.0.hub.has_ended();
         }
-        too_late |= after.too_late;
-        after.finish();
+        too_late |= wakes.too_late;
+        wakes.finish();
         if too_late {
             return Err(self.closed_error()); // it ended since the post was accepted
         }

@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{Backend, Broker};
 use crate::{
     CloseReason, Error, ErrorKind, Identity, Result, Revocation, RevocationOutcome, Session,
-    revocation::registry::Refused, runtime::user_code::shielded,
+    revocation::registry::Refused, runtime::user_code::shielded, supervisor::writer::Priority,
 };
 
 impl Broker {
@@ -53,7 +53,7 @@ impl Broker {
         let shared = self.new_session();
         // From here on dropping it takes it back.
         let session = Session::new(self.clone(), Arc::clone(&shared), Some(identity.clone()));
-        if let Err(Refused { what, wait }) = self.0.register.admit(shared.id, &dated, &shared) {
+        if let Err(Refused { what, wait }) = self.0.registry.admit(shared.id, &dated, &shared) {
             let message = match wait {
                 None => format!("{what} was revoked since the check began; sign in again"),
                 Some(wait) => {
@@ -87,7 +87,7 @@ impl Broker {
             return Err(self.closed_error());
         }
         let deadline = Instant::now() + self.0.options.revoke_timeout;
-        let (id, record) = self.0.register.revoke(revocation)?;
+        let (id, record) = self.0.registry.revoke(revocation)?;
         let Some(backend) = &self.0.backend else { return Ok(RevocationOutcome::Local) };
         self.follow_log(backend);
         // Before it is stored, which may take long, for all who hear it now; and after, for a node whose link came up
@@ -133,7 +133,7 @@ impl Broker {
 
     fn follow_log(&self, backend: &Backend) {
         if backend.follower.want() {
-            backend.interest.ring();
+            backend.subscriptions.ring();
         }
     }
 
@@ -148,8 +148,8 @@ impl Broker {
 impl Backend {
     /// Tells every node that listens, ahead of all other posts. Whoever drops the outcome has told them all the same.
     fn announce(&self, record: &Bytes) -> Result<oneshot::Receiver<Result<()>>> {
-        let (name, frame) = self.follower.nudge(record);
-        self.outbox.post_own(&name, frame, true)
+        let (name, frame) = self.follower.announcement(record);
+        self.outbox.send_control(&name, frame, Priority::Ahead)
     }
 }
 

@@ -34,7 +34,7 @@ impl Broker {
         let session = self.sessions().remove(&id);
         drop(session);
         if let Some(identity) = identity {
-            self.0.register.forget(id, identity);
+            self.0.registry.forget(id, identity);
         }
     }
 }

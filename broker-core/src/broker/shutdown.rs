@@ -21,7 +21,12 @@ use crate::{
         tasks,
         user_code::{contain, shielded, text},
     },
-    supervisor::{Supervisor, probe::Kind, subscriptions::Interest, writer::Outbox},
+    supervisor::{
+        Supervisor,
+        probe::Kind,
+        subscriptions::Subscriptions,
+        writer::{Outbox, Priority},
+    },
 };
 
 impl Drop for Shared {
@@ -154,7 +159,10 @@ impl Broker {
     /// Waits until everything queued before it has come back.
     async fn pass_barrier(&self, backend: &Backend) {
         let (token, frame) = backend.probe.next(Kind::Barrier);
-        let Ok(outcome) = backend.outbox.post_own(&backend.probe.wire_name, frame, false) else { return };
+        let Ok(outcome) = backend.outbox.send_control(&backend.probe.wire_name, frame, Priority::InTurn)
+        else {
+            return;
+        };
         // Its outcome is told after those of the posts before it, which its echo may overtake.
         let come_back = async {
             if let Ok(Ok(())) = outcome.await {
@@ -255,7 +263,7 @@ pub(super) struct Supervised {
     /// Not a handle: it would keep the broker open.
     broker: Weak<Shared>,
     outbox: Arc<Outbox>,
-    interest: Arc<Interest>,
+    subscriptions: Arc<Subscriptions>,
     health: watch::Sender<Health>,
     meter: Meter,
     stop: CancellationToken,
@@ -267,7 +275,7 @@ impl Supervised {
         Self {
             broker: Arc::downgrade(&broker.0),
             outbox: Arc::clone(&backend.outbox),
-            interest: Arc::clone(&backend.interest),
+            subscriptions: Arc::clone(&backend.subscriptions),
             health: broker.0.health.clone(),
             meter: broker.0.meter.clone(),
             stop: broker.0.stop.clone(),
@@ -294,7 +302,7 @@ impl Supervised {
             let _ = broker.0.ending.failure.set(error.clone());
         }
         contain("a waker", || self.outbox.shut(&error));
-        contain("a waker", || self.interest.close(&error));
+        contain("a waker", || self.subscriptions.close(&error));
         contain("a waker", || {
             self.health.send_modify(|health| {
                 health.last_error = Some(error);

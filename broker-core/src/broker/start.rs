@@ -12,9 +12,9 @@ use crate::{
     health::State,
     hub::Hub,
     metrics::Meter,
-    revocation::{log_state::Follower, registry::Register},
+    revocation::{log_state::Follower, registry::Registry},
     runtime::Runtime,
-    supervisor::{Receivers, Supervisor, probe::Probe, subscriptions::Interest, writer::Outbox},
+    supervisor::{Receivers, Supervisor, probe::Probe, subscriptions::Subscriptions, writer::Outbox},
     wire::names::Names,
 };
 
@@ -86,13 +86,13 @@ impl Broker {
         let hub = Arc::new(Hub::new(options.queue_capacity));
         let stop = CancellationToken::new();
         let names = Names::new(&options.prefix);
-        let register = Arc::new(Register::new(node, options.clock_skew, options.revocation_retention));
+        let registry = Arc::new(Registry::new(node, options.clock_skew, options.revocation_retention));
         let backend = driver.map(|driver| Backend {
             driver,
-            interest: Arc::new(Interest::new(options.unsubscribe_delay, runtime.clone())),
+            subscriptions: Arc::new(Subscriptions::new(options.unsubscribe_delay, runtime.clone())),
             outbox: Arc::new(Outbox::new(&options, node, names.clone(), runtime.clone())),
             probe: Arc::new(Probe::new(node, &names)),
-            follower: Arc::new(Follower::new(node, Arc::clone(&register), &options)),
+            follower: Arc::new(Follower::new(node, Arc::clone(&registry), &options)),
             malformed: Arc::default(),
         });
         let meter = Meter::new(backend.as_ref().map_or("none", |backend| backend.driver.name()));
@@ -100,7 +100,7 @@ impl Broker {
             driver: Arc::clone(&backend.driver),
             receivers: Receivers {
                 hub: Arc::clone(&hub),
-                interest: Arc::clone(&backend.interest),
+                subscriptions: Arc::clone(&backend.subscriptions),
                 names,
                 probe: Arc::clone(&backend.probe),
                 follower: Arc::clone(&backend.follower),
@@ -121,7 +121,7 @@ impl Broker {
             meter,
             health,
             sessions: Mutex::default(),
-            register,
+            registry,
             tasks: TaskTracker::new(),
             runtime,
             ending: Ending::default(),

@@ -31,7 +31,7 @@ impl Broker {
         };
         let name = subscription.channel();
         let (limit, refusal) = (self.0.options.subscribe_timeout, || subscription.refusal());
-        let confirmed = backend.interest.confirmed(name, limit, refusal).await;
+        let confirmed = backend.subscriptions.confirmed(name, limit, refusal).await;
         confirmed.map_err(|error| self.at(operation, name.as_str(), error))?;
         subscription.begin_here();
         Ok(())
@@ -39,7 +39,7 @@ impl Broker {
 
     pub(crate) fn note_left(&self, channel: &ChannelName) {
         if let Some(backend) = &self.0.backend {
-            backend.interest.note_left(channel);
+            backend.subscriptions.note_left(channel);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! RevocationLog, LogCursor, LogPage: what a backend keeps of revocations, and how it is read.
 //!
-//! The log is for what the nudge missed: a node that was cut off, down, or not started yet. Core reads it on a new
+//! The log is for what the announcement missed: a node that was cut off, down, or not started yet. Core reads it on a new
 //! link, after a gap, after an append of its own, and now and then; so it is a poll, and a driver keeps no state
 //! for it: no task, no consumer, no buffer.
 

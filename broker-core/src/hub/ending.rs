@@ -1,6 +1,6 @@
 //! How the hub ends: everyone reads the rest, or nobody anything more.
 
-use super::{Aftermath, Cursor, Hub, Ring, chain};
+use super::{Cursor, Hub, Ring, WakeList, chain};
 use crate::{CloseReason, runtime::sync::atomic::Ordering};
 
 impl Hub {
@@ -18,8 +18,8 @@ impl Hub {
     }
 
     /// The session of a seat, or its listener, is closed.
-    pub(crate) fn close_seat(&self, ring: &Ring, seat: u8, after: &mut Aftermath) {
-        if ring.close_seat(seat, after) {
+    pub(crate) fn close_seat(&self, ring: &Ring, seat: u8, wakes: &mut WakeList) {
+        if ring.close_seat(seat, wakes) {
             self.one_less();
         }
     }
@@ -33,26 +33,26 @@ impl Hub {
     /// Everyone reads the rest and ends; nobody joins any more.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
-        let mut after = Aftermath::default();
+        let mut wakes = WakeList::default();
         for head in self.rings() {
             for ring in chain(&head) {
                 // Counted here after some may have read to their end already: the sum is right when this returns.
-                let owing = ring.end_and_count(&CloseReason::BrokerClosed, &mut after);
+                let owing = ring.end_and_count(&CloseReason::BrokerClosed, &mut wakes);
                 self.owing.fetch_add(owing, Ordering::SeqCst);
             }
         }
-        after.finish();
+        wakes.finish();
     }
 
     /// Everyone ends now; nothing more is yielded.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.end();
-        let mut after = Aftermath::default();
+        let mut wakes = WakeList::default();
         for head in self.rings() {
-            chain(&head).for_each(|ring| ring.nudge_all(&mut after));
+            chain(&head).for_each(|ring| ring.nudge_all(&mut wakes));
         }
-        after.finish();
+        wakes.finish();
     }
 
     #[inline]

@@ -24,6 +24,14 @@ pub(crate) enum Notice {
     Malformed(Malformed),
 }
 
+/// Who puts an entry into a ring. A gap that is due after a link was lost stands before the first entry of the next link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PutBy {
+    Link,
+    /// This process: a local post.
+    Here,
+}
+
 /// How much something weighs in messages, so that what an overflow lost can be told exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {

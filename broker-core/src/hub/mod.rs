@@ -2,7 +2,7 @@
 //!
 //! A table of channels, sharded by name so that cores do not meet on one lock, each channel a chain of
 //! [`Ring`]s. Lock order: shard, then ring. Nobody is woken and nothing of others is dropped under a lock:
-//! both are collected in an [`Aftermath`].
+//! both are collected in an [`WakeList`].
 
 mod ending;
 mod entry;
@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 
 use crate::{
     ChannelName, CloseReason, Gap, GapCause, Message, NodeId,
-    loss::tracker::Claim,
+    loss::tracker::Coverage,
     runtime::{
         sync::{
             RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -37,7 +37,7 @@ use crate::{
 };
 
 use entry::Tally;
-pub(crate) use entry::{Entry, Notice};
+pub(crate) use entry::{Entry, Notice, PutBy};
 pub(crate) use ring::{Cursor, Ring};
 
 const SHARDS: usize = 64;
@@ -57,23 +57,23 @@ pub(crate) struct Hub {
     owing: AtomicUsize,
     /// Notified when `owing` falls to zero.
     settled: Notify,
-    /// The newest beat that has begun, from 1, and the newest that has come back.
+    /// The newest probe epoch that has begun, from 1, and the newest that has come back.
     begun: AtomicU64,
     back: AtomicU64,
 }
 
 /// Which message this is: its node, and its number on its channel there.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sign {
+pub(crate) struct MessageSeq {
     pub(crate) origin: NodeId,
     pub(crate) epoch: u32,
     pub(crate) sequence: u64,
 }
 
-/// Where this node stands in its beats, posts of its own that come back: what arrives after one has come back was
-/// sent to a link that had everything that was subscribed when the beat began.
+/// Where this node stands in its probe epochs, posts of its own that come back: what arrives after one has come back was
+/// sent to a link that had everything that was subscribed when the probe epoch began.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Beats {
+pub(crate) struct ProbeEpochs {
     /// The newest that has begun.
     pub(crate) begun: u64,
     /// The newest that has come back.
@@ -82,13 +82,13 @@ pub(crate) struct Beats {
     pub(crate) since: Option<u64>,
 }
 
-impl Beats {
-    /// What a channel can claim that was subscribed when this was the newest beat.
-    fn claim(&self, subscribed: u64) -> Claim {
+impl ProbeEpochs {
+    /// What a channel can claim that was subscribed when this was the newest probe epoch.
+    fn coverage(&self, subscribed: u64) -> Coverage {
         match self.since {
-            Some(since) if subscribed < since => Claim::Everything,
-            _ if subscribed < self.back => Claim::AfterDigest,
-            _ => Claim::AfterHeard,
+            Some(since) if subscribed < since => Coverage::Everything,
+            _ if subscribed < self.back => Coverage::AfterDigest,
+            _ => Coverage::AfterReceived,
         }
     }
 }
@@ -96,14 +96,14 @@ impl Beats {
 /// What is left to do once no lock is held: wake, and drop. Both may run foreign code.
 #[derive(Debug, Default)]
 #[must_use = "subscribers wait to be woken"]
-pub(crate) struct Aftermath {
+pub(crate) struct WakeList {
     wakers: SmallVec<[Waker; 4]>,
     garbage: SmallVec<[Entry; 2]>,
     /// An entry was put where nobody will read it: the hub has ended meanwhile.
     pub(crate) too_late: bool,
 }
 
-impl Aftermath {
+impl WakeList {
     #[inline]
     pub(crate) fn finish(mut self) {
         self.wakers.drain(..).for_each(|waker| contain("a waker", || waker.wake()));
@@ -185,9 +185,9 @@ impl Hub {
     /// Removes a subscriber. True when the channel has nobody left here.
     pub(crate) fn leave(&self, ring: &Ring, cursor: &Cursor) -> bool {
         self.settle_debt(ring, cursor, true);
-        let mut after = Aftermath::default();
-        let last = ring.leave(cursor, &mut after) && self.remove_if_empty(&ring.channel);
-        after.finish();
+        let mut wakes = WakeList::default();
+        let last = ring.leave(cursor, &mut wakes) && self.remove_if_empty(&ring.channel);
+        wakes.finish();
         last
     }
 
@@ -212,10 +212,10 @@ impl Hub {
         &self,
         name: &str,
         entry: E,
-        from_link: bool,
-        after: &mut Aftermath,
+        from: PutBy,
+        wakes: &mut WakeList,
     ) -> bool {
-        self.with_head(name, |head| self.put_into(head, entry, from_link, after)).is_some()
+        self.with_head(name, |head| self.put_into(head, entry, from, wakes)).is_some()
     }
 
     #[inline]
@@ -223,70 +223,76 @@ impl Hub {
         &self,
         mut ring: &Arc<Ring>,
         entry: E,
-        from_link: bool,
-        after: &mut Aftermath,
+        from: PutBy,
+        wakes: &mut WakeList,
     ) {
         while let Some(next) = ring.next.get() {
-            ring.put(entry.clone(), from_link, self.capacity, after);
+            ring.put(entry.clone(), from, self.capacity, wakes);
             ring = next;
         }
-        ring.put(entry, from_link, self.capacity, after);
+        ring.put(entry, from, self.capacity, wakes);
     }
 
     /// Hands a message of the link to every subscriber here: behind a gap when others are missing before it, and not
     /// at all when it is a repeat. One at a time.
-    pub(crate) fn receive(&self, name: &str, message: Message, sign: &Sign, after: &mut Aftermath) {
-        self.with_head(name, |head| match head.compare(sign) {
-            None => after.garbage.push(Entry::Message(message)),
+    pub(crate) fn receive(&self, name: &str, message: Message, seq: &MessageSeq, wakes: &mut WakeList) {
+        self.with_head(name, |head| match head.compare(seq) {
+            None => wakes.garbage.push(Entry::Message(message)),
             Some(missed) => {
                 if missed > 0 {
-                    self.put_into(head, skipped(Some(missed)), true, after);
+                    self.put_into(head, skipped(Some(missed)), PutBy::Link, wakes);
                 }
-                self.put_into(head, message, true, after);
+                self.put_into(head, message, PutBy::Link, wakes);
             }
         });
     }
 
     /// A node says what it has posted: tells of what is missing.
-    pub(crate) fn compare(&self, origin: NodeId, span: &Span, beats: Beats, after: &mut Aftermath) {
+    pub(crate) fn compare(
+        &self,
+        origin: NodeId,
+        span: &Span,
+        probe_epochs: ProbeEpochs,
+        wakes: &mut WakeList,
+    ) {
         self.with_head(span.channel.as_str(), |head| {
-            let missed = head.compare_span(origin, span, beats);
+            let missed = head.compare_span(origin, span, probe_epochs);
             if missed > 0 {
-                self.put_into(head, skipped(Some(missed)), true, after);
+                self.put_into(head, skipped(Some(missed)), PutBy::Link, wakes);
             }
         });
     }
 
-    /// A beat begins; its number.
+    /// A probe epoch begins; its number.
     pub(crate) fn begin_beat(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// A beat has come back.
-    pub(crate) fn beat_is_back(&self, beat: u64) {
-        self.back.fetch_max(beat, Ordering::SeqCst);
+    /// A probe epoch has come back.
+    pub(crate) fn beat_is_back(&self, probe_epoch: u64) {
+        self.back.fetch_max(probe_epoch, Ordering::SeqCst);
     }
 
-    /// Where the beats stand: the newest begun, and the newest that is back.
-    pub(crate) fn beats(&self) -> (u64, u64) {
+    /// Where the probe epochs stand: the newest begun, and the newest that is back.
+    pub(crate) fn probe_epochs(&self) -> (u64, u64) {
         (self.begun.load(Ordering::SeqCst), self.back.load(Ordering::SeqCst))
     }
 
     /// A channel that a subscriber has joined is subscribed at the backend.
     pub(crate) fn set_subscribed(&self, name: &ChannelName) {
         if let Some(head) = self.find(name.as_str()) {
-            head.set_subscribed(self.beats().0);
+            head.set_subscribed(self.probe_epochs().0);
         }
     }
 
     /// A channel is not subscribed any more.
-    pub(crate) fn unhear(&self, name: &ChannelName) {
-        self.find(name.as_str()).iter().for_each(|ring| ring.unhear());
+    pub(crate) fn reset(&self, name: &ChannelName) {
+        self.find(name.as_str()).iter().for_each(|ring| ring.reset());
     }
 
     /// The link is gone: none is.
     pub(crate) fn unhear_all(&self) {
-        self.rings().iter().for_each(|ring| ring.unhear());
+        self.rings().iter().for_each(|ring| ring.reset());
     }
 
     /// The link carrying a channel was lost; the gap is told when the channel is subscribed again.
@@ -297,13 +303,13 @@ impl Hub {
     }
 
     /// A channel is subscribed at the backend: tells the gap that is due on it, if one is.
-    pub(crate) fn settle(&self, name: &ChannelName) {
-        let mut after = Aftermath::default();
+    pub(crate) fn flush_gap(&self, name: &ChannelName) {
+        let mut wakes = WakeList::default();
         if let Some(head) = self.find(name.as_str()) {
-            head.set_subscribed(self.beats().0);
-            chain(&head).for_each(|ring| ring.settle(self.capacity, &mut after));
+            head.set_subscribed(self.probe_epochs().0);
+            chain(&head).for_each(|ring| ring.flush_gap(self.capacity, &mut wakes));
         }
-        after.finish();
+        wakes.finish();
     }
 
     /// Ends a channel's present subscribers. A later subscriber begins anew.
@@ -313,11 +319,11 @@ impl Hub {
             let mut shard = self.write(hash);
             shard.find_entry(hash, |ring| ring.channel == *name).ok().map(|entry| entry.remove().0)
         };
-        let mut after = Aftermath::default();
+        let mut wakes = WakeList::default();
         if let Some(head) = &removed {
-            chain(head).for_each(|ring| ring.end(reason, &mut after));
+            chain(head).for_each(|ring| ring.end(reason, &mut wakes));
         }
-        after.finish();
+        wakes.finish();
     }
 
     /// Whether anybody here listens to a channel.

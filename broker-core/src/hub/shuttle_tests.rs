@@ -16,20 +16,20 @@ fn name() -> ChannelName {
 
 /// Reads until it has heard of so many: the numbers, and how many were missed.
 async fn read(ring: Arc<Ring>, mut cursor: Cursor, all: u64) -> (Vec<u64>, u64) {
-    let (mut heard, mut lost) = (Vec::new(), 0);
-    while heard.len() as u64 + lost < all {
+    let (mut tracker, mut lost) = (Vec::new(), 0);
+    while tracker.len() as u64 + lost < all {
         let mut batch = Vec::new();
         if std::future::poll_fn(|cx| ring.take(&mut cursor, &mut batch, 2, cx)).await.is_err() {
             break;
         }
         for entry in batch.into_iter().rev() {
             match entry {
-                Entry::Message(message) => heard.push(message.id().number()),
+                Entry::Message(message) => tracker.push(message.id().number()),
                 gap => lost += gap.weight().messages,
             }
         }
     }
-    (heard, lost)
+    (tracker, lost)
 }
 
 /// Nobody sleeps for ever beside a message, and all is heard in order, or counted.
@@ -46,14 +46,14 @@ fn a_reader_hears_everything_or_its_number_and_is_always_woken() {
                 .collect();
             let writer = {
                 let hub = Arc::clone(&hub);
-                thread::spawn(move || (0..5).for_each(|n| put(&hub, "news", entry(n), false)))
+                thread::spawn(move || (0..5).for_each(|n| put(&hub, "news", entry(n), PutBy::Here)))
             };
             writer.join().unwrap();
             // Nothing else wakes anybody: who sleeps now sleeps for ever, and that is found.
             for reader in readers {
-                let (heard, lost) = reader.join().unwrap();
-                assert!(heard.is_sorted_by(|a, b| a < b), "{heard:?}");
-                assert_eq!(heard.len() as u64 + lost, 5, "{heard:?} and {lost} lost");
+                let (tracker, lost) = reader.join().unwrap();
+                assert!(tracker.is_sorted_by(|a, b| a < b), "{tracker:?}");
+                assert_eq!(tracker.len() as u64 + lost, 5, "{tracker:?} and {lost} lost");
             }
         },
         ORDERS,
@@ -72,7 +72,7 @@ fn who_has_joined_is_in_the_table_whoever_leaves() {
                 thread::spawn(move || hub.leave(&first, &cursor))
             };
             let (ring, mut cursor) = hub.join(&name()).unwrap();
-            put(&hub, "news", entry(1), false);
+            put(&hub, "news", entry(1), PutBy::Here);
             let mut batch = Vec::new();
             let mut cx = std::task::Context::from_waker(Waker::noop());
             assert!(ring.take(&mut cursor, &mut batch, 8, &mut cx).is_ready(), "joined, and hears nothing");
@@ -117,10 +117,10 @@ fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing() {
             let work: [Box<dyn FnOnce(&Hub) + Send>; 4] = [
                 Box::new(move |hub| _ = hub.leave(&ring, &cursor)),
                 Box::new(|hub| hub.refuse(&name(), &CloseReason::Removed)),
-                Box::new(|hub| (0..3).for_each(|n| put(&hub, "news", entry(n), true))),
+                Box::new(|hub| (0..3).for_each(|n| put(&hub, "news", entry(n), PutBy::Link))),
                 Box::new(|hub| {
                     hub.mark_gap(&name(), &skipped(None));
-                    hub.settle(&name());
+                    hub.flush_gap(&name());
                     hub.close();
                 }),
             ];

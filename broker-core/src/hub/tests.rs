@@ -24,10 +24,10 @@ fn name(text: &str) -> ChannelName {
     ChannelName::new(text).unwrap()
 }
 
-pub(super) fn put(hub: &Hub, channel: &str, entry: Entry, from_link: bool) {
-    let mut after = Aftermath::default();
-    hub.put(channel, entry, from_link, &mut after);
-    after.finish();
+pub(super) fn put(hub: &Hub, channel: &str, entry: Entry, from: PutBy) {
+    let mut wakes = WakeList::default();
+    hub.put(channel, entry, from, &mut wakes);
+    wakes.finish();
 }
 
 /// What one subscriber of the model holds.
@@ -103,7 +103,7 @@ proptest! {
                 }
                 Step::Put => {
                     posted += 1;
-                    put(&hub, "c", entry(posted), true);
+                    put(&hub, "c", entry(posted), PutBy::Link);
                     readers.iter_mut().for_each(|reader| reader.backlog.push_back(posted));
                 }
                 Step::Take(who, most) => {
@@ -139,7 +139,7 @@ fn two_hundred_subscribers_on_one_channel_hear_everything() {
     let join = |_| hub.join(&channel).unwrap();
     let mut readers: Vec<Reader> =
         (0..200).map(join).map(|(ring, cursor)| Reader { ring, cursor, backlog: VecDeque::new() }).collect();
-    (1..=10).for_each(|number| put(&hub, "busy", entry(number), false));
+    (1..=10).for_each(|number| put(&hub, "busy", entry(number), PutBy::Here));
     for reader in &mut readers {
         assert_eq!(take(reader, 32), Some((Tally::default(), (1..=10).collect())));
     }
@@ -153,11 +153,11 @@ fn the_gap_of_a_lost_link_stands_before_the_first_entry_of_the_next() {
     let channel = name("c");
     let (ring, mut cursor) = hub.join(&channel).unwrap();
     let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));
-    put(&hub, "c", entry(1), true);
+    put(&hub, "c", entry(1), PutBy::Link);
     hub.mark_gap(&channel, &gap);
-    put(&hub, "c", entry(2), false); // a local post: nothing is subscribed again yet
-    put(&hub, "c", entry(3), true);
-    hub.settle(&channel); // told already
+    put(&hub, "c", entry(2), PutBy::Here); // a local post: nothing is subscribed again yet
+    put(&hub, "c", entry(3), PutBy::Link);
+    hub.flush_gap(&channel); // told already
     let mut batch = Vec::new();
     let taken = ring.take(&mut cursor, &mut batch, 32, &mut Context::from_waker(Waker::noop()));
     assert!(taken.is_ready());
@@ -189,7 +189,7 @@ fn a_storm_leaves_nothing_behind_and_no_hole_untold() {
     let channel = name("storm");
     std::thread::scope(|scope| {
         for _ in 0..2 {
-            scope.spawn(|| (1..=20_000).for_each(|number| put(&hub, "storm", entry(number), true)));
+            scope.spawn(|| (1..=20_000).for_each(|number| put(&hub, "storm", entry(number), PutBy::Link)));
         }
         for thread in 0..3_u64 {
             let (hub, channel) = (&hub, &channel);

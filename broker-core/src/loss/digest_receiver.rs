@@ -1,4 +1,4 @@
-//! Hearing: which digests of other nodes have been heard through one link, and so which are missing.
+//! DigestReceiver: which digests of other nodes have been heard through one link, and so which are missing.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ const NODES: usize = 65_536;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Hearing {
+pub(crate) struct DigestReceiver {
     nodes: HashMap<NodeId, Last, RandomState>,
     /// How many digests were heard since somebody asked.
     pub(crate) count: u32,
@@ -21,8 +21,8 @@ pub(crate) struct Hearing {
 #[derive(Clone, Copy, Debug)]
 struct Last {
     number: u64,
-    /// When it was heard: the newest beat that had come back by then.
-    beat: u64,
+    /// When it was heard: the newest probe epoch that had come back by then.
+    probe_epoch: u64,
     /// The round it belongs to, and since when that round tells everything.
     begin: u64,
     since: Option<u64>,
@@ -33,13 +33,19 @@ struct Last {
 pub(crate) struct Proof {
     /// A digest before it is missing, and so anything may be.
     pub(crate) missing: bool,
-    /// All that it tells of was posted after this beat had come back here: a channel subscribed before that should
+    /// All that it tells of was posted after this probe epoch had come back here: a channel subscribed before that should
     /// have received it. `None` when nobody knows.
     pub(crate) since: Option<u64>,
 }
 
-impl Hearing {
-    pub(crate) fn hear(&mut self, origin: NodeId, number: u64, digest: &Digest, beat: u64) -> Proof {
+impl DigestReceiver {
+    pub(crate) fn receive(
+        &mut self,
+        origin: NodeId,
+        number: u64,
+        digest: &Digest,
+        probe_epoch: u64,
+    ) -> Proof {
         self.count = self.count.saturating_add(1);
         let (begin, after) = (digest.begin, digest.after);
         let proof = match self.nodes.get(&origin) {
@@ -47,7 +53,7 @@ impl Hearing {
             Some(last) => {
                 let next = if last.begin == begin { last.number + 1 } else { begin };
                 let missing = after > last.number || number > next;
-                let since = if last.begin == begin { last.since } else { Some(last.beat) };
+                let since = if last.begin == begin { last.since } else { Some(last.probe_epoch) };
                 // Only what was posted after the last digest heard is known to be that.
                 let known = !missing && (last.begin == begin || after == last.number);
                 Proof { missing, since: since.filter(|_| known) }
@@ -56,7 +62,7 @@ impl Hearing {
         if self.nodes.len() >= NODES && !self.nodes.contains_key(&origin) {
             self.nodes = HashMap::default();
         }
-        self.nodes.insert(origin, Last { number, beat, begin, since: proof.since });
+        self.nodes.insert(origin, Last { number, probe_epoch, begin, since: proof.since });
         proof
     }
 }
@@ -66,7 +72,7 @@ mod tests {
     use super::*;
     use crate::{
         ChannelName,
-        loss::digest_sender::{Rounds, Sending},
+        loss::digest_sender::{DigestSender, Sending},
         wire::digest::Span,
         wire::frame,
     };
@@ -81,83 +87,83 @@ mod tests {
     fn confirm(round: Vec<Sending>) -> Vec<(u64, Digest)> {
         let sent = round.into_iter().map(|(frame, outcome)| {
             outcome.send(Ok(())).unwrap();
-            let (wire, stamp) = frame::decode(&frame.freeze()).unwrap();
-            (stamp.number, Digest::decode(&wire.payload).unwrap())
+            let (wire, header) = frame::decode(&frame.freeze()).unwrap();
+            (header.number, Digest::decode(&wire.payload).unwrap())
         });
         sent.collect()
     }
 
-    fn hear(hearing: &mut Hearing, round: &[(u64, Digest)], beat: u64) -> Vec<Proof> {
-        round.iter().map(|(number, digest)| hearing.hear(NODE, *number, digest, beat)).collect()
+    fn receive(receiver: &mut DigestReceiver, round: &[(u64, Digest)], probe_epoch: u64) -> Vec<Proof> {
+        round.iter().map(|(number, digest)| receiver.receive(NODE, *number, digest, probe_epoch)).collect()
     }
 
     const UNKNOWN: Proof = Proof { missing: false, since: None };
     const MISSING: Proof = Proof { missing: true, since: None };
 
-    fn since(beat: u64) -> Proof {
-        Proof { missing: false, since: Some(beat) }
+    fn since(probe_epoch: u64) -> Proof {
+        Proof { missing: false, since: Some(probe_epoch) }
     }
 
     #[test]
     fn a_whole_round_tells_what_was_posted_since_the_one_before() {
-        let (mut rounds, mut hearing) = (Rounds::default(), Hearing::default());
-        let mut round = |count| confirm(rounds.next(NODE, spans(count)));
-        assert_eq!(hear(&mut hearing, &round(1), 5), [UNKNOWN], "the first one heard");
+        let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
+        let mut round = |count| confirm(sender.next(NODE, spans(count)));
+        assert_eq!(receive(&mut receiver, &round(1), 5), [UNKNOWN], "the first one heard");
         let second = round(400);
         assert_eq!(second.len(), 3);
-        assert_eq!(hear(&mut hearing, &second, 6), [since(5); 3]);
-        assert_eq!(hear(&mut hearing, &round(0), 7), [since(6)], "one more, and empty");
+        assert_eq!(receive(&mut receiver, &second, 6), [since(5); 3]);
+        assert_eq!(receive(&mut receiver, &round(0), 7), [since(6)], "one more, and empty");
         assert_eq!(round(0), [], "then silence");
-        assert_eq!(hear(&mut hearing, &round(1), 8), [since(7)]);
-        assert_eq!(hearing.count, 6);
+        assert_eq!(receive(&mut receiver, &round(1), 8), [since(7)]);
+        assert_eq!(receiver.count, 6);
     }
 
     #[test]
     fn a_digest_that_got_lost_is_noticed_at_the_next_whichever_it_was() {
         for lost in 0..3 {
-            let (mut rounds, mut hearing) = (Rounds::default(), Hearing::default());
-            let mut round = |count| confirm(rounds.next(NODE, spans(count)));
-            hear(&mut hearing, &round(1), 1);
+            let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
+            let mut round = |count| confirm(sender.next(NODE, spans(count)));
+            receive(&mut receiver, &round(1), 1);
             let mut second = round(400);
             second.remove(lost);
-            let mut proofs = hear(&mut hearing, &second, 2);
-            proofs.extend(hear(&mut hearing, &round(0), 3));
+            let mut proofs = receive(&mut receiver, &second, 2);
+            proofs.extend(receive(&mut receiver, &round(0), 3));
             let missing = proofs.iter().filter(|proof| proof.missing).count();
             assert_eq!(missing, 1, "{lost} lost: {proofs:?}");
-            assert_eq!(hear(&mut hearing, &round(1), 4).last(), Some(&since(3)));
+            assert_eq!(receive(&mut receiver, &round(1), 4).last(), Some(&since(3)));
         }
     }
 
     #[test]
     fn a_round_that_failed_is_told_again_and_nothing_counts_as_missing() {
-        let (mut rounds, mut hearing) = (Rounds::default(), Hearing::default());
-        hear(&mut hearing, &confirm(rounds.next(NODE, spans(1))), 1);
-        drop(rounds.next(NODE, spans(400))); // the link broke
-        let again = confirm(rounds.next(NODE, spans(2)));
+        let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
+        receive(&mut receiver, &confirm(sender.next(NODE, spans(1))), 1);
+        drop(sender.next(NODE, spans(400))); // the link broke
+        let again = confirm(sender.next(NODE, spans(2)));
         let told: usize = again.iter().map(|(_, digest)| digest.spans.len()).sum();
         assert_eq!(told, 402);
-        assert_eq!(hear(&mut hearing, &again, 2), [since(1); 3]);
+        assert_eq!(receive(&mut receiver, &again, 2), [since(1); 3]);
     }
 
     #[test]
     fn a_failed_round_that_arrived_all_the_same_proves_nothing_and_is_no_loss() {
-        let (mut rounds, mut hearing) = (Rounds::default(), Hearing::default());
-        hear(&mut hearing, &confirm(rounds.next(NODE, spans(1))), 1);
-        let failed = rounds.next(NODE, spans(1)).into_iter().map(|(frame, _)| {
-            let (wire, stamp) = frame::decode(&frame.freeze()).unwrap();
-            (stamp.number, Digest::decode(&wire.payload).unwrap())
+        let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
+        receive(&mut receiver, &confirm(sender.next(NODE, spans(1))), 1);
+        let failed = sender.next(NODE, spans(1)).into_iter().map(|(frame, _)| {
+            let (wire, header) = frame::decode(&frame.freeze()).unwrap();
+            (header.number, Digest::decode(&wire.payload).unwrap())
         });
         let failed: Vec<_> = failed.collect();
-        assert_eq!(hear(&mut hearing, &failed, 2), [since(1)]);
-        assert_eq!(hear(&mut hearing, &confirm(rounds.next(NODE, spans(0))), 3), [UNKNOWN]);
-        assert_eq!(hear(&mut hearing, &confirm(rounds.next(NODE, spans(1))), 4), [since(3)]);
+        assert_eq!(receive(&mut receiver, &failed, 2), [since(1)]);
+        assert_eq!(receive(&mut receiver, &confirm(sender.next(NODE, spans(0))), 3), [UNKNOWN]);
+        assert_eq!(receive(&mut receiver, &confirm(sender.next(NODE, spans(1))), 4), [since(3)]);
     }
 
     #[test]
     fn who_owes_too_much_says_that_something_is_missing() {
-        let (mut rounds, mut hearing) = (Rounds::default(), Hearing::default());
-        hear(&mut hearing, &confirm(rounds.next(NODE, spans(1))), 1);
-        let flood = confirm(rounds.next(NODE, spans(200_001)));
-        assert_eq!(hear(&mut hearing, &flood, 2), [MISSING]);
+        let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
+        receive(&mut receiver, &confirm(sender.next(NODE, spans(1))), 1);
+        let flood = confirm(sender.next(NODE, spans(200_001)));
+        assert_eq!(receive(&mut receiver, &flood, 2), [MISSING]);
     }
 }

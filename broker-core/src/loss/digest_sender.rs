@@ -1,4 +1,4 @@
-//! Rounds: the digests of this node on their way out. One round tells all that was posted since the last; after the
+//! DigestSender: the digests of this node on their way out. One round tells all that was posted since the last; after the
 //! last post one more, an empty one, so that whoever missed the one before it notices.
 
 use std::mem;
@@ -10,7 +10,7 @@ use crate::{
     Error, NodeId, Post, Result,
     wire::{
         digest::{Digest, Span, split},
-        frame::{self, Stamp},
+        frame::{self, SequenceHeader},
     },
 };
 
@@ -19,7 +19,7 @@ const OWED: usize = 200_000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Rounds {
+pub(crate) struct DigestSender {
     /// Of the last digest made.
     number: u64,
     /// Of the last digest that the backend has confirmed, and all before it in its round.
@@ -44,7 +44,7 @@ struct Part {
 /// A frame to send, and where its outcome goes.
 pub(crate) type Sending = (BytesMut, oneshot::Sender<Result<()>>);
 
-impl Rounds {
+impl DigestSender {
     /// The frames of the next round: none when there is nothing to tell. The outcomes of the last round must be
     /// known; those that are not count as failures.
     pub(crate) fn next(&mut self, origin: NodeId, fresh: Vec<Span>) -> Vec<Sending> {
@@ -67,7 +67,10 @@ impl Rounds {
             self.number += 1;
             let digest = Digest { after, begin, spans };
             let mut frame = frame::encode(&Post::new(digest.encode()), origin);
-            frame::stamp(&mut frame, Stamp { number: self.number, epoch: 0, sequence: self.number });
+            frame::write_header(
+                &mut frame,
+                SequenceHeader { number: self.number, epoch: 0, sequence: self.number },
+            );
             let (sender, outcome) = oneshot::channel();
             self.under_way.push(Part { number: self.number, spans: digest.spans, outcome });
             frames.push((frame, sender));

@@ -1,4 +1,4 @@
-//! Numbering: which number a message gets in its channel, and what has been posted since the last digest.
+//! Sequencer: which number a message gets in its channel, and what has been posted since the last digest.
 //!
 //! Numbers are given when a message is handed to the link, so that a post that fails before has none, and the numbers
 //! have the order of the wire.
@@ -13,7 +13,7 @@ use crate::{
     driver::Outgoing,
     wire::{
         digest::Span,
-        frame::{self, Stamp},
+        frame::{self, SequenceHeader},
         names::Names,
     },
 };
@@ -23,7 +23,7 @@ const COUNTERS: usize = 65_536;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Numbering {
+pub(crate) struct Sequencer {
     names: Names,
     number: u64,
     epoch: u32,
@@ -48,7 +48,7 @@ struct Counter {
     told: u64,
 }
 
-impl Numbering {
+impl Sequencer {
     pub(crate) fn new(names: Names) -> Self {
         Self { names, number: 0, epoch: 1, counters: HashMap::default(), used: Vec::new() }
     }
@@ -66,7 +66,7 @@ impl Numbering {
     }
 
     /// Gives the next number.
-    pub(crate) fn stamp(&mut self, channel: ChannelName, mut frame: BytesMut) -> (Outgoing, Number) {
+    pub(crate) fn assign(&mut self, channel: ChannelName, mut frame: BytesMut) -> (Outgoing, Number) {
         if self.would_begin_epoch(&channel) {
             self.counters = HashMap::default();
             self.used = Vec::new();
@@ -83,14 +83,17 @@ impl Numbering {
             self.used.push(channel.clone());
         }
         counter.last += 1;
-        frame::stamp(&mut frame, Stamp { number: self.number, epoch: self.epoch, sequence: counter.last });
+        frame::write_header(
+            &mut frame,
+            SequenceHeader { number: self.number, epoch: self.epoch, sequence: counter.last },
+        );
         let number = Number { channel, epoch: self.epoch, sequence: counter.last };
         (Outgoing::new(counter.wire_name.clone(), frame.freeze()), number)
     }
 
     /// Takes a number back whose message was certainly not sent, so that nobody misses it. Only the last one of a
     /// channel can be taken back: ask for those of a batch from its end.
-    pub(crate) fn take_back(&mut self, number: &Number) {
+    pub(crate) fn reuse(&mut self, number: &Number) {
         if number.epoch != self.epoch {
             return;
         }
@@ -126,9 +129,9 @@ mod tests {
         ChannelName::internal(text)
     }
 
-    fn post(numbering: &mut Numbering, channel: &str) -> Stamp {
+    fn post(sequencer: &mut Sequencer, channel: &str) -> SequenceHeader {
         let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
-        let (outgoing, _) = numbering.stamp(numbering.share_name(channel), frame);
+        let (outgoing, _) = sequencer.assign(sequencer.share_name(channel), frame);
         assert_eq!(outgoing.channel.as_str(), format!("app.{channel}"));
         frame::decode(&outgoing.frame).unwrap().1
     }
@@ -139,53 +142,56 @@ mod tests {
 
     #[test]
     fn every_channel_counts_for_itself_and_a_span_has_what_is_new() {
-        let mut numbering = Numbering::new(Names::new("app"));
-        assert_eq!(post(&mut numbering, "a"), Stamp { number: 1, epoch: 1, sequence: 1 });
-        assert_eq!(post(&mut numbering, "a"), Stamp { number: 2, epoch: 1, sequence: 2 });
-        assert_eq!(post(&mut numbering, "b"), Stamp { number: 3, epoch: 1, sequence: 1 });
-        assert_eq!(numbering.take_spans(), [span("a", 1, 1, 2), span("b", 1, 1, 1)]);
-        assert_eq!(numbering.take_spans(), []);
-        assert_eq!(post(&mut numbering, "a").sequence, 3);
-        assert_eq!(numbering.take_spans(), [span("a", 1, 3, 3)]);
+        let mut sequencer = Sequencer::new(Names::new("app"));
+        assert_eq!(post(&mut sequencer, "a"), SequenceHeader { number: 1, epoch: 1, sequence: 1 });
+        assert_eq!(post(&mut sequencer, "a"), SequenceHeader { number: 2, epoch: 1, sequence: 2 });
+        assert_eq!(post(&mut sequencer, "b"), SequenceHeader { number: 3, epoch: 1, sequence: 1 });
+        assert_eq!(sequencer.take_spans(), [span("a", 1, 1, 2), span("b", 1, 1, 1)]);
+        assert_eq!(sequencer.take_spans(), []);
+        assert_eq!(post(&mut sequencer, "a").sequence, 3);
+        assert_eq!(sequencer.take_spans(), [span("a", 1, 3, 3)]);
     }
 
     #[test]
     fn numbers_that_were_not_sent_are_given_again() {
-        let mut numbering = Numbering::new(Names::new(""));
-        let give = |numbering: &mut Numbering| {
+        let mut sequencer = Sequencer::new(Names::new(""));
+        let give = |sequencer: &mut Sequencer| {
             let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
-            numbering.stamp(name("a"), frame).1
+            sequencer.assign(name("a"), frame).1
         };
-        let numbers = [give(&mut numbering), give(&mut numbering), give(&mut numbering)];
-        numbering.take_back(&numbers[1]);
-        assert_eq!(numbering.take_spans(), [span("a", 1, 1, 3)], "one that others follow stays");
-        numbering.take_back(&numbers[2]);
-        assert_eq!(give(&mut numbering).sequence, 4, "it has been told");
-        let numbers = [give(&mut numbering), give(&mut numbering)];
-        numbers.iter().rev().for_each(|number| numbering.take_back(number));
-        assert_eq!(numbering.take_spans(), [span("a", 1, 4, 4)]);
-        let number = give(&mut numbering);
+        let numbers = [give(&mut sequencer), give(&mut sequencer), give(&mut sequencer)];
+        sequencer.reuse(&numbers[1]);
+        assert_eq!(sequencer.take_spans(), [span("a", 1, 1, 3)], "one that others follow stays");
+        sequencer.reuse(&numbers[2]);
+        assert_eq!(give(&mut sequencer).sequence, 4, "it has been told");
+        let numbers = [give(&mut sequencer), give(&mut sequencer)];
+        numbers.iter().rev().for_each(|number| sequencer.reuse(number));
+        assert_eq!(sequencer.take_spans(), [span("a", 1, 4, 4)]);
+        let number = give(&mut sequencer);
         assert_eq!(number.sequence, 5);
-        numbering.take_back(&number);
-        assert_eq!(numbering.take_spans(), []);
-        assert_eq!(give(&mut numbering).sequence, 5);
-        assert_eq!(numbering.take_spans(), [span("a", 1, 5, 5)]);
+        sequencer.reuse(&number);
+        assert_eq!(sequencer.take_spans(), []);
+        assert_eq!(give(&mut sequencer).sequence, 5);
+        assert_eq!(sequencer.take_spans(), [span("a", 1, 5, 5)]);
     }
 
     #[test]
     fn with_more_channels_than_counters_an_epoch_begins_and_the_memory_has_a_bound() {
-        let mut numbering = Numbering::new(Names::new("app"));
+        let mut sequencer = Sequencer::new(Names::new("app"));
         for channel in 0..COUNTERS {
             let channel = format!("c{channel}");
-            assert!(!numbering.would_begin_epoch(&name(&channel)));
-            assert_eq!(post(&mut numbering, &channel).epoch, 1);
+            assert!(!sequencer.would_begin_epoch(&name(&channel)));
+            assert_eq!(post(&mut sequencer, &channel).epoch, 1);
         }
-        assert_eq!(post(&mut numbering, "c0"), Stamp { number: COUNTERS as u64 + 1, epoch: 1, sequence: 2 });
-        assert!(numbering.would_begin_epoch(&name("more")));
-        assert_eq!(numbering.take_spans().len(), COUNTERS);
-        assert_eq!(post(&mut numbering, "more").epoch, 2);
-        assert_eq!((numbering.counters.len(), numbering.used.len()), (1, 1));
-        let again = post(&mut numbering, "c0");
+        assert_eq!(
+            post(&mut sequencer, "c0"),
+            SequenceHeader { number: COUNTERS as u64 + 1, epoch: 1, sequence: 2 }
+        );
+        assert!(sequencer.would_begin_epoch(&name("more")));
+        assert_eq!(sequencer.take_spans().len(), COUNTERS);
+        assert_eq!(post(&mut sequencer, "more").epoch, 2);
+        assert_eq!((sequencer.counters.len(), sequencer.used.len()), (1, 1));
+        let again = post(&mut sequencer, "c0");
         assert_eq!((again.epoch, again.sequence), (2, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! Heard: how far one channel has been heard from each node. Tells what is missing, and what is a repeat.
+//! SequenceTracker: how far one channel has been heard from each node. Tells what is missing, and what is a repeat.
 //!
 //! Two generations of nodes: when the younger is full it becomes the older, and what was the older is forgotten. So
 //! the memory has a bound however many nodes come and go, and those that post are remembered.
@@ -14,9 +14,9 @@ const GENERATION: usize = 512;
 
 /// Which messages a channel should have received, of those that a digest tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
+pub(crate) enum Coverage {
     /// Those that follow one it has received. The others may be from before it was subscribed.
-    AfterHeard,
+    AfterReceived,
     /// And from now on all that come after those of the digest.
     AfterDigest,
     /// All: it was subscribed before the first of them was posted.
@@ -25,7 +25,7 @@ pub(crate) enum Claim {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
+pub(crate) struct SequenceTracker {
     young: HashMap<NodeId, Last, RandomState>,
     old: HashMap<NodeId, Last, RandomState>,
     /// Somebody has been forgotten: a node without an entry may have been heard all the same.
@@ -41,7 +41,7 @@ struct Last {
     first: u64,
 }
 
-impl Heard {
+impl SequenceTracker {
     /// A message arrived. How many are missing before it; `None` for a repeat.
     pub(crate) fn message(&mut self, origin: NodeId, epoch: u32, sequence: u64) -> Option<u64> {
         let Some(last) = self.find(origin) else {
@@ -58,19 +58,19 @@ impl Heard {
     }
 
     /// A digest says what a node has posted. How many messages of it are missing.
-    pub(crate) fn digest(&mut self, origin: NodeId, span: &Span, claim: Claim) -> u64 {
+    pub(crate) fn digest(&mut self, origin: NodeId, span: &Span, coverage: Coverage) -> u64 {
         let (epoch, sequence) = (span.epoch, span.last);
         let Some(last) = self.find(origin) else {
-            if claim != Claim::AfterHeard {
+            if coverage != Coverage::AfterReceived {
                 self.insert(origin, Last { epoch, sequence, first: 0 });
             }
-            return if claim == Claim::Everything { span.last + 1 - span.first } else { 0 };
+            return if coverage == Coverage::Everything { span.last + 1 - span.first } else { 0 };
         };
         if epoch < last.epoch {
             return 0;
         }
         let mut missing = 0;
-        if claim == Claim::Everything && epoch == last.epoch {
+        if coverage == Coverage::Everything && epoch == last.epoch {
             missing = last.first.saturating_sub(span.first);
         }
         last.first = 0;
@@ -103,7 +103,7 @@ impl Heard {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Claim::*, *};
+    use super::{Coverage::*, *};
     use crate::ChannelName;
 
     const A: NodeId = NodeId::from_u64(1);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_jump_is_counted_and_a_repeat_is_known() {
-        let mut heard = Heard::default();
+        let mut heard = SequenceTracker::default();
         assert_eq!(heard.message(A, 1, 7), Some(0), "what came before the first is not ours");
         assert_eq!(heard.message(A, 1, 8), Some(0));
         assert_eq!(heard.message(B, 1, 1), Some(0), "every node counts for itself");
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_new_epoch_begins_at_one() {
-        let mut heard = Heard::default();
+        let mut heard = SequenceTracker::default();
         assert_eq!(heard.message(A, 1, 70), Some(0));
         assert_eq!(heard.message(A, 3, 1), Some(0));
         assert_eq!(heard.message(A, 5, 3), Some(2));
@@ -136,41 +136,41 @@ mod tests {
 
     #[test]
     fn a_digest_tells_of_a_lost_tail_once() {
-        let mut heard = Heard::default();
+        let mut heard = SequenceTracker::default();
         assert_eq!(heard.message(A, 1, 5), Some(0));
-        assert_eq!(heard.digest(A, &span(1, 3, 8), AfterHeard), 3);
+        assert_eq!(heard.digest(A, &span(1, 3, 8), AfterReceived), 3);
         assert_eq!(heard.digest(A, &span(1, 3, 8), Everything), 0);
         assert_eq!(heard.message(A, 1, 8), None, "told as missing");
         assert_eq!(heard.message(A, 1, 9), Some(0));
         assert_eq!(heard.digest(A, &span(1, 9, 9), Everything), 0);
-        assert_eq!(heard.digest(A, &span(2, 1, 4), AfterHeard), 4, "a whole epoch went by unheard");
+        assert_eq!(heard.digest(A, &span(2, 1, 4), AfterReceived), 4, "a whole epoch went by unheard");
         assert_eq!(heard.digest(A, &span(1, 9, 12), Everything), 0, "an epoch that is over");
     }
 
     #[test]
     fn a_digest_tells_of_what_was_lost_before_the_first_message_only_when_it_is_ours() {
-        for (claim, missing) in [(Everything, 2), (AfterDigest, 0)] {
-            let mut heard = Heard::default();
+        for (coverage, missing) in [(Everything, 2), (AfterDigest, 0)] {
+            let mut heard = SequenceTracker::default();
             assert_eq!(heard.message(A, 1, 5), Some(0));
-            assert_eq!(heard.digest(A, &span(1, 3, 5), claim), missing);
+            assert_eq!(heard.digest(A, &span(1, 3, 5), coverage), missing);
             assert_eq!(heard.digest(A, &span(1, 3, 5), Everything), 0, "told once");
-            let mut unheard = Heard::default();
-            assert_eq!(unheard.digest(A, &span(1, 3, 4), claim), missing);
+            let mut unheard = SequenceTracker::default();
+            assert_eq!(unheard.digest(A, &span(1, 3, 4), coverage), missing);
             assert_eq!(unheard.message(A, 1, 6), Some(1), "the digest is where counting begins");
         }
     }
 
     #[test]
     fn a_digest_from_before_the_subscription_proves_nothing() {
-        let mut heard = Heard::default();
-        assert_eq!(heard.digest(A, &span(1, 3, 4), AfterHeard), 0);
+        let mut heard = SequenceTracker::default();
+        assert_eq!(heard.digest(A, &span(1, 3, 4), AfterReceived), 0);
         assert_eq!(heard.message(A, 1, 9), Some(0));
-        assert_eq!(heard.digest(A, &span(1, 5, 9), AfterHeard), 0);
+        assert_eq!(heard.digest(A, &span(1, 5, 9), AfterReceived), 0);
     }
 
     #[test]
     fn however_many_nodes_come_the_memory_has_a_bound_and_who_posts_is_remembered() {
-        let mut heard = Heard::default();
+        let mut heard = SequenceTracker::default();
         for number in 1..10_000 {
             assert_eq!(heard.message(A, 1, number), Some(0));
             assert_eq!(heard.message(NodeId::from_u64(number + 10), 1, 1), Some(0));
@@ -184,7 +184,7 @@ mod tests {
         /// posted, and nothing is heard twice.
         #[test]
         fn what_is_heard_and_what_is_told_add_up(steps in proptest::collection::vec((0..6_u8, 1..4_u64), 0..200)) {
-            let mut heard = Heard::default();
+            let mut heard = SequenceTracker::default();
             let (mut posted, mut accounted, mut epoch, mut sequence, mut told) = (0, 0, 1, 0, 0);
             for (step, count) in steps {
                 match step {

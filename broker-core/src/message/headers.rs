@@ -147,7 +147,7 @@ mod tests {
             if legal {
                 let post = Post::new("payload").with_headers(headers.clone());
                 let mut frame = frame::encode(&post, NodeId::from_u64(1));
-                frame::stamp(&mut frame, frame::Stamp { number: 1, epoch: 1, sequence: 1 });
+                frame::write_header(&mut frame, frame::SequenceHeader { number: 1, epoch: 1, sequence: 1 });
                 let (wire, _) = frame::decode(&frame.freeze()).unwrap();
                 prop_assert_eq!((&wire.head.headers, &wire.payload[..]), (&headers, &b"payload"[..]));
             }

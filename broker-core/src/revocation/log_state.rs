@@ -16,10 +16,10 @@ use tokio::{
 use crate::{
     ChannelName, Doubt, Error, ErrorKind, NodeId, Options, Post, Result, WhenInDoubt,
     driver::{LogCursor, RevocationLog},
-    revocation::{record::RecordId, registry::Register},
+    revocation::{record::RecordId, registry::Registry},
     runtime::{Runtime, user_code::contain},
     wire::{
-        frame::{self, Stamp},
+        frame::{self, SequenceHeader},
         names::REVOCATIONS,
     },
 };
@@ -31,7 +31,7 @@ const WAITING: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Follower {
     pub(crate) log: RevocationLog,
-    pub(crate) register: Arc<Register>,
+    pub(crate) registry: Arc<Registry>,
     node: NodeId,
     on_unlogged_gap: WhenInDoubt,
     lease: Duration,
@@ -48,7 +48,7 @@ pub(crate) struct Follower {
 pub(crate) struct State {
     /// From the first identity or revocation of the process on. Who has neither needs no log, and no permission.
     pub(crate) wanted: bool,
-    /// The present link is subscribed to the nudges.
+    /// The present link is subscribed to the announcements.
     pub(crate) listening: bool,
     pub(crate) cursor: LogCursor,
     pub(crate) waiting: VecDeque<Append>,
@@ -78,18 +78,18 @@ impl State {
 /// What is known of the log, for whoever waits for it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
-    /// It was read to its end while the nudges were heard, or there is none.
+    /// It was read to its end while the announcements were heard, or there is none.
     pub(crate) known: bool,
     /// The server keeps none.
     pub(crate) unlogged: bool,
     /// When the last complete read began. Without a log: when the last echo was sent.
-    pub(crate) fresh: Option<Instant>,
+    pub(crate) as_of: Option<Instant>,
     /// Why the last read failed.
     pub(crate) error: Option<Error>,
     /// The log is a new one, and others may still store in it what they remember.
     pub(crate) unsettled: bool,
-    /// The nudges are refused to this node: it learns of revocations by the poll only, and takes no new identities.
-    pub(crate) deaf: Option<Error>,
+    /// The announcements are refused to this node: it learns of revocations by the poll only, and takes no new identities.
+    pub(crate) announcements_refused: Option<Error>,
 }
 
 /// A record on its way to the log, and whom to tell.
@@ -101,12 +101,12 @@ pub(crate) struct Append {
 }
 
 impl Follower {
-    pub(crate) fn new(node: NodeId, register: Arc<Register>, options: &Options) -> Self {
+    pub(crate) fn new(node: NodeId, registry: Arc<Registry>, options: &Options) -> Self {
         // The longest that a driver may take; core's own limit lies behind it.
         let limit = options.publish_timeout;
         Self {
             log: RevocationLog::of(&options.prefix, options.revocation_retention, limit),
-            register,
+            registry,
             node,
             on_unlogged_gap: options.on_unlogged_gap,
             lease: options.revocation_lease,
@@ -135,48 +135,49 @@ impl Follower {
         self.lock().wanted
     }
 
-    /// The channel of the nudges on the wire, if the present link is to be subscribed to it and is not yet.
+    /// The channel of the announcements on the wire, if the present link is to be subscribed to it and is not yet.
     pub(crate) fn to_listen(&self) -> Option<ChannelName> {
         let state = self.lock();
-        let wanted = state.wanted && !state.listening && self.standing.borrow().deaf.is_none();
+        let wanted =
+            state.wanted && !state.listening && self.standing.borrow().announcements_refused.is_none();
         wanted.then(|| self.log.name.clone())
     }
 
-    /// The present link is subscribed to the nudges, or it is another one and is not.
+    /// The present link is subscribed to the announcements, or it is another one and is not.
     pub(crate) fn set_listening(&self, listening: bool) {
         self.lock().listening = listening;
         self.set_deaf(None);
     }
 
-    /// The backend refuses the nudges, or may be asked again.
+    /// The backend refuses the announcements, or may be asked again.
     pub(crate) fn set_deaf(&self, error: Option<Error>) {
         self.change_standing(|standing| {
-            let changed = standing.deaf.is_some() || error.is_some();
-            standing.deaf = error;
+            let changed = standing.announcements_refused.is_some() || error.is_some();
+            standing.announcements_refused = error;
             changed
         });
         let standing = self.standing.borrow();
-        if standing.unlogged && standing.deaf.is_some() {
+        if standing.unlogged && standing.announcements_refused.is_some() {
             drop(standing);
             self.doubt_unlogged();
         }
     }
 
-    /// A nudge carries the whole record, so that nothing has to be read. An empty one says that the log lost records:
+    /// An announcement carries the whole record, so that nothing has to be read. An empty one says that the log lost records:
     /// who remembers some stores them again. It may be anybody's, and say anything.
-    pub(crate) fn hear(&self, origin: NodeId, record: &Bytes) {
+    pub(crate) fn receive(&self, origin: NodeId, record: &Bytes) {
         if origin == self.node {
             return;
         }
         if record.is_empty() {
             self.lock().repair = true;
             self.read_bell.notify_one();
-        } else if let Err(reason) = self.register.hear(record) {
-            tracing::warn!(channel = REVOCATIONS, "a nudge that is no revocation: {reason}");
+        } else if let Err(reason) = self.registry.receive(record) {
+            tracing::warn!(channel = REVOCATIONS, "a announcement that is no revocation: {reason}");
         }
     }
 
-    /// The client dropped messages, perhaps a nudge.
+    /// The client dropped messages, perhaps an announcement.
     pub(crate) fn missed(&self) {
         self.read_bell.notify_one();
         if self.standing.borrow().unlogged {
@@ -187,7 +188,7 @@ impl Follower {
     /// This node was cut off, and nobody keeps what it missed.
     pub(crate) fn doubt_unlogged(&self) {
         if self.on_unlogged_gap == WhenInDoubt::Close {
-            self.register.doubt(std::time::Instant::now(), Doubt::Unlogged);
+            self.registry.doubt(std::time::Instant::now(), Doubt::Unlogged);
         }
     }
 
@@ -207,11 +208,11 @@ impl Follower {
         contain("a waker", || _ = self.standing.send_if_modified(change));
     }
 
-    /// An own post came back. Where no log is kept, that is what tells whether nudges are heard.
+    /// An own post came back. Where no log is kept, that is what tells whether announcements are heard.
     pub(crate) fn echoed(&self, sent: Instant) {
         self.change_standing(|standing| {
             if standing.unlogged {
-                standing.fresh = Some(sent);
+                standing.as_of = Some(sent);
             }
             standing.unlogged
         });
@@ -222,11 +223,11 @@ impl Follower {
         let mut standing = self.standing();
         let settled = |standing: &Standing| {
             let failed = standing.error.as_ref().is_some_and(|error| !error.is_transient());
-            standing.known || failed || standing.deaf.is_some()
+            standing.known || failed || standing.announcements_refused.is_some()
         };
         let last = match runtime.timeout(limit, standing.wait_for(settled)).await {
-            Ok(Ok(standing)) if standing.known && standing.deaf.is_none() => return Ok(()),
-            Ok(Ok(standing)) => standing.deaf.clone().or(standing.error.clone()),
+            Ok(Ok(standing)) if standing.known && standing.announcements_refused.is_none() => return Ok(()),
+            Ok(Ok(standing)) => standing.announcements_refused.clone().or(standing.error.clone()),
             Ok(Err(_)) => return Err(Error::closed()),
             Err(_) => self.standing.borrow().error.clone(),
         };
@@ -243,8 +244,8 @@ impl Follower {
 
     /// Whether the lease holds: the log was in reach recently.
     pub(crate) fn check_lease(&self) -> Result<()> {
-        let fresh = self.standing.borrow().fresh;
-        if self.lease.is_zero() || fresh.is_some_and(|fresh| fresh.elapsed() < self.lease) {
+        let as_of = self.standing.borrow().as_of;
+        if self.lease.is_zero() || as_of.is_some_and(|as_of| as_of.elapsed() < self.lease) {
             return Ok(());
         }
         let lease = self.lease;
@@ -266,15 +267,15 @@ impl Follower {
         self.lock().append_error.clone()
     }
 
-    /// The frame of a nudge. Outside of the numbering of posts, but with legal numbers.
-    pub(crate) fn nudge(&self, record: &Bytes) -> (ChannelName, BytesMut) {
+    /// The frame of an announcement. Outside of the sequencer of posts, but with legal numbers.
+    pub(crate) fn announcement(&self, record: &Bytes) -> (ChannelName, BytesMut) {
         let sequence = {
             let mut state = self.lock();
             state.nudges += 1;
             state.nudges
         };
         let mut frame = frame::encode(&Post::new(record.clone()), self.node);
-        frame::stamp(&mut frame, Stamp { number: sequence, epoch: 1, sequence });
+        frame::write_header(&mut frame, SequenceHeader { number: sequence, epoch: 1, sequence });
         (self.log.name.clone(), frame)
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     driver::{Link, LogBreak, LogCursor},
     revocation::record::RecordId,
     runtime::user_code::contain,
-    supervisor::{Supervisor, fraction},
+    supervisor::{Supervisor, fraction, writer::Priority},
 };
 
 /// How many records are appended side by side.
@@ -55,9 +55,9 @@ impl Supervisor {
             if timeout_at(next, follower.read_bell.notified()).await.is_err() {
                 // Perhaps an operator has changed something.
                 follower.set_deaf(None);
-                self.receivers.interest.ring();
+                self.receivers.subscriptions.ring();
             }
-            follower.register.forget_old();
+            follower.registry.forget_old();
             next = self.next_poll();
             if !follower.is_wanted() {
                 continue;
@@ -115,10 +115,17 @@ impl Supervisor {
         follower.set_standing(|standing| match &outcome {
             Ok(()) => {
                 let known = standing.known || (listening && (settled || unlogged));
-                // Without a log it is the echo that tells whether nudges would be heard.
-                let fresh = standing.fresh.filter(|_| unlogged).or(Some(began));
-                let deaf = standing.deaf.take();
-                *standing = Standing { known, unlogged, fresh, error: None, unsettled: !settled, deaf };
+                // Without a log it is the echo that tells whether announcements would be heard.
+                let as_of = standing.as_of.filter(|_| unlogged).or(Some(began));
+                let announcements_refused = standing.announcements_refused.take();
+                *standing = Standing {
+                    known,
+                    unlogged,
+                    as_of,
+                    error: None,
+                    unsettled: !settled,
+                    announcements_refused,
+                };
             }
             Err(error) => standing.error = Some(error.clone()),
         });
@@ -144,7 +151,7 @@ impl Supervisor {
                 ids.clear();
             }
             for record in &page.records {
-                match follower.register.hear(record) {
+                match follower.registry.receive(record) {
                     Ok(id) => drop(ids.insert(id)),
                     Err(reason) => tracing::error!("the revocation log has what is no record: {reason}"),
                 }
@@ -185,7 +192,7 @@ impl Supervisor {
         }
         self.follower().read_bell.notify_one();
         if self.options.on_log_break == WhenInDoubt::Close {
-            self.follower().register.doubt(began, Doubt::LogBroken(why));
+            self.follower().registry.doubt(began, Doubt::LogBroken(why));
         }
     }
 
@@ -228,8 +235,8 @@ impl Supervisor {
 
     /// Has every node read the log, and store in it what it remembers. Where that may not be posted nobody can be told.
     async fn alarm(&self) -> Result<()> {
-        let (name, frame) = self.follower().nudge(&Bytes::new());
-        let posted = self.outbox.post_own(&name, frame, true)?;
+        let (name, frame) = self.follower().announcement(&Bytes::new());
+        let posted = self.outbox.send_control(&name, frame, Priority::Ahead)?;
         match posted.await.unwrap_or_else(|_| Err(Error::closed())) {
             Err(error) if !error.is_transient() => {
                 tracing::error!(
@@ -249,7 +256,7 @@ impl Supervisor {
             Ok(ids) => ids,
             Err(error) => return Ok(Err(error)),
         };
-        let missing = follower.register.remembered().into_iter().filter(|(id, _)| !there.contains(id));
+        let missing = follower.registry.remembered().into_iter().filter(|(id, _)| !there.contains(id));
         let missing: Vec<_> = missing.collect();
         for chunk in missing.chunks(AT_ONCE) {
             let stored = join_all(chunk.iter().map(|(id, record)| self.store(link, *id, record))).await;
@@ -336,15 +343,15 @@ impl Supervisor {
         }
         let mut standing = follower.standing();
         loop {
-            let Ok(fresh) = standing.wait_for(|standing| standing.fresh.is_some()).await.map(|s| s.fresh)
+            let Ok(as_of) = standing.wait_for(|standing| standing.as_of.is_some()).await.map(|s| s.as_of)
             else {
                 return;
             };
-            let Some(end) = fresh.map(|fresh| fresh + lease) else { continue };
+            let Some(end) = as_of.map(|as_of| as_of + lease) else { continue };
             tokio::select! {
                 () = sleep_until(end) => {
-                    follower.register.doubt(std::time::Instant::now(), Doubt::LeaseExpired);
-                    let newer = |standing: &Standing| standing.fresh > fresh;
+                    follower.registry.doubt(std::time::Instant::now(), Doubt::LeaseExpired);
+                    let newer = |standing: &Standing| standing.as_of > as_of;
                     if standing.wait_for(newer).await.is_err() {
                         return;
                     }

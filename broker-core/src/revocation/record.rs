@@ -1,4 +1,4 @@
-//! Record: a revocation as it stands in the log and in the nudge: JSON, so that an operator can read it.
+//! Record: a revocation as it stands in the log and in the announcement: JSON, so that an operator can read it.
 //!
 //! A reader passes over members that it does not know. A revocation of a kind that it does not know has neither
 //! `auth_id` nor `scopes`, and so revokes the user: rather too much than too little.

@@ -1,4 +1,4 @@
-//! Sync: the locks, counters and threads of the hub, of sessions and of the register. Those of the standard library; and
+//! Sync: the locks, counters and threads of the hub, of sessions and of the registry. Those of the standard library; and
 //! with `--cfg shuttle` those of a model checker, which runs the tests in `hub/shuttle_tests.rs` and `session/shuttle_tests.rs` in many
 //! different orders.
 

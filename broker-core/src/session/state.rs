@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::hooks::Hooks;
 use crate::{
     CloseReason,
-    hub::{Aftermath, Hub, Ring},
+    hub::{Hub, Ring, WakeList},
     runtime::{
         gate::Gate,
         sync::{
@@ -157,16 +157,16 @@ impl Shared {
 
     /// Streams and listeners yield nothing more. The gates of the listeners.
     fn cut(&self, reason: &CloseReason) -> Vec<Arc<Gate>> {
-        let mut after = Aftermath::default();
+        let mut wakes = WakeList::default();
         let (seats, gates) = {
             let mut open = self.lock();
             let first = self.closed.set(reason.clone()).is_ok();
             let seats = if first { mem::take(&mut open.seats) } else { HashMap::new() };
             // Under the lock: who leaves a seat takes it first, so that none of these is another's yet.
-            seats.values().for_each(|(ring, seat)| self.hub.close_seat(ring, *seat, &mut after));
+            seats.values().for_each(|(ring, seat)| self.hub.close_seat(ring, *seat, &mut wakes));
             (seats, open.gates())
         };
-        after.finish();
+        wakes.finish();
         drop(seats);
         self.ended.notify_waiters();
         gates
@@ -212,18 +212,18 @@ impl Shared {
 
     /// Ends a listener, if the session has it. Its gate, as for [`close`](Self::close), and whether it was open.
     pub(super) fn remove_listener(&self, number: u64) -> Option<(Arc<Gate>, bool)> {
-        let mut after = Aftermath::default();
+        let mut wakes = WakeList::default();
         let (gate, first) = {
             let open = self.lock();
             let gate = open.listeners.get(&number)?;
             let first = !gate.is_closed();
             gate.close();
             if let Some((ring, seat)) = open.seats.get(&number) {
-                self.hub.close_seat(ring, *seat, &mut after);
+                self.hub.close_seat(ring, *seat, &mut wakes);
             }
             (Arc::clone(gate), first)
         };
-        after.finish();
+        wakes.finish();
         Some((gate, first))
     }
 }

@@ -1,4 +1,4 @@
-//! Intake: what becomes of what a link received: to the queues, the register, the probe.
+//! Dispatch: what becomes of what a link received: to the queues, the registry, the probe.
 
 use std::{
     mem,
@@ -10,19 +10,19 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{probe::Probe, subscriptions::Interest};
+use super::{probe::Probe, subscriptions::Subscriptions};
 use crate::{
     Error, Gap, GapCause, Malformed, Message,
     driver::inbox::{Arrival, Sink},
-    hub::{Aftermath, Beats, Entry, Hub, Sign, skipped},
-    loss::digest_receiver::{Hearing, Proof},
+    hub::{Entry, Hub, MessageSeq, ProbeEpochs, PutBy, WakeList, skipped},
+    loss::digest_receiver::{DigestReceiver, Proof},
     message::Wire,
     metrics::Meter,
     revocation::log_state::Follower,
     wire::{
         bundle,
         digest::Digest,
-        frame::{self, Stamp},
+        frame::{self, SequenceHeader},
         names::{DIGESTS, Names, REVOCATIONS},
     },
 };
@@ -30,15 +30,15 @@ use crate::{
 /// The part of core behind an [`Inbox`](crate::supervisor::Inbox), for one link. Once core has given the link up, whatever it is
 /// handed is discarded.
 #[derive(Clone)]
-pub(crate) struct Intake(Arc<Inner>);
+pub(crate) struct Dispatch(Arc<Inner>);
 
 struct Inner {
-    /// Held while an entry goes to the queues: after [`Intake::close`] not even a late one gets through, and
+    /// Held while an entry goes to the queues: after [`Dispatch::close`] not even a late one gets through, and
     /// everything a link delivers has one order.
     stage: Mutex<Stage>,
     receivers: Receivers,
     lost: OnceLock<Error>,
-    lost_bell: Notify,
+    lost_notify: Notify,
 }
 
 /// What becomes of messages and gaps.
@@ -47,7 +47,7 @@ enum Stage {
     /// beginning of a subscription.
     Early,
     /// They go to the queues.
-    Up(Hearing),
+    Up(DigestReceiver),
     /// The link is given up.
     Closed,
 }
@@ -56,7 +56,7 @@ enum Stage {
 #[derive(Clone, Debug)]
 pub(crate) struct Receivers {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) interest: Arc<Interest>,
+    pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) names: Names,
     pub(crate) probe: Arc<Probe>,
     pub(crate) follower: Arc<Follower>,
@@ -65,63 +65,64 @@ pub(crate) struct Receivers {
     pub(crate) meter: Meter,
 }
 
-impl Sink for Intake {
+impl Sink for Dispatch {
     fn deliver(&self, arrival: Arrival<'_>) {
         let Some(name) = self.0.receivers.names.strip(arrival.channel) else { return };
         bundle::frames(arrival.frame)
-            .for_each(|frame| self.hear(name, frame.and_then(|frame| frame::decode(&frame))));
+            .for_each(|frame| self.receive(name, frame.and_then(|frame| frame::decode(&frame))));
     }
 
     fn gap(&self) {
-        self.tell_all(&Entry::gap(Gap::new(None, GapCause::Dropped)));
+        self.gap_on_all(&Entry::gap(Gap::new(None, GapCause::Dropped)));
     }
 
     fn lost(&self, error: Error) {
         if self.0.lost.set(error).is_ok() {
-            self.0.lost_bell.notify_one();
+            self.0.lost_notify.notify_one();
         }
     }
 }
 
-impl Intake {
+impl Dispatch {
     pub(crate) fn new(receivers: Receivers) -> Self {
-        let (lost, lost_bell) = (OnceLock::new(), Notify::new());
-        Self(Arc::new(Inner { stage: Mutex::new(Stage::Early), receivers, lost, lost_bell }))
+        let (lost, lost_notify) = (OnceLock::new(), Notify::new());
+        Self(Arc::new(Inner { stage: Mutex::new(Stage::Early), receivers, lost, lost_notify }))
     }
 
     /// The link is up: from now on messages and gaps go to the queues.
     pub(crate) fn pass_messages(&self) {
-        *self.lock() = Stage::Up(Hearing::default());
+        *self.lock() = Stage::Up(DigestReceiver::default());
     }
 
     fn lock(&self) -> MutexGuard<'_, Stage> {
         self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, name: &str, decoded: Result<(Wire, Stamp), Malformed>) {
+    fn receive(&self, name: &str, decoded: Result<(Wire, SequenceHeader), Malformed>) {
         let Receivers { hub, probe, follower, .. } = &self.0.receivers;
-        let (wire, stamp) = match decoded {
+        let (wire, header) = match decoded {
             Ok(message) => message,
             Err(error) => {
                 self.count_malformed(name, &error);
-                return self.while_open(|_, after| _ = hub.put(name, Entry::malformed(error), true, after));
+                return self
+                    .while_open(|_, wakes| _ = hub.put(name, Entry::malformed(error), PutBy::Link, wakes));
             }
         };
         match name {
             // At once, and before everything that waits in a queue.
-            REVOCATIONS => follower.hear(wire.head.origin, &wire.payload),
-            DIGESTS => self.hear_digest(&wire, stamp),
-            name if name.starts_with('$') => probe.hear(name, &wire, stamp),
+            REVOCATIONS => follower.receive(wire.head.origin, &wire.payload),
+            DIGESTS => self.receive_digest(&wire, header),
+            name if name.starts_with('$') => probe.receive(name, &wire, header),
             name => {
-                let Stamp { epoch, sequence, .. } = stamp;
-                let sign = Sign { origin: wire.head.origin, epoch, sequence };
-                self.while_open(|_, after| hub.receive(name, Message::from_wire(wire), &sign, after));
+                let SequenceHeader { epoch, sequence, .. } = header;
+                let seq = MessageSeq { origin: wire.head.origin, epoch, sequence };
+                self.while_open(|_, wakes| hub.receive(name, Message::from_wire(wire), &seq, wakes));
             }
         }
     }
 
     /// A node says what it has posted.
-    fn hear_digest(&self, wire: &Wire, stamp: Stamp) {
+    fn receive_digest(&self, wire: &Wire, header: SequenceHeader) {
         let hub = &self.0.receivers.hub;
         let digest = match Digest::decode(&wire.payload) {
             Ok(digest) => digest,
@@ -129,39 +130,39 @@ impl Intake {
         };
         let origin = wire.head.origin;
         let mut anything_missing = false;
-        self.while_open(|hearing, after| {
-            let (begun, back) = hub.beats();
-            let Proof { missing, since } = hearing.hear(origin, stamp.number, &digest, back);
+        self.while_open(|digests, wakes| {
+            let (begun, back) = hub.probe_epochs();
+            let Proof { missing, since } = digests.receive(origin, header.number, &digest, back);
             anything_missing = missing;
-            let beats = Beats { begun, back, since };
-            digest.spans.iter().for_each(|span| hub.compare(origin, span, beats, after));
+            let probe_epochs = ProbeEpochs { begun, back, since };
+            digest.spans.iter().for_each(|span| hub.compare(origin, span, probe_epochs, wakes));
         });
         if anything_missing {
-            self.tell_all(&skipped(None));
+            self.gap_on_all(&skipped(None));
         }
     }
 
-    fn tell_all(&self, gap: &Entry) {
-        let Receivers { hub, interest, follower, .. } = &self.0.receivers;
-        self.while_open(|_, after| {
-            for channel in interest.subscribed() {
-                hub.put(channel.as_str(), gap.clone(), true, after);
+    fn gap_on_all(&self, gap: &Entry) {
+        let Receivers { hub, subscriptions, follower, .. } = &self.0.receivers;
+        self.while_open(|_, wakes| {
+            for channel in subscriptions.subscribed() {
+                hub.put(channel.as_str(), gap.clone(), PutBy::Link, wakes);
             }
         });
-        // A nudge may be among what is missing, also while the link is being brought up.
+        // An announcement may be among what is missing, also while the link is being brought up.
         if !matches!(*self.lock(), Stage::Closed) {
             follower.missed();
         }
     }
 
     /// Does something to the queues, while the link is up.
-    fn while_open(&self, work: impl FnOnce(&mut Hearing, &mut Aftermath)) {
-        let mut after = Aftermath::default();
+    fn while_open(&self, work: impl FnOnce(&mut DigestReceiver, &mut WakeList)) {
+        let mut wakes = WakeList::default();
         let mut stage = self.lock();
-        if let Stage::Up(hearing) = &mut *stage {
-            work(hearing, &mut after);
+        if let Stage::Up(digests) = &mut *stage {
+            work(digests, &mut wakes);
             drop(stage);
-            after.finish();
+            wakes.finish();
         }
     }
 
@@ -173,7 +174,7 @@ impl Intake {
     /// How many digests were heard since this was asked last.
     pub(crate) fn take_digest_count(&self) -> u32 {
         match &mut *self.lock() {
-            Stage::Up(hearing) => mem::take(&mut hearing.count),
+            Stage::Up(digests) => mem::take(&mut digests.count),
             Stage::Early | Stage::Closed => 0,
         }
     }
@@ -184,7 +185,7 @@ impl Intake {
             if let Some(error) = self.0.lost.get() {
                 return error.clone();
             }
-            self.0.lost_bell.notified().await;
+            self.0.lost_notify.notified().await;
         }
     }
 

@@ -14,10 +14,10 @@ impl Supervisor {
         loop {
             sleep(pace).await;
             let Receivers { hub, follower, .. } = &self.receivers;
-            let (sent, beat) = (Instant::now(), hub.begin_beat());
+            let (sent, probe_epoch) = (Instant::now(), hub.begin_beat());
             self.come_back(Kind::Heartbeat).await?;
             self.receivers.meter.came_back(sent.elapsed());
-            hub.beat_is_back(beat);
+            hub.beat_is_back(probe_epoch);
             follower.echoed(sent);
         }
     }

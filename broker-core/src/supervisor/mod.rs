@@ -31,12 +31,12 @@ use crate::{
     wire::{bundle::Bundles, names::DIGESTS},
 };
 
-use dispatch::Intake;
+use dispatch::Dispatch;
 use failures::Failures;
 
 pub(crate) use dispatch::Receivers;
 use probe::Kind;
-use writer::{Batch, Outbox};
+use writer::{Batch, Outbox, Priority};
 
 /// How many channels go into one subscribe call.
 const CHUNK: usize = 1000;
@@ -60,7 +60,7 @@ impl Supervisor {
             () = self.links() => {}
             () = self.watch_lease() => {}
         }
-        self.receivers.interest.close(&Error::closed());
+        self.receivers.subscriptions.close(&Error::closed());
         self.change_health(|health| health.enter(State::Closed));
     }
 
@@ -100,22 +100,22 @@ impl Supervisor {
 
     /// One link from its opening to its end. `None` when it was stopped.
     async fn one_link(&self) -> Option<Error> {
-        let intake = Intake::new(self.receivers.clone());
+        let dispatch = Dispatch::new(self.receivers.clone());
         let opened = tokio::select! {
-            opened = self.open(&intake) => opened,
+            opened = self.open(&dispatch) => opened,
             () = self.stop.cancelled() => return None,
         };
         let (link, error) = match opened {
             Err(error) => (None, Some(error.with_operation("connect"))),
             Ok(link) => {
                 let error = tokio::select! {
-                    error = self.serve(&*link, &intake) => Some(error),
+                    error = self.serve(&*link, &dispatch) => Some(error),
                     () = self.stop.cancelled() => None,
                 };
                 (Some(link), error)
             }
         };
-        intake.close();
+        dispatch.close();
         let doing = if self.health.borrow().is_connected() { "stay connected" } else { "connect" };
         let error = error.map(|error| error.with_operation(doing).with_backend(self.driver.name()));
         self.withdraw(error.as_ref());
@@ -125,12 +125,12 @@ impl Supervisor {
         error
     }
 
-    async fn open(&self, intake: &Intake) -> Result<Box<dyn Link>> {
-        open_link(&*self.driver, Inbox::new(intake.clone()), self.options.connect_timeout).await
+    async fn open(&self, dispatch: &Dispatch) -> Result<Box<dyn Link>> {
+        open_link(&*self.driver, Inbox::new(dispatch.clone()), self.options.connect_timeout).await
     }
 
     /// Brings a link up and runs it; returns what broke it.
-    async fn serve(&self, link: &dyn Link, intake: &Intake) -> Error {
+    async fn serve(&self, link: &dyn Link, dispatch: &Dispatch) -> Error {
         let work = async {
             let subscribed = self.bring_up(link).await?;
             let version = self.timed("version", self.options.publish_timeout, link.version()).await?;
@@ -144,13 +144,13 @@ impl Supervisor {
             self.receivers.meter.link_is_up();
             tracing::info!(backend = self.driver.name(), "connected");
             // Now that both directions work: whoever sees the gap, or has waited, may post at once.
-            intake.pass_messages();
+            dispatch.pass_messages();
             self.confirmed(&subscribed);
             tokio::try_join!(
                 self.write(link),
                 self.reconcile(link),
                 self.heartbeat(link),
-                self.tell_digests(intake),
+                self.tell_digests(dispatch),
                 self.follow(link),
                 self.append(link),
             )?;
@@ -158,15 +158,15 @@ impl Supervisor {
         };
         tokio::select! {
             biased;
-            error = intake.wait_lost() => error,
+            error = dispatch.wait_lost() => error,
             done = work => done.err().unwrap_or_else(|| Error::new(ErrorKind::Other, "the link ended")),
         }
     }
 
     /// Subscribes what is wanted, then waits for an own post to come back. Returns what is subscribed.
     async fn bring_up(&self, link: &dyn Link) -> Result<Vec<ChannelName>> {
-        let Receivers { hub, interest, probe, follower, .. } = &self.receivers;
-        interest.begin();
+        let Receivers { hub, subscriptions, probe, follower, .. } = &self.receivers;
+        subscriptions.begin();
         follower.set_listening(false);
         // Some backends end the link when the log is made; nothing that is subscribed is lost by it yet.
         self.catch_up(link).await?;
@@ -178,14 +178,14 @@ impl Supervisor {
         if follower.standing().borrow().unlogged {
             follower.doubt_unlogged();
         }
-        let (sent, beat) = (Instant::now(), hub.begin_beat());
+        let (sent, probe_epoch) = (Instant::now(), hub.begin_beat());
         let (token, frame) = probe.next(Kind::Heartbeat);
         let batch = [Outgoing::new(probe.wire_name.clone(), frame.freeze())];
         let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
         let published = published.into_iter().collect::<Result<()>>();
         published.map_err(|error| about_own(error, &probe.wire_name))?;
         probe.echo(token, self.options.heartbeat_timeout).await?;
-        hub.beat_is_back(beat);
+        hub.beat_is_back(probe_epoch);
         follower.echoed(sent);
         Ok(subscribed)
     }
@@ -212,15 +212,15 @@ impl Supervisor {
 
     /// Tells others what was posted here. With many digests to hear each node tells less often, so that no node hears
     /// many more than [`MOST_DIGESTS`] a second.
-    async fn tell_digests(&self, intake: &Intake) -> Result<()> {
+    async fn tell_digests(&self, dispatch: &Dispatch) -> Result<()> {
         loop {
-            let few = Duration::from_secs(1) / MOST_DIGESTS * intake.take_digest_count();
+            let few = Duration::from_secs(1) / MOST_DIGESTS * dispatch.take_digest_count();
             sleep(self.options.digest_interval.max(few)).await;
             self.outbox.digest();
         }
     }
 
-    /// Subscribes to the nudges, once somebody needs to know what is revoked.
+    /// Subscribes to the announcements, once somebody needs to know what is revoked.
     async fn listen_to_nudges(&self, link: &dyn Link) -> Result<()> {
         let follower = &self.receivers.follower;
         let Some(name) = follower.to_listen() else { return Ok(()) };
@@ -243,38 +243,38 @@ impl Supervisor {
     /// Sends batch after batch.
     async fn write(&self, link: &dyn Link) -> Result<()> {
         loop {
-            let Batch { frames, tell } = self.outbox.batch().await;
+            let Batch { frames, completion } = self.outbox.batch().await;
             let bundles = Bundles::of(&frames, link.longest_frame());
             let sent = link.publish(&bundles.frames);
             let outcomes = self.timed("publish", self.options.publish_timeout, sent).await?;
             let outcomes = bundles
                 .outcomes(outcomes)
                 .ok_or_else(|| Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes"))?;
-            self.receivers.meter.published(self.outbox.finish(tell, outcomes));
+            self.receivers.meter.published(self.outbox.finish(completion, outcomes));
         }
     }
 
     /// Makes what is subscribed equal to what is wanted, whenever either changes.
     async fn reconcile(&self, link: &dyn Link) -> Result<()> {
-        let Receivers { hub, interest, .. } = &self.receivers;
+        let Receivers { hub, subscriptions, .. } = &self.receivers;
         loop {
             self.listen_to_nudges(link).await?;
-            let asked = interest.take_asked(hub);
+            let asked = subscriptions.take_asked(hub);
             for chunk in asked.chunks(CHUNK) {
                 let subscribed = self.subscribe_all(link, chunk).await?;
                 self.confirmed(&subscribed);
             }
-            let left = interest.take_left(hub);
+            let left = subscriptions.take_left(hub);
             for chunk in self.on_wire(&left).chunks(CHUNK) {
                 self.timed("unsubscribe", self.options.subscribe_timeout, link.unsubscribe(chunk)).await??;
             }
             if !left.is_empty() {
                 // A rest of them may still be under way. A channel that is subscribed anew must not begin with
                 // it: there would be a hole behind it.
-                self.come_back(Kind::Rest).await?;
-                left.iter().for_each(|name| hub.unhear(name));
+                self.come_back(Kind::Flush).await?;
+                left.iter().for_each(|name| hub.reset(name));
             }
-            interest.changed().await;
+            subscriptions.changed().await;
         }
     }
 
@@ -285,7 +285,7 @@ impl Supervisor {
         let mut chunks: Vec<&[ChannelName]> = names.chunks(CHUNK).collect();
         while let Some(chunk) = chunks.pop() {
             let wire = self.on_wire(chunk);
-            self.receivers.interest.trying(chunk);
+            self.receivers.subscriptions.trying(chunk);
             match self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&wire)).await? {
                 Ok(()) => subscribed.extend_from_slice(chunk),
                 Err(error) if error.is_transient() => return Err(error),
@@ -304,22 +304,22 @@ impl Supervisor {
 
     fn confirmed(&self, names: &[ChannelName]) {
         // Subscribed from here on, so the gap may be told; a listener that waits sees it in its past.
-        names.iter().for_each(|name| self.receivers.hub.settle(name));
-        self.receivers.interest.confirm(names);
+        names.iter().for_each(|name| self.receivers.hub.flush_gap(name));
+        self.receivers.subscriptions.confirm(names);
     }
 
     fn refused(&self, name: &ChannelName, error: Error) {
         let error = error.with_backend(self.driver.name()).with_channel(name.clone());
         tracing::warn!("{error}");
         self.receivers.hub.refuse(name, &CloseReason::Refused(error.clone()));
-        self.receivers.interest.refuse(name, &error);
+        self.receivers.subscriptions.refuse(name, &error);
     }
 
     /// Posts to itself, ahead of everything, and waits for the echo.
     async fn come_back(&self, kind: Kind) -> Result<()> {
         let probe = &self.receivers.probe;
         let (token, frame) = probe.next(kind);
-        drop(self.outbox.post_own(&probe.wire_name, frame, true)?);
+        drop(self.outbox.send_control(&probe.wire_name, frame, Priority::Ahead)?);
         probe.echo(token, self.options.heartbeat_timeout).await
     }
 
@@ -336,7 +336,7 @@ impl Supervisor {
         self.receivers.meter.link_is_down(error.is_some());
         self.receivers.hub.unhear_all();
         let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));
-        for name in self.receivers.interest.end(error.unwrap_or(&Error::closed())) {
+        for name in self.receivers.subscriptions.end(error.unwrap_or(&Error::closed())) {
             self.receivers.hub.mark_gap(&name, &gap);
         }
         if let Some(error) = error {

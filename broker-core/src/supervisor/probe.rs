@@ -17,7 +17,7 @@ use crate::{
     ChannelName, Error, ErrorKind, NodeId, Post, Result,
     message::Wire,
     wire::{
-        frame::{self, Stamp},
+        frame::{self, SequenceHeader},
         names::{Names, probe_channel},
     },
 };
@@ -48,7 +48,7 @@ pub(crate) enum Kind {
     /// Everything posted before it has arrived.
     Barrier = 1,
     /// Everything that was under way to this link has arrived.
-    Rest = 2,
+    Flush = 2,
 }
 
 /// A probe under way.
@@ -70,21 +70,21 @@ impl Probe {
     pub(crate) fn next(&self, kind: Kind) -> (Token, BytesMut) {
         let number = self.kinds[kind as usize].sent.fetch_add(1, Ordering::Relaxed) + 1;
         let mut frame = frame::encode(&Post::new(Vec::new()), self.node);
-        // Outside the numbering of posts: the epoch tells the kind, the sequence only has to be legal.
-        frame::stamp(&mut frame, Stamp { number, epoch: kind as u32, sequence: number });
+        // Outside the sequencer of posts: the epoch tells the kind, the sequence only has to be legal.
+        frame::write_header(&mut frame, SequenceHeader { number, epoch: kind as u32, sequence: number });
         (Token { kind, number }, frame)
     }
 
     /// A frame arrived on one of the broker's own channels. It may be anybody's, and say anything.
-    pub(crate) fn hear(&self, name: &str, wire: &Wire, stamp: Stamp) {
+    pub(crate) fn receive(&self, name: &str, wire: &Wire, header: SequenceHeader) {
         if name != self.name.as_str() || wire.head.origin != self.node {
             return;
         }
-        if let Some(count) = self.kinds.get(stamp.epoch as usize) {
+        if let Some(count) = self.kinds.get(header.epoch as usize) {
             count.heard.send_if_modified(|heard| {
-                let newer = stamp.number > *heard && stamp.number <= count.sent.load(Ordering::Relaxed);
+                let newer = header.number > *heard && header.number <= count.sent.load(Ordering::Relaxed);
                 if newer {
-                    *heard = stamp.number;
+                    *heard = header.number;
                 }
                 newer
             });
@@ -120,9 +120,9 @@ impl Probe {
 mod tests {
     use super::*;
 
-    fn hear(probe: &Probe, frame: BytesMut) {
-        let (wire, stamp) = frame::decode(&frame.freeze()).unwrap();
-        probe.hear(probe.name.as_str(), &wire, stamp);
+    fn receive(probe: &Probe, frame: BytesMut) {
+        let (wire, header) = frame::decode(&frame.freeze()).unwrap();
+        probe.receive(probe.name.as_str(), &wire, header);
     }
 
     #[tokio::test(start_paused = true)]
@@ -130,12 +130,12 @@ mod tests {
         let probe = Probe::new(NodeId::random(), &Names::new(""));
         let (barrier, frame) = probe.next(Kind::Barrier);
         for _ in 0..3 {
-            let (beat, frame) = probe.next(Kind::Heartbeat);
-            hear(&probe, frame);
-            probe.echo(beat, Duration::from_secs(1)).await.unwrap();
+            let (probe_epoch, frame) = probe.next(Kind::Heartbeat);
+            receive(&probe, frame);
+            probe.echo(probe_epoch, Duration::from_secs(1)).await.unwrap();
         }
         let (second, _) = probe.next(Kind::Barrier);
-        hear(&probe, frame);
+        receive(&probe, frame);
         probe.echo(barrier, Duration::from_secs(1)).await.unwrap();
         assert!(probe.echo(second, Duration::from_secs(1)).await.is_err());
     }
@@ -146,10 +146,10 @@ mod tests {
         let (token, _) = probe.next(Kind::Heartbeat);
         let other = Probe::new(NodeId::random(), &Names::new(""));
         let (_, foreign) = other.next(Kind::Heartbeat);
-        hear(&probe, foreign);
+        receive(&probe, foreign);
         let mut early = frame::encode(&Post::new(Vec::new()), probe.node);
-        frame::stamp(&mut early, Stamp { number: 99, epoch: 0, sequence: 99 });
-        hear(&probe, early);
+        frame::write_header(&mut early, SequenceHeader { number: 99, epoch: 0, sequence: 99 });
+        receive(&probe, early);
         assert!(probe.echo(token, Duration::from_secs(1)).await.is_err());
     }
 }

@@ -1,7 +1,7 @@
-//! Interest: which channels are wanted, which are subscribed at the backend, and who waits for that.
+//! Subscriptions: which channels are wanted, which are subscribed at the backend, and who waits for that.
 //!
 //! What is wanted is the hub's table; here is the rest. It is level-triggered: names are put on a list to
-//! look at, and whoever looks compares the hub with `actual`. Lock order: interest, then the hub's.
+//! look at, and whoever looks compares the hub with `actual`. Lock order: subscriptions, then the hub's.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -23,10 +23,10 @@ use crate::{
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Interest {
+pub(crate) struct Subscriptions {
     state: Mutex<State>,
     /// Rung when there is something to look at.
-    bell: Notify,
+    notify: Notify,
     unsubscribe_delay: Duration,
     runtime: Runtime,
 }
@@ -54,9 +54,9 @@ struct State {
 
 type Waiter = oneshot::Sender<Result<()>>;
 
-impl Interest {
+impl Subscriptions {
     pub(crate) fn new(unsubscribe_delay: Duration, runtime: Runtime) -> Self {
-        Self { state: Mutex::default(), bell: Notify::new(), unsubscribe_delay, runtime }
+        Self { state: Mutex::default(), notify: Notify::new(), unsubscribe_delay, runtime }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -84,18 +84,18 @@ impl Interest {
             if state.online {
                 state.asked.push(name.clone());
             }
-            Waiting { interest: self, name, receiver: Some(receiver) }
+            Waiting { subscriptions: self, name, receiver: Some(receiver) }
         };
         if let Some(error) = refusal() {
             return Err(error);
         }
-        self.bell.notify_one();
+        self.notify.notify_one();
         waiter.outcome(limit).await
     }
 
     /// There is something to look at.
     pub(crate) fn ring(&self) {
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
     /// The last listener of a channel left here.
@@ -105,7 +105,7 @@ impl Interest {
         if state.online && state.left.insert(name.clone(), now).is_none() {
             state.leaving.push_back((now + self.unsubscribe_delay, name.clone()));
             drop(state);
-            self.bell.notify_one();
+            self.notify.notify_one();
         }
     }
 
@@ -204,9 +204,9 @@ impl Interest {
     pub(crate) async fn changed(&self) {
         let next = self.lock().leaving.front().map(|(when, _)| *when);
         match next {
-            None => self.bell.notified().await,
+            None => self.notify.notified().await,
             Some(when) => {
-                let _ = tokio::time::timeout_at(when, self.bell.notified()).await;
+                let _ = tokio::time::timeout_at(when, self.notify.notified()).await;
             }
         }
     }
@@ -219,7 +219,7 @@ fn answer(waiter: Waiter, outcome: Result<()>) {
 
 /// Somebody who waits for a confirmation; takes itself off the list when it is dropped.
 struct Waiting<'a> {
-    interest: &'a Interest,
+    subscriptions: &'a Subscriptions,
     name: &'a ChannelName,
     receiver: Option<oneshot::Receiver<Result<()>>>,
 }
@@ -227,7 +227,7 @@ struct Waiting<'a> {
 impl Waiting<'_> {
     async fn outcome(mut self, limit: Duration) -> Result<()> {
         let Some(receiver) = &mut self.receiver else { return Err(Error::closed()) };
-        match self.interest.runtime.timeout(limit, receiver).await {
+        match self.subscriptions.runtime.timeout(limit, receiver).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(Error::closed()),
             Err(_) => Err(self.late(limit)),
@@ -235,7 +235,7 @@ impl Waiting<'_> {
     }
 
     fn late(&self, limit: Duration) -> Error {
-        let state = self.interest.lock();
+        let state = self.subscriptions.lock();
         match &state.last_error {
             Some(error) => {
                 let message =
@@ -250,7 +250,7 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         drop(self.receiver.take());
-        let mut state = self.interest.lock();
+        let mut state = self.subscriptions.lock();
         if let Some(waiters) = state.waiters.get_mut(self.name) {
             waiters.retain(|waiter| !waiter.is_closed());
             if waiters.is_empty() {

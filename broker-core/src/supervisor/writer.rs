@@ -23,8 +23,8 @@ use crate::{
     ChannelName, Error, ErrorKind, NodeId, Options, Result,
     driver::Outgoing,
     loss::{
-        digest_sender::Rounds,
-        sequencer::{Number, Numbering},
+        digest_sender::DigestSender,
+        sequencer::{Number, Sequencer},
     },
     runtime::{Runtime, user_code::contain},
     wire::names::{DIGESTS, Names},
@@ -39,7 +39,7 @@ const BATCH_BYTES: usize = 1 << 20;
 pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Rung when there is something to send.
-    bell: Notify,
+    notify: Notify,
     /// One permit for each byte that may wait.
     room: Arc<Semaphore>,
     /// How many posts wait for room, or have it and are not queued yet: nobody gets ahead of them. And whose turn it
@@ -61,7 +61,7 @@ struct State {
     /// The broker's own, ahead of everything else.
     urgent: VecDeque<Pending>,
     queue: VecDeque<Pending>,
-    numbering: Numbering,
+    sequencer: Sequencer,
     digests: Digests,
 }
 
@@ -69,7 +69,7 @@ struct State {
 struct Digests {
     node: NodeId,
     wire_name: ChannelName,
-    rounds: Rounds,
+    digest_sender: DigestSender,
     /// One is to be sent, if there is something to tell.
     due: bool,
 }
@@ -78,7 +78,7 @@ struct Digests {
 #[derive(Debug)]
 struct Pending {
     frame: Frame,
-    tell: Tell,
+    completion: Completion,
 }
 
 #[derive(Debug)]
@@ -91,7 +91,7 @@ enum Frame {
 
 /// Whom to tell what became of a frame. Dropped without an outcome it counts as interrupted.
 #[derive(Debug)]
-pub(crate) struct Tell {
+pub(crate) struct Completion {
     outcome: oneshot::Sender<Result<()>>,
     room: Option<OwnedSemaphorePermit>,
     /// Of a post, once it is sent.
@@ -102,7 +102,16 @@ pub(crate) struct Tell {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) frames: Vec<Outgoing>,
-    pub(crate) tell: Vec<Tell>,
+    pub(crate) completion: Vec<Completion>,
+}
+
+/// When a frame of the broker's own is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priority {
+    /// Before everything that waits.
+    Ahead,
+    /// After everything that was queued before it.
+    InTurn,
 }
 
 impl Outbox {
@@ -116,14 +125,14 @@ impl Outbox {
             digests: Digests {
                 node,
                 wire_name: names.to_wire(DIGESTS),
-                rounds: Rounds::default(),
+                digest_sender: DigestSender::default(),
                 due: false,
             },
-            numbering: Numbering::new(names),
+            sequencer: Sequencer::new(names),
         };
         Self {
             state: Mutex::new(state),
-            bell: Notify::new(),
+            notify: Notify::new(),
             room: Arc::new(Semaphore::new(options.outbox_bytes)),
             waiting: AtomicUsize::new(0),
             first: tokio::sync::Mutex::new(()),
@@ -157,12 +166,15 @@ impl Outbox {
             let mut state = self.lock();
             state.check()?;
             let (outcome, receiver) = oneshot::channel();
-            let frame = Frame::Post(state.numbering.share_name(channel), frame);
-            state.queue.push_back(Pending { frame, tell: Tell { outcome, room: Some(room), number: None } });
+            let frame = Frame::Post(state.sequencer.share_name(channel), frame);
+            state.queue.push_back(Pending {
+                frame,
+                completion: Completion { outcome, room: Some(room), number: None },
+            });
             receiver
         };
         drop(turn);
-        self.bell.notify_one();
+        self.notify.notify_one();
         self.outcome(outcome).await
     }
 
@@ -211,26 +223,29 @@ impl Outbox {
         }
     }
 
-    /// Queues a frame of the broker's own. It has its own numbering and takes no room: there are few.
-    /// `urgent` ones overtake everything; the others go in turn, also while the outbox is sealed, and their
-    /// outcome is told after those of everything before them.
-    pub(crate) fn post_own(
+    /// Queues a frame of the broker's own. It has its own numbers and takes no room: there are few.
+    /// It is sent also while the outbox is sealed. The outcome of one that is sent in turn comes after the outcomes of
+    /// everything before it.
+    pub(crate) fn send_control(
         &self,
         wire_name: &ChannelName,
         frame: BytesMut,
-        urgent: bool,
+        priority: Priority,
     ) -> Result<oneshot::Receiver<Result<()>>> {
         let (outcome, receiver) = oneshot::channel();
         let outgoing = Outgoing::new(wire_name.clone(), frame.freeze());
-        let pending = Pending { frame: Frame::Own(outgoing), tell: Tell::new(outcome) };
+        let pending = Pending { frame: Frame::Own(outgoing), completion: Completion::new(outcome) };
         {
             let mut state = self.lock();
             if let Some(error) = &state.shut {
                 return Err(error.clone());
             }
-            if urgent { state.urgent.push_back(pending) } else { state.queue.push_back(pending) }
+            match priority {
+                Priority::Ahead => state.urgent.push_back(pending),
+                Priority::InTurn => state.queue.push_back(pending),
+            }
         }
-        self.bell.notify_one();
+        self.notify.notify_one();
         Ok(receiver)
     }
 
@@ -249,25 +264,25 @@ impl Outbox {
             [mem::take(&mut state.urgent), mem::take(&mut state.queue)]
         };
         for pending in unsent.into_iter().flatten() {
-            pending.tell.of(Err(error.clone()));
+            pending.completion.of(Err(error.clone()));
         }
     }
 
     /// Tells everyone what became of a batch. How many posts were taken.
-    pub(crate) fn finish(&self, tell: Vec<Tell>, outcomes: Vec<Result<()>>) -> u64 {
+    pub(crate) fn finish(&self, completion: Vec<Completion>, outcomes: Vec<Result<()>>) -> u64 {
         self.progress.fetch_add(1, Relaxed);
         if outcomes.iter().any(is_unsent) {
             let mut state = self.lock();
-            for (tell, outcome) in tell.iter().zip(&outcomes).rev() {
-                if let (Some(number), true) = (&tell.number, is_unsent(outcome)) {
-                    state.numbering.take_back(number);
+            for (completion, outcome) in completion.iter().zip(&outcomes).rev() {
+                if let (Some(number), true) = (&completion.number, is_unsent(outcome)) {
+                    state.sequencer.reuse(number);
                 }
             }
         }
         let mut taken = 0;
-        for (tell, outcome) in tell.into_iter().zip(outcomes) {
-            taken += u64::from(outcome.is_ok() && tell.number.is_some());
-            tell.of(outcome);
+        for (completion, outcome) in completion.into_iter().zip(outcomes) {
+            taken += u64::from(outcome.is_ok() && completion.number.is_some());
+            completion.of(outcome);
         }
         taken
     }
@@ -275,7 +290,7 @@ impl Outbox {
     /// A digest is sent next, if there is something to tell: of everything that was sent before it.
     pub(crate) fn digest(&self) {
         self.lock().digests.due = true;
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
     /// From now on nothing new is taken.
@@ -291,7 +306,7 @@ impl Outbox {
                 self.progress.fetch_add(1, Relaxed);
                 return batch;
             }
-            self.bell.notified().await;
+            self.notify.notified().await;
         }
     }
 }
@@ -325,41 +340,43 @@ impl State {
             if urgent.is_none() && mem::take(&mut self.digests.due) {
                 self.add_digests(&mut batch);
             }
-            let Some(Pending { frame, mut tell }) = urgent.or_else(|| self.queue.pop_front()) else { break };
+            let Some(Pending { frame, mut completion }) = urgent.or_else(|| self.queue.pop_front()) else {
+                break;
+            };
             let outgoing = match frame {
                 Frame::Own(outgoing) => outgoing,
                 Frame::Post(channel, frame) => {
-                    if self.numbering.would_begin_epoch(&channel) {
+                    if self.sequencer.would_begin_epoch(&channel) {
                         self.add_digests(&mut batch);
                     }
-                    let (outgoing, number) = self.numbering.stamp(channel, frame);
-                    tell.number = Some(number);
+                    let (outgoing, number) = self.sequencer.assign(channel, frame);
+                    completion.number = Some(number);
                     outgoing
                 }
             };
             bytes += outgoing.frame.len();
-            batch.add(outgoing, tell);
+            batch.add(outgoing, completion);
         }
         batch
     }
 
     /// The next round of digests. Every outcome of the last one is known: there is one batch at a time.
     fn add_digests(&mut self, batch: &mut Batch) {
-        let Digests { node, wire_name, rounds, .. } = &mut self.digests;
-        for (frame, outcome) in rounds.next(*node, self.numbering.take_spans()) {
-            batch.add(Outgoing::new(wire_name.clone(), frame.freeze()), Tell::new(outcome));
+        let Digests { node, wire_name, digest_sender, .. } = &mut self.digests;
+        for (frame, outcome) in digest_sender.next(*node, self.sequencer.take_spans()) {
+            batch.add(Outgoing::new(wire_name.clone(), frame.freeze()), Completion::new(outcome));
         }
     }
 }
 
 impl Batch {
-    fn add(&mut self, outgoing: Outgoing, tell: Tell) {
+    fn add(&mut self, outgoing: Outgoing, completion: Completion) {
         self.frames.push(outgoing);
-        self.tell.push(tell);
+        self.completion.push(completion);
     }
 }
 
-impl Tell {
+impl Completion {
     fn new(outcome: oneshot::Sender<Result<()>>) -> Self {
         Self { outcome, room: None, number: None }
     }

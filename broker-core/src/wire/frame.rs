@@ -21,7 +21,7 @@ pub(crate) const MAX_SEQUENCE: u64 = 1 << 48;
 
 /// What is known only at the moment of sending: patched into an encoded frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct SequenceHeader {
     /// The message's number at its node.
     pub(crate) number: u64,
     /// Rises whenever the node forgets its counters and begins again at 1.
@@ -52,18 +52,18 @@ pub(crate) fn encode(post: &Post, origin: NodeId) -> BytesMut {
 }
 
 /// Writes the stamp into a frame made by [`encode`].
-pub(crate) fn stamp(frame: &mut BytesMut, stamp: Stamp) {
-    frame[12..20].copy_from_slice(&stamp.number.to_be_bytes());
-    frame[20..24].copy_from_slice(&stamp.epoch.to_be_bytes());
-    frame[24..32].copy_from_slice(&stamp.sequence.to_be_bytes());
+pub(crate) fn write_header(frame: &mut BytesMut, header: SequenceHeader) {
+    frame[12..20].copy_from_slice(&header.number.to_be_bytes());
+    frame[20..24].copy_from_slice(&header.epoch.to_be_bytes());
+    frame[24..32].copy_from_slice(&header.sequence.to_be_bytes());
 }
 
 /// Decodes whatever arrived. The payload is a slice of the frame, not a copy.
-pub(crate) fn decode(frame: &Bytes) -> Result<(Wire, Stamp), Malformed> {
+pub(crate) fn decode(frame: &Bytes) -> Result<(Wire, SequenceHeader), Malformed> {
     read(frame).map_err(|reason| Malformed::new(reason, frame.len()))
 }
 
-fn read(frame: &Bytes) -> Result<(Wire, Stamp), &'static str> {
+fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
     if frame.len() > MAX_FRAME {
         return Err("longer than any frame");
     }
@@ -79,20 +79,20 @@ fn read(frame: &Bytes) -> Result<(Wire, Stamp), &'static str> {
     }
     let codec = Codec::from_wire(codec).ok_or("a frame with an unknown codec; upgrade this node")?;
     let origin = NodeId::from_u64(u64::from_be_bytes(reader.array()?));
-    let stamp = Stamp {
+    let header = SequenceHeader {
         number: u64::from_be_bytes(reader.array()?),
         epoch: u32::from_be_bytes(reader.array()?),
         sequence: u64::from_be_bytes(reader.array()?),
     };
-    if stamp.sequence == 0 || stamp.sequence > MAX_SEQUENCE {
+    if header.sequence == 0 || header.sequence > MAX_SEQUENCE {
         return Err("a frame without a possible sequence number");
     }
     let type_name = reader.short_text()?;
     let headers = reader.headers()?;
     let payload = frame.slice(frame.len() - reader.0.len()..);
-    let head = Head::global(MessageId { origin, number: stamp.number }, stamp.sequence, headers);
+    let head = Head::global(MessageId { origin, number: header.number }, header.sequence, headers);
     let type_name = Some(type_name).filter(|name| !name.is_empty()).map(Box::from);
-    Ok((Wire::new(head, type_name, codec, payload), stamp))
+    Ok((Wire::new(head, type_name, codec, payload), header))
 }
 
 /// Takes parts from the front of untrusted bytes.
@@ -143,11 +143,11 @@ mod tests {
     use crate::Message;
     use proptest::prelude::*;
 
-    const STAMP: Stamp = Stamp { number: 9, epoch: 2, sequence: 5 };
+    const HEADER: SequenceHeader = SequenceHeader { number: 9, epoch: 2, sequence: 5 };
 
     fn framed(post: &Post) -> Bytes {
         let mut frame = encode(post, NodeId::from_u64(0x0102_0304_0506_0708));
-        stamp(&mut frame, STAMP);
+        write_header(&mut frame, HEADER);
         frame.freeze()
     }
 
@@ -204,8 +204,8 @@ mod tests {
         ) {
             let mut post = Post::new(payload.clone()).with_headers(pairs.into_iter().collect());
             post.type_name = type_name.map(Into::into);
-            let (wire, stamp) = decode(&framed(&post)).unwrap();
-            prop_assert_eq!(stamp, STAMP);
+            let (wire, header) = decode(&framed(&post)).unwrap();
+            prop_assert_eq!(header, HEADER);
             let message = Message::from_wire(wire);
             prop_assert_eq!(&message.payload().unwrap()[..], &payload[..]);
             prop_assert_eq!(message.headers(), &post.headers);

@@ -1,18 +1,18 @@
 //! How a ring ends, and whom the end waits for: streams that have something to yield, and listeners in a call.
 
 use super::{End, Ring, State};
-use crate::{CloseReason, hub::Aftermath, runtime::sync::atomic::Ordering};
+use crate::{CloseReason, hub::WakeList, runtime::sync::atomic::Ordering};
 
 impl Ring {
     /// Nothing more comes: subscribers read the rest and end.
-    pub(in crate::hub) fn end(&self, reason: &CloseReason, after: &mut Aftermath) {
+    pub(in crate::hub) fn end(&self, reason: &CloseReason, wakes: &mut WakeList) {
         let mut state = self.lock();
         state.ended.get_or_insert_with(|| Box::new(End { reason: reason.clone(), owing: 0 }));
-        state.wake_waiting(after);
+        state.wake_waiting(wakes);
     }
 
     /// The same, and how many have something to read, or to finish; zero when it had ended already.
-    pub(in crate::hub) fn end_and_count(&self, reason: &CloseReason, after: &mut Aftermath) -> usize {
+    pub(in crate::hub) fn end_and_count(&self, reason: &CloseReason, wakes: &mut WakeList) -> usize {
         let mut state = self.lock();
         if state.ended.is_some() {
             return 0;
@@ -23,7 +23,7 @@ impl Ring {
         let calling = state.taken & state.listening & !state.waiting;
         let owing = unread | calling;
         state.ended = Some(Box::new(End { reason: reason.clone(), owing }));
-        state.wake_waiting(after);
+        state.wake_waiting(wakes);
         owing.count_ones() as usize
     }
 
@@ -43,12 +43,12 @@ impl Ring {
 
     /// The session of this seat, or its listener, is closed: wakes it so that it looks. Whether the end of the ring
     /// waited for it; a listener finishes its call first.
-    pub(in crate::hub) fn close_seat(&self, seat: u8, after: &mut Aftermath) -> bool {
+    pub(in crate::hub) fn close_seat(&self, seat: u8, wakes: &mut WakeList) -> bool {
         let mut state = self.lock();
         let bit = 1 << seat;
         if state.waiting & bit != 0 {
             state.waiting &= !bit;
-            after.wakers.extend(state.wakers[seat as usize].take());
+            wakes.wakers.extend(state.wakers[seat as usize].take());
         }
         if state.listening & bit != 0 {
             return false;

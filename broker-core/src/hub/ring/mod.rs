@@ -23,10 +23,10 @@ use std::{
 
 use smallvec::SmallVec;
 
-use super::{Aftermath, Beats, Entry, Sign, Tally};
+use super::{Entry, MessageSeq, ProbeEpochs, PutBy, Tally, WakeList};
 use crate::{
     ChannelName, CloseReason, NodeId,
-    loss::tracker::Heard,
+    loss::tracker::SequenceTracker,
     runtime::sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -72,8 +72,8 @@ struct State {
     /// Subscribers read the rest and then end. Boxed: it is rare, and large.
     ended: Option<Box<End>>,
     /// How far the channel has been heard through the present link. Only in the first ring of a chain.
-    heard: Option<Box<Heard>>,
-    /// The newest beat when the channel was found subscribed; `None` until then.
+    tracker: Option<Box<SequenceTracker>>,
+    /// The newest probe epoch when the channel was found subscribed; `None` until then.
     subscribed: Option<NonZero<u64>>,
 }
 
@@ -155,20 +155,20 @@ impl Ring {
     }
 
     /// Gives the seat back. True when nobody is left.
-    pub(super) fn leave(&self, cursor: &Cursor, after: &mut Aftermath) -> bool {
+    pub(super) fn leave(&self, cursor: &Cursor, wakes: &mut WakeList) -> bool {
         let mut state = self.lock();
         let bit = 1 << cursor.seat;
         state.taken &= !bit;
         state.waiting &= !bit;
-        after.wakers.extend(state.wakers[cursor.seat as usize].take());
+        wakes.wakers.extend(state.wakers[cursor.seat as usize].take());
         let position = cursor.position.max(state.first);
         state.step_off(position, cursor.seat);
         state.caught_up &= !bit;
         while state.slots.front().is_some_and(|slot| slot.readers == 0) {
-            after.garbage.extend(state.pop());
+            wakes.garbage.extend(state.pop());
         }
         if state.taken == 0 {
-            after.garbage.extend(state.gap_due.take());
+            wakes.garbage.extend(state.gap_due.take());
         }
         state.taken == 0
     }
@@ -179,64 +179,58 @@ impl Ring {
     }
 
     /// Compares a message of the link with what was heard before it. How many are missing; `None` for a repeat.
-    pub(super) fn compare(&self, sign: &Sign) -> Option<u64> {
+    pub(super) fn compare(&self, seq: &MessageSeq) -> Option<u64> {
         let mut state = self.lock();
         if state.taken == 0 || state.ended.is_some() {
             return Some(0);
         }
-        state.heard.get_or_insert_default().message(sign.origin, sign.epoch, sign.sequence)
+        state.tracker.get_or_insert_default().message(seq.origin, seq.epoch, seq.sequence)
     }
 
     /// Compares what a node says it has posted with what was heard of it. How many messages are missing.
-    pub(super) fn compare_span(&self, origin: NodeId, span: &Span, beats: Beats) -> u64 {
+    pub(super) fn compare_span(&self, origin: NodeId, span: &Span, probe_epochs: ProbeEpochs) -> u64 {
         let mut state = self.lock();
         let Some(subscribed) = state.subscribed.filter(|_| state.taken != 0 && state.ended.is_none()) else {
             return 0;
         };
-        let claim = beats.claim(subscribed.get());
-        let heard = state.heard.get_or_insert_default();
-        let missing = heard.digest(origin, span, claim);
-        if mem::take(&mut heard.forgetful) {
-            state.subscribed = NonZero::new(beats.begun);
+        let coverage = probe_epochs.coverage(subscribed.get());
+        let tracker = state.tracker.get_or_insert_default();
+        let missing = tracker.digest(origin, span, coverage);
+        if mem::take(&mut tracker.forgetful) {
+            state.subscribed = NonZero::new(probe_epochs.begun);
         }
         missing
     }
 
-    /// The channel is subscribed at the backend, and was before the next beat begins.
-    pub(super) fn set_subscribed(&self, beat: u64) {
+    /// The channel is subscribed at the backend, and was before the next probe epoch begins.
+    pub(super) fn set_subscribed(&self, probe_epoch: u64) {
         let mut state = self.lock();
-        state.subscribed = state.subscribed.or(NonZero::new(beat));
+        state.subscribed = state.subscribed.or(NonZero::new(probe_epoch));
     }
 
     /// The channel is not subscribed any more: whatever comes next is the beginning.
-    pub(super) fn unhear(&self) {
+    pub(super) fn reset(&self) {
         let mut state = self.lock();
         state.subscribed = None;
-        let heard = state.heard.take();
+        let tracker = state.tracker.take();
         drop(state);
-        drop(heard);
+        drop(tracker);
     }
 
     /// Appends an entry for everyone who has a seat.
-    pub(super) fn put(
-        &self,
-        entry: impl Into<Entry>,
-        from_link: bool,
-        capacity: usize,
-        after: &mut Aftermath,
-    ) {
+    pub(super) fn put(&self, entry: impl Into<Entry>, from: PutBy, capacity: usize, wakes: &mut WakeList) {
         let mut state = self.lock();
         if state.taken == 0 || state.ended.is_some() {
-            after.too_late |= state.ended.is_some();
-            after.garbage.push(entry.into());
+            wakes.too_late |= state.ended.is_some();
+            wakes.garbage.push(entry.into());
             return;
         }
-        let due = if from_link { state.gap_due.take() } else { None };
+        let due = if from == PutBy::Link { state.gap_due.take() } else { None };
         if let Some(gap) = due {
-            state.push(gap, capacity, after);
+            state.push(gap, capacity, wakes);
         }
-        state.push(entry, capacity, after);
-        state.wake_waiting(after);
+        state.push(entry, capacity, wakes);
+        state.wake_waiting(wakes);
     }
 
     /// The link of this channel is lost: the gap is told as soon as the channel is subscribed again.
@@ -248,17 +242,17 @@ impl Ring {
     }
 
     /// The channel is subscribed again: tells the gap that is due, unless an entry already did.
-    pub(super) fn settle(&self, capacity: usize, after: &mut Aftermath) {
+    pub(super) fn flush_gap(&self, capacity: usize, wakes: &mut WakeList) {
         let mut state = self.lock();
         if let Some(gap) = state.gap_due.take() {
-            state.push(gap, capacity, after);
-            state.wake_waiting(after);
+            state.push(gap, capacity, wakes);
+            state.wake_waiting(wakes);
         }
     }
 
     /// Wakes everyone.
-    pub(super) fn nudge_all(&self, after: &mut Aftermath) {
-        self.lock().wake_waiting(after);
+    pub(super) fn nudge_all(&self, wakes: &mut WakeList) {
+        self.lock().wake_waiting(wakes);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -330,14 +324,14 @@ impl State {
     }
 
     #[inline]
-    fn push(&mut self, entry: impl Into<Entry>, capacity: usize, after: &mut Aftermath) {
+    fn push(&mut self, entry: impl Into<Entry>, capacity: usize, wakes: &mut WakeList) {
         let entry = entry.into();
         self.posted = self.posted + entry.weight();
         let readers = mem::take(&mut self.caught_up).count_ones() as usize;
         self.slots.push_back(Slot { entry, readers });
         if self.slots.len() > capacity {
             let lagging = self.slots.front().map_or(0, |slot| slot.readers);
-            after.garbage.extend(self.pop());
+            wakes.garbage.extend(self.pop());
             // Those who stood on it now stand on the next, and find out when they read. There is one: a ring keeps at
             // least the entry that was put last.
             if let Some(slot) = self.slots.front_mut() {
@@ -346,7 +340,7 @@ impl State {
         }
         // What nobody stands before is dropped at once.
         while self.slots.front().is_some_and(|slot| slot.readers == 0) {
-            after.garbage.extend(self.pop());
+            wakes.garbage.extend(self.pop());
         }
     }
 
@@ -387,12 +381,12 @@ impl State {
     }
 
     #[inline]
-    fn wake_waiting(&mut self, after: &mut Aftermath) {
+    fn wake_waiting(&mut self, wakes: &mut WakeList) {
         while self.waiting != 0 {
             let seat = self.waiting.trailing_zeros() as usize;
             self.waiting &= self.waiting - 1;
             if let Some(waker) = self.wakers[seat].take() {
-                after.wakers.push(waker);
+                wakes.wakers.push(waker);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Register: the identified sessions that live here, and the revocations of the recent past. One lock for both, so
+//! Registry: the identified sessions that live here, and the revocations of the recent past. One lock for both, so
 //! that a session either finds the revocation when it registers, or is found by it.
 
 use std::{
@@ -24,7 +24,7 @@ use crate::{
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Register {
+pub(crate) struct Registry {
     state: Mutex<State>,
     node: NodeId,
     skew: Duration,
@@ -44,13 +44,13 @@ struct State {
 #[derive(Debug, Default)]
 struct User {
     sessions: HashMap<u64, (Identity, Weak<Session>)>,
-    cuts: Vec<Cut>,
+    rules: Vec<RevocationRule>,
 }
 
 /// What a record means for identities: whom it hits, and up to when they must have begun. A check that began after it was
 /// made or heard here found the token revoked, or a new one; so that limits whatever was dated here.
 #[derive(Debug)]
-struct Cut {
+struct RevocationRule {
     id: RecordId,
     record: Bytes,
     what: Revoked,
@@ -95,7 +95,7 @@ pub(crate) struct Refused {
     pub(crate) wait: Option<Duration>,
 }
 
-impl Cut {
+impl RevocationRule {
     /// Of a record that is known here from a moment on; `limit`: when it took effect by the clock of this server, where
     /// that is not that moment.
     fn new(record: Record, bytes: Bytes, heard: Moment, skew: Duration, limit: Option<SystemTime>) -> Self {
@@ -146,7 +146,7 @@ fn with_skew(at: SystemTime, skew: Duration) -> SystemTime {
     at.checked_add(skew).unwrap_or(at)
 }
 
-impl Register {
+impl Registry {
     pub(crate) fn new(node: NodeId, skew: Duration, retention: Duration) -> Self {
         Self { state: Mutex::default(), node, skew, retention }
     }
@@ -160,10 +160,10 @@ impl Register {
         let mut state = self.lock();
         state.forget_old(self.retention);
         let user = state.users.entry(identity.user.clone()).or_default();
-        if let Some(cut) = user.cuts.iter().find(|cut| cut.hits(identity)) {
+        if let Some(rule) = user.rules.iter().find(|rule| rule.hits(identity)) {
             let now = SystemTime::now();
-            let wait = user.cuts.iter().filter_map(|cut| cut.wait(identity, now)).max();
-            return Err(Refused { what: cut.what.clone(), wait });
+            let wait = user.rules.iter().filter_map(|rule| rule.wait(identity, now)).max();
+            return Err(Refused { what: rule.what.clone(), wait });
         }
         user.sessions.insert(id, (identity.clone(), Arc::downgrade(session)));
         Ok(())
@@ -193,7 +193,7 @@ impl Register {
         let record = Record::new(revocation, RecordId { node: self.node, number });
         let (id, bytes) = (record.id, record.encode()?);
         // When this returns no call of a listener that was cut off begins any more.
-        Gate::wait_for_calls(&self.cut(record, bytes.clone(), heard, limit));
+        Gate::wait_for_calls(&self.apply(record, bytes.clone(), heard, limit));
         // Coarse clocks: the next line has to be later. One that was set back is not waited for.
         while Instant::now() <= heard.mono || SystemTime::now() == heard.no_earlier {
             std::hint::spin_loop();
@@ -202,18 +202,24 @@ impl Register {
     }
 
     /// A record that was heard, or read in the log. Returns its id.
-    pub(crate) fn hear(&self, bytes: &Bytes) -> Result<RecordId, &'static str> {
+    pub(crate) fn receive(&self, bytes: &Bytes) -> Result<RecordId, &'static str> {
         let record = Record::decode(bytes)?;
         let (id, limit) = (record.id, with_skew(record.at, self.skew));
         // Copied: it may be a slice of a large buffer, and lives as long as the retention.
-        drop(self.cut(record, Bytes::copy_from_slice(bytes), Moment::now(), Some(limit)));
+        drop(self.apply(record, Bytes::copy_from_slice(bytes), Moment::now(), Some(limit)));
         Ok(id)
     }
 
     /// Closes whom a record hits. The gates of their listeners.
-    fn cut(&self, record: Record, bytes: Bytes, heard: Moment, limit: Option<SystemTime>) -> Vec<Arc<Gate>> {
+    fn apply(
+        &self,
+        record: Record,
+        bytes: Bytes,
+        heard: Moment,
+        limit: Option<SystemTime>,
+    ) -> Vec<Arc<Gate>> {
         let (id, name) = (record.id, record.user.clone());
-        let cut = Cut::new(record, bytes, heard, self.skew, limit);
+        let rule = RevocationRule::new(record, bytes, heard, self.skew, limit);
         let mut state = self.lock();
         state.forget_old(self.retention);
         if !state.seen.insert(id) {
@@ -221,11 +227,11 @@ impl Register {
         }
         state.ages.push_back((heard.mono, id, name.clone()));
         let user = state.users.entry(name).or_default();
-        let hit = user.sessions.extract_if(|_, (identity, _)| cut.hits(identity));
+        let hit = user.sessions.extract_if(|_, (identity, _)| rule.hits(identity));
         let hit: Vec<Arc<Session>> = hit.filter_map(|(_, (_, session))| session.upgrade()).collect();
-        let what = cut.what.clone();
-        user.cuts.retain(|older| !cut.covers(older));
-        user.cuts.push(cut);
+        let what = rule.what.clone();
+        user.rules.retain(|older| !rule.covers(older));
+        user.rules.push(rule);
         drop(state);
         let reason = CloseReason::AuthenticationRevoked(what);
         let close = |session: &Arc<Session>| session.close(&reason);
@@ -256,8 +262,8 @@ impl Register {
     pub(crate) fn remembered(&self) -> Vec<(RecordId, Bytes)> {
         let mut state = self.lock();
         state.forget_old(self.retention);
-        let cuts = state.users.values().flat_map(|user| &user.cuts);
-        cuts.map(|cut| (cut.id, cut.record.clone())).collect()
+        let rules = state.users.values().flat_map(|user| &user.rules);
+        rules.map(|rule| (rule.id, rule.record.clone())).collect()
     }
 
     /// Forgets what is older than the retention.
@@ -272,7 +278,7 @@ impl State {
             let Some((_, id, name)) = self.ages.pop_front() else { break };
             self.seen.remove(&id);
             if let Some(user) = self.users.get_mut(&name) {
-                user.cuts.retain(|cut| cut.id != id);
+                user.rules.retain(|rule| rule.id != id);
             }
             self.tidy(&name);
         }
@@ -291,7 +297,7 @@ impl State {
 
     /// Takes a user out of whom nothing is left.
     fn tidy(&mut self, name: &str) {
-        if self.users.get(name).is_some_and(|user| user.sessions.is_empty() && user.cuts.is_empty()) {
+        if self.users.get(name).is_some_and(|user| user.sessions.is_empty() && user.rules.is_empty()) {
             self.users.remove(name);
         }
     }

@@ -1,4 +1,4 @@
-//! The register, by itself: who is hit, who is not, and that nothing stays for ever.
+//! The registry, by itself: who is hit, who is not, and that nothing stays for ever.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -13,20 +13,20 @@ const OTHER: NodeId = NodeId::from_u64(2);
 const SKEW: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn register() -> Register {
-    Register::new(NODE, SKEW, HOUR)
+fn registry() -> Registry {
+    Registry::new(NODE, SKEW, HOUR)
 }
 
 /// A session of an identity, admitted or not.
-fn admit(register: &Register, id: u64, identity: &Identity) -> Result<Arc<Session>, Revoked> {
+fn admit(registry: &Registry, id: u64, identity: &Identity) -> Result<Arc<Session>, Revoked> {
     let session = Arc::new(Session::new(id, Arc::new(Hub::new(1))));
-    register.admit(id, identity, &session).map(|()| session).map_err(|refused| refused.what)
+    registry.admit(id, identity, &session).map(|()| session).map_err(|refused| refused.what)
 }
 
 /// How long another token would be refused.
-fn wait(register: &Register, identity: &Identity) -> Option<Duration> {
+fn wait(registry: &Registry, identity: &Identity) -> Option<Duration> {
     let session = Arc::new(Session::new(9, Arc::new(Hub::new(1))));
-    register.admit(9, identity, &session).unwrap_err().wait
+    registry.admit(9, identity, &session).unwrap_err().wait
 }
 
 fn ada(began: impl Into<crate::AuthenticatedAt>) -> Identity {
@@ -45,45 +45,45 @@ fn is_open(session: &Session) -> bool {
 
 #[test]
 fn a_session_from_before_is_cut_and_one_of_the_next_line_is_not() {
-    let register = register();
+    let registry = registry();
     for _ in 0..1000 {
         let began = Instant::now();
-        let before = admit(&register, 1, &ada(Instant::now())).unwrap();
-        register.revoke(Revocation::user("ada")).unwrap();
-        let after = admit(&register, 2, &ada(Instant::now())).unwrap();
+        let before = admit(&registry, 1, &ada(Instant::now())).unwrap();
+        registry.revoke(Revocation::user("ada")).unwrap();
+        let after = admit(&registry, 2, &ada(Instant::now())).unwrap();
         assert!(!is_open(&before) && is_open(&after));
-        assert_eq!(admit(&register, 3, &ada(began)).unwrap_err(), Revoked::User, "began before");
+        assert_eq!(admit(&registry, 3, &ada(began)).unwrap_err(), Revoked::User, "began before");
     }
 }
 
 #[test]
 fn a_token_that_this_server_issued_is_compared_by_its_clock_alone() {
-    let register = register();
+    let registry = registry();
     let issued = |at| ada(AuthenticatedAt::issued_here(at));
     for _ in 0..1000 {
         let token = issued(SystemTime::now());
-        let before = admit(&register, 1, &token).unwrap();
-        register.revoke(Revocation::user("ada")).unwrap();
-        let after = admit(&register, 2, &issued(SystemTime::now())).unwrap();
+        let before = admit(&registry, 1, &token).unwrap();
+        registry.revoke(Revocation::user("ada")).unwrap();
+        let after = admit(&registry, 2, &issued(SystemTime::now())).unwrap();
         assert!(!is_open(&before) && is_open(&after));
-        assert_eq!(admit(&register, 3, &token).unwrap_err(), Revoked::User, "issued before");
+        assert_eq!(admit(&registry, 3, &token).unwrap_err(), Revoked::User, "issued before");
     }
     // Of another server: with the allowance, and no later than the news was here.
     let now = SystemTime::now();
-    register.hear(&foreign(1, now - SKEW / 2)).unwrap();
-    assert!(admit(&register, 4, &issued(now)).is_err());
-    assert!(admit(&register, 5, &issued(SystemTime::now() + Duration::from_nanos(1))).is_ok());
-    register.hear(&foreign(2, now - SKEW * 2)).unwrap();
+    registry.receive(&foreign(1, now - SKEW / 2)).unwrap();
+    assert!(admit(&registry, 4, &issued(now)).is_err());
+    assert!(admit(&registry, 5, &issued(SystemTime::now() + Duration::from_nanos(1))).is_ok());
+    registry.receive(&foreign(2, now - SKEW * 2)).unwrap();
     let later = now + Duration::from_secs(60);
-    assert!(admit(&register, 6, &issued(later)).is_ok());
+    assert!(admit(&registry, 6, &issued(later)).is_ok());
 }
 
 #[test]
 fn the_wait_is_as_long_as_tokens_of_whole_seconds_are_refused() {
-    let register = register();
+    let registry = registry();
     let floor =
         |at: SystemTime| UNIX_EPOCH + Duration::from_secs(at.duration_since(UNIX_EPOCH).unwrap().as_secs());
-    register.revoke(Revocation::user("ada")).unwrap();
+    registry.revoke(Revocation::user("ada")).unwrap();
     let now = SystemTime::now();
     let second = Duration::from_secs(1);
     for (limit, token) in [
@@ -92,25 +92,25 @@ fn the_wait_is_as_long_as_tokens_of_whole_seconds_are_refused() {
         (SKEW + second, ada(UNIX_EPOCH)),
     ] {
         let issued_here = matches!(token.authenticated_at.clock, Clock::Server);
-        let wait = wait(&register, &token).unwrap();
+        let wait = wait(&registry, &token).unwrap();
         assert!(wait <= limit, "{wait:?}");
         // The clock that is read for the wait is a little later.
         let next = floor(now + wait + Duration::from_millis(500));
         let next = if issued_here { ada(AuthenticatedAt::issued_here(next)) } else { ada(next) };
-        assert!(admit(&register, 1, &next).is_ok(), "{wait:?}");
+        assert!(admit(&registry, 1, &next).is_ok(), "{wait:?}");
     }
     assert_eq!(
-        wait(&register, &ada(now.checked_sub(HOUR).unwrap())).map(|wait| wait <= SKEW + second),
+        wait(&registry, &ada(now.checked_sub(HOUR).unwrap())).map(|wait| wait <= SKEW + second),
         Some(true)
     );
     let old = Instant::now().checked_sub(Duration::from_millis(50)).unwrap();
-    assert_eq!(wait(&register, &ada(old)), None, "a check that begins now is let in");
+    assert_eq!(wait(&registry, &ada(old)), None, "a check that begins now is let in");
     // What is about other keys of the user keeps nobody waiting.
     let key = ada(now - HOUR).with_auth_id("k1");
-    let register = self::register();
-    register.revoke(Revocation::auth_id("ada", "k1").effective(now - SKEW * 2)).unwrap();
-    register.revoke(Revocation::auth_id("ada", "k2")).unwrap();
-    assert_eq!(wait(&register, &key), None);
+    let registry = self::registry();
+    registry.revoke(Revocation::auth_id("ada", "k1").effective(now - SKEW * 2)).unwrap();
+    registry.revoke(Revocation::auth_id("ada", "k2")).unwrap();
+    assert_eq!(wait(&registry, &key), None);
 }
 
 /// Whoever signed in while the clock of this server was an hour ahead, or behind, is compared by what it says now. By
@@ -119,17 +119,17 @@ fn the_wait_is_as_long_as_tokens_of_whole_seconds_are_refused() {
 #[test]
 fn a_clock_that_was_corrected_since_the_sign_in_saves_nobody() {
     for (ahead, behind) in [(HOUR, Duration::ZERO), (Duration::ZERO, HOUR)] {
-        let register = register();
+        let registry = registry();
         let here = Instant::now();
         let wall = SystemTime::now() + ahead - behind;
         let identity = ada(AuthenticatedAt { wall, clock: Clock::Process(here) });
-        let session = admit(&register, 1, &identity).unwrap();
+        let session = admit(&registry, 1, &identity).unwrap();
         // Long before the sign-in, by clocks that are right.
-        register.hear(&foreign(1, SystemTime::now() - SKEW - Duration::from_secs(1))).unwrap();
-        assert!(is_open(&session) || !behind.is_zero(), "cut by a revocation from before");
-        register.hear(&foreign(2, SystemTime::now())).unwrap();
+        registry.receive(&foreign(1, SystemTime::now() - SKEW - Duration::from_secs(1))).unwrap();
+        assert!(is_open(&session) || !behind.is_zero(), "rule by a revocation from before");
+        registry.receive(&foreign(2, SystemTime::now())).unwrap();
         assert!(!is_open(&session), "survives a revocation from after");
-        assert!(admit(&register, 2, &identity).is_err());
+        assert!(admit(&registry, 2, &identity).is_err());
     }
 }
 
@@ -138,15 +138,15 @@ fn a_clock_that_was_corrected_since_the_sign_in_saves_nobody() {
 fn a_clock_that_is_set_back_between_two_revocations_uncovers_nobody() {
     let now = Moment::now();
     let back = |at: SystemTime| at - HOUR;
-    let cut = |number, heard: Moment| {
+    let rule = |number, heard: Moment| {
         let record =
             Record::new(Revocation::user("ada").effective(heard.no_earlier), RecordId { node: NODE, number });
-        Cut::new(record, Bytes::new(), heard, SKEW, None)
+        RevocationRule::new(record, Bytes::new(), heard, SKEW, None)
     };
     let later = now.mono + Duration::from_secs(1);
-    let first = cut(1, now);
+    let first = rule(1, now);
     let set_back =
-        cut(2, Moment { mono: later, no_later: back(now.no_later), no_earlier: back(now.no_earlier) });
+        rule(2, Moment { mono: later, no_later: back(now.no_later), no_earlier: back(now.no_earlier) });
     let (second, forward) = (Duration::from_secs(1), |at: SystemTime| at + Duration::from_secs(1));
     assert!(!set_back.covers(&first));
     let as_it_should = Moment {
@@ -154,7 +154,7 @@ fn a_clock_that_is_set_back_between_two_revocations_uncovers_nobody() {
         no_later: forward(now.no_later),
         no_earlier: forward(now.no_earlier),
     };
-    assert!(cut(3, as_it_should).covers(&first));
+    assert!(rule(3, as_it_should).covers(&first));
 }
 
 /// The monotonic clock does not count the time for which a machine is suspended.
@@ -168,8 +168,9 @@ fn a_server_that_was_suspended_does_not_miss_what_was_revoked_meanwhile() {
         Moment { mono: began + Duration::from_secs(1), no_later: wall + HOUR, no_earlier: wall + HOUR };
     let at = wall + HOUR / 2;
     let bytes = foreign(1, at);
-    let cut = Cut::new(Record::decode(&bytes).unwrap(), bytes, awake, SKEW, Some(with_skew(at, SKEW)));
-    assert!(cut.hits(&identity));
+    let rule =
+        RevocationRule::new(Record::decode(&bytes).unwrap(), bytes, awake, SKEW, Some(with_skew(at, SKEW)));
+    assert!(rule.hits(&identity));
 }
 
 #[test]
@@ -188,45 +189,45 @@ fn a_date_in_the_future_is_refused_or_cut_to_now() {
 
 #[test]
 fn another_servers_clock_is_allowed_for_and_no_more() {
-    let register = register();
+    let registry = registry();
     let (second, now) = (Duration::from_secs(1), SystemTime::now());
     // Of a server that is behind by all that is allowed for; and by one second more.
-    register.hear(&foreign(1, now - SKEW + second)).unwrap();
-    assert!(admit(&register, 1, &ada(now)).is_err());
-    assert!(admit(&register, 2, &ada(now + second * 2)).is_ok());
+    registry.receive(&foreign(1, now - SKEW + second)).unwrap();
+    assert!(admit(&registry, 1, &ada(now)).is_err());
+    assert!(admit(&registry, 2, &ada(now + second * 2)).is_ok());
 
-    let register = self::register();
-    register.hear(&foreign(1, now - SKEW - second)).unwrap();
-    assert!(admit(&register, 1, &ada(now)).is_ok(), "the difference is larger than clock_skew");
+    let registry = self::registry();
+    registry.receive(&foreign(1, now - SKEW - second)).unwrap();
+    assert!(admit(&registry, 1, &ada(now)).is_ok(), "the difference is larger than clock_skew");
 }
 
 #[test]
 fn who_begins_after_the_news_is_here_is_not_cut_however_wrong_the_other_clock() {
-    let register = register();
+    let registry = registry();
     let began = Instant::now();
-    register.hear(&foreign(1, SystemTime::now() + HOUR)).unwrap();
+    registry.receive(&foreign(1, SystemTime::now() + HOUR)).unwrap();
     let later = Instant::now() + Duration::from_nanos(1);
-    assert!(admit(&register, 1, &ada(began)).is_err());
-    assert!(admit(&register, 2, &ada(later)).is_ok());
+    assert!(admit(&registry, 1, &ada(began)).is_err());
+    assert!(admit(&registry, 2, &ada(later)).is_ok());
 }
 
 #[test]
 fn a_token_of_another_server_is_compared_by_its_time_stamp() {
-    let register = register();
+    let registry = registry();
     let now = SystemTime::now();
-    register.revoke(Revocation::user("ada")).unwrap();
-    assert!(admit(&register, 1, &ada(now - HOUR)).is_err());
-    assert!(admit(&register, 2, &ada(now + SKEW / 2)).is_err(), "within the allowance");
-    assert!(admit(&register, 3, &ada(now + SKEW * 2)).is_ok());
+    registry.revoke(Revocation::user("ada")).unwrap();
+    assert!(admit(&registry, 1, &ada(now - HOUR)).is_err());
+    assert!(admit(&registry, 2, &ada(now + SKEW / 2)).is_err(), "within the allowance");
+    assert!(admit(&registry, 3, &ada(now + SKEW * 2)).is_ok());
 }
 
 #[test]
 fn one_that_took_effect_earlier_spares_who_signed_in_since() {
-    let register = register();
+    let registry = registry();
     let (old, new) = (Instant::now(), Instant::now() + Duration::from_millis(500));
-    let since = admit(&register, 1, &ada(new)).unwrap();
-    let before = admit(&register, 2, &ada(old)).unwrap();
-    register
+    let since = admit(&registry, 1, &ada(new)).unwrap();
+    let before = admit(&registry, 2, &ada(old)).unwrap();
+    registry
         .revoke(Revocation::user("ada").effective(SystemTime::now() + Duration::from_millis(100)))
         .unwrap();
     assert!(is_open(&since) && !is_open(&before));
@@ -234,73 +235,73 @@ fn one_that_took_effect_earlier_spares_who_signed_in_since() {
 
 #[test]
 fn a_record_met_twice_counts_once() {
-    let register = register();
+    let registry = registry();
     let record = foreign(1, SystemTime::now() + HOUR);
-    register.hear(&record).unwrap();
-    let session = admit(&register, 1, &ada(Instant::now() + Duration::from_nanos(1))).unwrap();
+    registry.receive(&record).unwrap();
+    let session = admit(&registry, 1, &ada(Instant::now() + Duration::from_nanos(1))).unwrap();
     // Heard for the first time now, it would hit.
-    register.hear(&record).unwrap();
+    registry.receive(&record).unwrap();
     assert!(is_open(&session));
-    register.hear(&foreign(2, SystemTime::now() + HOUR)).unwrap();
+    registry.receive(&foreign(2, SystemTime::now() + HOUR)).unwrap();
     assert!(!is_open(&session));
 }
 
 #[test]
 fn others_are_untouched() {
-    let register = register();
+    let registry = registry();
     let began = Instant::now();
-    let eve = admit(&register, 1, &Identity::new("eve", began)).unwrap();
-    let key = admit(&register, 2, &ada(began).with_auth_id("k1")).unwrap();
-    let scope = admit(&register, 3, &ada(began).with_scopes(["board"])).unwrap();
-    register.revoke(Revocation::auth_id("ada", "k2")).unwrap();
-    register.revoke(Revocation::scopes("ada", ["admin"])).unwrap();
-    register.revoke(Revocation::user("ad")).unwrap();
+    let eve = admit(&registry, 1, &Identity::new("eve", began)).unwrap();
+    let key = admit(&registry, 2, &ada(began).with_auth_id("k1")).unwrap();
+    let scope = admit(&registry, 3, &ada(began).with_scopes(["board"])).unwrap();
+    registry.revoke(Revocation::auth_id("ada", "k2")).unwrap();
+    registry.revoke(Revocation::scopes("ada", ["admin"])).unwrap();
+    registry.revoke(Revocation::user("ad")).unwrap();
     assert!([&eve, &key, &scope].into_iter().all(|session| is_open(session)));
-    register.revoke(Revocation::auth_id("ada", "k1")).unwrap();
-    register.revoke(Revocation::scopes("ada", ["board", "admin"])).unwrap();
+    registry.revoke(Revocation::auth_id("ada", "k1")).unwrap();
+    registry.revoke(Revocation::scopes("ada", ["board", "admin"])).unwrap();
     assert!(is_open(&eve) && !is_open(&key) && !is_open(&scope));
 }
 
 #[test]
 fn doubt_closes_who_began_before() {
-    let register = register();
+    let registry = registry();
     let old =
-        [admit(&register, 1, &ada(Instant::now())).unwrap(), admit(&register, 2, &ada(UNIX_EPOCH)).unwrap()];
+        [admit(&registry, 1, &ada(Instant::now())).unwrap(), admit(&registry, 2, &ada(UNIX_EPOCH)).unwrap()];
     let now = Instant::now();
-    let new = admit(&register, 3, &ada(now)).unwrap();
-    register.doubt(now, Doubt::LeaseExpired);
+    let new = admit(&registry, 3, &ada(now)).unwrap();
+    registry.doubt(now, Doubt::LeaseExpired);
     assert!(old.iter().all(|session| !is_open(session)) && is_open(&new));
 }
 
 #[test]
 fn what_is_older_than_the_retention_is_forgotten() {
-    let register = Register::new(NODE, SKEW, Duration::from_millis(20));
+    let registry = Registry::new(NODE, SKEW, Duration::from_millis(20));
     for number in 0..2000 {
-        register.hear(&foreign(number, SystemTime::now())).unwrap();
-        register.revoke(Revocation::user(format!("user {number}"))).unwrap();
+        registry.receive(&foreign(number, SystemTime::now())).unwrap();
+        registry.revoke(Revocation::user(format!("user {number}"))).unwrap();
     }
-    let session = admit(&register, 1, &ada(Instant::now() + HOUR)).unwrap();
-    while !register.remembered().is_empty() {
+    let session = admit(&registry, 1, &ada(Instant::now() + HOUR)).unwrap();
+    while !registry.remembered().is_empty() {
         std::thread::yield_now();
     }
-    let state = register.lock();
+    let state = registry.lock();
     assert_eq!((state.users.len(), state.seen.len(), state.ages.len()), (1, 0, 0));
     let capacities = [state.seen.capacity(), state.ages.capacity(), state.users.capacity()];
     assert!(capacities.iter().all(|capacity| *capacity <= 1024), "{capacities:?}");
     drop(state);
-    register.forget(1, &ada(Instant::now()));
+    registry.forget(1, &ada(Instant::now()));
     drop(session);
-    assert!(register.lock().users.is_empty());
+    assert!(registry.lock().users.is_empty());
 }
 
 #[test]
 fn of_several_that_mean_the_same_the_last_is_remembered() {
-    let register = register();
+    let registry = registry();
     for _ in 0..100 {
-        register.revoke(Revocation::user("ada")).unwrap();
-        register.revoke(Revocation::auth_id("ada", "k1")).unwrap();
+        registry.revoke(Revocation::user("ada")).unwrap();
+        registry.revoke(Revocation::auth_id("ada", "k1")).unwrap();
     }
-    assert_eq!(register.remembered().len(), 2);
+    assert_eq!(registry.remembered().len(), 2);
 }
 
 /// 100,000 sign-ins from several threads, around the moment at which their user is revoked: none that began before
@@ -310,7 +311,7 @@ fn nobody_escapes_a_race_and_nobody_is_cut_who_signed_in_after() {
     const USERS: usize = 2000;
     const EACH: usize = 50;
     type SignIn = (usize, Instant, bool, Arc<Session>);
-    let register = &register();
+    let registry = &registry();
     let (signed_in, now) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
     let sessions: &Mutex<Vec<SignIn>> = &Mutex::default();
     let revoked: Vec<(Instant, Instant)> = std::thread::scope(|scope| {
@@ -322,7 +323,7 @@ fn nobody_escapes_a_race_and_nobody_is_cut_who_signed_in_after() {
                     let began = Instant::now();
                     let session = Arc::new(Session::new(number as u64, Arc::new(Hub::new(1))));
                     let identity = Identity::new(format!("user {user}"), began);
-                    let admitted = register.admit(number as u64, &identity, &session).is_ok();
+                    let admitted = registry.admit(number as u64, &identity, &session).is_ok();
                     sessions.lock().unwrap().push((user, began, admitted, session));
                 }
             });
@@ -332,7 +333,7 @@ fn nobody_escapes_a_race_and_nobody_is_cut_who_signed_in_after() {
                 std::thread::yield_now();
             }
             let called = Instant::now();
-            register.revoke(Revocation::user(format!("user {user}"))).unwrap();
+            registry.revoke(Revocation::user(format!("user {user}"))).unwrap();
             let done = Instant::now();
             now.store(user + 1, Relaxed);
             (called, done)
@@ -340,21 +341,21 @@ fn nobody_escapes_a_race_and_nobody_is_cut_who_signed_in_after() {
         (0..USERS).map(revoke).collect()
     });
     let sessions = sessions.lock().unwrap();
-    let (mut cut, mut refused, mut open) = (0, 0, 0);
+    let (mut rule, mut refused, mut open) = (0, 0, 0);
     for (user, began, admitted, session) in sessions.iter().filter(|(user, ..)| *user < USERS) {
         let (called, done) = revoked[*user];
         let lives = *admitted && is_open(session);
         assert!(!lives || *began > called, "began before the revocation, and lives");
-        assert!(lives || *began <= done, "began after the revocation, and was cut");
+        assert!(lives || *began <= done, "began after the revocation, and was rule");
         *(if lives {
             &mut open
         } else if *admitted {
-            &mut cut
+            &mut rule
         } else {
             &mut refused
         }) += 1;
     }
     assert!(sessions.len() >= USERS * EACH - EACH);
     // Each way was taken: the race was one.
-    assert!(cut > 1000 && open > 1000 && refused > 0, "cut {cut}, refused {refused}, open {open}");
+    assert!(rule > 1000 && open > 1000 && refused > 0, "rule {rule}, refused {refused}, open {open}");
 }
