@@ -1,5 +1,5 @@
-//! Where a program that comes from Serverpod meets another meaning, as far as no case of the suite shows it. The README
-//! lists all of it.
+//! Where a program that comes from Serverpod meets another meaning, as far as no case of the suite shows it.
+//! docs/migrating.md lists all of it.
 #![cfg(feature = "memory")]
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,5 @@
 //! Bundle: frames to one channel that follow each other, sent as one. What a backend does for a frame, it then does
-//! once for all of them. Specified byte by byte in ARCHITECTURE.md.
+//! once for all of them. Specified byte by byte in docs/wire-format.md.
 //!
 //! Only neighbours are bundled, so nothing overtakes anything; and only what waits anyway, so nothing waits for it.
 

@@ -1,6 +1,6 @@
 //! Digest: what a node says it has posted, so that others notice what is missing at the end, where no later message
-//! shows it. Its bytes are specified in ARCHITECTURE.md; [`rounds`](crate::loss::digest_sender) sends it, [`hearing`](crate::loss::digest_receiver)
-//! hears it.
+//! shows it. Its bytes are specified in docs/wire-format.md; [`digest_sender`](crate::loss::digest_sender) sends it,
+//! [`digest_receiver`](crate::loss::digest_receiver) receives it.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -108,7 +108,7 @@ mod tests {
         Span { channel: ChannelName::new(name).unwrap(), epoch: 3, first, last }
     }
 
-    /// The worked example of ARCHITECTURE.md.
+    /// The worked example of docs/wire-format.md.
     #[test]
     fn the_specified_bytes() {
         let digest = Digest { after: 4, begin: 5, spans: vec![span("news", 2, 9)] };

@@ -1,4 +1,4 @@
-//! Frame v1: the bytes of a message on the wire. Specified byte by byte in ARCHITECTURE.md.
+//! Frame v1: the bytes of a message on the wire. Specified byte by byte in docs/wire-format.md.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -151,7 +151,7 @@ mod tests {
         frame.freeze()
     }
 
-    /// The worked example of ARCHITECTURE.md.
+    /// The worked example of docs/wire-format.md.
     #[test]
     fn the_specified_bytes() {
         let mut post = Post::new("hi").with_header("k", "v");
