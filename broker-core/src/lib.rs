@@ -1,12 +1,13 @@
 //! The contract every backend implements, and everything that backends share.
 //!
-//! Applications depend on the crate `broker`, which re-exports all of this and connects by URL. Backends
-//! depend on this crate alone; [`driver`] is the page to read before writing one.
+//! Applications depend on the crate `broker`, which re-exports all of this and connects by URL. Backends depend on
+//! this crate alone; [`driver`] is the page to read before writing one.
 //!
-//! **A message posted to a channel reaches every listener in every server, in order, or the listener is told
-//! where messages may be missing.** A revoked [`Identity`] loses its sessions on every server. [`Broker`] is the handle of one node; [`Session`] owns listeners and
-//! streams, and ends them with itself; [`Subscription`] is a stream of [`Event`]s, [`MessageStream`] the same
-//! as typed values. What is local, global, bounded or told is said at each of them.
+//! **A message posted to a channel reaches every listener on every server, in order, or each listener that may have
+//! missed something receives a gap.** A revoked [`Identity`] loses its sessions on every server. [`Broker`] is the
+//! handle of one node; [`Session`] owns listeners and streams, and ends them with itself; [`Subscription`] is a
+//! stream of [`Event`]s, [`MessageStream`] the same as typed values. The documentation of each states what is local
+//! or global, what is bounded, and what is reported.
 
 mod broker;
 mod channel;

@@ -1,4 +1,5 @@
-//! `#[derive(Model)]`: gives a type its name on the wire. Use it through the crate `broker`.
+//! `#[derive(Model)]`: gives a type its name on the wire. Applications use it through the crate `broker`, which
+//! exports it beside the trait of the same name.
 
 use proc_macro::TokenStream;
 use quote::quote;
@@ -7,7 +8,7 @@ use syn::{DeriveInput, LitStr, Path, parse_macro_input, parse_quote};
 /// Implements `Model` for a type that serde can encode.
 ///
 /// The name on the wire is the type's own, or the one given by `#[model(name = "…")]`: 1 to 255 bytes.
-/// `#[model(crate = "…")]` names the crate the trait is found in, `broker` unless said otherwise. A generic
+/// `#[model(crate = "…")]` names the crate the trait is found in, by default `broker`. A generic
 /// type needs a name for each of its instances: implement `Model` by hand for those.
 #[proc_macro_derive(Model, attributes(model))]
 pub fn derive_model(input: TokenStream) -> TokenStream {

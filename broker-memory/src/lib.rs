@@ -1,8 +1,8 @@
 //! The in-process backend.
 //!
-//! `memory:` is a bus of one broker's own: the embedded default, where a global post reaches every session of
-//! the process. `memory://name` is a bus shared by every broker of that name in the process: a real cluster
-//! for tests and development, with faults of its own ([`Bus`]). Nothing outlives the process.
+//! `memory:` is a bus of one broker's own: the embedded default, where a global post reaches every session of the
+//! process. `memory://name` is a bus shared by every broker of that name in the process: a real cluster for tests
+//! and development, with faults of its own ([`Bus`]). Nothing outlives the process.
 //!
 //! The revocation log is kept by the bus, exactly as long as asked, and is gone with it.
 //!

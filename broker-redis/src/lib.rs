@@ -12,54 +12,56 @@
 //! redis+unix://user:password@localhost/run/redis/redis.sock
 //! ```
 //!
-//! - The port defaults to 6379; the host has no default. Of several addresses of its name any one that answers serves:
-//!   the next one is tried 250 ms after the one before. Several hosts are refused: nodes that went to different masters,
-//!   or to a replica, would not reach each other. A socket is always local, so the host of a
+//! - The port defaults to 6379; the host has no default. Of several addresses of its name any one that answers
+//!   serves: the next one is tried 250 ms after the one before. Several hosts are refused: nodes that went to
+//!   different masters, or to a replica, would not reach each other. A socket is always local, so the host of a
 //!   `redis+unix` URL is empty, or `localhost` where user or password need a place to stand.
-//! - A password without a user is the default user's. A user without a password signs in with an empty one
-//!   (a `nopass` user takes any).
+//! - A password without a user is the default user's. A user without a password signs in with an empty one (a
+//!   `nopass` user takes any).
 //! - A database number (`/3`) is accepted **and has no effect**: Redis does not divide channels by database, and
 //!   the revocation log is in database 0. Keep applications apart with the option `prefix`.
-//! - `rediss://` needs the feature `tls`. The server's certificate is checked against Mozilla's roots, or
-//!   against those in the PEM file `ca`. `cert` and `key`, given together, are the PEM files of a client
-//!   certificate. The files are read at every connect, so they may be renewed in place. The facade installs
-//!   the rustls provider; whoever uses this crate without it installs one before connecting.
+//! - `rediss://` needs the feature `tls`. The server's certificate is checked against Mozilla's roots, or against
+//!   those in the PEM file `ca`. `cert` and `key`, given together, are the PEM files of a client certificate. The
+//!   files are read at every connect, so they may be renewed in place. The facade installs the rustls provider;
+//!   whoever uses this crate without it installs one before connecting.
 //!
 //! Times are core's options (`connect_timeout`, `publish_timeout`, …): the driver has none of its own.
 //!
 //! # What `Ok` means
 //!
-//! - *publish*: the server took the frame and has put it into the output buffer of every link subscribed
-//!   at that moment. Redis stores nothing: a node without a link does not get it later.
+//! - *publish*: the server took the frame and has put it into the output buffer of every link subscribed at that
+//!   moment. Redis stores nothing: a node without a link does not get it later.
 //! - *subscribe*: the server confirmed every one of the channels.
 //! - *an append to the revocation log*: see there.
 //! - *close*: the server has closed both connections, so it has forgotten every subscription.
 //!
 //! # What is lost when
 //!
-//! - **A link breaks**: everything published until it is open again. A frame whose reply did not come is
-//!   reported `Interrupted`: it was delivered to all subscribers of the server, or to none.
-//! - **A node reads too slowly**: the server closes its connection at
-//!   `client-output-buffer-limit pubsub 32mb 8mb 60` (the default: 32 MB waiting, or 8 MB for 60 s). That
-//!   is a broken link like any other. Raise the limit where bursts are larger.
-//! - **The server closes idle connections** (`timeout`): none is idle for so long. The limit is read at connect, and
-//!   where it is not above `heartbeat` core posts its heartbeat twice in that time, and logs a warning. Where the user
-//!   may not read it (`+config|get`), or a proxy has one, the link is lost each time, and its error says so.
-//! - **Fail-over**: what the old master took and the new one was not sent. A replica takes a publish and
-//!   delivers it to its own subscribers only; let the address always lead to the master.
+//! - **A link breaks**: everything published until it is open again. A frame whose reply did not come is reported
+//!   `Interrupted`: it was delivered to all subscribers of the server, or to none.
+//! - **A node reads too slowly**: the server closes its connection at `client-output-buffer-limit pubsub 32mb 8mb
+//!   60` (the default: 32 MB waiting, or 8 MB for 60 s). That is a broken link like any other. Raise the limit
+//!   where bursts are larger.
+//! - **The server closes idle connections** (`timeout`): none is idle for so long. The limit is read at connect,
+//!   and where it is not above `heartbeat` core posts its heartbeat twice in that time, and logs a warning. Where
+//!   the user may not read it (`+config|get`), or a proxy has one, the link is lost each time, with an error that
+//!   names this cause.
+//! - **Fail-over**: what the old master took and the new one was not sent. A replica takes a publish and delivers
+//!   it to its own subscribers only; let the address always lead to the master.
 //!
-//! All nodes see a channel in one order, the server's. On Redis Cluster any one node can be given as
-//! address and all nodes hear each other, but two publishers at different nodes may be seen interleaved in
-//! two ways.
+//! All nodes see a channel in one order, the server's. On Redis Cluster any one node can be given as address and
+//! all nodes reach each other, but two publishers at different nodes may be seen interleaved in two ways.
 //!
 //! # The revocation log
 //!
-//! A stream under the key `$revocations`, with the prefix before it; made when it is first read or written, and only
-//! by who uses revocations. It needs Redis 7.0 or newer, or Valkey; with an older server all else works, and
-//! the log is `Unsupported`. A consumer group `epoch-…` on it, with which nobody reads, tells this stream from
-//! another one of the same name: leave it there. A record of 200 bytes takes about 230 bytes of memory.
+//! A stream under the key `$revocations`, with the prefix before it; made when it is first read or written, and
+//! only if the application uses revocations. It needs Redis 7.0 or newer, or Valkey; with an older server all else
+//! works, and the log is `Unsupported`. A consumer group `epoch-…` on it, which has no consumers, distinguishes
+//! this stream from another one of the same name: leave it there. A record of 200 bytes takes about 230 bytes of
+//! memory.
 //!
-//! *An append is `Ok`* when the master has the record in its memory. What takes it back is the server's configuration:
+//! *An append is `Ok`* when the master has the record in its memory. What takes it back is the server's
+//! configuration:
 //!
 //! | configuration | killed server | power cut | fail-over |
 //! |---|---|---|---|
@@ -68,13 +70,13 @@
 //! | `appendonly yes`, `appendfsync everysec` | kept | up to a second is lost | the same |
 //! | `appendonly yes`, `appendfsync always` | kept | kept | the same |
 //!
-//! Replication is asynchronous. `min-replicas-to-write` stops a master that is cut off from taking records which the
-//! next one will not have. A node that had read further than the log now goes sees at its next read that it
+//! Replication is asynchronous. `min-replicas-to-write` stops a master that is cut off from taking records which
+//! the next one will not have. A node that had read further than the log now goes detects at its next read that it
 //! was replaced, rolled back or trimmed; one that had not cannot see it.
 //!
-//! - **Not on a Redis that evicts.** With a `maxmemory-policy` other than `noeviction` the log may be evicted like any
-//!   key, as a whole (`volatile-*` spares it: it has no expiry). Without memory the server refuses appends, and reads
-//!   go on.
+//! - **Not on a Redis that evicts.** With a `maxmemory-policy` other than `noeviction` the log may be evicted like
+//!   any key, as a whole (`volatile-*` spares it: it has no expiry). Without memory the server refuses appends, and
+//!   reads go on.
 //! - **Retention**: an append drops, a hundred entries at a time, what is too old by the server's clock and by this
 //!   node's. All nodes should keep records equally long, for the shortest time wins. A server whose clock was
 //!   behind and leaps forward makes what it had stored that much older.
@@ -83,8 +85,8 @@
 //!
 //! # Permissions
 //!
-//! An ACL user needs three commands, and the channels: its own names and the broker's own, which start with
-//! `$`. With a `prefix` all of them start with it.
+//! An ACL user needs three commands, and the channels: its own names and the broker's own, which start with `$`.
+//! With a `prefix` all of them start with it.
 //!
 //! ```text
 //! ACL SETUSER shop on >password resetchannels &shop.* -@all +publish +subscribe +unsubscribe
@@ -98,8 +100,9 @@
 //! ACL SETUSER app  ~$revocations      +xadd +xrange +xinfo|stream +xinfo|groups +xgroup|create
 //! ```
 //!
-//! `HELLO` and `QUIT` are allowed to everyone. `CONFIG GET timeout` is asked once for each link, and need not be allowed. When a user's channels are
-//! narrowed later, the server closes the connections that are subscribed to others.
+//! `HELLO` and `QUIT` are allowed to everyone. `CONFIG GET timeout` is asked once for each link, and need not be
+//! allowed. When a user's channels are narrowed later, the server closes the connections that are subscribed to
+//! others.
 
 mod address;
 mod driver;

@@ -1,8 +1,8 @@
 //! Publish, subscribe and revoke with one meaning on every backend, chosen by one URL.
 //!
-//! **A message posted to a channel reaches every listener in every server, in order, or the listener is told
-//! where messages may be missing**, on an in-process bus, Redis, NATS, RabbitMQ, and what comes next.
-//! The meaning follows Serverpod's server events.
+//! **A message posted to a channel reaches every listener on every server, in order, or each listener that may have
+//! missed something receives a gap**, on an in-process bus, Redis, NATS or RabbitMQ. The semantics follow
+//! Serverpod's server events.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
@@ -28,20 +28,25 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A [`Broker`] is the handle of one node. A [`Session`] owns [streams](MessageStream) and listeners, and ends them
+//! with itself; a session of an [`Identity`] also ends when that user is [revoked](Session::revoke_authentication),
+//! on whatever server. A [`Gap`] stands in a stream where messages may be missing; when it is received, the channel
+//! is subscribed again. Every post names its [`Scope`]. [`Broker::health`] reports the state of the receive path.
+//!
 //! # Backends
 //!
 //! | feature | scheme | reaches |
 //! |---|---|---|
 //! | `memory` (default) | `memory:` | every session of this broker |
 //! | `memory` (default) | `memory://name` | every broker of that name in the process |
-//! | `nats` | `nats://`, `tls://` (encrypted) | every process on that server or its cluster |
+//! | `nats` (Rust 1.89) | `nats://`, `tls://` (encrypted) | every process on that server or its cluster |
 //! | `redis` | `redis://`, `redis+unix://` | every process on that server |
 //! | `redis`, `tls` | `rediss://` | the same, encrypted |
 //! | `rabbitmq` | `amqp://` | every process on that virtual host |
 //! | `rabbitmq`, `tls` | `amqps://` | the same, encrypted |
 //!
-//! `msgpack` adds MessagePack beside JSON; `full` is everything. Limits and times are [`Options`], and can be
-//! given in the URL (`?prefix=shop&heartbeat=2s`) or a configuration file ([`Config`]).
+//! `msgpack` adds MessagePack beside JSON, `metrics` adds counters; `full` is every feature. Limits and times are
+//! [`Options`], and can be given in the URL (`?prefix=shop&heartbeat=2s`) or a configuration file ([`Config`]).
 
 mod backends;
 mod config;

@@ -7,7 +7,7 @@ use broker::{
     driver::{MAX_FRAME, MAX_NAME, MAX_RECORD},
 };
 
-use super::{read, root, section};
+use super::{blocks, read, root, section};
 
 /// The text of the one file of `broker-core` that has a text in it.
 pub(super) fn source(text: &str) -> String {
@@ -143,5 +143,18 @@ fn every_metric_is_in_the_documents() {
     assert!(metrics.len() > 8, "{metrics:?}");
     for metric in metrics {
         assert!(section(&page, "## Metrics").contains(&format!("`{metric}`")), "{metric}");
+    }
+}
+
+/// The page of each driver stands alone, so it repeats them.
+#[test]
+fn the_permissions_are_those_of_the_drivers_own_pages() {
+    let page = read("docs/operations.md");
+    let drivers: String =
+        ["redis", "nats", "rabbitmq"].map(|name| read(&format!("broker-{name}/src/lib.rs"))).concat();
+    let blocks = blocks(section(&page, "## Permissions at the server"));
+    assert_eq!(blocks.len(), 4);
+    for line in blocks.iter().flat_map(|(_, block)| block.lines()) {
+        assert!(drivers.contains(&format!("//! {line}\n")), "{line}");
     }
 }
