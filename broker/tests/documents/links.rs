@@ -81,3 +81,21 @@ fn every_page_is_linked_from_the_readme() {
         assert!(linked.contains(&page), "{page}");
     }
 }
+
+/// A file that is named as code, by its path from the root of the repository or from the source of core.
+#[test]
+fn every_file_that_is_named_exists() {
+    let mut count = 0;
+    for page in ["README.md".to_owned(), "CONTRIBUTING.md".to_owned()].into_iter().chain(pages()) {
+        let text = without_code(&read(&page));
+        for name in text.split('`').filter(|code| code.contains('/') && code.ends_with(".rs")) {
+            if name.contains('<') {
+                continue; // a name to be filled in
+            }
+            let found = ["", "broker-core/src"].iter().any(|from| root().join(from).join(name).exists());
+            assert!(found, "{page}: no file is at {name}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "only {count} files are named");
+}
