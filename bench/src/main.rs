@@ -131,7 +131,7 @@ fn pass(runtime: &Runtime, scale: Scale, scenarios: &[String]) -> Outcome<Report
         recovery::run(scale, &mut report).await
     });
     runtime.block_on(async { servers::end() });
-    integration_tests::server::end();
+    integration_tests::servers::end();
     outcome.map(|()| report)
 }
 

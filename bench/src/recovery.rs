@@ -10,9 +10,9 @@ use std::{
 };
 
 use broker::{Broker, Event, Identity, Options, Revocation, Scope};
+use broker_conformance::{case::Need, harness::Harness};
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
-use integration_tests::{case::Need, harness::Harness};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{

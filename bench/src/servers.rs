@@ -1,15 +1,13 @@
 //! Servers: the one a scenario runs against.
 
-use integration_tests::{
-    case::Need,
-    harness::{HARNESSES, Harness},
-};
+use broker_conformance::{case::Need, harness::Harness};
+use integration_tests::harness::ENTRIES;
 
 use crate::Outcome;
 
 /// Starts a backend's server, or takes one that is there; `None`, and a line that says why, where that is not possible.
 pub(crate) async fn started(backend: &str, needs: &'static [Need]) -> Outcome<Option<Box<dyn Harness>>> {
-    let entry = HARNESSES.iter().find(|entry| entry.name() == backend).ok_or("no such backend")?;
+    let entry = ENTRIES.iter().find(|entry| entry.name() == backend).ok_or("no such backend")?;
     if let Err(reason) = (entry.available)().await {
         eprintln!("{backend} is left out: {reason}");
         return Ok(None);
@@ -19,5 +17,5 @@ pub(crate) async fn started(backend: &str, needs: &'static [Need]) -> Outcome<Op
 
 /// Ends those that are kept for the next scenario because they take long to start.
 pub(crate) fn end() {
-    HARNESSES.iter().for_each(|entry| (entry.end)());
+    ENTRIES.iter().for_each(|entry| (entry.end)());
 }

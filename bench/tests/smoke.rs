@@ -1,8 +1,7 @@
 //! Every scenario runs once, tiny, so that the program cannot rot.
 
+use broker_conformance::required;
 use std::process::Command;
-
-use integration_tests::server::required;
 
 #[test]
 fn every_scenario_has_a_row() {

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use broker::driver::Backend;
+use broker_conformance::external_server::{ExternalServer, Verdict};
 use clap::Args;
-use integration_tests::guest::{Guest, Verdict};
 
 use crate::{Console, Outcome, place::Place};
 
@@ -23,17 +24,17 @@ pub(crate) struct Conformance {
 
 impl Conformance {
     pub(crate) async fn run(self, console: &mut Console) -> Outcome {
-        let guest = Guest::new(&self.url).await?;
+        let server = external_server(&self.url).await?;
         let wanted = |name: &str| self.case.as_deref().is_none_or(|part| name.contains(part));
-        let cases: Vec<_> = guest.cases().filter(|case| wanted(case.name)).collect();
+        let cases: Vec<_> = server.cases().filter(|case| wanted(case.name)).collect();
         if cases.is_empty() {
             return Err(format!("no case has {:?} in its name", self.case.unwrap_or_default()).into());
         }
-        console.note(format!("{} cases, on channels that begin with {}", cases.len(), guest.prefix())).await;
+        console.note(format!("{} cases, on channels that begin with {}", cases.len(), server.prefix())).await;
         let (mut held, mut broken, mut left_out) = (0, 0, 0);
         for case in cases {
             let name = case.name.replace('_', " ");
-            match guest.run(case).await {
+            match server.run(case).await {
                 Verdict::Holds => {
                     held += 1;
                     console.say(format!("ok    {name}")).await?;
@@ -52,4 +53,21 @@ impl Conformance {
         // A run in which nothing could be shown has shown nothing.
         Ok(if broken == 0 && held > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// The backends through whose URL a line can break, with the schemes and the port of a URL without one.
+const REACHABLE: [(&str, Backend, u16); 3] = [
+    ("redis", broker_redis::BACKEND, 6379),
+    ("nats", broker_nats::BACKEND, 4222),
+    ("amqp", broker_rabbitmq::BACKEND, 5672),
+];
+
+async fn external_server(url: &str) -> Result<ExternalServer, String> {
+    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+    let Some((_, backend, port)) = REACHABLE.iter().find(|(known, ..)| *known == scheme) else {
+        return Err(format!(
+            "conformance needs redis://, nats:// or amqp://, through which its lines can break; not {scheme}:"
+        ));
+    };
+    ExternalServer::new(url, *backend, *port).await
 }

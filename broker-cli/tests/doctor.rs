@@ -6,15 +6,15 @@
 use std::{process::ExitCode, time::Duration};
 
 use broker_cli::{Cli, Console, run};
+use broker_conformance::{case::Need, harness::Harness, required};
 use clap::Parser;
 use integration_tests::{
-    case::Need,
-    harness::{HARNESSES, Harness},
-    nats_config::NatsConfig,
-    nats_server::{self, NatsServer},
-    redis_config::RedisConfig,
-    redis_server::{self, RedisServer},
-    server::{Server, required},
+    harness::ENTRIES,
+    servers::{
+        Server,
+        nats::{self, config::NatsConfig, process::NatsServer},
+        redis::{self, config::RedisConfig, process::RedisServer},
+    },
 };
 use tokio::{
     io::{AsyncReadExt, duplex},
@@ -44,7 +44,7 @@ async fn doctor_with(words: &[&str]) -> (String, bool) {
 /// The suite's cases that leave a server alone hold on a fresh one; here a few of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_holds_at_a_server_of_ones_own() {
-    let Some(server) = redis(RedisConfig::default().password("s3cret")).await else { return };
+    let Some(server) = start_redis(RedisConfig::default().password("s3cret")).await else { return };
     let url = server.url_at(server.addr());
     for (part, line) in [
         ("subscribed_means_subscribed", "ok    subscribed means subscribed"),
@@ -90,8 +90,8 @@ fn whatever_an_echo_takes(text: &str) -> String {
     lines.map(|(_, line)| line.replace("warn  latency ", "ok    latency ") + "\n").collect()
 }
 
-async fn redis(config: RedisConfig) -> Option<RedisServer> {
-    if !is_there("redis", redis_server::available()) {
+async fn start_redis(config: RedisConfig) -> Option<RedisServer> {
+    if !is_there("redis", redis::process::available()) {
         return None;
     }
     Some(RedisServer::start(config).await.unwrap())
@@ -115,7 +115,7 @@ const CHECKS: [&str; 12] = [
 #[tokio::test]
 async fn a_healthy_server_is_healthy_in_every_line() {
     let mut servers: Vec<Box<dyn Harness>> = Vec::new();
-    for entry in HARNESSES {
+    for entry in ENTRIES {
         if is_there(entry.name(), (entry.available)().await) {
             servers.push((entry.start)(&[Need::Durable]).await.unwrap());
         }
@@ -142,12 +142,12 @@ async fn a_healthy_server_is_healthy_in_every_line() {
         }
     }
     drop(servers);
-    HARNESSES.iter().for_each(|entry| (entry.end)());
+    ENTRIES.iter().for_each(|entry| (entry.end)());
 }
 
 #[tokio::test]
 async fn a_log_that_a_restart_takes_back_is_a_warning() {
-    let Some(server) = redis(RedisConfig::default()).await else { return };
+    let Some(server) = start_redis(RedisConfig::default()).await else { return };
     let (text, healthy) = doctor(&server.url_at(server.addr())).await;
     assert!(healthy, "{text}");
     assert_line(&text, "warn  revocations ", "appendonly yes");
@@ -155,7 +155,7 @@ async fn a_log_that_a_restart_takes_back_is_a_warning() {
 
 #[tokio::test]
 async fn an_idle_limit_within_the_heartbeat_is_a_warning() {
-    let Some(server) = redis(RedisConfig::default().line("timeout 2")).await else { return };
+    let Some(server) = start_redis(RedisConfig::default().line("timeout 2")).await else { return };
     let (text, healthy) = doctor(&server.url_at(server.addr())).await;
     assert!(healthy && text.contains("idle for 2.0 s, and the heartbeat is 5.0 s"), "{text}");
     assert_line(&text, "warn  idle ", "timeout 0");
@@ -163,7 +163,7 @@ async fn an_idle_limit_within_the_heartbeat_is_a_warning() {
 
 #[tokio::test]
 async fn a_wrong_password_fails_to_connect_and_is_not_shown() {
-    let Some(server) = redis(RedisConfig::default().password("right")).await else { return };
+    let Some(server) = start_redis(RedisConfig::default().password("right")).await else { return };
     let (text, healthy) = doctor(&format!("redis://:wr0ng@{}", server.addr())).await;
     assert!(!healthy && !text.contains("wr0ng"), "{text}");
     assert_line(&text, "fail  connect ", "check user and password");
@@ -172,7 +172,7 @@ async fn a_wrong_password_fails_to_connect_and_is_not_shown() {
 #[tokio::test]
 async fn a_user_without_the_applications_channels_lacks_permissions() {
     let rules = "anna on >secret resetchannels &$* ~* +@all";
-    let Some(server) = redis(RedisConfig::default().user(rules)).await else { return };
+    let Some(server) = start_redis(RedisConfig::default().user(rules)).await else { return };
     let (text, healthy) = doctor(&format!("redis://anna:secret@{}", server.addr())).await;
     assert!(!healthy, "{text}");
     assert!(text.contains("\nok    connect "), "{text}");
@@ -181,7 +181,7 @@ async fn a_user_without_the_applications_channels_lacks_permissions() {
 
 #[tokio::test]
 async fn nats_without_jetstream_fails_unless_nobody_is_revoked() {
-    if !is_there("nats", nats_server::program().map(drop)) {
+    if !is_there("nats", nats::process::program().map(drop)) {
         return;
     }
     let server = NatsServer::start(NatsConfig::default()).await.unwrap();

@@ -5,11 +5,9 @@
 use std::{process::Stdio, time::Duration};
 
 use broker_cli::{Cli, Console, run};
+use broker_conformance::{Entry, required};
 use clap::Parser;
-use integration_tests::{
-    harness::{Entry, HARNESSES},
-    server::required,
-};
+use integration_tests::harness::ENTRIES;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, duplex},
     process::Command,
@@ -88,12 +86,12 @@ async fn output_on(entry: &Entry) -> Option<String> {
 async fn what_goes_in_comes_out_the_same_on_every_backend() {
     let expected = "news  trace=7  plain\nnews  trace=7  {\"number\":7}\nnews  trace=7  \n\
                     news  trace=7  ümlaut and 日本\nnews  trace=7  a\\u{1b}[2Jb\n";
-    for entry in HARNESSES {
+    for entry in ENTRIES {
         if let Some(printed) = output_on(entry).await {
             assert_eq!(printed, expected, "on {}", entry.name());
         }
     }
-    integration_tests::server::end();
+    integration_tests::servers::end();
 }
 
 async fn failure(arguments: &[&str], input: &'static [u8]) -> String {

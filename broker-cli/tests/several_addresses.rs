@@ -14,12 +14,12 @@ use std::{
     time::Duration,
 };
 
+use broker_conformance::required;
 use integration_tests::{
-    certificates::Certificates,
-    harness::HARNESSES,
-    nats_config::NatsConfig,
-    redis_config::RedisConfig,
-    server::{Server, Source, required},
+    harness::ENTRIES,
+    servers::{
+        self, Server, certificates::Certificates, nats::config::NatsConfig, redis::config::RedisConfig,
+    },
     silent::Silent,
 };
 use tokio::{
@@ -82,7 +82,7 @@ async fn the_second_address_of_a_name_serves_when_the_first_is_silent() {
     }
     let certificates = Arc::new(Certificates::new().unwrap());
     let ca = format!("?ca={}", certificates.authority().display());
-    for entry in HARNESSES.iter().filter(|entry| entry.name() != "memory") {
+    for entry in ENTRIES.iter().filter(|entry| entry.capabilities().crosses_processes) {
         if let Err(reason) = (entry.available)().await {
             assert!(!required(entry.name()), "{}: {reason}", entry.name());
             eprintln!("{} is left out: {reason}", entry.name());
@@ -93,9 +93,8 @@ async fn the_second_address_of_a_name_serves_when_the_first_is_silent() {
         let place = url.rsplit_once('@').map_or(&*url, |(_, place)| place);
         let place = place.split("://").last().unwrap().split('/').next().unwrap();
         post(&hosts, &url, place.parse().unwrap()).await;
-        let source = Source::fresh_from_env().unwrap();
         if entry.name() == "rabbitmq" {
-            let server = source.start_rabbitmq().await.unwrap();
+            let server = servers::rabbitmq::start().await.unwrap();
             let ca = server.certificates().authority();
             post(&hosts, &format!("amqps://{}/?ca={}", server.tls(), ca.display()), server.tls()).await;
             continue;
@@ -103,14 +102,14 @@ async fn the_second_address_of_a_name_serves_when_the_first_is_silent() {
         let server: Box<dyn Server> = match entry.name() {
             "redis" => {
                 let config = RedisConfig::default().tls(Arc::clone(&certificates), false);
-                source.start_redis(config).await.unwrap()
+                servers::redis::start_own(config).await.unwrap()
             }
             _ => {
                 let config = NatsConfig::default().tls(Arc::clone(&certificates), false);
-                source.start_nats(config).await.unwrap()
+                servers::nats::start(config).await.unwrap()
             }
         };
         post(&hosts, &(server.url_at(server.addr()) + &ca), server.addr()).await;
     }
-    HARNESSES.iter().for_each(|entry| (entry.end)());
+    ENTRIES.iter().for_each(|entry| (entry.end)());
 }

@@ -58,3 +58,14 @@ impl fmt::Debug for Config {
         f.debug_struct("Config").field("options", &self.options).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn a_password_in_the_url_is_not_shown() {
+        let config = Config { url: "redis://ada:s3cret@localhost".to_owned(), ..Config::default() };
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
+}

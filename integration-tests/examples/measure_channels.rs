@@ -17,12 +17,10 @@ use std::{
 };
 
 use broker::{Broker, Event, Options, Scope};
+use broker_conformance::{case::Need, harness::Harness};
 use clap::{Parser, Subcommand};
 use futures_util::future::try_join_all;
-use integration_tests::{
-    case::Need,
-    harness::{HARNESSES, Harness},
-};
+use integration_tests::harness::ENTRIES;
 use tokio::{process::Command, time::timeout};
 
 /// Measures what short-lived channels leave behind.
@@ -68,13 +66,13 @@ async fn main() -> Outcome {
             post(broker::connect(url).await?).await
         }
         None => {
-            let entry = HARNESSES.iter().find(|entry| entry.name() == args.backend);
+            let entry = ENTRIES.iter().find(|entry| entry.name() == args.backend);
             let entry = entry.ok_or_else(|| format!("no backend is called `{}`", args.backend))?;
             let harness: Arc<dyn Harness> = (entry.start)(&[Need::OwnServer]).await?.into();
             let outcome = measure(&args, &*harness).await;
             drop(harness);
             (entry.end)();
-            integration_tests::server::end();
+            integration_tests::servers::end();
             outcome
         }
     }

@@ -1,8 +1,8 @@
 //! Faulty drivers: the memory driver with one thing wrong, to test the suite. Each must fail in a case whose name says
 //! why; [`FAULTS`](faults::FAULTS) says which.
 
-mod ear;
 pub mod faults;
+mod faulty_inbox;
 
 use std::{
     future::pending,
@@ -19,8 +19,8 @@ use broker::{
     driver::{Capabilities, Driver, Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
 };
 use bytes::Bytes;
-use ear::{Ear, apart, origin};
 use faults::Wrong;
+use faulty_inbox::{FaultyInbox, apart, origin};
 
 /// A driver around another, with one thing wrong.
 #[derive(Debug)]
@@ -53,9 +53,9 @@ impl Driver for FaultyDriver {
         if self.wrong == Wrong::Busy {
             tokio::spawn(pending::<()>());
         }
-        let ear = Arc::new(Ear::new(inbox, self.wrong));
+        let inbox = Arc::new(FaultyInbox::new(inbox, self.wrong));
         let link = loop {
-            match self.driver.connect(Ear::inbox(&ear)).await {
+            match self.driver.connect(FaultyInbox::inbox(&inbox)).await {
                 Ok(link) => break link,
                 Err(error) if self.wrong != Wrong::RetriesByItself => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
@@ -63,7 +63,7 @@ impl Driver for FaultyDriver {
         };
         let shared = Arc::new(Shared {
             link: Mutex::new(link.into()),
-            ear: Arc::clone(&ear),
+            inbox: Arc::clone(&inbox),
             wrong: self.wrong,
             subscribed: Mutex::default(),
             frames: AtomicUsize::new(0),
@@ -71,7 +71,7 @@ impl Driver for FaultyDriver {
         });
         if self.wrong == Wrong::HealsInSilence {
             let (driver, shared) = (Arc::clone(&self.driver), Arc::downgrade(&shared));
-            *ear.heal.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(move || {
+            *inbox.heal.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(move || {
                 if let Some(shared) = shared.upgrade() {
                     tokio::spawn(heal(Arc::clone(&driver), shared));
                 }
@@ -85,7 +85,7 @@ impl Driver for FaultyDriver {
 async fn heal(driver: Arc<dyn Driver>, shared: Arc<Shared>) {
     for _ in 0..10_000 {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        let Ok(link) = driver.connect(Ear::inbox(&shared.ear)).await else { continue };
+        let Ok(link) = driver.connect(FaultyInbox::inbox(&shared.inbox)).await else { continue };
         let channels = shared.subscribed().clone();
         if channels.is_empty() || link.subscribe(&channels).await.is_ok() {
             *shared.link.lock().unwrap_or_else(PoisonError::into_inner) = link.into();
@@ -98,7 +98,7 @@ struct FaultyLink(Arc<Shared>);
 
 struct Shared {
     link: Mutex<Arc<dyn Link>>,
-    ear: Arc<Ear>,
+    inbox: Arc<FaultyInbox>,
     wrong: Wrong,
     subscribed: Mutex<Vec<ChannelName>>,
     frames: AtomicUsize,
@@ -132,7 +132,7 @@ impl Link for FaultyLink {
         let Self(shared) = self;
         let link = shared.link();
         if let Some(frame) = batch.first() {
-            shared.ear.own.store(origin(&frame.frame), Ordering::SeqCst);
+            shared.inbox.own.store(origin(&frame.frame), Ordering::SeqCst);
         }
         match shared.wrong {
             Wrong::SaysSentAndDoesNot => {
@@ -182,7 +182,7 @@ impl Link for FaultyLink {
                 let (own, others): (Vec<_>, Vec<_>) =
                     batch.iter().cloned().partition(|frame| frame.channel.as_str().contains("$node"));
                 for frame in own {
-                    shared.ear.inbox.deliver(frame.channel.as_str(), frame.frame);
+                    shared.inbox.inner.deliver(frame.channel.as_str(), frame.frame);
                 }
                 // Only when nothing else is in it: the outcomes are in the order of the batch.
                 if others.is_empty() {

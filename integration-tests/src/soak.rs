@@ -21,10 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    case::Need,
-    harness::{Entry, Harness},
-};
+use broker_conformance::{Entry, case::Need, harness::Harness};
 use cluster::Cluster;
 use history::History;
 use oracle::Verdict;
@@ -69,7 +66,7 @@ impl Report {
 /// # Errors
 /// The cluster could not be started, a fault could not be done, or the nodes did not recover from one.
 pub async fn run(
-    entry: &'static Entry,
+    entry: Entry,
     plan: Plan,
     mut progress: impl FnMut(String) + Send,
 ) -> Result<Report, String> {

@@ -10,11 +10,16 @@ use std::{
     time::Duration,
 };
 
+use broker_conformance::required;
 use integration_tests::{
     example,
-    redis_config::RedisConfig,
-    redis_server::{RedisServer, available},
-    server::{Server, required},
+    servers::{
+        Server,
+        redis::{
+            config::RedisConfig,
+            process::{RedisServer, available},
+        },
+    },
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},

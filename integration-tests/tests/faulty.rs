@@ -11,12 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use broker_conformance::case::Case;
 use futures_util::FutureExt;
 use integration_tests::{
-    case::Case,
-    cases,
     faulty::faults::{FAULTS, Fault, Wrong},
-    harness::faulty_memory,
+    harness::{faulty_memory, memory},
 };
 
 /// A case that hangs for as long has failed.
@@ -54,7 +53,7 @@ fn failure(case: Case, wrong: Wrong) -> Option<String> {
 }
 
 fn case(name: &str) -> Case {
-    *cases::of("memory").find(|case| case.name == name).unwrap_or_else(|| panic!("no case is called {name}"))
+    memory::ENTRY.cases().find(|case| case.name == name).unwrap_or_else(|| panic!("no case is called {name}"))
 }
 
 /// Does this for each, some at a time, and gives back what came of it, in order.
@@ -138,7 +137,7 @@ fn all_cases_on_every_faulty_driver() {
     let mut uncaught = Vec::new();
     for (at, fault) in faults.iter().enumerate() {
         let started = Instant::now();
-        let all: Vec<Case> = cases::of("memory").copied().collect();
+        let all: Vec<Case> = memory::ENTRY.cases().collect();
         let caught = side_by_side(all, 24, |case| failure(case, fault.wrong).map(|_| case.name));
         let caught: Vec<_> = caught.into_iter().flatten().collect();
         let seconds = started.elapsed().as_secs();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use integration_tests::cases;
+use broker_conformance::cases;
 
 const BEGIN: &str =
     "<!-- promises: written by `BLESS=1 cargo test -p integration-tests --test promises` -->\n";

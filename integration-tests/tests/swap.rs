@@ -5,12 +5,11 @@
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use broker::{Broker, Options};
-use integration_tests::{
-    example,
-    harness::{Entry, HARNESSES},
-    server::required,
+use broker_conformance::{
+    Entry, required,
     wait::{collect, fence},
 };
+use integration_tests::{example, harness::ENTRIES};
 use tokio::{process::Command, time::timeout};
 
 /// How long one run may take.
@@ -61,7 +60,7 @@ async fn the_same_program_prints_the_same_on_every_backend() {
     let program = example::build("swap").unwrap();
     let in_one_process = output(&program, "memory://cafe").await;
     assert!(in_one_process.contains("kitchen: pie for table 7\n"), "{in_one_process}");
-    for entry in HARNESSES {
+    for entry in ENTRIES {
         if let Some(printed) = output_on(&program, entry).await {
             assert_eq!(printed, in_one_process, "on {}", entry.name());
             println!("{}: {} bytes, the same", entry.name(), printed.len());

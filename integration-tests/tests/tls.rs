@@ -5,21 +5,20 @@
 use std::{path::Path, sync::Arc};
 
 use broker::{Event, Scope};
-use integration_tests::{
+use broker_conformance::{required, wait::within};
+use integration_tests::servers::{
     certificates::Certificates,
-    nats_config::NatsConfig,
-    redis_config::RedisConfig,
-    server::{Nats, Rabbit, Redis, Source, required},
-    wait::within,
+    nats::{self, Nats, config::NatsConfig},
+    rabbitmq::{self, Rabbit},
+    redis::{self, Redis, config::RedisConfig},
 };
 
 /// The servers, as far as there are any.
 async fn servers() -> Option<(Box<dyn Redis>, Box<dyn Nats>, Box<dyn Rabbit>, Arc<Certificates>)> {
-    let source = Source::fresh_from_env().unwrap();
     for (backend, available) in [
-        ("redis", source.redis_available().await),
-        ("nats", source.nats_available().await),
-        ("rabbitmq", source.rabbitmq_available().await),
+        ("redis", redis::own_available().await),
+        ("nats", nats::available().await),
+        ("rabbitmq", rabbitmq::available().await),
     ] {
         if let Err(reason) = available {
             assert!(!required(backend), "{backend}: {reason}");
@@ -28,11 +27,11 @@ async fn servers() -> Option<(Box<dyn Redis>, Box<dyn Nats>, Box<dyn Rabbit>, Ar
         }
     }
     let certificates = Arc::new(Certificates::new().unwrap());
-    let redis =
-        source.start_redis(RedisConfig::default().tls(Arc::clone(&certificates), true)).await.unwrap();
-    let nats = source.start_nats(NatsConfig::default().tls(Arc::clone(&certificates), true)).await.unwrap();
-    let rabbit = source.start_rabbitmq().await.unwrap();
-    Some((redis, nats, rabbit, certificates))
+    let redis_server =
+        redis::start_own(RedisConfig::default().tls(Arc::clone(&certificates), true)).await.unwrap();
+    let nats_server = nats::start(NatsConfig::default().tls(Arc::clone(&certificates), true)).await.unwrap();
+    let rabbit_server = rabbitmq::start().await.unwrap();
+    Some((redis_server, nats_server, rabbit_server, certificates))
 }
 
 fn with_files(url: &str, ca: &Path, files: &Certificates) -> String {
@@ -43,12 +42,12 @@ fn with_files(url: &str, ca: &Path, files: &Certificates) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_backends_speak_tls_side_by_side() {
-    let Some((redis, nats, rabbit, certificates)) = servers().await else { return };
-    let own = rabbit.certificates();
-    let demanding = rabbit.demanding_tls().await.unwrap();
+    let Some((redis_server, nats_server, rabbit_server, certificates)) = servers().await else { return };
+    let own = rabbit_server.certificates();
+    let demanding = rabbit_server.demanding_tls().await.unwrap();
     let urls = [
-        with_files(&redis.url_at(redis.addr()), &certificates.authority(), &certificates),
-        with_files(&nats.url_at(nats.addr()), &certificates.authority(), &certificates),
+        with_files(&redis_server.url_at(redis_server.addr()), &certificates.authority(), &certificates),
+        with_files(&nats_server.url_at(nats_server.addr()), &certificates.authority(), &certificates),
         with_files(&format!("amqps://guest:guest@{demanding}"), &own.authority(), own),
     ];
     let mut brokers = Vec::new();

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use broker_conformance::{Entry, case::Need, required};
 use clap::{Parser, Subcommand, builder::PossibleValuesParser, value_parser};
 use integration_tests::{
-    case::Need,
-    harness::{Entry, HARNESSES},
-    server,
+    harness::ENTRIES,
+    servers,
     soak::{self, Plan, node},
 };
 
@@ -50,7 +50,7 @@ enum Role {
 }
 
 fn backends() -> PossibleValuesParser {
-    PossibleValuesParser::new(["all"].into_iter().chain(HARNESSES.iter().map(Entry::name)))
+    PossibleValuesParser::new(["all"].into_iter().chain(ENTRIES.iter().map(Entry::name)))
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
@@ -68,8 +68,8 @@ async fn main() -> ExitCode {
         return exit(node::run_as_process(task).await.map(|()| true));
     }
     let outcome = run(&args).await;
-    HARNESSES.iter().for_each(|entry| (entry.end)());
-    server::end();
+    ENTRIES.iter().for_each(|entry| (entry.end)());
+    servers::end();
     exit(outcome)
 }
 
@@ -94,7 +94,7 @@ async fn run(args: &Args) -> Result<bool, String> {
         rate: args.rate,
     };
     let mut runs = tokio::task::JoinSet::new();
-    for entry in HARNESSES.iter().filter(|entry| args.backend == "all" || args.backend == entry.name()) {
+    for entry in ENTRIES.iter().filter(|entry| args.backend == "all" || args.backend == entry.name()) {
         let own = (entry.lacks)(Need::OwnServer).map_or(Ok(()), |reason| Err(reason.to_owned()));
         let server = match own {
             Ok(()) => (entry.available)().await,
@@ -102,7 +102,7 @@ async fn run(args: &Args) -> Result<bool, String> {
         };
         if let Err(reason) = server {
             let reason = format!("{}: no server: {reason}", entry.name());
-            if args.backend != "all" || server::required(entry.name()) {
+            if args.backend != "all" || required(entry.name()) {
                 return Err(reason);
             }
             println!("{reason}");
@@ -143,7 +143,7 @@ async fn on(entry: &'static Entry, mut plan: Plan, shrink: bool) -> bool {
 
 async fn once(entry: &'static Entry, plan: &Plan) -> bool {
     let seed = plan.seed;
-    match soak::run(entry, plan.clone(), |line| println!("{:9} {line}", entry.name())).await {
+    match soak::run(*entry, plan.clone(), |line| println!("{:9} {line}", entry.name())).await {
         Ok(report) => {
             println!("{report}");
             report.is_good()

@@ -1,46 +1,16 @@
-//! Cases about what an address leads to: one of several that does not answer, another kind of server, and TLS on one
-//! side only. Each is for the backends that know lists of hosts, or for all that have a server.
+//! Cases about what an address leads to: one of several that does not answer, and another kind of server. They are for
+//! the backends that take lists of hosts, and for all that have a server.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use broker::{BrokerUrl, Error, ErrorKind};
+use broker_conformance::{Entry, case::Outcome, free_port, harness::Harness, steps::linked};
 
-use super::{
-    only::{connect, hear_each_other, refusal, refusal_within, with_keys},
-    steps::linked,
-};
 use crate::{
-    case::{Case, Need, Outcome, case},
-    certificates::Certificates,
-    harness::{HARNESSES, Harness, rabbitmq::RabbitHarness},
-    nats_config::NatsConfig,
-    redis_config::RedisConfig,
-    server::{Source, free_port},
+    cases::backend_common::{connect, hear_each_other, refusal, refusal_within},
+    harness::ENTRIES,
     silent::Silent,
-    wait::within,
 };
-
-pub(super) const REDIS: &[Case] = &[
-    case!(another_kind_of_server_is_named_with_its_scheme, [10]),
-    case!(tls_on_one_side_only_is_named_redis, [10]).needs(OWN),
-];
-
-pub(super) const NATS: &[Case] = &[
-    case!(hosts_that_do_not_answer_delay_and_no_more, [6]),
-    case!(every_host_that_failed_is_named, [10]),
-    case!(another_kind_of_server_is_named_with_its_scheme, [10]),
-    case!(tls_on_one_side_only_is_named_nats, [10]).needs(OWN),
-    case!(a_server_that_begins_with_tls_needs_a_key, [1, 10]).needs(OWN),
-];
-
-pub(super) const RABBITMQ: &[Case] = &[
-    case!(hosts_that_do_not_answer_delay_and_no_more, [6]),
-    case!(every_host_that_failed_is_named, [10]),
-    case!(another_kind_of_server_is_named_with_its_scheme, [10]),
-    case!(tls_on_one_side_only_is_named_rabbitmq, [10]),
-];
-
-const OWN: &[Need] = &[Need::OwnServer];
 
 /// The URL of the harness, with other hosts before and behind its own.
 fn among(h: &dyn Harness, before: &[String], behind: &[String]) -> Result<String, Error> {
@@ -51,7 +21,7 @@ fn among(h: &dyn Harness, before: &[String], behind: &[String]) -> Result<String
 }
 
 /// Half of them swallow what would open a connection, the others take it.
-async fn hosts_that_do_not_answer_delay_and_no_more(h: &dyn Harness) -> Outcome {
+pub(super) async fn hosts_that_do_not_answer_delay_and_no_more(h: &dyn Harness) -> Outcome {
     let mut silent = Vec::new();
     for _ in 0..2 {
         silent.push(Silent::from_the_start(Ipv4Addr::LOCALHOST.into()).await?);
@@ -73,7 +43,7 @@ async fn hosts_that_do_not_answer_delay_and_no_more(h: &dyn Harness) -> Outcome 
     Ok(())
 }
 
-async fn every_host_that_failed_is_named(h: &dyn Harness) -> Outcome {
+pub(super) async fn every_host_that_failed_is_named(h: &dyn Harness) -> Outcome {
     let (silent, full) =
         (Silent::after_accepting().await?, Silent::from_the_start(Ipv4Addr::LOCALHOST.into()).await?);
     let refusing = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
@@ -96,22 +66,25 @@ async fn every_host_that_failed_is_named(h: &dyn Harness) -> Outcome {
 }
 
 /// The servers of all other backends, by plain URLs and by those with TLS.
-async fn another_kind_of_server_is_named_with_its_scheme(h: &dyn Harness) -> Outcome {
-    let own = HARNESSES.iter().find(|entry| entry.name() == h.backend()).ok_or("no such backend")?;
+pub(super) async fn another_kind_of_server_is_named_with_its_scheme(h: &dyn Harness) -> Outcome {
+    let own = h.backend();
     let mut found = 0;
-    for entry in HARNESSES.iter().filter(|entry| ![own.name(), "memory"].contains(&entry.name())) {
+    for entry in others(own.name) {
         if (entry.available)().await.is_err() {
             continue;
         }
         found += 1;
         let other = (entry.start)(&[]).await?;
-        let (url, product) = (BrokerUrl::parse(&other.url())?, product(entry.name()));
+        let url = BrokerUrl::parse(&other.url())?;
         let place = format!("{}:{}", url.host().unwrap_or_default(), url.port().unwrap_or_default());
-        for scheme in own.backend.schemes.iter().filter(|scheme| !scheme.contains("unix")) {
+        for scheme in own.schemes.iter().filter(|scheme| !scheme.contains("unix")) {
             let error = refusal(h, &format!("{scheme}://ada:s3cret@{place}"), &place).await?;
-            assert_eq!(error.kind(), ErrorKind::Protocol, "{scheme}:// to {product}: {error}");
-            for part in [format!("looks like a {product} server"), format!("use {}://", url.scheme())] {
-                assert!(error.message().contains(&part), "{part} is not in: {error}");
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{scheme}:// to {}: {error}", entry.name());
+            // Its name is written as its makers write it.
+            let message = error.message().to_lowercase();
+            for part in [format!("looks like a {} server", entry.name()), format!("use {}://", url.scheme())]
+            {
+                assert!(message.contains(&part), "{part} is not in: {error}");
             }
         }
     }
@@ -121,66 +94,7 @@ async fn another_kind_of_server_is_named_with_its_scheme(h: &dyn Harness) -> Out
     Ok(())
 }
 
-fn product(backend: &str) -> &'static str {
-    match backend {
-        "redis" => "Redis",
-        "nats" => "NATS",
-        _ => "RabbitMQ",
-    }
-}
-
-/// It is not taken for something that passes, and the scheme that fits is in it.
-async fn misconfigured(h: &dyn Harness, url: &str, place: &str, part: &str) -> Outcome {
-    let error = refusal(h, url, place).await?;
-    assert_eq!(error.kind(), ErrorKind::Misconfigured, "{url}: {error}");
-    assert!(!error.is_transient() && error.message().contains(part), "{part} is not in: {error}");
-    Ok(())
-}
-
-async fn tls_on_one_side_only_is_named_redis(h: &dyn Harness) -> Outcome {
-    let certificates = Arc::new(Certificates::new()?);
-    let config = RedisConfig::default().tls(Arc::clone(&certificates), false);
-    let (tls, plain) = (
-        Source::from_env()?.start_redis(config).await?,
-        Source::from_env()?.start_redis(RedisConfig::default()).await?,
-    );
-    let (tls, plain) = (tls.addr().to_string(), plain.addr().to_string());
-    misconfigured(h, &format!("redis://{tls}"), &tls, "use rediss://").await?;
-    let url = with_keys(&format!("rediss://{plain}"), &[("ca", &certificates.authority())]);
-    misconfigured(h, &url, &plain, "use redis://").await
-}
-
-async fn tls_on_one_side_only_is_named_nats(h: &dyn Harness) -> Outcome {
-    let certificates = Arc::new(Certificates::new()?);
-    let source = Source::fresh_from_env()?;
-    let plain = source.start_nats(NatsConfig::default()).await?;
-    let place = plain.addr().to_string();
-    let url = with_keys(&format!("tls://{place}"), &[("ca", &certificates.authority())]);
-    misconfigured(h, &url, &place, "use nats://").await
-}
-
-async fn a_server_that_begins_with_tls_needs_a_key(h: &dyn Harness) -> Outcome {
-    let certificates = Arc::new(Certificates::new()?);
-    let config = || NatsConfig::default().tls(Arc::clone(&certificates), false);
-    let source = Source::fresh_from_env()?;
-    let (first, second) =
-        (source.start_nats(config().tls_first()).await?, source.start_nats(config()).await?);
-    let (addr, ca) = (first.addr().to_string(), certificates.authority());
-    for url in [format!("nats://{addr}"), with_keys(&format!("tls://{addr}"), &[("ca", &ca)])] {
-        misconfigured(h, &url, &addr, "`tls_first=true`").await?;
-    }
-    let url = format!("{}&tls_first=true", with_keys(&format!("tls://{addr}"), &[("ca", &ca)]));
-    hear_each_other(&connect(h, &url).await?, &connect(h, &url.replace("127.0.0.1", "localhost")).await?)
-        .await?;
-    let addr = second.addr().to_string();
-    let url = format!("{}&tls_first=true", with_keys(&format!("tls://{addr}"), &[("ca", &ca)]));
-    misconfigured(h, &url, &addr, "leave out the key `tls_first`").await
-}
-
-async fn tls_on_one_side_only_is_named_rabbitmq(h: &dyn Harness) -> Outcome {
-    let server = RabbitHarness::of(h)?.server();
-    let (plain, tls) = (server.addr().to_string(), server.tls().to_string());
-    misconfigured(h, &format!("amqp://{tls}"), &tls, "use amqps://").await?;
-    let url = with_keys(&format!("amqps://{plain}"), &[("ca", &server.certificates().authority())]);
-    within("an error", misconfigured(h, &url, &plain, "use amqp://")).await?
+/// The other backends that have a server.
+fn others(own: &str) -> impl Iterator<Item = &'static Entry> {
+    ENTRIES.iter().filter(move |entry| entry.name() != own && entry.capabilities().crosses_processes)
 }

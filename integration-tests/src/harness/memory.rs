@@ -6,20 +6,20 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use broker::driver::Driver;
+use broker::{Backend, driver::Driver};
+use broker_conformance::{
+    Entry,
+    harness::{Harness, is_core_own},
+    line::Line,
+};
 use broker_memory::{Bus, SavedLogs};
 
-use super::{Entry, Harness, Line, is_core_own};
 use crate::faulty::{FaultyDriver, faults::Wrong};
 
-pub(super) const ENTRY: Entry = Entry {
-    backend: broker_memory::BACKEND,
-    example: "memory:",
-    available: || Box::pin(async { Ok(()) }),
-    lacks: |_| None,
-    start: |_| Box::pin(async { Ok(Box::new(MemoryHarness::new(Wrong::Nothing)) as Box<dyn Harness>) }),
-    end: || {},
-};
+/// The entry of the suite.
+pub const ENTRY: Entry = Entry::new(broker_memory::BACKEND, "memory:", |_| {
+    Box::pin(async { Ok(Box::new(MemoryHarness::new(Wrong::Nothing)) as Box<dyn Harness>) })
+});
 
 #[derive(Debug)]
 pub(crate) struct MemoryHarness {
@@ -41,8 +41,8 @@ impl MemoryHarness {
 
 #[async_trait]
 impl Harness for MemoryHarness {
-    fn backend(&self) -> &'static str {
-        broker_memory::BACKEND.name
+    fn backend(&self) -> Backend {
+        broker_memory::BACKEND
     }
 
     fn around(&self, driver: Arc<dyn Driver>) -> Arc<dyn Driver> {

@@ -1,40 +1,42 @@
 //! NatsHarness: a NATS server of the case's own, and a fault proxy before it for every node.
 
-use std::{
-    any::Any,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use broker::Backend;
+use broker_conformance::{
+    Entry,
+    case::Need,
+    harness::{Harness, is_core_own},
+    line::{Line, ProxyLines},
+    wait::eventually,
+};
 use serde_json::json;
 
-use super::{Entry, Harness, Line, ProxyLine, is_core_own};
 use crate::{
-    case::Need,
-    nats_config::NatsConfig,
-    nats_control::{ask, connections, jetstream, kick, publish_raw, streams},
-    proxy::Proxy,
-    server::{LIMIT, Nats, Source, eventually},
+    cases,
+    servers::{
+        self, LIMIT, Source,
+        nats::{
+            Nats,
+            config::NatsConfig,
+            control::{ask, connections, jetstream, kick, publish_raw, streams},
+        },
+    },
 };
 
-pub(super) const ENTRY: Entry = Entry {
-    backend: broker_nats::BACKEND,
-    example: "nats://localhost",
-    available: || Box::pin(async { Source::fresh_from_env()?.nats_available().await }),
-    lacks,
-    start: |needs| Box::pin(async { Ok(Box::new(NatsHarness::start(needs).await?) as Box<dyn Harness>) }),
-    end: || {},
-};
+/// The entry of the suite.
+pub const ENTRY: Entry = Entry::new(broker_nats::BACKEND, "nats://localhost", |needs| {
+    Box::pin(async { Ok(Box::new(NatsHarness::start(needs).await?) as Box<dyn Harness>) })
+})
+.available(|| Box::pin(servers::nats::available()))
+.lacks(lacks)
+.own(cases::nats::CASES);
 
 fn lacks(need: Need) -> Option<&'static str> {
     match need {
-        Need::Process if !matches!(Source::fresh_from_env(), Ok(Source::Process)) => {
-            Some("the server is no process of this machine")
-        }
-        Need::Durable if !matches!(Source::fresh_from_env(), Ok(Source::Process)) => {
-            Some("the server is a container, which keeps no data")
-        }
+        Need::Process if !Source::is_process() => Some("the server is no process of this machine"),
+        Need::Durable if !Source::is_process() => Some("the server is a container, which keeps no data"),
         _ => None,
     }
 }
@@ -47,7 +49,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 pub(crate) struct NatsHarness {
     config: NatsConfig,
     server: Box<dyn Nats>,
-    proxies: Mutex<Vec<Weak<Proxy>>>,
+    lines: ProxyLines,
 }
 
 impl NatsHarness {
@@ -57,8 +59,8 @@ impl NatsHarness {
         if needs.contains(&Need::Durable) {
             config = config.durable();
         }
-        let server = Source::fresh_from_env()?.start_nats(config.clone()).await?;
-        Ok(Self { config, server, proxies: Mutex::default() })
+        let server = servers::nats::start(config.clone()).await?;
+        Ok(Self { config, server, lines: ProxyLines::default() })
     }
 
     /// The harness behind a case that is about NATS alone.
@@ -78,22 +80,12 @@ impl NatsHarness {
         }
         Ok(())
     }
-
-    /// The server was started again, perhaps elsewhere.
-    fn started(&self) {
-        self.proxies().iter().for_each(|proxy| proxy.set_upstream(self.server.addr()));
-    }
-
-    fn proxies(&self) -> Vec<Arc<Proxy>> {
-        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
-        proxies.iter().filter_map(Weak::upgrade).collect()
-    }
 }
 
 #[async_trait]
 impl Harness for NatsHarness {
-    fn backend(&self) -> &'static str {
-        broker_nats::BACKEND.name
+    fn backend(&self) -> Backend {
+        broker_nats::BACKEND
     }
 
     fn url(&self) -> String {
@@ -101,10 +93,7 @@ impl Harness for NatsHarness {
     }
 
     async fn line(&self) -> Result<Arc<dyn Line>, String> {
-        let proxy = Proxy::start(self.server.addr()).await.map_err(|error| format!("proxy: {error}"))?;
-        let proxy = Arc::new(proxy);
-        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&proxy));
-        Ok(Arc::new(ProxyLine { url: self.server.url_at(proxy.addr()), proxy }))
+        self.lines.add(self.server.addr(), |addr| self.server.url_at(addr)).await
     }
 
     async fn kill_server(&self) -> Result<(), String> {
@@ -113,7 +102,7 @@ impl Harness for NatsHarness {
 
     async fn start_server(&self) -> Result<(), String> {
         self.server.start_again().await?;
-        self.started();
+        self.lines.lead_to(self.server.addr());
         Ok(())
     }
 
@@ -178,13 +167,13 @@ impl Harness for NatsHarness {
 
     async fn save_data(&self) -> Result<(), String> {
         self.server.save_data().await?;
-        self.started();
+        self.lines.lead_to(self.server.addr());
         Ok(())
     }
 
     async fn restore_data(&self) -> Result<(), String> {
         self.server.restore_data().await?;
-        self.started();
+        self.lines.lead_to(self.server.addr());
         Ok(())
     }
 

@@ -3,33 +3,39 @@
 use std::{
     any::Any,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use async_trait::async_trait;
-use broker::Options;
+use broker::{Backend, Options};
+use broker_conformance::{
+    Entry,
+    case::Need,
+    harness::{Harness, is_core_own, quick_options},
+    line::{Line, ProxyLines},
+    pool::{Lease, Pool},
+    wait::{LIMIT, eventually},
+};
 use serde_json::json;
 
-use super::{Entry, Harness, Line, ProxyLine, is_core_own, quick_options};
 use crate::{
-    case::Need,
-    pool::{Lease, Pool},
-    proxy::Proxy,
-    rabbitmq_stream::Stream,
-    server::{Rabbit, Side, Source, eventually},
-    wait::LIMIT,
+    cases,
+    servers::{
+        self, Source,
+        rabbitmq::{Rabbit, Side, stream::Stream},
+    },
 };
 
-pub(super) const ENTRY: Entry = Entry {
-    backend: broker_rabbitmq::BACKEND,
-    example: "amqp://localhost",
-    available: || Box::pin(async { Source::fresh_from_env()?.rabbitmq_available().await }),
-    lacks,
-    start: |needs| Box::pin(async { Ok(Box::new(RabbitHarness::start(needs).await?) as Box<dyn Harness>) }),
-    end: || SERVERS.end(),
-};
+/// The entry of the suite.
+pub const ENTRY: Entry = Entry::new(broker_rabbitmq::BACKEND, "amqp://localhost", |needs| {
+    Box::pin(async { Ok(Box::new(RabbitHarness::start(needs).await?) as Box<dyn Harness>) })
+})
+.available(|| Box::pin(servers::rabbitmq::available()))
+.lacks(lacks)
+.end(|| SERVERS.end())
+.own(cases::rabbitmq::CASES);
 
 /// The driver's own default.
 const EXCHANGE: &str = "broker";
@@ -44,12 +50,8 @@ static SERVERS: Pool<Box<dyn Rabbit>> = Pool::new();
 
 fn lacks(need: Need) -> Option<&'static str> {
     match need {
-        Need::Durable if matches!(Source::fresh_from_env(), Ok(Source::Docker)) => {
-            Some("the container keeps its data in memory")
-        }
-        Need::Process if !matches!(Source::fresh_from_env(), Ok(Source::Process)) => {
-            Some("the server is no process of this machine")
-        }
+        Need::Durable if !Source::is_process() => Some("the container keeps its data in memory"),
+        Need::Process if !Source::is_process() => Some("the server is no process of this machine"),
         _ => None,
     }
 }
@@ -73,7 +75,7 @@ pub(crate) struct RabbitHarness {
     server: Lease<Box<dyn Rabbit>>,
     /// Of the virtual host, its user, and the password.
     pub(crate) name: String,
-    proxies: Mutex<Vec<Weak<Proxy>>>,
+    lines: ProxyLines,
     /// Whether the server keeps its data when it is killed.
     durable: bool,
 }
@@ -81,8 +83,7 @@ pub(crate) struct RabbitHarness {
 impl RabbitHarness {
     async fn start(needs: &[Need]) -> Result<Self, String> {
         static CASES: AtomicU64 = AtomicU64::new(1);
-        let source = Source::fresh_from_env()?;
-        let server = SERVERS.lease(needs, || source.start_rabbitmq()).await?;
+        let server = SERVERS.lease(needs, servers::rabbitmq::start).await?;
         if server.is_own() {
             // As the case before left it.
             if server.is_alive().await? {
@@ -101,25 +102,17 @@ impl RabbitHarness {
         if durable {
             make_first_stream(&**server, &name).await?;
         }
-        Ok(Self { server, name, proxies: Mutex::default(), durable })
+        Ok(Self { server, name, lines: ProxyLines::default(), durable })
     }
 
     /// The one behind a case about RabbitMQ alone.
     pub(crate) fn of(h: &dyn Harness) -> Result<&Self, String> {
         let any: &dyn Any = h;
-        any.downcast_ref().ok_or_else(|| format!("a case for RabbitMQ runs on {}", h.backend()))
+        any.downcast_ref().ok_or_else(|| format!("a case for RabbitMQ runs on {}", h.backend().name))
     }
 
     pub(crate) fn server(&self) -> &dyn Rabbit {
         &**self.server
-    }
-
-    /// Shows the proxies where the server is now.
-    fn reconnect(&self) {
-        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
-        for proxy in proxies.iter().filter_map(Weak::upgrade) {
-            proxy.set_upstream(self.server.addr());
-        }
     }
 
     /// The revocation log's queue: there is no other stream.
@@ -139,8 +132,8 @@ const NO_PERMISSIONS: &str = "RabbitMQ knows no permission for single keys of a 
 
 #[async_trait]
 impl Harness for RabbitHarness {
-    fn backend(&self) -> &'static str {
-        broker_rabbitmq::BACKEND.name
+    fn backend(&self) -> Backend {
+        broker_rabbitmq::BACKEND
     }
 
     fn options(&self) -> Options {
@@ -155,10 +148,7 @@ impl Harness for RabbitHarness {
     }
 
     async fn line(&self) -> Result<Arc<dyn Line>, String> {
-        let proxy = Proxy::start(self.server.addr()).await.map_err(|error| format!("proxy: {error}"))?;
-        let proxy = Arc::new(proxy);
-        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&proxy));
-        Ok(Arc::new(ProxyLine { url: self.url_at(proxy.addr()), proxy }))
+        self.lines.add(self.server.addr(), |addr| self.url_at(addr)).await
     }
 
     async fn kill_server(&self) -> Result<(), String> {
@@ -175,7 +165,7 @@ impl Harness for RabbitHarness {
             self.server.start_again().await?;
             self.server.control().add_vhost(&self.name).await?;
         }
-        self.reconnect();
+        self.lines.lead_to(self.server.addr());
         Ok(())
     }
 
@@ -260,7 +250,7 @@ impl Harness for RabbitHarness {
 
     async fn restore_data(&self) -> Result<(), String> {
         self.server.restore_data().await?;
-        self.reconnect();
+        self.lines.lead_to(self.server.addr());
         Ok(())
     }
 

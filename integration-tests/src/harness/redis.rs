@@ -3,43 +3,51 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use async_trait::async_trait;
-use broker::Options;
+use broker::{Backend, Options};
+use broker_conformance::{
+    Entry,
+    case::Need,
+    harness::{Harness, is_core_own, quick_options},
+    line::{Line, ProxyLines},
+};
 use redis::{FromRedisValue, Value};
 
-use super::{Entry, Harness, Line, ProxyLine, is_core_own, quick_options};
 use crate::{
-    case::Need,
-    proxy::Proxy,
-    redis_config::RedisConfig,
-    server::{Redis, Source},
+    cases,
+    servers::{
+        self, Source,
+        redis::{Redis, config::RedisConfig},
+    },
 };
 
-pub(super) const ENTRY: Entry = Entry {
-    backend: broker_redis::BACKEND,
-    example: "redis://localhost",
-    available: || Box::pin(async { Source::from_env()?.redis_available().await }),
-    lacks,
-    start: |needs| Box::pin(async { Ok(Box::new(RedisHarness::start(needs).await?) as Box<dyn Harness>) }),
-    end: || {},
-};
+/// The entry of the suite.
+pub const ENTRY: Entry = Entry::new(broker_redis::BACKEND, "redis://localhost", |needs| {
+    Box::pin(async { Ok(Box::new(RedisHarness::start(needs).await?) as Box<dyn Harness>) })
+})
+.available(|| Box::pin(servers::redis::available()))
+.lacks(lacks)
+.own(cases::redis::CASES);
+
+/// Whether the server is a process of ours.
+fn is_process() -> bool {
+    servers::redis::existing().is_none() && Source::is_process()
+}
 
 fn lacks(need: Need) -> Option<&'static str> {
     match need {
-        Need::OwnServer | Need::Permissions if matches!(Source::from_env(), Ok(Source::Existing(_))) => {
+        Need::OwnServer | Need::Permissions if servers::redis::existing().is_some() => {
             Some("the server was given by BROKER_TEST_REDIS_URL and is not ours to change")
         }
-        Need::Durable if !matches!(Source::from_env(), Ok(Source::Process)) => {
+        Need::Durable if !is_process() => {
             Some("the server is no process of this machine: its data cannot be put back")
         }
-        Need::Process if !matches!(Source::from_env(), Ok(Source::Process)) => {
-            Some("the server is no process of this machine")
-        }
+        Need::Process if !is_process() => Some("the server is no process of this machine"),
         _ => None,
     }
 }
@@ -49,35 +57,24 @@ struct RedisHarness {
     server: Box<dyn Redis>,
     /// Keeps cases apart on a server that they share; empty on one of our own.
     prefix: String,
-    proxies: Mutex<Vec<Weak<Proxy>>>,
+    lines: ProxyLines,
 }
 
 impl RedisHarness {
     async fn start(needs: &[Need]) -> Result<Self, String> {
         static CASES: AtomicU64 = AtomicU64::new(1);
-        let source = Source::from_env()?;
-        let prefix = match source {
-            Source::Existing(_) => {
-                format!("case-{}-{}", std::process::id(), CASES.fetch_add(1, Ordering::Relaxed))
-            }
-            Source::Process | Source::Docker => String::new(),
+        let prefix = match servers::redis::existing() {
+            Some(_) => format!("case-{}-{}", std::process::id(), CASES.fetch_add(1, Ordering::Relaxed)),
+            None => String::new(),
         };
         let config = RedisConfig::default();
         let config = if needs.contains(&Need::Durable) { config.durable() } else { config };
-        let server = source.start_redis(config).await?;
-        Ok(Self { server, prefix, proxies: Mutex::default() })
+        let server = servers::redis::start(config).await?;
+        Ok(Self { server, prefix, lines: ProxyLines::default() })
     }
 
     fn on_wire(&self, channel: &str) -> String {
         if self.prefix.is_empty() { channel.to_owned() } else { format!("{}.{channel}", self.prefix) }
-    }
-
-    /// Leads every line to where the server is now.
-    fn follow_server(&self) {
-        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
-        for proxy in proxies.iter().filter_map(Weak::upgrade) {
-            proxy.set_upstream(self.server.addr());
-        }
     }
 
     async fn ask<T: FromRedisValue>(&self, args: &[&[u8]]) -> Result<T, String> {
@@ -88,8 +85,8 @@ impl RedisHarness {
 
 #[async_trait]
 impl Harness for RedisHarness {
-    fn backend(&self) -> &'static str {
-        broker_redis::BACKEND.name
+    fn backend(&self) -> Backend {
+        broker_redis::BACKEND
     }
 
     fn options(&self) -> Options {
@@ -103,10 +100,7 @@ impl Harness for RedisHarness {
     }
 
     async fn line(&self) -> Result<Arc<dyn Line>, String> {
-        let proxy = Proxy::start(self.server.addr()).await.map_err(|error| format!("proxy: {error}"))?;
-        let proxy = Arc::new(proxy);
-        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&proxy));
-        Ok(Arc::new(ProxyLine { url: self.server.url_at(proxy.addr()), proxy }))
+        self.lines.add(self.server.addr(), |addr| self.server.url_at(addr)).await
     }
 
     async fn kill_server(&self) -> Result<(), String> {
@@ -115,7 +109,7 @@ impl Harness for RedisHarness {
 
     async fn start_server(&self) -> Result<(), String> {
         self.server.start_again().await?;
-        self.follow_server();
+        self.lines.lead_to(self.server.addr());
         Ok(())
     }
 
@@ -167,7 +161,7 @@ impl Harness for RedisHarness {
 
     async fn restore_data(&self) -> Result<(), String> {
         self.server.restore_data().await?;
-        self.follow_server();
+        self.lines.lead_to(self.server.addr());
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use broker_conformance::{harness::Harness, line::Line, wait::eventually};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},
@@ -21,10 +22,6 @@ use super::{
     history::History,
     node::{self, Order, Task},
     record::Record,
-};
-use crate::{
-    harness::{Harness, Line},
-    server::eventually,
 };
 
 /// How long the nodes may take to be connected again after a fault. A server may have to start in it.
@@ -80,7 +77,7 @@ impl Cluster {
     /// Whether the nodes are processes.
     #[must_use]
     pub fn has_processes(&self) -> bool {
-        self.harness.backend() != broker_memory::BACKEND.name
+        self.harness.capabilities().crosses_processes
     }
 
     fn member(&mut self, line: Arc<dyn Line>) -> Result<Member, String> {

@@ -2,7 +2,7 @@
 
 use broker::Options;
 use futures_util::SinkExt;
-use integration_tests::harness::HARNESSES;
+use integration_tests::harness::memory;
 use pixorama::Limits;
 use serde_json::{Value, json};
 use tokio::{
@@ -45,8 +45,7 @@ async fn two_servers_are_one_board_and_a_third_gets_what_was_painted_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_painted_while_cut_off_is_on_both_boards_afterwards() {
-    let memory = HARNESSES.iter().find(|entry| entry.name() == "memory").unwrap();
-    let cluster = (memory.start)(&[]).await.unwrap();
+    let cluster = (memory::ENTRY.start)(&[]).await.unwrap();
     let (line, other) = (cluster.line().await.unwrap(), cluster.line().await.unwrap());
     let one = Pixorama::start_with(&line.url(), cluster.options(), Limits::default()).await;
     let two = Pixorama::start_with(&other.url(), cluster.options(), Limits::default()).await;

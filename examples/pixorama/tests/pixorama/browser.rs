@@ -4,10 +4,10 @@
 use std::{fs, path::PathBuf, time::Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use integration_tests::{
-    redis_config::RedisConfig,
-    redis_server::{self, RedisServer},
-    server::{Server, required},
+use broker_conformance::required;
+use integration_tests::servers::{
+    Server,
+    redis::{self, config::RedisConfig, process::RedisServer},
 };
 use serde_json::json;
 
@@ -83,7 +83,7 @@ const GREEN: [u8; 3] = [21, 128, 61];
 #[tokio::test(flavor = "multi_thread")]
 async fn two_pages_on_two_servers_over_redis_are_one_board() {
     let found = program().ok_or_else(|| "no `chromium` on the PATH: run `cargo xtask test`".to_owned());
-    if !is_there("chromium", found.clone().map(drop)) || !is_there("redis", redis_server::available()) {
+    if !is_there("chromium", found.clone().map(drop)) || !is_there("redis", redis::process::available()) {
         return;
     }
     // Without a log that outlives it, a server that was away would leave everybody's sign-in in doubt.

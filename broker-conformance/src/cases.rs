@@ -1,0 +1,78 @@
+//! The list of cases: one slice for each subject.
+
+use crate::case::Case;
+
+mod cluster;
+mod configuration;
+mod draining;
+mod health;
+mod hooks;
+mod hostile;
+mod isolation;
+mod lag;
+mod lifecycle;
+mod limits;
+mod listeners;
+mod log;
+mod loss;
+mod models;
+mod names;
+mod order;
+mod outage;
+mod publishing;
+mod revocation;
+mod revocation_outage;
+mod sessions;
+mod skipped;
+mod subscribing;
+mod values;
+
+/// Every case, by subject.
+const SUBJECTS: &[&[Case]] = &[
+    configuration::CASES,
+    lifecycle::CASES,
+    draining::CASES,
+    subscribing::CASES,
+    isolation::CASES,
+    names::CASES,
+    publishing::CASES,
+    values::CASES,
+    limits::CASES,
+    order::CASES,
+    lag::CASES,
+    loss::CASES,
+    skipped::CASES,
+    outage::CASES,
+    sessions::CASES,
+    listeners::CASES,
+    hooks::CASES,
+    revocation::CASES,
+    revocation_outage::CASES,
+    cluster::CASES,
+    health::CASES,
+    hostile::CASES,
+    log::CASES,
+];
+
+/// Every case that is for all backends.
+pub fn all() -> impl Iterator<Item = Case> {
+    SUBJECTS.iter().copied().flatten().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::all;
+
+    #[test]
+    fn every_case_is_one_sentence_about_promises_that_exist() {
+        let mut names = HashSet::new();
+        for case in all() {
+            assert!(names.insert(case.name), "{} twice", case.name);
+            assert!(case.name.split('_').count() > 2, "{} is no sentence", case.name);
+            assert!(case.promises.iter().all(|promise| (1..=12).contains(promise)), "{}", case.name);
+            assert!(!case.promises.is_empty(), "{}", case.name);
+        }
+    }
+}

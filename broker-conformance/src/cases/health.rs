@@ -1,0 +1,235 @@
+//! Cases about health: the truth of the receive path, and nothing better.
+
+use std::time::Duration;
+
+use broker_core::{ErrorKind, State};
+
+use crate::steps::{alert, down, heard_again, hears, linked, post, told_of_the_loss};
+use crate::{
+    case::{Case, Need, Outcome, case},
+    harness::Harness,
+    wait::{LIMIT, until, within},
+};
+
+pub(super) const CASES: &[Case] = &[
+    case!(a_server_that_never_answers_is_never_connected, [10]).needs(&[Need::OwnServer]),
+    case!(while_a_line_is_stalled_it_is_not_connected, [10]),
+    case!(health_says_why_and_how_often_it_failed, [10]),
+    case!(health_says_since_when, [10]),
+    case!(whoever_waits_to_be_ready_is_told, [10]),
+    case!(a_closed_broker_is_closed_for_good, [10, 12]),
+    case!(a_node_on_a_dead_server_works_once_it_lives, [6, 10]).needs(&[Need::OwnServer]),
+    case!(a_healthy_link_is_left_alone, [10]),
+    case!(a_receive_path_that_dies_alone_turns_it_red, [4, 10]).needs(&[Need::OwnServer]),
+    case!(a_permission_withdrawn_from_its_own_channel_turns_it_red, [10])
+        .needs(&[Need::OwnServer, Need::Permissions]),
+    case!(changes_of_health_are_told_in_turn, [10, 12]),
+];
+
+/// The connection can be opened, and that is all.
+async fn a_server_that_never_answers_is_never_connected(h: &dyn Harness) -> Outcome {
+    h.pause_server().await?;
+    let node = h.open_node(alert).await?;
+    let mut ready = std::pin::pin!(node.ready());
+    tokio::select! {
+        early = &mut ready => return Err(format!("ready before the server answered: {early:?}").into()),
+        tried = until("two attempts", || node.health().failures >= 2) => tried?,
+    }
+    assert_eq!((node.health().state, node.health().links), (State::Connecting, 0));
+    h.resume_server().await?;
+    within("a link", ready).await??;
+    assert!(node.health().is_connected());
+    Ok(())
+}
+
+async fn while_a_line_is_stalled_it_is_not_connected(h: &dyn Harness) -> Outcome {
+    let (node, other) = (h.node_with(alert).await?, h.node().await?);
+    let mut heard = node.subscribe("news").await?;
+    node.line.stall();
+    down(&node).await?;
+    let (links, failures) = (node.health().links, node.health().failures);
+    until("three more attempts", || node.health().failures >= failures + 3).await?;
+    assert_eq!((node.health().state, node.health().links), (State::Connecting, links));
+    node.line.heal();
+    assert!(heard_again(&other, &mut heard).await? >= 1, "no gap");
+    Ok(())
+}
+
+async fn health_says_why_and_how_often_it_failed(h: &dyn Harness) -> Outcome {
+    // Who is refused says so, and does not try again by itself.
+    let node = h.node_with(|options| options.connect_timeout = Duration::from_secs(3600)).await?;
+    let healthy = node.health();
+    assert_eq!((healthy.failures, healthy.links, healthy.last_error.is_none()), (0, 1, true));
+    node.line.cut();
+    for failures in 1..5 {
+        until("another failure", || node.health().failures >= failures).await?;
+        let health = node.health();
+        assert_eq!((health.state, health.links), (State::Connecting, 1));
+        let error = health.last_error.ok_or("no error")?;
+        assert!(error.is_transient(), "{error}");
+        assert_eq!(error.backend(), Some(h.backend().name), "{error}");
+    }
+    node.line.heal();
+    linked(&node, 2).await?;
+    let health = node.health();
+    assert_eq!((health.failures, health.links, health.last_error.is_some()), (0, 2, true));
+    Ok(())
+}
+
+async fn health_says_since_when(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    let connected = node.health().since;
+    node.line.cut();
+    down(&node).await?;
+    let lost = node.health().since;
+    until("more failures", || node.health().failures >= 4).await?;
+    assert_eq!(node.health().since, lost);
+    node.line.heal();
+    linked(&node, 2).await?;
+    let again = node.health().since;
+    assert!(connected < lost && lost < again, "{connected:?}, {lost:?}, {again:?}");
+    assert_eq!(node.health().since, again);
+    Ok(())
+}
+
+async fn whoever_waits_to_be_ready_is_told(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    within("a node that is ready", node.ready()).await??;
+    node.line.cut();
+    down(&node).await?;
+    let mut ready = std::pin::pin!(node.ready());
+    assert!(futures_util::poll!(&mut ready).is_pending());
+    let failures = node.health().failures;
+    until("more failures", || node.health().failures > failures).await?;
+    assert!(futures_util::poll!(&mut ready).is_pending());
+    node.line.heal();
+    within("to be ready", ready).await??;
+    // As the caller sees it: a post works now.
+    post(&node, "news", "works").await?;
+    node.line.cut();
+    down(&node).await?;
+    let (ready, ()) = futures_util::join!(within("to be told of the end", node.ready()), node.close());
+    assert_eq!(ready?.map_err(|error| error.kind()), Err(ErrorKind::Closed));
+    Ok(())
+}
+
+async fn a_closed_broker_is_closed_for_good(h: &dyn Harness) -> Outcome {
+    for cut in [false, true] {
+        let node = h.node().await?;
+        if cut {
+            node.line.cut();
+            down(&node).await?;
+        }
+        within("the broker to close", node.close()).await?;
+        let health = node.health();
+        assert_eq!(health.state, State::Closed);
+        let ready = within("an answer", node.ready()).await?;
+        assert_eq!(ready.map_err(|error| error.kind()), Err(ErrorKind::Closed));
+        node.line.heal();
+        node.close().await;
+        assert_eq!((node.health().state, node.health().since), (State::Closed, health.since));
+    }
+    Ok(())
+}
+
+async fn a_node_on_a_dead_server_works_once_it_lives(h: &dyn Harness) -> Outcome {
+    h.kill_server().await?;
+    // Some servers take their time to start, on a busy machine above all.
+    let node = h.open_node(|options| options.subscribe_timeout = 2 * LIMIT).await?;
+    until("a failure", || node.health().failures > 0).await?;
+    assert_eq!((node.health().state, node.health().links), (State::Connecting, 0));
+    assert!(node.health().last_error.is_some());
+    let subscribing = node.subscribe("news");
+    let starting = h.start_server();
+    let (subscribed, started) = futures_util::join!(subscribing, starting);
+    started?;
+    let mut heard = subscribed?;
+    within("a link", node.ready()).await??;
+    assert_eq!(node.health().failures, 0);
+    post(&node, "news", "first").await?;
+    hears(&mut heard, "first").await?;
+    Ok(())
+}
+
+/// Many heartbeats later it is the same link, and nobody was told of anything.
+async fn a_healthy_link_is_left_alone(h: &dyn Harness) -> Outcome {
+    let node = h.node_with(|options| options.heartbeat = Duration::from_millis(5)).await?;
+    let mut heard = node.subscribe("news").await?;
+    let since = node.health().since;
+    for n in 0..200 {
+        post(&node, "news", n.to_string()).await?;
+        hears(&mut heard, &n.to_string()).await?;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!((node.health().links, node.health().since), (1, since));
+    Ok(())
+}
+
+/// Its posts would still go out; but it would not hear them.
+async fn a_receive_path_that_dies_alone_turns_it_red(h: &dyn Harness) -> Outcome {
+    let node = h.node_with(alert).await?;
+    let mut heard = node.subscribe("news").await?;
+    let mut changes = node.health_changes();
+    assert_eq!(
+        within("the present state", changes.next()).await?.map(|health| health.state),
+        Some(State::Connected)
+    );
+    for round in 0..3 {
+        h.drop_receivers().await?;
+        linked(&node, round + 2).await?;
+        post(&node, "news", round.to_string()).await?;
+        told_of_the_loss(&mut heard).await?;
+        hears(&mut heard, &round.to_string()).await?;
+    }
+    let health = within("a change", changes.next()).await?.ok_or("the end")?;
+    assert!(health.last_error.is_some(), "{health:?}");
+    Ok(())
+}
+
+async fn a_permission_withdrawn_from_its_own_channel_turns_it_red(h: &dyn Harness) -> Outcome {
+    let node = h.node_with(alert).await?;
+    let mut heard = node.subscribe("news").await?;
+    h.allow_nothing().await?;
+    down(&node).await?;
+    let refused = || node.health().last_error.is_some_and(|error| error.kind() == ErrorKind::Forbidden);
+    until("the refusal", refused).await?;
+    let failures = node.health().failures;
+    until("more attempts", || node.health().failures >= failures + 2).await?;
+    assert_eq!(node.health().state, State::Connecting);
+    assert!(post(&node, "news", "x").await.is_err());
+    h.allow_everything().await?;
+    linked(&node, 2).await?;
+    post(&node, "news", "again").await?;
+    told_of_the_loss(&mut heard).await?;
+    hears(&mut heard, "again").await?;
+    Ok(())
+}
+
+/// Who looks only now and then sees the present state, and none that is over; nothing is told twice.
+async fn changes_of_health_are_told_in_turn(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    let mut changes = node.health_changes();
+    let mut next = async || within("a change of health", changes.next()).await;
+    let connected = next().await?.ok_or("the end")?;
+    assert_eq!((connected.state, connected.links), (State::Connected, 1));
+    node.line.cut();
+    let lost = next().await?.ok_or("the end")?;
+    assert_eq!((lost.state, lost.last_error.is_some()), (State::Connecting, true));
+    assert!(lost.since > connected.since);
+    let failures = node.health().failures;
+    until("more failures, which are no change", || node.health().failures >= failures + 2).await?;
+    node.line.heal();
+    let again = next().await?.ok_or("the end")?;
+    assert_eq!((again.state, again.links), (State::Connected, 2));
+    // Over before anybody looks.
+    node.line.cut();
+    down(&node).await?;
+    node.line.heal();
+    linked(&node, 3).await?;
+    let third = next().await?.ok_or("the end")?;
+    assert_eq!((third.state, third.links), (State::Connected, 3));
+    node.close().await;
+    assert_eq!(next().await?.map(|health| health.state), Some(State::Closed));
+    assert!(next().await?.is_none());
+    Ok(())
+}

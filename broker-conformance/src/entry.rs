@@ -1,0 +1,101 @@
+//! Entry: how the suite comes to one backend.
+
+use broker_core::{Backend, BrokerUrl, driver::Capabilities};
+use futures_util::future::BoxFuture;
+
+use crate::{
+    case::{Case, Need},
+    cases,
+    harness::Harness,
+};
+
+/// One backend for the suite. A test binary makes its entries and gives them to [`main`](crate::main).
+///
+/// [`new`](Self::new) has what every backend needs, the other methods what some do.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The backend under test.
+    pub backend: Backend,
+    /// A URL of that backend, to make a driver from and read what it declares. Nothing connects to it.
+    pub example: &'static str,
+    /// Starts a cluster for one case.
+    pub start: Start,
+    /// Whether a server can be had; if not, why, and what to do about it.
+    pub available: fn() -> BoxFuture<'static, Result<(), String>>,
+    /// Why it cannot give what a case needs; `None` when it can.
+    pub lacks: fn(Need) -> Option<&'static str>,
+    /// Ends what outlives a case. Called once, when no case runs any more.
+    pub end: fn(),
+    /// The cases about this backend alone, beside [those for all](cases::all).
+    pub own: &'static [&'static [Case]],
+}
+
+/// Starts a cluster for a case with these needs.
+pub type Start = fn(&'static [Need]) -> BoxFuture<'static, Result<Box<dyn Harness>, String>>;
+
+impl Entry {
+    /// A backend whose server can always be had, and gives whatever a case needs.
+    #[must_use]
+    pub const fn new(backend: Backend, example: &'static str, start: Start) -> Self {
+        Self {
+            backend,
+            example,
+            start,
+            available: || Box::pin(async { Ok(()) }),
+            lacks: |_| None,
+            end: || {},
+            own: &[],
+        }
+    }
+
+    /// Asks this whether a server can be had. Where none can, the cases are ignored with the reason.
+    #[must_use]
+    pub const fn available(mut self, available: fn() -> BoxFuture<'static, Result<(), String>>) -> Self {
+        self.available = available;
+        self
+    }
+
+    /// Asks this why the server cannot give what a case needs. Such a case is ignored with the reason. What the
+    /// [driver declares](Capabilities) need not be said here.
+    #[must_use]
+    pub const fn lacks(mut self, lacks: fn(Need) -> Option<&'static str>) -> Self {
+        self.lacks = lacks;
+        self
+    }
+
+    /// Calls this when no case runs any more: servers that cases share end here.
+    #[must_use]
+    pub const fn end(mut self, end: fn()) -> Self {
+        self.end = end;
+        self
+    }
+
+    /// Runs these cases as well, on this backend alone.
+    #[must_use]
+    pub const fn own(mut self, cases: &'static [&'static [Case]]) -> Self {
+        self.own = cases;
+        self
+    }
+
+    /// The name in the names of cases: `acme`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.backend.name
+    }
+
+    /// What the driver declares beyond the contract.
+    ///
+    /// # Panics
+    /// The example is no URL of the backend.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        let driver = BrokerUrl::parse(self.example).and_then(|url| (self.backend.open)(&url));
+        driver.expect("the example is a URL of its backend").capabilities()
+    }
+
+    /// Every case for this backend: those for all backends, and its own.
+    pub fn cases(&self) -> impl Iterator<Item = Case> + use<> {
+        cases::all().chain(self.own.iter().copied().flatten().copied())
+    }
+}

@@ -1,0 +1,87 @@
+//! Line: one node's wire to the server, and the lines of a cluster whose server is reached over TCP.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use crate::proxy::Proxy;
+
+/// One node's wire to the server. Dropping it ends what is connected through it.
+pub trait Line: fmt::Debug + Send + Sync {
+    /// The server's URL by way of this line.
+    fn url(&self) -> String;
+
+    /// Loses the links of this line at once, and refuses new ones until [`heal`](Self::heal).
+    fn cut(&self);
+
+    /// Swallows everything in both directions until [`heal`](Self::heal); nobody is told. What lived through
+    /// it is dead for good.
+    fn stall(&self);
+
+    /// Swallows what comes from the server, as far as the backend knows directions; else as
+    /// [`stall`](Self::stall).
+    fn stall_downstream(&self) {
+        self.stall();
+    }
+
+    /// Ends the fault.
+    fn heal(&self);
+}
+
+/// The lines of one cluster: each is a fault proxy of its own before the one server.
+#[derive(Debug, Default)]
+pub struct ProxyLines(Mutex<Vec<Weak<Proxy>>>);
+
+impl ProxyLines {
+    /// One more line to a server; `url_at` makes the URL of the server as reached through an address.
+    ///
+    /// # Errors
+    /// No port could be had.
+    pub async fn add(
+        &self,
+        server: SocketAddr,
+        url_at: impl FnOnce(SocketAddr) -> String + Send,
+    ) -> Result<Arc<dyn Line>, String> {
+        let proxy = Proxy::start(server).await.map_err(|error| format!("proxy: {error}"))?;
+        let proxy = Arc::new(proxy);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&proxy));
+        Ok(Arc::new(ProxyLine { url: url_at(proxy.addr()), proxy }))
+    }
+
+    /// Leads every line to where the server is now.
+    pub fn lead_to(&self, server: SocketAddr) {
+        let proxies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        proxies.iter().filter_map(Weak::upgrade).for_each(|proxy| proxy.set_upstream(server));
+    }
+}
+
+/// A line through a fault proxy: what most servers need.
+#[derive(Debug)]
+struct ProxyLine {
+    proxy: Arc<Proxy>,
+    url: String,
+}
+
+impl Line for ProxyLine {
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    fn cut(&self) {
+        self.proxy.cut();
+    }
+
+    fn stall(&self) {
+        self.proxy.stall();
+    }
+
+    fn stall_downstream(&self) {
+        self.proxy.stall_downstream();
+    }
+
+    fn heal(&self) {
+        self.proxy.heal();
+    }
+}

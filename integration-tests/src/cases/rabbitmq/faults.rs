@@ -1,0 +1,216 @@
+//! Cases about what the operator of a RabbitMQ can do to it while nodes are linked, and what it does in distress.
+
+use std::time::Duration;
+
+use broker::{Broker, Error, ErrorKind, Scope, Subscription};
+use broker_conformance::{
+    case::{Case, Need, Outcome, case},
+    harness::Harness,
+    steps::{heard_again, hears, linked, post, told_of_the_loss},
+    wait::{LIMIT, eventually, fence, until, within},
+};
+use futures_util::future::try_join;
+use serde_json::json;
+
+use crate::{harness::rabbitmq::RabbitHarness, servers::rabbitmq::Side};
+
+pub(super) const CASES: &[Case] = &[
+    case!(a_deleted_queue_is_a_gap_and_recovers, [4, 10]),
+    case!(a_deleted_exchange_is_a_gap_and_recovers, [4, 10]),
+    case!(a_deleted_virtual_host_is_said_until_it_is_there_again, [4, 6, 10]),
+    case!(a_password_changed_under_way_is_said_at_the_next_link, [10]),
+    case!(closed_connections_are_a_gap_and_recover, [4]),
+    case!(a_closed_receiving_connection_is_a_gap_and_recovers, [4]),
+    case!(a_closed_publishing_connection_is_noticed_and_recovers, [4, 6]),
+    case!(a_server_in_distress_takes_no_posts_and_health_says_why, [6, 10]).needs(&[Need::OwnServer]),
+];
+
+/// The second link is there, the first was lost for this reason, and both is told.
+async fn recovered(node: &Broker, heard: &mut Subscription, why: &str) -> Outcome {
+    linked(node, 2).await?;
+    let health = node.health();
+    let error = health.last_error.ok_or("no error")?;
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains(why), "`{why}` is not in: {error}");
+    told_of_the_loss(heard).await?;
+    fence(node, heard).await?;
+    assert_eq!(node.health().links, 2);
+    Ok(())
+}
+
+async fn a_deleted_queue_is_a_gap_and_recovers(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let vhost = &rabbit.name;
+    let node = h.node().await?;
+    let (mut heard, since) = (node.subscribe("news").await?, node.health().since);
+    let queues = rabbit.server().control().get(&format!("queues/{vhost}")).await?;
+    let queue = queues[0]["name"].as_str().ok_or("no queue")?;
+    assert!(queue.starts_with("broker."), "{queue}");
+    // Nobody else may delete an exclusive queue, but the server itself.
+    let queue = format!("rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"{queue}\">>)");
+    let delete = "{ok, Q} -> rabbit_amqqueue:delete(Q, false, false, <<\"operator\">>)";
+    rabbit.server().evaluate(&format!("case rabbit_amqqueue:lookup({queue}) of {delete} end")).await?;
+    recovered(&node, &mut heard, "deleted the queue").await?;
+    assert!(node.health().since > since, "it was connected all the time");
+    Ok(())
+}
+
+async fn a_deleted_exchange_is_a_gap_and_recovers(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let node = h.node().await?;
+    let (mut heard, since) = (node.subscribe("news").await?, node.health().since);
+    let path = format!("exchanges/{}/broker", rabbit.name);
+    rabbit.server().control().call("DELETE", &path, None).await?;
+    recovered(&node, &mut heard, "has deleted").await?;
+    assert!(node.health().since > since, "it was connected all the time");
+    Ok(())
+}
+
+/// Waits until a node says this of itself, and that it has no link.
+async fn says(node: &Broker, kind: ErrorKind) -> Result<Error, String> {
+    eventually(&format!("{kind:?}"), LIMIT, || async {
+        let health = node.health();
+        match health.last_error {
+            Some(error) if error.kind() == kind && !health.is_connected() => Ok(error),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+async fn a_deleted_virtual_host_is_said_until_it_is_there_again(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let control = rabbit.server().control();
+    let node = h.node().await?;
+    let mut heard = node.subscribe("news").await?;
+    control.remove_vhost(&rabbit.name).await?;
+    // Its user was removed as well.
+    says(&node, ErrorKind::Forbidden).await?;
+    control.add_vhost(&rabbit.name).await?;
+    linked(&node, 2).await?;
+    told_of_the_loss(&mut heard).await?;
+    fence(&node, &mut heard).await?;
+
+    control.call("DELETE", &format!("vhosts/{}", rabbit.name), None).await?;
+    let error = says(&node, ErrorKind::Misconfigured).await?;
+    assert!(error.message().contains(&format!("{:?}", rabbit.name)), "{error}");
+    let posted = node.publish("news", "nowhere", Scope::Global).await.map_err(|error| error.kind());
+    assert_eq!(posted, Err(ErrorKind::Unavailable));
+    control.add_vhost(&rabbit.name).await?;
+    linked(&node, 3).await?;
+    told_of_the_loss(&mut heard).await?;
+    fence(&node, &mut heard).await?;
+    Ok(())
+}
+
+async fn a_password_changed_under_way_is_said_at_the_next_link(h: &dyn Harness) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    let (control, user) = (rabbit.server().control(), format!("users/{}", rabbit.name));
+    let password = |password: &str| json!({ "password": password, "tags": "" });
+    let node = h.node().await?;
+    let mut heard = node.subscribe("news").await?;
+    control.call("PUT", &user, Some(&password("other"))).await?;
+    // Whoever is in stays in.
+    fence(&node, &mut heard).await?;
+    h.drop_links().await?;
+    let error = says(&node, ErrorKind::Forbidden).await?;
+    assert!(error.message().contains("password"), "{error}");
+    control.call("PUT", &user, Some(&password(&rabbit.name))).await?;
+    linked(&node, 2).await?;
+    told_of_the_loss(&mut heard).await?;
+    fence(&node, &mut heard).await?;
+    Ok(())
+}
+
+async fn closed_connections_are_a_gap_and_recover(h: &dyn Harness) -> Outcome {
+    closed(h, Side::Both).await
+}
+
+async fn a_closed_receiving_connection_is_a_gap_and_recovers(h: &dyn Harness) -> Outcome {
+    closed(h, Side::Receiving).await
+}
+
+async fn a_closed_publishing_connection_is_noticed_and_recovers(h: &dyn Harness) -> Outcome {
+    closed(h, Side::Publishing).await
+}
+
+/// The connections of two links, once the server lists them all and none of those `before`.
+async fn both_links(rabbit: &RabbitHarness, before: &[String]) -> Result<Vec<String>, String> {
+    eventually("the connections of two links", LIMIT, || async {
+        let all = rabbit.server().control().connections(&rabbit.name).await?;
+        let fresh = all.len() == 4 && !all.iter().any(|name| before.contains(name));
+        if fresh { Ok(all) } else { Err(format!("{all:?}, before: {before:?}")) }
+    })
+    .await
+}
+
+/// Half of a link is gone: the other half goes too.
+async fn closed(h: &dyn Harness, side: Side) -> Outcome {
+    let rabbit = RabbitHarness::of(h)?;
+    // The end of a connection is heard by itself, not only missed.
+    let patient = |options: &mut broker::Options| options.heartbeat = Duration::from_secs(3600);
+    let (node, other) = (h.node_with(patient).await?, h.node_with(patient).await?);
+    let mut heard = node.subscribe("news").await?;
+    let mut before = Vec::new();
+    for round in 0..3 {
+        before = both_links(rabbit, &before).await?;
+        rabbit.server().close_connections(&rabbit.name, side).await?;
+        linked(&node, round + 2).await?;
+        linked(&other, round + 2).await?;
+        post(&other, "news", "hello").await?;
+        told_of_the_loss(&mut heard).await?;
+        hears(&mut heard, "hello").await?;
+        post(&node, "news", "self").await?;
+        hears(&mut heard, "self").await?;
+    }
+    assert_eq!((node.health().links, other.health().links), (4, 4));
+    Ok(())
+}
+
+async fn a_server_in_distress_takes_no_posts_and_health_says_why(h: &dyn Harness) -> Outcome {
+    let server = RabbitHarness::of(h)?.server();
+    let (node, other) = (h.node().await?, h.node().await?);
+    let mut heard = node.subscribe("news").await?;
+    for resource in ["memory", "disk"] {
+        let links = other.health().links;
+        let alarm = format!("{{resource_limit, {resource}, node()}}");
+        server.evaluate(&format!("rabbit_alarm:set_alarm({{{alarm}, []}})")).await?;
+        let told = try_join(in_distress(&node), in_distress(&other)).await;
+        // Also after a failure: the next case has the same server.
+        server.evaluate(&format!("rabbit_alarm:clear_alarm({alarm})")).await?;
+        told.map_err(|error| format!("{resource}: {error}"))?;
+        linked(&other, links + 1).await?;
+        assert!(heard_again(&other, &mut heard).await? >= 1, "no gap");
+        linked(&node, links + 1).await?;
+        fence(&node, &mut heard).await?;
+        fence(&other, &mut heard).await?;
+    }
+    Ok(())
+}
+
+async fn in_distress(node: &Broker) -> Result<(), String> {
+    // Until the alarm is heard of, it still takes some.
+    let refused = async {
+        loop {
+            if let Err(error) = node.publish("silence", "hello", Scope::Global).await {
+                break error.kind();
+            }
+        }
+    };
+    let kind = within("a post to fail", refused).await?;
+    if !matches!(kind, ErrorKind::Unavailable | ErrorKind::Interrupted) {
+        return Err(format!("a post failed with {kind:?}"));
+    }
+    until("the reason", || {
+        let health = node.health();
+        let told = |error: &Error| {
+            error.kind() == ErrorKind::Unavailable && error.message().contains("low on memory or disk")
+        };
+        !health.is_connected() && health.last_error.as_ref().is_some_and(told)
+    })
+    .await?;
+    match within("an answer", node.publish("silence", "hello", Scope::Global)).await? {
+        Err(error) if error.kind() == ErrorKind::Unavailable => Ok(()),
+        other => Err(format!("a post without a link: {other:?}")),
+    }
+}

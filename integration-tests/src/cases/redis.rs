@@ -1,0 +1,11 @@
+//! The cases about Redis alone.
+
+use broker_conformance::case::Case;
+
+mod connecting;
+mod idle;
+mod log;
+mod log_refusals;
+
+/// Every case about Redis alone.
+pub(crate) const CASES: &[&[Case]] = &[connecting::CASES, idle::CASES, log::CASES, log_refusals::CASES];
