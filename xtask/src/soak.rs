@@ -9,7 +9,7 @@ pub(crate) fn run(options: &Passed) -> Result<(), String> {
     let backend = options.arguments.iter().skip_while(|argument| *argument != "--backend").nth(1);
     let wanted: Vec<_> = SERVERS
         .iter()
-        .filter(|server| backend.is_none_or(|name| name == "all" || name == server.backend))
+        .filter(|server| backend.is_none_or(|name| name == "all" || *name == server.backend))
         .collect();
     if !options.ask_for_help() {
         provide(&wanted, false)?;

@@ -14,7 +14,7 @@ use crate::{
     model,
     report::{Done, Report, Summary, minutes},
     run::{cargo, root, run as run_command, run_by_line},
-    servers::{BROWSER, SERVERS, Server, Source, WITHOUT_SERVER, provide},
+    servers::{BACKENDS, BROWSER, SERVERS, Server, Source, provide},
 };
 
 /// What to test.
@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let wanted = wanted_servers(options)?;
     let source = provide(&wanted, options.docker)?;
     if !options.docker && !options.only_the_suite() {
-        provide(&[&BROWSER], false)?;
+        provide(&[&*BROWSER], false)?;
     }
     let suite = Suite { source, wanted };
     let steps = suite.steps(options)?;
@@ -72,15 +72,13 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 /// The servers that the chosen cases need.
 fn wanted_servers(options: &Options) -> Result<Vec<&'static Server>, String> {
     if let Some(name) = &options.backend {
-        let known: Vec<&str> =
-            WITHOUT_SERVER.iter().copied().chain(SERVERS.iter().map(|s| s.backend)).collect();
-        if !known.contains(&name.as_str()) {
-            return Err(format!("no backend is called `{name}`: must be one of {}", known.join(", ")));
+        if !BACKENDS.contains(name) {
+            return Err(format!("no backend is called `{name}`: must be one of {}", BACKENDS.join(", ")));
         }
     }
     let chosen = |server: &&Server| options.backend.as_deref().is_none_or(|name| name == server.backend);
     let wanted: Vec<&Server> =
-        SERVERS.iter().filter(chosen).filter(|s| s.has_image || !options.docker).collect();
+        SERVERS.iter().filter(chosen).filter(|s| s.has_image() || !options.docker).collect();
     if options.docker && wanted.is_empty() {
         let name = options.backend.as_deref().unwrap_or_default();
         return Err(format!("no container image for the backend `{name}`"));
@@ -93,7 +91,7 @@ fn backends(options: &Options) -> Option<String> {
     match &options.backend {
         Some(backend) => Some(backend.clone()),
         None if options.docker => {
-            let images: Vec<_> = SERVERS.iter().filter(|s| s.has_image).map(|s| s.backend).collect();
+            let images: Vec<&str> = SERVERS.iter().filter(|s| s.has_image()).map(|s| &*s.backend).collect();
             Some(images.join(","))
         }
         None => None,
@@ -168,7 +166,7 @@ impl Suite {
         } else {
             command.arg("broker/full");
         }
-        let backends: Vec<&str> = self.wanted.iter().map(|server| server.backend).collect();
+        let backends: Vec<&str> = self.wanted.iter().map(|server| &*server.backend).collect();
         if !backends.is_empty() {
             // They are there: cases that cannot find them have failed.
             command.env("BROKER_REQUIRE", backends.join(","));
@@ -179,7 +177,7 @@ impl Suite {
     /// The same, where the browser is required as well.
     fn with_browser(&self, arguments: &[&str]) -> Command {
         let mut command = self.cargo_test();
-        let required = self.wanted.iter().map(|server| server.backend).chain([BROWSER.backend]);
+        let required = self.wanted.iter().map(|server| &*server.backend).chain([&*BROWSER.backend]);
         command.env("BROKER_REQUIRE", required.collect::<Vec<_>>().join(","));
         command.args(arguments);
         command
@@ -339,7 +337,7 @@ mod tests {
         wanted(Some("memory"), true).unwrap_err();
         for name in ["", "redis,nats", "Redis"] {
             let error = wanted(Some(name), false).unwrap_err();
-            assert!(error.contains(&format!("`{name}`")) && error.contains("memory, redis"), "{error}");
+            assert!(error.contains(&format!("`{name}`")) && error.contains("memory, nats"), "{error}");
         }
     }
 
