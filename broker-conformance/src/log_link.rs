@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use broker_core::{
-    Backend, BrokerUrl, Error,
-    driver::{Driver, Inbox, Link, LogBreak, LogCursor, LogPage, RevocationLog},
+    Backend, BrokerUrl, Error, ErrorKind,
+    driver::{ConnectContext, Driver, DurableLog, Inbox, Link, LogBreak, LogCursor, LogPage, RevocationLog},
 };
 use bytes::Bytes;
 
@@ -60,7 +60,7 @@ impl Opener {
     /// There is none within the limit.
     pub async fn open(&self) -> Outcome<LogLink> {
         let inbox = Inbox::discard();
-        let link = within("a link", self.driver.connect(inbox.clone())).await??;
+        let link = within("a link", self.driver.connect(ConnectContext::new(inbox.clone()))).await??;
         Ok(LogLink { link, inbox, log: self.log.clone() })
     }
 
@@ -87,26 +87,30 @@ pub struct LogLink {
 }
 
 impl LogLink {
+    fn durable(&self) -> Result<&dyn DurableLog, Error> {
+        self.link.log().ok_or_else(|| Error::new(ErrorKind::Unsupported, "the link has no log"))
+    }
+
     /// Appends a record.
     ///
     /// # Errors
-    /// As [`Link::revoke`].
+    /// As [`DurableLog::append`].
     pub async fn append(&self, record: impl Into<Bytes>) -> Result<(), Error> {
-        self.link.revoke(&self.log, record.into()).await
+        self.durable()?.append(&self.log, record.into()).await
     }
 
     /// Reads a page.
     ///
     /// # Errors
-    /// As [`Link::revocations`].
+    /// As [`DurableLog::read`].
     pub async fn page(&self, after: &LogCursor) -> Result<LogPage, Error> {
-        self.link.revocations(&self.log, after).await
+        self.durable()?.read(&self.log, after).await
     }
 
     /// Reads to the end.
     ///
     /// # Errors
-    /// As [`Link::revocations`].
+    /// As [`DurableLog::read`].
     pub async fn rest(&self, after: &LogCursor) -> Result<Rest, Error> {
         let mut rest = Rest { records: Vec::new(), cursor: after.clone(), broken: None, pages: 0 };
         loop {

@@ -11,9 +11,11 @@ use std::{
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Result,
-    driver::{Capabilities, Driver, Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
+    driver::{
+        Capabilities, ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, Outgoing, Receipt,
+        RevocationLog,
+    },
 };
-use bytes::Bytes;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +98,8 @@ impl Driver for LossyDriver {
         self.driver.capabilities()
     }
 
-    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
-        Ok(Box::new(LossyLink { link: self.driver.connect(inbox).await?, losses: self.losses.clone() }))
+    async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
+        Ok(Box::new(LossyLink { link: self.driver.connect(context).await?, losses: self.losses.clone() }))
     }
 }
 
@@ -108,7 +110,7 @@ struct LossyLink {
 
 #[async_trait]
 impl Link for LossyLink {
-    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let digests = batch.iter().filter(|frame| is_digest(frame)).count();
         let fates: Vec<_> = batch.iter().map(|frame| self.losses.fate(frame)).collect();
         let mut sent = Vec::new();
@@ -123,7 +125,7 @@ impl Link for LossyLink {
         let outcomes = if sent.is_empty() { Vec::new() } else { self.link.publish(&sent).await };
         let mut outcomes = outcomes.into_iter();
         let outcome = |fate: &Fate| match fate {
-            Fate::Lost => Some(Ok(())),
+            Fate::Lost => Some(Ok(Receipt::new())),
             Fate::Arrives => outcomes.next(),
             Fate::Twice => outcomes.next().and(outcomes.next()),
         };
@@ -140,12 +142,20 @@ impl Link for LossyLink {
         self.link.unsubscribe(channels).await
     }
 
-    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        self.link.revoke(log, record).await
+    fn log(&self) -> Option<&dyn DurableLog> {
+        self.link.log()
     }
 
-    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        self.link.revocations(log, after).await
+    fn probe_channels(&self, own: &ChannelName) -> Vec<ChannelName> {
+        self.link.probe_channels(own)
+    }
+
+    fn info(&self) -> LinkInfo {
+        self.link.info()
+    }
+
+    async fn inspect(&self, log: &RevocationLog) -> Inspection {
+        self.link.inspect(log).await
     }
 
     async fn close(&self) -> Result<()> {

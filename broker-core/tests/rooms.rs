@@ -33,8 +33,8 @@ impl Crate {
         let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let mut module = Module::default();
-        let children = file.parent().unwrap();
-        let children = match file.file_stem().unwrap().to_str().unwrap() {
+        let children = file.parent().expect("a folder");
+        let children = match file.file_stem().and_then(|name| name.to_str()).expect("a name") {
             "mod" | "lib" => children.to_owned(),
             name => children.join(name),
         };

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use broker_core::{
     Backend, BrokerUrl, Result,
-    driver::{Capabilities, Driver, Inbox, Link, Ordering},
+    driver::{Capabilities, ConnectContext, Driver, Link, Ordering},
 };
 
 pub use bus::{Bus, Line, SavedLogs};
@@ -50,7 +50,7 @@ impl Driver for MemoryDriver {
         Capabilities::new(false, Ordering::PerChannel, true)
     }
 
-    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
-        Ok(Box::new(link::MemoryLink::open(&self.bus, &self.line, inbox).await?))
+    async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
+        Ok(Box::new(link::MemoryLink::open(&self.bus, &self.line, context.inbox).await?))
     }
 }

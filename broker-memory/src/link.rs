@@ -5,7 +5,9 @@ use std::{future::pending, time::SystemTime};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inbox, Inspection, Link, LogCursor, LogPage, Outgoing, RevocationLog},
+    driver::{
+        DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, Outgoing, Receipt, RevocationLog,
+    },
 };
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -54,14 +56,15 @@ fn cut_off() -> Error {
 
 #[async_trait]
 impl Link for MemoryLink {
-    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         if let Err(error) = self.pass().await {
             return batch.iter().map(|_| Err(error.clone())).collect();
         }
         while self.bus.is_behind() {
             tokio::task::yield_now().await;
         }
-        let outcomes: Vec<Result<()>> = batch.iter().map(|outgoing| self.permit(&outgoing.channel)).collect();
+        let permit = |outgoing: &Outgoing| self.permit(&outgoing.channel).map(|()| Receipt::new());
+        let outcomes: Vec<Result<Receipt>> = batch.iter().map(permit).collect();
         let taken = batch.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
         self.bus.publish(taken.map(|(outgoing, _)| outgoing));
         outcomes
@@ -80,18 +83,16 @@ impl Link for MemoryLink {
         Ok(())
     }
 
-    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        match timeout(log.limit, self.pass()).await {
-            Ok(passed) => passed.map(|()| self.bus.revoke(log, record)),
-            Err(_) => late(log),
-        }
+    fn log(&self) -> Option<&dyn DurableLog> {
+        Some(self)
     }
 
-    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        match timeout(log.limit, self.pass()).await {
-            Ok(passed) => passed.map(|()| self.bus.revocations(log, after)),
-            Err(_) => late(log),
-        }
+    fn probe_channels(&self, own: &ChannelName) -> Vec<ChannelName> {
+        vec![own.clone()]
+    }
+
+    fn info(&self) -> LinkInfo {
+        LinkInfo::default()
     }
 
     async fn inspect(&self, _: &RevocationLog) -> Inspection {
@@ -101,6 +102,23 @@ impl Link for MemoryLink {
     async fn close(&self) -> Result<()> {
         self.bus.leave(self.id);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl DurableLog for MemoryLink {
+    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        match timeout(log.limit, self.pass()).await {
+            Ok(passed) => passed.map(|()| self.bus.revoke(log, record)),
+            Err(_) => late(log),
+        }
+    }
+
+    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        match timeout(log.limit, self.pass()).await {
+            Ok(passed) => passed.map(|()| self.bus.revocations(log, after)),
+            Err(_) => late(log),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use async_nats::Client;
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, Driver, Inbox, Link, Ordering, Peer, ServerAddr, random},
+    driver::{Capabilities, ConnectContext, Driver, Inbox, Link, Ordering, Peer, ServerAddr, random},
 };
 use tokio::time::Instant;
 
@@ -111,8 +111,8 @@ impl Driver for NatsDriver {
         Capabilities::new(true, Ordering::PerPublisher, true)
     }
 
-    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
-        let (client, ground) = self.reach(inbox).await?;
+    async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
+        let (client, ground) = self.reach(context.inbox).await?;
         Ok(Box::new(NatsLink::open(client, ground).await?))
     }
 }

@@ -12,7 +12,7 @@ use async_nats::{Client, Message, PublishError, PublishErrorKind};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inspection, Link, LogCursor, LogPage, Outgoing, RevocationLog},
+    driver::{DurableLog, Inspection, Link, LinkInfo, LogCursor, LogPage, Outgoing, Receipt, RevocationLog},
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -27,6 +27,7 @@ use crate::{
 /// One link. Dropping it ends the thread of its client, and with it the socket.
 pub(crate) struct NatsLink {
     client: Client,
+    version: Arc<str>,
     pub(crate) watch: Arc<Watch>,
     /// Where the client's tasks run.
     ground: Ground,
@@ -41,6 +42,7 @@ impl NatsLink {
     pub(crate) async fn open(client: Client, ground: Ground) -> Result<Self> {
         let watch = Arc::clone(&ground.watch);
         let link = Self {
+            version: client.server_info().version.into(),
             client,
             watch,
             ground,
@@ -85,7 +87,7 @@ impl NatsLink {
     }
 
     /// Sends frames and waits until the server has them.
-    async fn send(&self, round: &[Outgoing]) -> Vec<Result<()>> {
+    async fn send(&self, round: &[Outgoing]) -> Vec<Result<Receipt>> {
         drop(self.watch.take_no_publish());
         let mut sent = Vec::with_capacity(round.len());
         for Outgoing { channel, frame, .. } in round {
@@ -106,7 +108,7 @@ impl NatsLink {
                 let why = "refused so many others that this may have been refused, too";
                 Err(self.watch.peer.error(ErrorKind::Interrupted, why))
             }
-            sent => sent.map_err(|error| self.unsent(post.frame.len(), &error)),
+            sent => sent.map(|()| Receipt::new()).map_err(|error| self.unsent(post.frame.len(), &error)),
         };
         round.iter().zip(sent).map(outcome).collect()
     }
@@ -125,7 +127,7 @@ impl NatsLink {
 
 #[async_trait]
 impl Link for NatsLink {
-    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let length = if self.careful.load(Relaxed) { COMPLAINTS } else { batch.len() };
         let mut outcomes = Vec::with_capacity(batch.len());
         for round in batch.chunks(length) {
@@ -144,20 +146,20 @@ impl Link for NatsLink {
         self.barrier().await
     }
 
-    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        log.within(&self.watch.peer, Log::new(self, log).append(record)).await
+    fn log(&self) -> Option<&dyn DurableLog> {
+        Some(self)
     }
 
-    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        log.within(&self.watch.peer, Log::new(self, log).page(after)).await
+    fn probe_channels(&self, own: &ChannelName) -> Vec<ChannelName> {
+        vec![own.clone()]
     }
 
-    fn longest_frame(&self) -> usize {
-        self.client.max_payload()
-    }
-
-    async fn version(&self) -> Option<String> {
-        Some(self.client.server_info().version)
+    /// The server may change its limit while the link is up.
+    fn info(&self) -> LinkInfo {
+        let mut info = LinkInfo::default();
+        info.max_frame = self.client.max_payload();
+        info.version = Some(Arc::clone(&self.version));
+        info
     }
 
     async fn inspect(&self, log: &RevocationLog) -> Inspection {
@@ -178,5 +180,16 @@ impl Link for NatsLink {
         forgotten.await.ok_or_else(|| self.watch.over())?;
         self.ground.end().await;
         Ok(())
+    }
+}
+
+#[async_trait]
+impl DurableLog for NatsLink {
+    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        log.within(&self.watch.peer, Log::new(self, log).append(record)).await
+    }
+
+    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        log.within(&self.watch.peer, Log::new(self, log).page(after)).await
     }
 }

@@ -88,7 +88,7 @@ impl<'a> Log<'a> {
         Self { link, log, stream: stream_name(log.name.as_str()), subject: format!("{}.log", log.name) }
     }
 
-    /// See [`Link::revoke`](broker_core::driver::Link::revoke).
+    /// See [`DurableLog::append`](broker_core::driver::DurableLog::append).
     pub(crate) async fn append(&self, record: Bytes) -> Result<()> {
         // Without a stream there may be no answer: somebody else may listen there.
         self.info().await?;
@@ -101,7 +101,7 @@ impl<'a> Log<'a> {
         if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) }
     }
 
-    /// See [`Link::revocations`](broker_core::driver::Link::revocations).
+    /// See [`DurableLog::read`](broker_core::driver::DurableLog::read).
     pub(crate) async fn page(&self, after: &LogCursor) -> Result<LogPage> {
         let page = self.read_page(after).await?;
         Ok(LogPage { created: self.link.log_created.swap(false, Relaxed), ..page })

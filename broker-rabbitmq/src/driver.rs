@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, Driver, Inbox, Link, Ordering, Place, random},
+    driver::{Capabilities, ConnectContext, Driver, Link, Ordering, Place, random},
 };
 use futures_util::future::try_join;
 use lapin::{
@@ -70,7 +70,8 @@ impl Driver for RabbitDriver {
         Capabilities::new(true, Ordering::PerPublisher, true).without_channel_permissions()
     }
 
-    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
+    async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
+        let inbox = context.inbox;
         let Reached { address, at, receiver, publisher } = self.reach().await?;
         let events = publisher.connection.events_listener();
         // After the exchange, so that one pattern of a permission covers both.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inbox, Inspection, Link, LogCursor, LogPage, Outgoing, RevocationLog},
+    driver::{
+        DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, Outgoing, Receipt, RevocationLog,
+    },
 };
 use bytes::Bytes;
 use futures_util::{
@@ -54,7 +56,7 @@ impl RabbitLink {
 
 #[async_trait]
 impl Link for RabbitLink {
-    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let publisher = self.publisher.channel().await;
         let confirms = pipelined(batch.iter().map(async |Outgoing { channel, frame, .. }| {
             let publisher = publisher.as_ref().map_err(Clone::clone)?;
@@ -84,7 +86,7 @@ impl Link for RabbitLink {
                            failed; see its log";
                 Err(self.address.peer.error(ErrorKind::Interrupted, why))
             }
-            _ => Ok(()),
+            _ => Ok(Receipt::new()),
         });
         outcomes.collect()
     }
@@ -97,12 +99,16 @@ impl Link for RabbitLink {
         self.bind(channels, false).await
     }
 
-    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        self.log.append(log, &record).await
+    fn log(&self) -> Option<&dyn DurableLog> {
+        Some(self)
     }
 
-    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        self.log.page(log, after).await
+    fn probe_channels(&self, own: &ChannelName) -> Vec<ChannelName> {
+        vec![own.clone()]
+    }
+
+    fn info(&self) -> LinkInfo {
+        LinkInfo::default()
     }
 
     /// A stream is on disk, always. Its time the server tells nobody.
@@ -114,6 +120,17 @@ impl Link for RabbitLink {
     async fn close(&self) -> Result<()> {
         let closed = try_join3(self.publisher.close(), self.receiver.close(), self.log.close()).await;
         closed.map(drop).map_err(|error| self.address.error(&error))
+    }
+}
+
+#[async_trait]
+impl DurableLog for RabbitLink {
+    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        self.log.append(log, &record).await
+    }
+
+    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        self.log.page(log, after).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::{future::ready, net::SocketAddr, slice, sync::Arc};
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, Driver, Inbox, Link, Ordering, Peer, Place},
+    driver::{Capabilities, ConnectContext, Driver, Inbox, Link, Ordering, Peer, Place},
 };
 use redis::{AsyncConnectionConfig, Client, RedisFuture, aio::MultiplexedConnection, io::AsyncDNSResolver};
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use crate::{
     NAME,
     address::Address,
     errors::translate,
-    link::{RedisLink, Used, idle_limit, receiver},
+    link::{RedisLink, Used, ask_info, receiver},
     log::Seen,
 };
 
@@ -70,9 +70,9 @@ impl RedisDriver {
         }
         let subscriber = open(client, &settings, &peer).await?;
         let publisher = open(client, &settings, &peer).await?;
-        let idle_limit = idle_limit(&publisher).await;
+        let info = ask_info(&publisher).await;
         closing.send_replace(false);
-        Ok(RedisLink { subscriber, publisher, inbox, peer, log: Seen::default(), idle_limit, used, closing })
+        Ok(RedisLink { subscriber, publisher, inbox, peer, log: Seen::default(), info, used, closing })
     }
 
     async fn reach(&self, inbox: Inbox) -> Result<RedisLink> {
@@ -101,8 +101,8 @@ impl Driver for RedisDriver {
     }
 
     /// Two connections: on one alone a burst of arriving messages would delay the replies to posts.
-    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
-        Ok(Box::new(self.reach(inbox).await?))
+    async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
+        Ok(Box::new(self.reach(context.inbox).await?))
     }
 }
 

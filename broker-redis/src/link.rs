@@ -13,7 +13,10 @@ use std::{
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Inbox, Inspection, Link, LogCursor, LogPage, Outgoing, Peer, RevocationLog},
+    driver::{
+        DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, Outgoing, Peer, Receipt,
+        RevocationLog,
+    },
 };
 use bytes::Bytes;
 use redis::{
@@ -69,8 +72,25 @@ impl Used {
     }
 }
 
+/// What the server says of itself: its version, and how long it lets a connection be idle. A link does without.
+pub(crate) async fn ask_info(connection: &MultiplexedConnection) -> LinkInfo {
+    let mut info = LinkInfo::default();
+    (info.version, info.idle_limit) = tokio::join!(version(connection), idle_limit(connection));
+    info
+}
+
+/// From the answer to `HELLO`, which everybody may ask.
+async fn version(connection: &MultiplexedConnection) -> Option<Arc<str>> {
+    let mut asking = connection.clone();
+    let hello = redis::cmd("HELLO");
+    let said = timeout(TELLING, hello.query_async(&mut asking)).await.ok()?;
+    let said: HashMap<String, Value> = said.ok()?;
+    let version: String = from_redis_value(said.get("version")?.clone()).ok()?;
+    Some(version.into())
+}
+
 /// How long the server lets a connection be idle; `None` if for ever, or if this user may not know.
-pub(crate) async fn idle_limit(connection: &MultiplexedConnection) -> Option<Duration> {
+async fn idle_limit(connection: &MultiplexedConnection) -> Option<Duration> {
     let mut asking = connection.clone();
     let mut question = redis::cmd("CONFIG");
     question.arg("GET").arg("timeout");
@@ -88,8 +108,7 @@ pub(crate) struct RedisLink {
     pub(crate) inbox: Inbox,
     pub(crate) peer: Peer,
     pub(crate) log: Seen,
-    /// How long the server lets a connection be idle.
-    pub(crate) idle_limit: Option<Duration>,
+    pub(crate) info: LinkInfo,
     pub(crate) used: Arc<Used>,
     /// Whether we are closing. Its receivers live in the connections, so it also tells when both are gone.
     pub(crate) closing: watch::Sender<bool>,
@@ -116,7 +135,7 @@ impl RedisLink {
     }
 
     /// The link broke with a batch on its way: any frame of it may have arrived, or none.
-    fn interrupted(&self, cause: &Error, frames: usize) -> Vec<Result<()>> {
+    fn interrupted(&self, cause: &Error, frames: usize) -> Vec<Result<Receipt>> {
         self.inbox.lost(cause.clone());
         vec![Err(Error::new(ErrorKind::Interrupted, cause.message())); frames]
     }
@@ -124,7 +143,7 @@ impl RedisLink {
 
 #[async_trait]
 impl Link for RedisLink {
-    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let mut pipeline = Pipeline::with_capacity(batch.len());
         for Outgoing { channel, frame, .. } in batch {
             // Room for all of it at once: grown piece by piece, a command is allocated five times.
@@ -140,7 +159,7 @@ impl Link for RedisLink {
         };
         let outcomes = replies.into_iter().map(|reply| match reply {
             // The number of receivers, at this server only: it says nothing that could be promised.
-            Value::Int(_) => Some(Ok(())),
+            Value::Int(_) => Some(Ok(Receipt::new())),
             Value::ServerError(error) => Some(Err(translate(&self.peer, &error.into()))),
             // Nothing else answers a PUBLISH: these are not the replies to what we sent.
             _ => None,
@@ -160,25 +179,16 @@ impl Link for RedisLink {
         done.map_err(|error| self.failed(&error))
     }
 
-    /// On the publisher's connection: a page of the log is no larger than some batches of posts are. It lives on when
-    /// a call takes too long: an answer that comes later is dropped.
-    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        log.within(&self.peer, Log { link: self, log }.append(&record)).await
+    fn log(&self) -> Option<&dyn DurableLog> {
+        Some(self)
     }
 
-    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        log.within(&self.peer, Log { link: self, log }.read(after)).await
+    fn probe_channels(&self, own: &ChannelName) -> Vec<ChannelName> {
+        vec![own.clone()]
     }
 
-    fn idle_limit(&self) -> Option<Duration> {
-        self.idle_limit
-    }
-
-    /// From the answer to `HELLO`, which everybody may ask.
-    async fn version(&self) -> Option<String> {
-        let mut asking = self.publisher.clone();
-        let said: HashMap<String, Value> = redis::cmd("HELLO").query_async(&mut asking).await.ok()?;
-        from_redis_value(said.get("version")?.clone()).ok()
+    fn info(&self) -> LinkInfo {
+        self.info.clone()
     }
 
     /// Snapshots alone take back what was appended since the last one: only the append-only file counts.
@@ -190,7 +200,7 @@ impl Link for RedisLink {
             UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?.checked_add(Duration::from_micros(micros))
         });
         Inspection::new(clock, kept.map(|text| text.contains("aof_enabled:1")))
-            .with_idle_limit(self.idle_limit)
+            .with_idle_limit(self.info.idle_limit)
     }
 
     /// Asks the server to hang up, and waits until it has: it forgets a client's subscriptions first.
@@ -205,6 +215,19 @@ impl Link for RedisLink {
         }
         self.closing.closed().await;
         Ok(())
+    }
+}
+
+#[async_trait]
+impl DurableLog for RedisLink {
+    /// On the publisher's connection: a page of the log is no larger than some batches of posts are. It lives on when
+    /// a call takes too long: an answer that comes later is dropped.
+    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        log.within(&self.peer, Log { link: self, log }.append(&record)).await
+    }
+
+    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        log.within(&self.peer, Log { link: self, log }.read(after)).await
     }
 }
 

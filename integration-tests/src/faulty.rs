@@ -16,7 +16,10 @@ use std::{
 use async_trait::async_trait;
 use broker::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{Capabilities, Driver, Inbox, Link, LogCursor, LogPage, Outgoing, RevocationLog},
+    driver::{
+        Capabilities, ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, LogCursor, LogPage,
+        Outgoing, Receipt, RevocationLog,
+    },
 };
 use bytes::Bytes;
 use faults::Wrong;
@@ -49,13 +52,13 @@ impl Driver for FaultyDriver {
         self.driver.capabilities()
     }
 
-    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
+    async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
         if self.wrong == Wrong::Busy {
             tokio::spawn(pending::<()>());
         }
-        let inbox = Arc::new(FaultyInbox::new(inbox, self.wrong));
+        let inbox = Arc::new(FaultyInbox::new(context.inbox.clone(), self.wrong));
         let link = loop {
-            match self.driver.connect(FaultyInbox::inbox(&inbox)).await {
+            match self.driver.connect(context.clone().with_inbox(FaultyInbox::inbox(&inbox))).await {
                 Ok(link) => break link,
                 Err(error) if self.wrong != Wrong::RetriesByItself => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
@@ -73,7 +76,7 @@ impl Driver for FaultyDriver {
             let (driver, shared) = (Arc::clone(&self.driver), Arc::downgrade(&shared));
             *inbox.heal.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(move || {
                 if let Some(shared) = shared.upgrade() {
-                    tokio::spawn(heal(Arc::clone(&driver), shared));
+                    tokio::spawn(heal(Arc::clone(&driver), context.clone(), shared));
                 }
             }));
         }
@@ -82,10 +85,13 @@ impl Driver for FaultyDriver {
 }
 
 /// The very bug that this library is about: a client that is connected again, and nobody is told.
-async fn heal(driver: Arc<dyn Driver>, shared: Arc<Shared>) {
+async fn heal(driver: Arc<dyn Driver>, context: ConnectContext, shared: Arc<Shared>) {
     for _ in 0..10_000 {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        let Ok(link) = driver.connect(FaultyInbox::inbox(&shared.inbox)).await else { continue };
+        let Ok(link) = driver.connect(context.clone().with_inbox(FaultyInbox::inbox(&shared.inbox))).await
+        else {
+            continue;
+        };
         let channels = shared.subscribed().clone();
         if channels.is_empty() || link.subscribe(&channels).await.is_ok() {
             *shared.link.lock().unwrap_or_else(PoisonError::into_inner) = link.into();
@@ -128,7 +134,7 @@ fn is_own(frame: &Outgoing) -> bool {
 
 #[async_trait]
 impl Link for FaultyLink {
-    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let Self(shared) = self;
         let link = shared.link();
         if let Some(frame) = batch.first() {
@@ -140,7 +146,7 @@ impl Link for FaultyLink {
                 if !sent.is_empty() {
                     link.publish(&sent).await;
                 }
-                batch.iter().map(|_| Ok(())).collect()
+                batch.iter().map(|_| Ok(Receipt::new())).collect()
             }
             Wrong::SaysUnsentAndDoes => {
                 let mut outcomes = link.publish(batch).await;
@@ -186,7 +192,7 @@ impl Link for FaultyLink {
                 }
                 // Only when nothing else is in it: the outcomes are in the order of the batch.
                 if others.is_empty() {
-                    batch.iter().map(|_| Ok(())).collect()
+                    batch.iter().map(|_| Ok(Receipt::new())).collect()
                 } else {
                     link.publish(batch).await
                 }
@@ -257,28 +263,21 @@ impl Link for FaultyLink {
         }
     }
 
-    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        match self.0.wrong {
-            Wrong::ForgetsRecords => Ok(()),
-            Wrong::ClaimsToHaveNoLog => Err(Error::new(ErrorKind::Unsupported, "no log, it says")),
-            _ => self.0.link().revoke(log, record).await,
-        }
+    fn log(&self) -> Option<&dyn DurableLog> {
+        let has_log = self.0.link().log().is_some() && self.0.wrong != Wrong::ClaimsToHaveNoLog;
+        has_log.then_some(self as &dyn DurableLog)
     }
 
-    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        let page = self.0.link().revocations(log, after).await;
-        page.map(|mut page| {
-            match self.0.wrong {
-                Wrong::ReadsNothing => page.records.clear(),
-                Wrong::SkipsTheLastRecord => drop(page.records.pop()),
-                Wrong::HidesBreaks => page.broken = None,
-                Wrong::HidesNewLogs => page.created = false,
-                Wrong::StopsAfterOnePage => page.more = false,
-                Wrong::StaysAtTheBeginning => page.cursor = after.clone(),
-                _ => {}
-            }
-            page
-        })
+    fn probe_channels(&self, own: &ChannelName) -> Vec<ChannelName> {
+        self.0.link().probe_channels(own)
+    }
+
+    fn info(&self) -> LinkInfo {
+        self.0.link().info()
+    }
+
+    async fn inspect(&self, log: &RevocationLog) -> Inspection {
+        self.0.link().inspect(log).await
     }
 
     async fn close(&self) -> Result<()> {
@@ -293,8 +292,38 @@ impl Link for FaultyLink {
     }
 }
 
+#[async_trait]
+impl DurableLog for FaultyLink {
+    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+        match self.0.wrong {
+            Wrong::ForgetsRecords => Ok(()),
+            _ => inner(&*self.0.link())?.append(log, record).await,
+        }
+    }
+
+    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+        let page = inner(&*self.0.link())?.read(log, after).await;
+        page.map(|mut page| {
+            match self.0.wrong {
+                Wrong::ReadsNothing => page.records.clear(),
+                Wrong::SkipsTheLastRecord => drop(page.records.pop()),
+                Wrong::HidesBreaks => page.broken = None,
+                Wrong::HidesNewLogs => page.created = false,
+                Wrong::StopsAfterOnePage => page.more = false,
+                Wrong::StaysAtTheBeginning => page.cursor = after.clone(),
+                _ => {}
+            }
+            page
+        })
+    }
+}
+
+fn inner(link: &dyn Link) -> Result<&dyn DurableLog> {
+    link.log().ok_or_else(|| Error::new(ErrorKind::Unsupported, "the driver inside has no log"))
+}
+
 /// Keeps what could not be sent, says that it was, and sends it when it can.
-async fn hoard(shared: &Shared, link: &dyn Link, batch: &[Outgoing]) -> Vec<Result<()>> {
+async fn hoard(shared: &Shared, link: &dyn Link, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
     let kept = std::mem::take(&mut *shared.hoard.lock().unwrap_or_else(PoisonError::into_inner));
     if !kept.is_empty() {
         link.publish(&kept).await;
@@ -305,5 +334,5 @@ async fn hoard(shared: &Shared, link: &dyn Link, batch: &[Outgoing]) -> Vec<Resu
         let users = batch.iter().filter(|frame| !is_own(frame)).cloned();
         shared.hoard.lock().unwrap_or_else(PoisonError::into_inner).extend(users);
     }
-    batch.iter().map(|_| Ok(())).collect()
+    batch.iter().map(|_| Ok(Receipt::new())).collect()
 }

@@ -71,10 +71,10 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 
 /// The servers that the chosen cases need.
 fn wanted_servers(options: &Options) -> Result<Vec<&'static Server>, String> {
-    if let Some(name) = &options.backend {
-        if !BACKENDS.contains(name) {
-            return Err(format!("no backend is called `{name}`: must be one of {}", BACKENDS.join(", ")));
-        }
+    if let Some(name) = &options.backend
+        && !BACKENDS.contains(name)
+    {
+        return Err(format!("no backend is called `{name}`: must be one of {}", BACKENDS.join(", ")));
     }
     let chosen = |server: &&Server| options.backend.as_deref().is_none_or(|name| name == server.backend);
     let wanted: Vec<&Server> =

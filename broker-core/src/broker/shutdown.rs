@@ -158,16 +158,20 @@ impl Broker {
 
     /// Waits until everything queued before it has come back.
     async fn pass_barrier(&self, backend: &Backend) {
-        let (token, frame) = backend.probe.next(Kind::Barrier);
-        let Ok(outcome) = backend.outbox.send_control(&backend.probe.wire_name, frame, Priority::InTurn)
-        else {
-            return;
-        };
-        // Its outcome is told after those of the posts before it, which its echo may overtake.
+        let (token, frames) = backend.probe.next(Kind::Barrier);
+        let mut outcomes = Vec::with_capacity(frames.len());
+        for (name, frame) in frames {
+            let Ok(outcome) = backend.outbox.send_control(&name, frame, Priority::InTurn) else { return };
+            outcomes.push(outcome);
+        }
+        // Their outcomes come after those of the posts before them, which their echoes may overtake.
         let come_back = async {
-            if let Ok(Ok(())) = outcome.await {
-                let _ = backend.probe.echo(token, self.0.options.drain_timeout).await;
+            for outcome in outcomes {
+                if !matches!(outcome.await, Ok(Ok(()))) {
+                    return;
+                }
             }
+            let _ = backend.probe.echo(token, self.0.options.drain_timeout).await;
         };
         let mut health = self.0.health.subscribe();
         tokio::select! {

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::Error;
+use crate::{ChannelName, Error, NodeId};
 
 /// Where a link hands over what it receives. Calls never block and never await; they may come from any thread.
 ///
@@ -30,8 +30,15 @@ pub trait Sink: Send + Sync + 'static {
     /// A frame arrived: see [`Inbox::deliver`].
     fn deliver(&self, arrival: Arrival<'_>);
 
-    /// Messages may be missing: see [`Inbox::gap`].
-    fn gap(&self) {}
+    /// Messages may be missing: see [`Inbox::gap`], [`Inbox::gap_on`] and [`Inbox::gap_from`].
+    fn gap(&self, missing: Missing<'_>) {
+        let _ = missing;
+    }
+
+    /// Channels are not subscribed any more: see [`Inbox::unsubscribed`].
+    fn unsubscribed(&self, channels: &[ChannelName]) {
+        let _ = channels;
+    }
 
     /// The link is unusable. Called once: see [`Inbox::lost`].
     fn lost(&self, error: Error) {
@@ -47,6 +54,18 @@ pub struct Arrival<'a> {
     pub channel: &'a str,
     /// The frame.
     pub frame: Bytes,
+}
+
+/// Which messages may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Missing<'a> {
+    /// On every channel of the link.
+    Everywhere,
+    /// On these channels, by their names on the wire.
+    On(&'a [ChannelName]),
+    /// Those of one node, on every channel.
+    From(NodeId),
 }
 
 impl Inbox {
@@ -77,7 +96,25 @@ impl Inbox {
 
     /// The client dropped messages but the link lives on: every channel of the link gets a gap.
     pub fn gap(&self) {
-        self.0.sink.gap();
+        self.0.sink.gap(Missing::Everywhere);
+    }
+
+    /// Messages of some channels may be missing and the link lives on: these get a gap. For a link of several
+    /// connections of which one was replaced.
+    pub fn gap_on(&self, channels: &[ChannelName]) {
+        self.0.sink.gap(Missing::On(channels));
+    }
+
+    /// Messages of one node may be missing and the link lives on. It may have posted on any channel, also on one where
+    /// nothing of it has arrived so far: so every channel of the link gets a gap.
+    pub fn gap_from(&self, node: NodeId) {
+        self.0.sink.gap(Missing::From(node));
+    }
+
+    /// The server does not deliver these channels any more, by their names on the wire, and the link lives on. Core
+    /// subscribes those that are still wanted again; each then gets a gap.
+    pub fn unsubscribed(&self, channels: &[ChannelName]) {
+        self.0.sink.unsubscribed(channels);
     }
 
     /// Reports that the link is unusable. The first call counts; core drops the link.
@@ -85,6 +122,25 @@ impl Inbox {
         if !self.0.lost.swap(true, Ordering::SeqCst) {
             self.0.sink.lost(error);
         }
+    }
+}
+
+/// So that a driver around another one passes on what it does not change.
+impl Sink for Inbox {
+    fn deliver(&self, arrival: Arrival<'_>) {
+        self.0.sink.deliver(arrival);
+    }
+
+    fn gap(&self, missing: Missing<'_>) {
+        self.0.sink.gap(missing);
+    }
+
+    fn unsubscribed(&self, channels: &[ChannelName]) {
+        self.0.sink.unsubscribed(channels);
+    }
+
+    fn lost(&self, error: Error) {
+        Self::lost(self, error);
     }
 }
 
@@ -126,8 +182,8 @@ mod tests {
             self.0.lock().unwrap().push(format!("{}: {:?}", arrival.channel, arrival.frame));
         }
 
-        fn gap(&self) {
-            self.0.lock().unwrap().push("gap".to_owned());
+        fn gap(&self, missing: Missing<'_>) {
+            self.0.lock().unwrap().push(format!("{missing:?}"));
         }
 
         fn lost(&self, error: Error) {
@@ -145,6 +201,6 @@ mod tests {
         inbox.clone().lost(Error::new(ErrorKind::Unavailable, "gone"));
         inbox.lost(Error::new(ErrorKind::Unavailable, "gone again"));
         assert!(inbox.is_lost());
-        assert_eq!(*record.0.lock().unwrap(), ["news: b\"x\"", "gap", "gone"]);
+        assert_eq!(*record.0.lock().unwrap(), ["news: b\"x\"", "Everywhere", "gone"]);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{fmt, time::Duration};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Peer;
@@ -52,6 +53,34 @@ impl RevocationLog {
             || peer.error(ErrorKind::Timeout, format!("did not answer about `{name}` within {limit:?}"));
         tokio::time::timeout(*limit, call).await.unwrap_or_else(|_| Err(late()))
     }
+}
+
+/// A log of opaque records that the server keeps. Every method may run beside every other call of the link.
+#[async_trait]
+pub trait DurableLog: Send + Sync {
+    /// Appends one record, and makes the log if it is missing.
+    ///
+    /// `Ok`: the server answered that it stored the record. Every read that begins afterwards, through any link of
+    /// any node, returns it, or a `broken` page, or an error. What a crash of the server can still take back is the
+    /// server's configuration, and the backend's page says what. A record has at most [`MAX_RECORD`](super::MAX_RECORD)
+    /// bytes. Several calls may be under way at once.
+    ///
+    /// # Errors
+    /// The record may or may not be stored, and may appear later. Core appends it again; the log may then hold it
+    /// twice. [`Unsupported`](crate::ErrorKind::Unsupported): this server has no such log.
+    /// [`Forbidden`](crate::ErrorKind::Forbidden) for a missing permission, which is never `Unsupported`. The link
+    /// lives on, unless it says otherwise by [`Inbox::lost`](super::Inbox::lost).
+    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()>;
+
+    /// One page of the records after a cursor; makes the log if it is missing.
+    ///
+    /// Called by one task at a time. A cursor of an earlier link is valid. A driver that
+    /// cannot tell whether a cursor still stands answers `broken`: a false alarm costs a reconnect of some clients,
+    /// silence costs the revocation.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append). Nothing has been read.
+    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage>;
 }
 
 /// A place in a revocation log: opaque text, made and understood by one kind of driver. Core keeps it in memory,

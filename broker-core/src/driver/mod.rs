@@ -12,7 +12,7 @@
 //!    in chunks, each confirmed; and reads the log again.
 //! 3. Core posts to a channel of its own and waits to receive it. From here the broker is `Connected`.
 //! 4. One writer calls [`Link::publish`], one task [`Link::subscribe`] and [`Link::unsubscribe`], one
-//!    [`Link::revocations`], one [`Link::revoke`]; they run side by side. The link calls [`Inbox::deliver`] for whatever
+//!    [`DurableLog::read`], and some [`DurableLog::append`]; they run side by side. The link calls [`Inbox::deliver`] for whatever
 //!    arrives.
 //! 5. When the link calls [`Inbox::lost`], a call times out, or the echo of step 3 (repeated every
 //!    heartbeat) fails to come, core drops the link, without another word, and starts again at 1.
@@ -37,24 +37,25 @@
 //! operation and channel in an error: a driver need not.
 
 pub(crate) mod inbox;
+mod info;
 mod log;
 pub(crate) mod support;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 pub use crate::wire::{
     limits::{MAX_FRAME, MAX_NAME, MAX_RECORD},
     outgoing::Outgoing,
 };
-use crate::{BrokerUrl, ChannelName, Error, ErrorKind, NodeId, Result};
+use crate::{BrokerUrl, ChannelName, NodeId, Result};
 
 pub(crate) use self::support::reach::open_link;
 pub use self::{
-    inbox::{Arrival, Inbox, Sink},
-    log::{LogBreak, LogCursor, LogPage, RevocationLog},
+    inbox::{Arrival, Inbox, Missing, Sink},
+    info::{ConnectContext, LinkInfo, Receipt},
+    log::{DurableLog, LogBreak, LogCursor, LogPage, RevocationLog},
     support::{
         error_context::{Encryption, Peer},
         inspection::Inspection,
@@ -85,7 +86,7 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// [`Protocol`](crate::ErrorKind::Protocol) when the peer is not this kind of server;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) when it is too old. The message names host and
     /// port, never a password.
-    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>>;
+    async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>>;
 }
 
 /// One live connection. It never heals itself: once lost it is thrown away.
@@ -102,8 +103,11 @@ pub trait Link: Send + Sync + 'static {
     /// frame only; if the link itself broke, report [`Inbox::lost`] and answer
     /// [`Interrupted`](crate::ErrorKind::Interrupted) for all whose fate is unknown,
     /// [`Unavailable`](crate::ErrorKind::Unavailable) only for those that were certainly not sent. A result of
-    /// the wrong length is taken for a broken link. It is not called again before it has returned.
-    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>>;
+    /// the wrong length is taken for a broken link.
+    ///
+    /// At most [`publish_window`](LinkInfo::publish_window) calls are under way at once. Where that is more than one, their
+    /// frames go out in the order in which the calls were first polled, and core takes the outcomes in that order.
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>>;
 
     /// Subscribes to channels. `Ok`: the backend delivers every later publish on these channels, by
     /// whomever, to this link. Idempotent.
@@ -122,62 +126,23 @@ pub trait Link: Send + Sync + 'static {
     /// Any error means that the link is broken.
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()>;
 
-    /// Appends one record to the revocation log, and makes the log if it is missing.
-    ///
-    /// `Ok`: the server answered that it stored the record. Every read that begins afterwards, through any link of
-    /// any node, returns it, or a `broken` page, or an error. What a crash of the server can still take back is the
-    /// server's configuration, and the backend's page says what. A record has at most [`MAX_RECORD`] bytes. Several
-    /// calls may be under way at once, beside every other call.
-    ///
-    /// # Errors
-    /// The record may or may not be stored, and may appear later. Core appends it again; the log may then hold it
-    /// twice. [`Unsupported`](crate::ErrorKind::Unsupported) (the default): this server has no such log.
-    /// [`Forbidden`](crate::ErrorKind::Forbidden) for a missing permission, which is never `Unsupported`. The link
-    /// lives on, unless it says otherwise by [`Inbox::lost`].
-    async fn revoke(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        let _ = (log, record);
-        Err(Error::new(ErrorKind::Unsupported, "this backend keeps no revocation log"))
-    }
+    /// The durable log of the link's server; `None` if this kind of backend has none.
+    fn log(&self) -> Option<&dyn DurableLog>;
 
-    /// One page of the records after a cursor; makes the log if it is missing.
+    /// The channels whose echo proves that the link receives: one for each path by which it receives. A link
+    /// of one path returns `own`, the channel of this node on the wire; a link of several makes one for each with
+    /// [`probe_channel`]. Core subscribes to each,
+    /// posts to each, and gives the link up when one of the posts does not come back.
     ///
-    /// Called by one task at a time, beside every other call. A cursor of an earlier link is valid. A driver that
-    /// cannot tell whether a cursor still stands answers `broken`: a false alarm costs a reconnect of some clients,
-    /// silence costs the revocation.
-    ///
-    /// # Errors
-    /// As [`revoke`](Self::revoke). Nothing has been read.
-    async fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        let _ = (log, after);
-        Err(Error::new(ErrorKind::Unsupported, "this backend keeps no revocation log"))
-    }
+    /// Called once, before anything is subscribed.
+    fn probe_channels(&self, own: &ChannelName) -> Vec<ChannelName>;
 
-    /// The longest frame that the server takes at present, in bytes; [`MAX_FRAME`] unless it has a lower limit.
-    ///
-    /// Posts are not put together beyond that. A single one that is longer is sent all the same, to be refused by name.
-    fn longest_frame(&self) -> usize {
-        MAX_FRAME
-    }
+    /// What the link knows of its server at present.
+    fn info(&self) -> LinkInfo;
 
-    /// How long a connection of this link may carry nothing before the server closes it; `None` (the default) if it
-    /// does not do that, or does not say. Core posts a heartbeat at least twice in that time.
-    fn idle_limit(&self) -> Option<Duration> {
-        None
-    }
-
-    /// The version that the server says it has: for people to read. Nothing is decided by it.
-    ///
-    /// Called once, when the link is up. `None` (the default) when the server does not say.
-    async fn version(&self) -> Option<String> {
-        None
-    }
-
-    /// What the server tells an operator of itself. Asked only by [`Inspection::of`], and as much as it answers:
-    /// what is refused, or fails, is `None`, which is the default for all.
-    async fn inspect(&self, log: &RevocationLog) -> Inspection {
-        let _ = log;
-        Inspection::default()
-    }
+    /// What the server reports to an operator. Called only by [`Inspection::of`], and as much as it answers:
+    /// what is refused, or fails, is `None`.
+    async fn inspect(&self, log: &RevocationLog) -> Inspection;
 
     /// Ends the link in good order: nothing of it is left at the server when it returns.
     ///
@@ -188,6 +153,13 @@ pub trait Link: Send + Sync + 'static {
 
 /// How long a link may take to close in good order.
 pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// The channel of the probe for one of several paths, for [`Link::probe_channels`]: `own` and the path's name, one
+/// segment.
+#[must_use]
+pub fn probe_channel(own: &ChannelName, path: impl fmt::Display) -> ChannelName {
+    ChannelName::internal(format!("{own}.{path}"))
+}
 
 /// A random number, for a name at the server that no other link has, or to choose one of several servers. Not for
 /// secrets.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::log_state::{Append, Follower, Standing, State};
 use crate::{
     Doubt, Error, ErrorKind, Result, WhenInDoubt,
-    driver::{Link, LogBreak, LogCursor},
+    driver::{DurableLog, Link, LogBreak, LogCursor},
     revocation::record::RecordId,
     runtime::user_code::contain,
     supervisor::{Supervisor, fraction, writer::Priority},
@@ -138,7 +138,8 @@ impl Supervisor {
         let mut ids = HashSet::new();
         loop {
             let cursor = follower.lock().cursor.clone();
-            let page = match self.log_call(link.revocations(&follower.log, &cursor)).await? {
+            let page = match self.log_call(async { log_of(link)?.read(&follower.log, &cursor).await }).await?
+            {
                 Ok(page) => page,
                 Err(error) => return Ok(Err(error)),
             };
@@ -317,7 +318,8 @@ impl Supervisor {
         let follower = self.follower();
         // Before the call: a read beside it may meet the record before its answer is here.
         follower.lock().own.entry(id).or_insert(false);
-        let outcome = self.log_call(link.revoke(&follower.log, record.clone())).await;
+        let outcome =
+            self.log_call(async { log_of(link)?.append(&follower.log, record.clone()).await }).await;
         let mut state = follower.lock();
         state.append_error = outcome.as_ref().ok().and_then(|outcome| outcome.as_ref().err().cloned());
         if matches!(outcome, Ok(Ok(()))) {
@@ -360,6 +362,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// The log of a link, or why there is none.
+fn log_of(link: &dyn Link) -> Result<&dyn DurableLog> {
+    link.log().ok_or_else(|| Error::new(ErrorKind::Unsupported, "this backend keeps no revocation log"))
 }
 
 /// Appends under way; what has no outcome when the link goes waits for the next.

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use super::{probe::Probe, subscriptions::Subscriptions};
 use crate::{
-    Error, Gap, GapCause, Malformed, Message,
-    driver::inbox::{Arrival, Sink},
+    ChannelName, Error, ErrorKind, Gap, GapCause, Malformed, Message,
+    driver::inbox::{Arrival, Missing, Sink},
     hub::{Entry, Hub, MessageSeq, ProbeEpochs, PutBy, WakeList, skipped},
     loss::digest_receiver::{DigestReceiver, Proof},
     message::Wire,
@@ -72,14 +72,44 @@ impl Sink for Dispatch {
             .for_each(|frame| self.receive(name, frame.and_then(|frame| frame::decode(&frame))));
     }
 
-    fn gap(&self) {
-        self.gap_on_all(&Entry::gap(Gap::new(None, GapCause::Dropped)));
+    fn gap(&self, missing: Missing<'_>) {
+        let gap = Entry::gap(Gap::new(None, GapCause::Dropped));
+        match missing {
+            Missing::Everywhere | Missing::From(_) => self.gap_on_all(&gap),
+            Missing::On(channels) => self.gap_on(channels, &gap),
+        }
+    }
+
+    fn unsubscribed(&self, channels: &[ChannelName]) {
+        let Receivers { hub, names, subscriptions, follower, .. } = &self.0.receivers;
+        let gap = Entry::gap(Gap::new(None, GapCause::Dropped));
+        // Under the lock, so that a link that is given up tells nothing of channels that the next one has subscribed.
+        let stage = self.lock();
+        if matches!(*stage, Stage::Closed) {
+            return;
+        }
+        for channel in channels.iter().filter_map(|channel| names.strip(channel.as_str())) {
+            match channel {
+                // Without one of its own a link is of no use: the probe, the digests, the announcements.
+                own if own.starts_with('$') => {
+                    let lost = format!("the server does not deliver `{own}` any more");
+                    self.report_lost(Error::new(ErrorKind::Unavailable, lost));
+                }
+                name => {
+                    if let Some(name) = subscriptions.note_unsubscribed(name) {
+                        // What comes next is not compared with what came before.
+                        hub.reset(&name);
+                        hub.mark_gap(&name, &gap);
+                    }
+                }
+            }
+        }
+        drop(stage);
+        follower.missed();
     }
 
     fn lost(&self, error: Error) {
-        if self.0.lost.set(error).is_ok() {
-            self.0.lost_notify.notify_one();
-        }
+        self.report_lost(error);
     }
 }
 
@@ -139,6 +169,25 @@ impl Dispatch {
         });
         if anything_missing {
             self.gap_on_all(&skipped(None));
+        }
+    }
+
+    fn report_lost(&self, error: Error) {
+        if self.0.lost.set(error).is_ok() {
+            self.0.lost_notify.notify_one();
+        }
+    }
+
+    /// A gap on some channels, by their names on the wire.
+    fn gap_on(&self, channels: &[ChannelName], gap: &Entry) {
+        let Receivers { hub, names, follower, .. } = &self.0.receivers;
+        let named = || channels.iter().filter_map(|channel| names.strip(channel.as_str()));
+        self.while_open(|_, wakes| {
+            named().for_each(|name| _ = hub.put(name, gap.clone(), PutBy::Link, wakes));
+        });
+        // An announcement may be among what is missing, also while the link is being brought up.
+        if named().any(|name| name == REVOCATIONS) && !matches!(*self.lock(), Stage::Closed) {
+            follower.missed();
         }
     }
 

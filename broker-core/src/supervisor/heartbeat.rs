@@ -10,7 +10,7 @@ use crate::{Result, driver::Link};
 impl Supervisor {
     /// Posts to itself every heartbeat; ends when the echo does not come.
     pub(crate) async fn heartbeat(&self, link: &dyn Link) -> Result<()> {
-        let pace = self.heartbeat_within(link.idle_limit());
+        let pace = self.heartbeat_within(link.info().idle_limit);
         loop {
             sleep(pace).await;
             let Receivers { hub, follower, .. } = &self.receivers;

@@ -16,6 +16,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ChannelName, CloseReason, Error, ErrorKind, Gap, GapCause, Health, Options, Result,
-    driver::{CLOSE_LIMIT, Driver, Inbox, Link, Outgoing, open_link, random},
+    driver::{CLOSE_LIMIT, ConnectContext, Driver, Inbox, Link, Outgoing, Receipt, open_link, random},
     health::State,
     hub::Entry,
     runtime::user_code::contain,
@@ -36,7 +37,7 @@ use failures::Failures;
 
 pub(crate) use dispatch::Receivers;
 use probe::Kind;
-use writer::{Batch, Outbox, Priority};
+use writer::{Batch, Completion, Outbox, Priority};
 
 /// How many channels go into one subscribe call.
 const CHUNK: usize = 1000;
@@ -126,20 +127,21 @@ impl Supervisor {
     }
 
     async fn open(&self, dispatch: &Dispatch) -> Result<Box<dyn Link>> {
-        open_link(&*self.driver, Inbox::new(dispatch.clone()), self.options.connect_timeout).await
+        let context = ConnectContext::new(Inbox::new(dispatch.clone()));
+        let context = context.with_node(self.receivers.probe.node(), &self.options.prefix);
+        open_link(&*self.driver, context, self.options.connect_timeout).await
     }
 
     /// Brings a link up and runs it; returns what broke it.
     async fn serve(&self, link: &dyn Link, dispatch: &Dispatch) -> Error {
         let work = async {
             let subscribed = self.bring_up(link).await?;
-            let version = self.timed("version", self.options.publish_timeout, link.version()).await?;
             self.outbox.open();
             self.change_health(|health| {
                 health.enter(State::Connected);
                 health.failures = 0;
                 health.links += 1;
-                health.server_version = version.as_deref().map(readable);
+                health.server_version = link.info().version.as_deref().map(readable);
             });
             self.receivers.meter.link_is_up();
             tracing::info!(backend = self.driver.name(), "connected");
@@ -170,7 +172,9 @@ impl Supervisor {
         follower.set_listening(false);
         // Some backends end the link when the log is made; nothing that is subscribed is lost by it yet.
         self.catch_up(link).await?;
-        self.subscribe_own(link, &probe.wire_name).await?;
+        for name in probe.begin(link.probe_channels(&probe.wire_name)) {
+            self.subscribe_own(link, &name).await?;
+        }
         self.listen_to_digests(link).await?;
         self.listen_to_nudges(link).await?;
         let subscribed = self.subscribe_all(link, &hub.channels()).await?;
@@ -179,11 +183,13 @@ impl Supervisor {
             follower.doubt_unlogged();
         }
         let (sent, probe_epoch) = (Instant::now(), hub.begin_beat());
-        let (token, frame) = probe.next(Kind::Heartbeat);
-        let batch = [Outgoing::new(probe.wire_name.clone(), frame.freeze())];
+        let (token, frames) = probe.next(Kind::Heartbeat);
+        let batch: Vec<_> =
+            frames.into_iter().map(|(name, frame)| Outgoing::new(name, frame.freeze())).collect();
         let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
-        let published = published.into_iter().collect::<Result<()>>();
-        published.map_err(|error| about_own(error, &probe.wire_name))?;
+        for (outcome, outgoing) in published.into_iter().zip(&batch) {
+            outcome.map_err(|error| about_own(error, &outgoing.channel))?;
+        }
         probe.echo(token, self.options.heartbeat_timeout).await?;
         hub.beat_is_back(probe_epoch);
         follower.echoed(sent);
@@ -240,18 +246,34 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Sends batch after batch.
+    /// Sends batch after batch, as many at once as the link takes.
     async fn write(&self, link: &dyn Link) -> Result<()> {
+        let window = link.info().publish_window.get();
+        let mut under_way = FuturesOrdered::new();
         loop {
-            let Batch { frames, completion } = self.outbox.batch().await;
-            let bundles = Bundles::of(&frames, link.longest_frame());
-            let sent = link.publish(&bundles.frames);
-            let outcomes = self.timed("publish", self.options.publish_timeout, sent).await?;
-            let outcomes = bundles
-                .outcomes(outcomes)
-                .ok_or_else(|| Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes"))?;
-            self.receivers.meter.published(self.outbox.finish(completion, outcomes));
+            tokio::select! {
+                // The oldest first: what is told of it must not wait for what is still to be sent.
+                biased;
+                Some(sent) = under_way.next() => {
+                    let (completion, outcomes) = sent?;
+                    self.receivers.meter.published(self.outbox.finish(completion, outcomes));
+                }
+                batch = self.outbox.batch(), if under_way.len() < window => {
+                    under_way.push_back(self.send(link, batch));
+                }
+            }
         }
+    }
+
+    /// Sends one batch.
+    async fn send(&self, link: &dyn Link, batch: Batch) -> Result<(Vec<Completion>, Vec<Result<Receipt>>)> {
+        let Batch { frames, completion } = batch;
+        let bundles = Bundles::of(&frames, link.info().max_frame);
+        let sent = link.publish(&bundles.frames);
+        let outcomes = self.timed("publish", self.options.publish_timeout, sent).await?;
+        let outcomes = bundles.outcomes(outcomes);
+        let miscounted = || Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes");
+        Ok((completion, outcomes.ok_or_else(miscounted)?))
     }
 
     /// Makes what is subscribed equal to what is wanted, whenever either changes.
@@ -304,8 +326,9 @@ impl Supervisor {
 
     fn confirmed(&self, names: &[ChannelName]) {
         // Subscribed from here on, so the gap may be told; a listener that waits sees it in its past.
+        let names = self.receivers.subscriptions.still_subscribed(names);
         names.iter().for_each(|name| self.receivers.hub.flush_gap(name));
-        self.receivers.subscriptions.confirm(names);
+        self.receivers.subscriptions.confirm(&names);
     }
 
     fn refused(&self, name: &ChannelName, error: Error) {
@@ -318,8 +341,10 @@ impl Supervisor {
     /// Posts to itself, ahead of everything, and waits for the echo.
     async fn come_back(&self, kind: Kind) -> Result<()> {
         let probe = &self.receivers.probe;
-        let (token, frame) = probe.next(kind);
-        drop(self.outbox.send_control(&probe.wire_name, frame, Priority::Ahead)?);
+        let (token, frames) = probe.next(kind);
+        for (name, frame) in frames {
+            drop(self.outbox.send_control(&name, frame, Priority::Ahead)?);
+        }
         probe.echo(token, self.options.heartbeat_timeout).await
     }
 

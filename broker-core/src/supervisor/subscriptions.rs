@@ -40,6 +40,8 @@ struct State {
     actual: HashSet<ChannelName>,
     /// Asked of the link just now: perhaps subscribed already, and then it may have been heard.
     trying: Vec<ChannelName>,
+    /// Of those that are being asked: the server does not deliver them any more, before it has confirmed them.
+    lapsed: Vec<ChannelName>,
     /// Somebody waits for these, or may.
     asked: Vec<ChannelName>,
     /// When the last listener left; and the same names in the order in which to look at them.
@@ -91,6 +93,28 @@ impl Subscriptions {
         }
         self.notify.notify_one();
         waiter.outcome(limit).await
+    }
+
+    /// The server delivers a channel no more. It is subscribed again if it is still wanted; its name, if it was
+    /// subscribed.
+    pub(crate) fn note_unsubscribed(&self, name: &str) -> Option<ChannelName> {
+        let name = {
+            let mut state = self.lock();
+            match state.actual.take(name) {
+                Some(name) => {
+                    state.asked.push(name.clone());
+                    name
+                }
+                None => {
+                    // Being subscribed just now: nobody knows which came first.
+                    let name = state.trying.iter().find(|trying| trying.as_str() == name).cloned()?;
+                    state.lapsed.push(name.clone());
+                    name
+                }
+            }
+        };
+        self.notify.notify_one();
+        Some(name)
     }
 
     /// There is something to look at.
@@ -172,7 +196,20 @@ impl Subscriptions {
 
     /// These are asked of the link now.
     pub(crate) fn trying(&self, names: &[ChannelName]) {
-        self.lock().trying = names.to_vec();
+        self.lock().trying.extend_from_slice(names);
+    }
+
+    /// Those of the confirmed ones that the server has not stopped to deliver meanwhile. The others are asked again.
+    pub(crate) fn still_subscribed(&self, names: &[ChannelName]) -> Vec<ChannelName> {
+        let mut state = self.lock();
+        let lapsed = mem::take(&mut state.lapsed);
+        if lapsed.is_empty() {
+            return names.to_vec();
+        }
+        state.asked.extend_from_slice(&lapsed);
+        drop(state);
+        self.notify.notify_one();
+        names.iter().filter(|name| !lapsed.contains(name)).cloned().collect()
     }
 
     /// The backend has confirmed these.

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
     ChannelName, Error, ErrorKind, NodeId, Options, Result,
-    driver::Outgoing,
+    driver::{Outgoing, Receipt},
     loss::{
         digest_sender::DigestSender,
         sequencer::{Number, Sequencer},
@@ -269,7 +269,7 @@ impl Outbox {
     }
 
     /// Tells everyone what became of a batch. How many posts were taken.
-    pub(crate) fn finish(&self, completion: Vec<Completion>, outcomes: Vec<Result<()>>) -> u64 {
+    pub(crate) fn finish(&self, completion: Vec<Completion>, outcomes: Vec<Result<Receipt>>) -> u64 {
         self.progress.fetch_add(1, Relaxed);
         if outcomes.iter().any(is_unsent) {
             let mut state = self.lock();
@@ -282,7 +282,7 @@ impl Outbox {
         let mut taken = 0;
         for (completion, outcome) in completion.into_iter().zip(outcomes) {
             taken += u64::from(outcome.is_ok() && completion.number.is_some());
-            completion.of(outcome);
+            completion.of(outcome.map(drop));
         }
         taken
     }
@@ -392,7 +392,7 @@ impl Completion {
 }
 
 /// Whether a frame was certainly not sent: refused, or the link was gone before.
-fn is_unsent(outcome: &Result<()>) -> bool {
+fn is_unsent(outcome: &Result<Receipt>) -> bool {
     outcome.as_ref().is_err_and(|error| !error.is_transient() || error.kind() == ErrorKind::Unavailable)
 }
 

@@ -45,7 +45,7 @@ impl Bundles {
     }
 
     /// The outcome of each frame of the batch: that of the one it was sent with. `None` if there are too few or too many.
-    pub(crate) fn outcomes(self, outcomes: Vec<Result<()>>) -> Option<Vec<Result<()>>> {
+    pub(crate) fn outcomes<T: Clone>(self, outcomes: Vec<Result<T>>) -> Option<Vec<Result<T>>> {
         if outcomes.len() != self.counts.len() {
             return None;
         }

@@ -11,6 +11,8 @@ use crate::{
 /// No UTF-8 text begins with it, so text that others post to a channel is told from a frame at its first byte.
 pub(crate) const MAGIC: u8 = 0xB5;
 pub(crate) const VERSION: u8 = 1;
+/// Reserved: the first byte of a frame that a driver has marked with a place.
+const PLACED: u8 = 0xB6;
 /// Magic, version, flags, codec, origin, number, epoch, sequence.
 const FIXED: usize = 4 + 8 + 8 + 4 + 8;
 /// No frame is shorter: no type, no headers, no payload.
@@ -70,7 +72,7 @@ fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
     let mut reader = Reader(frame);
     match reader.array::<2>() {
         Ok([MAGIC, VERSION]) => {}
-        Ok([MAGIC, _]) => return Err("a frame of another version; upgrade this node"),
+        Ok([MAGIC, _]) | Ok([PLACED, _]) => return Err("a frame of another version; upgrade this node"),
         _ => return Err("not a frame: something else posts on this channel"),
     }
     let [flags, codec] = reader.array()?;
@@ -152,6 +154,22 @@ mod tests {
     }
 
     /// The worked example of docs/wire-format.md.
+    #[test]
+    fn what_is_reserved_is_read_as_a_later_version() {
+        let mut frame = encode(&Post::new("x"), NodeId::from_u64(1));
+        write_header(&mut frame, HEADER);
+        let read = |at: usize, byte: u8| {
+            let mut frame = frame.to_vec();
+            frame[at] = byte;
+            decode(&frame.into()).err().unwrap().reason().to_owned()
+        };
+        assert_eq!(read(0, 0xB6), "a frame of another version; upgrade this node");
+        for flags in [2, 4, 6, 255] {
+            assert_eq!(read(2, flags), "a frame with unknown flags; upgrade this node");
+        }
+        assert!(read(0, 0xB7).starts_with("not a frame"));
+    }
+
     #[test]
     fn the_specified_bytes() {
         let mut post = Post::new("hi").with_header("k", "v");

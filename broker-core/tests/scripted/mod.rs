@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     future::pending,
+    num::NonZero,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -10,7 +11,10 @@ use std::{
 use async_trait::async_trait;
 use broker_core::{
     Broker, ChannelName, Error, ErrorKind, Options, Result,
-    driver::{Capabilities, Driver, Inbox, Link, LogCursor, LogPage, Ordering, Outgoing, RevocationLog},
+    driver::{
+        Capabilities, ConnectContext, Driver, DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor,
+        LogPage, Ordering, Outgoing, Receipt, RevocationLog, probe_channel,
+    },
 };
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -38,6 +42,15 @@ pub(crate) struct World {
     pub(crate) miscount: bool,
     /// Connections that are idle for so long are closed.
     pub(crate) idle_limit: Option<Duration>,
+    /// By how many paths a link receives, each with a channel of its own for the probe.
+    pub(crate) shards: usize,
+    /// What is posted to these does not arrive.
+    pub(crate) dead: HashSet<String>,
+    /// How many batches may be under way at once.
+    pub(crate) window: Option<NonZero<usize>>,
+    /// How many batches are under way, and how many were at once.
+    pub(crate) under_way: usize,
+    pub(crate) most_under_way: usize,
     /// Channels nobody may subscribe to.
     pub(crate) forbidden: HashSet<String>,
     /// Delivered on the link, inside `subscribe`, before it is confirmed.
@@ -54,6 +67,7 @@ pub(crate) struct World {
     pub(crate) published: Vec<Outgoing>,
     /// Of every link so far.
     pub(crate) inboxes: Vec<Inbox>,
+    pub(crate) contexts: Vec<ConnectContext>,
     pub(crate) closes: usize,
 }
 
@@ -92,11 +106,16 @@ impl Scripted {
         Broker::connect(Arc::new(self.clone()), options).await
     }
 
+    /// That of the present link.
+    #[allow(dead_code, reason = "not every test does")]
+    pub(crate) fn inbox(&self) -> Inbox {
+        self.world().inboxes.last().cloned().unwrap()
+    }
+
     /// Breaks the present link.
     #[allow(dead_code, reason = "not every test does")]
     pub(crate) fn lose(&self) {
-        let inbox = self.world().inboxes.last().cloned().unwrap();
-        inbox.lost(Error::new(ErrorKind::Unavailable, "the test broke it"));
+        self.inbox().lost(Error::new(ErrorKind::Unavailable, "the test broke it"));
     }
 }
 
@@ -124,7 +143,7 @@ impl Driver for Scripted {
         Capabilities::new(false, Ordering::PerChannel, true)
     }
 
-    async fn connect(&self, inbox: Inbox) -> Result<Box<dyn Link>> {
+    async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
         let hang = {
             let mut world = self.world();
             world.connects.push(Instant::now());
@@ -132,7 +151,8 @@ impl Driver for Scripted {
                 return Err(Error::new(kind, "the test refuses"));
             }
             world.subscribed.clear();
-            world.inboxes.push(inbox);
+            world.inboxes.push(context.inbox.clone());
+            world.contexts.push(context);
             world.hang_connect
         };
         if hang {
@@ -144,14 +164,19 @@ impl Driver for Scripted {
 
 #[async_trait]
 impl Link for Scripted {
-    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<()>> {
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let panics = self.world().panic_publish;
         assert!(!panics, "the test makes the driver panic");
         let (hang, slow, echo_first, miscount, heard, inbox) = {
             let mut world = self.world();
             world.published.extend_from_slice(batch);
-            let heard: Vec<Outgoing> =
-                batch.iter().filter(|out| world.subscribed.contains(out.channel.as_str())).cloned().collect();
+            world.under_way += 1;
+            world.most_under_way = world.most_under_way.max(world.under_way);
+            let arrives = |out: &&Outgoing| {
+                let channel = out.channel.as_str();
+                world.subscribed.contains(channel) && !world.dead.contains(channel)
+            };
+            let heard: Vec<Outgoing> = batch.iter().filter(arrives).cloned().collect();
             let heard = if world.swallow || world.hang_publish { Vec::new() } else { heard };
             let inbox = world.inboxes.last().cloned().unwrap();
             (world.hang_publish, world.slow_publish, world.echo_first, world.miscount, heard, inbox)
@@ -166,7 +191,8 @@ impl Link for Scripted {
         if echo_first {
             tokio::time::sleep(slow).await;
         }
-        batch.iter().skip(usize::from(miscount)).map(|_| Ok(())).collect()
+        self.world().under_way -= 1;
+        batch.iter().skip(usize::from(miscount)).map(|_| Ok(Receipt::new())).collect()
     }
 
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
@@ -197,7 +223,38 @@ impl Link for Scripted {
         Ok(())
     }
 
-    async fn revoke(&self, _: &RevocationLog, record: Bytes) -> Result<()> {
+    fn log(&self) -> Option<&dyn DurableLog> {
+        let has_log = self.world().log.is_some();
+        has_log.then_some(self as &dyn DurableLog)
+    }
+
+    fn probe_channels(&self, own: &ChannelName) -> Vec<ChannelName> {
+        let shards = self.world().shards;
+        let shard = |n| probe_channel(own, n);
+        if shards == 0 { vec![own.clone()] } else { (0..shards).map(shard).collect() }
+    }
+
+    fn info(&self) -> LinkInfo {
+        let world = self.world();
+        let mut info = LinkInfo::default();
+        info.idle_limit = world.idle_limit;
+        info.publish_window = world.window.unwrap_or(info.publish_window);
+        info
+    }
+
+    async fn inspect(&self, _: &RevocationLog) -> Inspection {
+        Inspection::default()
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.world().closes += 1;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DurableLog for Scripted {
+    async fn append(&self, _: &RevocationLog, record: Bytes) -> Result<()> {
         let hang = {
             let mut world = self.world();
             let Some(log) = &mut world.log else { return Err(no_log()) };
@@ -216,7 +273,7 @@ impl Link for Scripted {
         Ok(())
     }
 
-    async fn revocations(&self, _: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+    async fn read(&self, _: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
         let mut world = self.world();
         world.asked.push("read".to_owned());
         let Some(log) = &mut world.log else { return Err(no_log()) };
@@ -227,14 +284,5 @@ impl Link for Scripted {
         let cursor = LogCursor::new(log.records.len().to_string());
         let created = std::mem::take(&mut log.missing);
         Ok(LogPage { records: log.records[from..].to_vec(), cursor, more: false, broken: None, created })
-    }
-
-    fn idle_limit(&self) -> Option<Duration> {
-        self.world().idle_limit
-    }
-
-    async fn close(&self) -> Result<()> {
-        self.world().closes += 1;
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use broker_core::{
     BrokerUrl, ErrorKind,
-    driver::{Inbox, Link},
+    driver::{ConnectContext, Inbox, Link},
 };
 use bytes::Bytes;
 use tokio::{
@@ -32,7 +32,8 @@ async fn linked(answer: Answer) -> (Box<dyn Link>, Inbox) {
     });
     let url = BrokerUrl::parse(&format!("redis://{address}")).unwrap();
     let inbox = Inbox::discard();
-    let link = (crate::BACKEND.open)(&url).unwrap().connect(inbox.clone()).await.unwrap();
+    let link =
+        (crate::BACKEND.open)(&url).unwrap().connect(ConnectContext::new(inbox.clone())).await.unwrap();
     (link, inbox)
 }
 
@@ -88,8 +89,8 @@ fn log() -> RevocationLog {
 /// Both calls end with this kind of error, in these words; the link lives on.
 async fn both_fail(answer: Answer, kind: ErrorKind, words: &str) {
     let (link, inbox) = linked(answer).await;
-    let read = link.revocations(&log(), &LogCursor::START).await.map(drop);
-    let appended = link.revoke(&log(), Bytes::from_static(b"a")).await;
+    let read = link.log().unwrap().read(&log(), &LogCursor::START).await.map(drop);
+    let appended = link.log().unwrap().append(&log(), Bytes::from_static(b"a")).await;
     for error in [read, appended].map(Result::unwrap_err) {
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.message().contains(words) && error.message().contains("127.0.0.1"), "{error}");
@@ -136,14 +137,14 @@ async fn a_look_in_the_middle_of_a_change_is_none() {
         Some(well(command).replace("entries-added\r\n:0", &added))
     };
     let (link, _) = linked(once).await;
-    let page = link.revocations(&log(), &LogCursor::START).await.unwrap();
+    let page = link.log().unwrap().read(&log(), &LogCursor::START).await.unwrap();
     assert_eq!(page.cursor.place(), Some("epoch-1/0-0/1"));
     // Another stream stood there by then, and its numbers are the same.
     let other = |command: &[String], n: usize| {
         Some(well(command).replace("epoch-1", if n > 2 { "epoch-2" } else { "epoch-1" }))
     };
     let (link, _) = linked(other).await;
-    let page = link.revocations(&log(), &LogCursor::START).await.unwrap();
+    let page = link.log().unwrap().read(&log(), &LogCursor::START).await.unwrap();
     assert_eq!(page.cursor.place(), Some("epoch-2/0-0/0"));
 }
 
@@ -157,12 +158,12 @@ async fn answers_to_other_questions_are_a_protocol_error() {
         |command, _| Some(well(command).replace("0-0", "zero")),
     ] {
         let (link, inbox) = linked(answer).await;
-        let error = link.revocations(&log(), &LogCursor::START).await.unwrap_err();
+        let error = link.log().unwrap().read(&log(), &LogCursor::START).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
         assert!(!inbox.is_lost());
     }
     let (link, _) = linked(|command, _| Some(well(command).replace("1-0", "QUEUED"))).await;
-    let error = link.revoke(&log(), Bytes::from_static(b"a")).await.unwrap_err();
+    let error = link.log().unwrap().append(&log(), Bytes::from_static(b"a")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
 }
 
@@ -172,9 +173,9 @@ async fn a_call_that_nobody_answers_ends_and_the_next_one_too() {
     let log = RevocationLog::of("", Duration::from_secs(60), Duration::from_millis(50));
     for _ in 0..3 {
         let calls = tokio::join!(
-            link.revoke(&log, Bytes::from_static(b"a")),
-            link.revoke(&log, Bytes::from_static(b"b")),
-            link.revocations(&log, &LogCursor::START),
+            link.log().unwrap().append(&log, Bytes::from_static(b"a")),
+            link.log().unwrap().append(&log, Bytes::from_static(b"b")),
+            link.log().unwrap().read(&log, &LogCursor::START),
         );
         for error in [calls.0, calls.1, calls.2.map(drop)].map(Result::unwrap_err) {
             assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");

@@ -8,8 +8,8 @@ use std::{
     },
 };
 
-use broker::Error;
-use broker::driver::{Arrival, Inbox, Sink};
+use broker::driver::{Arrival, Inbox, Missing, Sink};
+use broker::{ChannelName, Error};
 use bytes::Bytes;
 
 use super::faults::Wrong;
@@ -100,8 +100,12 @@ impl Sink for Receiving {
         apart(&arrival.frame).into_iter().for_each(|frame| self.0.frame(arrival.channel, frame));
     }
 
-    fn gap(&self) {
-        self.0.inner.gap();
+    fn gap(&self, missing: Missing<'_>) {
+        Sink::gap(&self.0.inner, missing);
+    }
+
+    fn unsubscribed(&self, channels: &[ChannelName]) {
+        self.0.inner.unsubscribed(channels);
     }
 
     fn lost(&self, error: Error) {

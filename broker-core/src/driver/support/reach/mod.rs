@@ -16,7 +16,7 @@ use crate::{
     Error,
     ErrorKind::{Forbidden, InvalidInput, Timeout, Unavailable},
     Result,
-    driver::{Driver, Inbox, Link, ServerAddr},
+    driver::{ConnectContext, Driver, Link, ServerAddr},
 };
 
 /// How long an attempt may take before the next one is started beside it: the delay that RFC 8305 recommends.
@@ -232,9 +232,13 @@ impl Progress {
 }
 
 /// Opens a link within a limit.
-pub(crate) async fn open_link(driver: &dyn Driver, inbox: Inbox, limit: Duration) -> Result<Box<dyn Link>> {
+pub(crate) async fn open_link(
+    driver: &dyn Driver,
+    context: ConnectContext,
+    limit: Duration,
+) -> Result<Box<dyn Link>> {
     let progress = Progress::default();
-    let opening = PROGRESS.scope(progress.clone(), driver.connect(inbox));
+    let opening = PROGRESS.scope(progress.clone(), driver.connect(context));
     timeout(limit, opening).await.unwrap_or_else(|_| Err(progress.late(limit)))
 }
 

@@ -1,0 +1,75 @@
+//! LinkInfo, Receipt, ConnectContext: what core and a link tell each other around the calls.
+
+use std::{num::NonZero, sync::Arc, time::Duration};
+
+use super::Inbox;
+use crate::{NodeId, wire::limits::MAX_FRAME};
+
+/// What a driver gets to open a link with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectContext {
+    /// Where the link hands over what it receives.
+    pub inbox: Inbox,
+    /// The node that opens the link. A server's list of its clients may show it.
+    pub node_id: NodeId,
+    /// The prefix of the application's channels; empty if it has none. The names that a link gets have it in them
+    /// already.
+    pub prefix: Arc<str>,
+}
+
+impl ConnectContext {
+    /// A context without a prefix and with a random node: for tests of a driver, which open a link without a broker.
+    #[must_use]
+    pub fn new(inbox: Inbox) -> Self {
+        Self { inbox, node_id: NodeId::random(), prefix: Arc::default() }
+    }
+
+    /// The same for another inbox: for a driver around another one.
+    #[must_use]
+    pub fn with_inbox(mut self, inbox: Inbox) -> Self {
+        self.inbox = inbox;
+        self
+    }
+
+    pub(crate) fn with_node(mut self, node_id: NodeId, prefix: &str) -> Self {
+        (self.node_id, self.prefix) = (node_id, prefix.into());
+        self
+    }
+}
+
+/// What a link knows of its server. Core asks whenever it needs to know, so it is cheap to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkInfo {
+    /// The longest frame that the server takes at present, in bytes. Posts are not put together beyond that. A single one
+    /// that is longer is sent all the same, to be refused by name.
+    pub max_frame: usize,
+    /// How long a connection of the link may carry nothing before the server closes it; `None` if it does not do that,
+    /// or does not say. Core posts a heartbeat at least twice in that time.
+    pub idle_limit: Option<Duration>,
+    /// The version that the server reports: for people to read. Nothing is decided by it.
+    pub version: Option<Arc<str>>,
+    /// How many calls of [`Link::publish`](super::Link::publish) may be under way at once.
+    pub publish_window: NonZero<usize>,
+}
+
+impl Default for LinkInfo {
+    /// [`MAX_FRAME`], no idle limit, no version, one call at a time.
+    fn default() -> Self {
+        Self { max_frame: MAX_FRAME, idle_limit: None, version: None, publish_window: NonZero::<usize>::MIN }
+    }
+}
+
+/// A frame that the backend has taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {}
+
+impl Receipt {
+    /// A receipt that says nothing but that the frame was taken.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {}
+    }
+}

@@ -1,0 +1,187 @@
+//! What a link may say beyond frames: gaps of a part, channels that lapse, several paths, several batches at once.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{num::NonZero, time::Duration};
+
+use broker_core::{Broker, ChannelName, Event, Gap, GapCause, Scope, Subscription, driver::probe_channel};
+use scripted::{Scripted, options};
+
+mod scripted;
+
+fn name(name: &str) -> ChannelName {
+    ChannelName::new(name).unwrap()
+}
+
+async fn connected() -> (Scripted, Broker) {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    (driver, broker)
+}
+
+async fn next(subscription: &mut Subscription) -> Event {
+    tokio::time::timeout(Duration::from_secs(60), subscription.next())
+        .await
+        .expect("an event")
+        .expect("no end")
+}
+
+async fn text(subscription: &mut Subscription) -> String {
+    match next(subscription).await {
+        Event::Message(message) => String::from_utf8(message.payload().unwrap().into()).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn dropped(subscription: &mut Subscription) {
+    let event = next(subscription).await;
+    assert!(matches!(event, Event::Gap(Gap { cause: GapCause::Dropped, missed: None, .. })), "{event:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_on_some_channels_is_told_on_these_alone() {
+    let (driver, broker) = connected().await;
+    let (mut hit, mut spared) =
+        (broker.subscribe("hit").await.unwrap(), broker.subscribe("spared").await.unwrap());
+    driver.inbox().gap_on(&[name("hit"), name("nobody.listens")]);
+    for (subscription, channel) in [(&mut hit, "hit"), (&mut spared, "spared")] {
+        broker.publish(channel, "after", Scope::Global).await.unwrap();
+        if channel == "hit" {
+            dropped(subscription).await;
+        }
+        assert_eq!(text(subscription).await, "after");
+    }
+    broker.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_of_one_node_is_told_on_every_channel() {
+    let (driver, broker) = connected().await;
+    let (mut one, mut two) = (broker.subscribe("one").await.unwrap(), broker.subscribe("two").await.unwrap());
+    driver.inbox().gap_from(broker.node_id());
+    dropped(&mut one).await;
+    dropped(&mut two).await;
+    broker.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_lapsed_is_subscribed_again_and_has_a_gap() {
+    let (driver, broker) = connected().await;
+    let (mut lapsed, mut kept) =
+        (broker.subscribe("lapsed").await.unwrap(), broker.subscribe("kept").await.unwrap());
+    broker.publish("lapsed", "before", Scope::Global).await.unwrap();
+    assert_eq!(text(&mut lapsed).await, "before");
+    driver.world().subscribed.remove("lapsed");
+    broker.publish("lapsed", "lost", Scope::Global).await.unwrap();
+    driver.inbox().unsubscribed(&[name("lapsed"), name("never.wanted")]);
+    dropped(&mut lapsed).await;
+    assert!(driver.world().subscribed.contains("lapsed"));
+    broker.publish("lapsed", "after", Scope::Global).await.unwrap();
+    broker.publish("kept", "all the while", Scope::Global).await.unwrap();
+    assert_eq!(text(&mut lapsed).await, "after");
+    assert_eq!(text(&mut kept).await, "all the while");
+    assert_eq!(broker.health().links, 1);
+    broker.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_without_the_channel_of_its_probe_is_given_up() {
+    let (driver, broker) = connected().await;
+    let mut health = broker.health_changes();
+    let own = driver.world().subscribed.iter().find(|name| name.starts_with("$node.")).cloned().unwrap();
+    let own =
+        driver.world().published.iter().find(|out| out.channel.as_str() == own).unwrap().channel.clone();
+    driver.inbox().unsubscribed(&[own]);
+    while broker.health().links < 2 {
+        health.next().await.unwrap();
+    }
+    broker.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_of_two_shards_is_given_up_when_one_of_them_is_dead() {
+    let driver = Scripted::default();
+    driver.world().shards = 2;
+    let broker = driver.connect(options()).await.unwrap();
+    let probes = |driver: &Scripted| -> Vec<String> {
+        driver.world().subscribed.iter().filter(|name| name.starts_with("$node.")).cloned().collect()
+    };
+    let own = name_of_probe(&broker);
+    assert_eq!(probes(&driver), [format!("{own}.0"), format!("{own}.1")]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(broker.health().links, 1, "both shards answer");
+    driver.world().dead.insert(format!("{own}.1"));
+    let mut health = broker.health_changes();
+    while broker.health().is_connected() {
+        health.next().await.unwrap();
+    }
+    let error = broker.health().last_error.unwrap();
+    assert!(error.message().contains(&format!("{own}.1")), "{error}");
+    driver.world().dead.clear();
+    broker.ready().await.unwrap();
+    broker.close().await;
+}
+
+fn name_of_probe(broker: &Broker) -> String {
+    format!("$node.{}", broker.node_id())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_every_shard() {
+    let driver = Scripted::default();
+    driver.world().shards = 3;
+    let broker = driver.connect(options()).await.unwrap();
+    broker.drain().await;
+    let own = name_of_probe(&broker);
+    for shard in 0..3 {
+        let channel = format!("{own}.{shard}");
+        // One echo to come up, and two barriers.
+        let posts = driver.world().published.iter().filter(|out| out.channel.as_str() == channel).count();
+        assert!(posts >= 3, "{channel}: {posts}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_batches_are_under_way_as_the_link_takes_and_in_order() {
+    for (window, most) in [(None, 1), (NonZero::new(4), 4)] {
+        let driver = Scripted::default();
+        driver.world().window = window;
+        let broker = driver.connect(options()).await.unwrap();
+        let mut all = broker.subscribe("all").await.unwrap();
+        driver.world().slow_publish = Duration::from_millis(100);
+        driver.world().echo_first = true;
+        let mut posts = tokio::task::JoinSet::new();
+        for number in 0..12 {
+            let poster = broker.clone();
+            posts.spawn(async move { poster.publish("all", number.to_string(), Scope::Global).await });
+            // One after the other, so that each is a batch of its own.
+            while driver.world().published.iter().filter(|out| out.channel.as_str() == "all").count()
+                <= number
+                && driver.world().under_way < most
+            {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        while let Some(outcome) = posts.join_next().await {
+            outcome.unwrap().unwrap();
+        }
+        assert_eq!(driver.world().most_under_way, most, "window {window:?}");
+        for number in 0..12 {
+            assert_eq!(text(&mut all).await, number.to_string());
+        }
+        broker.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_is_given_the_node_and_the_prefix() {
+    let driver = Scripted::default();
+    let mut options = options();
+    options.prefix = "shop".to_owned();
+    let broker = driver.connect(options).await.unwrap();
+    let context = driver.world().contexts[0].clone();
+    assert_eq!((context.node_id, &*context.prefix), (broker.node_id(), "shop"));
+    let own = ChannelName::new("own").unwrap();
+    assert_eq!(probe_channel(&own, 7).as_str(), "own.7");
+    broker.close().await;
+}
