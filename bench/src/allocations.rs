@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     Outcome,
-    report::{Peer, Report, Row, Target},
+    report::{ErrorContext, Report, Row, Target},
     rounds::{Scale, Spread},
     servers::started,
     wire::{Ours, Wire, nats, redis, throughput},
@@ -40,7 +40,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Outcome {
 
 fn row(scenario: String, unit: &'static str, ours: f64, name: &'static str, figure: f64) -> Row {
     let ratio = Spread::of([ours / figure].into_iter());
-    let peer = Some(Peer { name: name.into(), figure, ratio });
+    let peer = Some(ErrorContext { name: name.into(), figure, ratio });
     Row { scenario, unit: unit.into(), ours, peer, target: None, notes: String::new() }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     Outcome,
-    report::{Peer, Report, Row},
+    report::{ErrorContext, Report, Row},
     rounds::{Scale, Spread, alternate},
     servers::started,
 };
@@ -42,7 +42,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         );
         let pairs = pairs.await?;
         let median = |of: fn(&(f64, f64)) -> f64| Spread::of(pairs.iter().map(of)).median;
-        let peer = Peer {
+        let peer = ErrorContext {
             name: "ours, which hears all of them".into(),
             figure: median(|(_, all)| *all),
             ratio: Spread::of(pairs.iter().map(|(few, all)| few / all)),

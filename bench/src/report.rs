@@ -20,7 +20,7 @@ pub(crate) struct Row {
     pub(crate) scenario: String,
     pub(crate) unit: Cow<'static, str>,
     pub(crate) ours: f64,
-    pub(crate) peer: Option<Peer>,
+    pub(crate) peer: Option<ErrorContext>,
     pub(crate) target: Option<Target>,
     /// Whatever else was seen.
     pub(crate) notes: String,
@@ -28,7 +28,7 @@ pub(crate) struct Row {
 
 /// What ours is compared with.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Peer {
+pub(crate) struct ErrorContext {
     pub(crate) name: Cow<'static, str>,
     pub(crate) figure: f64,
     /// Ours by theirs, pair by pair: the median, and the span of all pairs.
@@ -60,7 +60,7 @@ impl Row {
             scenario,
             unit: unit.into(),
             ours: median(|(ours, _)| ours.rate()),
-            peer: Some(Peer {
+            peer: Some(ErrorContext {
                 name: peer.into(),
                 figure: median(|(_, theirs)| theirs.rate()),
                 ratio: Spread::of(pairs.iter().map(|(ours, theirs)| ours.rate() / theirs.rate())),
@@ -83,8 +83,8 @@ impl Row {
     fn of_passes(rows: &[&Self]) -> Option<Self> {
         let first = rows.first()?;
         let ours = Spread::of(rows.iter().map(|row| row.ours));
-        let peers: Vec<&Peer> = rows.iter().filter_map(|row| row.peer.as_ref()).collect();
-        let peer = peers.first().map(|peer| Peer {
+        let peers: Vec<&ErrorContext> = rows.iter().filter_map(|row| row.peer.as_ref()).collect();
+        let peer = peers.first().map(|peer| ErrorContext {
             name: peer.name.clone(),
             figure: Spread::of(peers.iter().map(|peer| peer.figure)).median,
             ratio: Spread {
@@ -116,7 +116,7 @@ impl Row {
     fn cells(&self) -> [String; 8] {
         let (name, figure, ratio, spread) = match &self.peer {
             None => Default::default(),
-            Some(Peer { name, figure, ratio }) => (
+            Some(ErrorContext { name, figure, ratio }) => (
                 name.to_string(),
                 figure_text(*figure),
                 format!("{:.2}", ratio.median),
@@ -218,7 +218,7 @@ impl Report {
         const TALL: usize = 20;
         /// What goes beyond is written, not drawn: the line at 1 has to stay in sight.
         const MOST: f64 = 4.0;
-        let bars: Vec<(&Row, &Peer)> =
+        let bars: Vec<(&Row, &ErrorContext)> =
             self.rows.iter().filter_map(|row| Some((row, row.peer.as_ref()?))).collect();
         let at = |ratio: f64| LEFT + WIDE * ratio.min(MOST) / MOST;
         let height = TALL * (bars.len() + 2);
@@ -275,7 +275,7 @@ pub(crate) mod tests {
 
     /// With a ratio that spans half of one to either side.
     pub(crate) fn row(scenario: &str, ours: f64, ratio: Option<f64>) -> Row {
-        let peer = ratio.map(|ratio| Peer {
+        let peer = ratio.map(|ratio| ErrorContext {
             name: "peer".into(),
             figure: 10.0,
             ratio: Spread { low: ratio - 0.5, median: ratio, high: ratio + 0.5 },

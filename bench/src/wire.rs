@@ -24,7 +24,7 @@ use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use crate::{
     Outcome,
-    report::{Peer, Report, Row, Target},
+    report::{ErrorContext, Report, Row, Target},
     rounds::{Round, Scale, Spread, alternate},
     servers::started,
 };
@@ -292,7 +292,7 @@ fn latency_row(
         scenario,
         unit: "µs, p50".into(),
         ours: micros(&ours, 0.5),
-        peer: Some(Peer {
+        peer: Some(ErrorContext {
             name: peer.into(),
             figure: micros(&theirs, 0.5),
             ratio: Spread::of(pairs.iter().map(ratio)),

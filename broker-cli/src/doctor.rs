@@ -1,7 +1,7 @@
 //! `broker doctor`: looks at everything that a server needs of a backend, and says what to do about what is wrong.
 
 mod checks;
-mod told;
+mod server_report;
 
 use std::process::ExitCode;
 
@@ -67,9 +67,9 @@ impl Doctor {
     pub(crate) async fn run(self, console: &mut Console) -> Outcome {
         let mut failed = 0;
         let limit = std::time::Duration::from_secs(self.limit);
-        let mut patient = checks::Patient::new(&self.url, limit, !self.without_revocations);
+        let mut examination = checks::Examination::new(&self.url, limit, !self.without_revocations);
         // One by one: a check may take its whole limit, and what is known by then is shown.
-        while let Some(finding) = patient.next().await {
+        while let Some(finding) = examination.next().await {
             let Finding { check, verdict, what, remedy } = finding;
             let word = match verdict {
                 Verdict::Ok => "ok",
@@ -83,7 +83,7 @@ impl Doctor {
                 console.say(format!("{:18} → {remedy}", "")).await?;
             }
         }
-        patient.close().await;
+        examination.close().await;
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, panic::Location};
 
-use broker_core::driver::{Capabilities, Ordering};
+use broker_core::driver::{Capabilities, OrderGuarantee};
 use futures_util::future::BoxFuture;
 
 use crate::{entry::Entry, harness::Harness};
@@ -78,7 +78,7 @@ impl Need {
     /// Why the driver's own declaration rules the need out.
     fn lacking(self, capabilities: &Capabilities) -> Option<&'static str> {
         match self {
-            Self::ChannelOrder if capabilities.ordering != Ordering::PerChannel => {
+            Self::ChannelOrder if capabilities.ordering != OrderGuarantee::PerChannel => {
                 Some("the backend orders per publisher only")
             }
             Self::Confirms if !capabilities.confirms_publish => {

@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 
 use broker_core::{
     Error, ErrorKind,
-    driver::{LogBreak, LogCursor, MAX_RECORD},
+    driver::{LogCursor, LogDiscontinuity, MAX_RECORD},
 };
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
@@ -325,7 +325,7 @@ pub async fn trimmed(o: &Opener, trim: impl Future<Output = Result<(), String>> 
     trim.await?;
     let told = two.rest(&read.cursor).await?;
     told.is_broken(&[]);
-    assert_eq!(told.broken, Some(LogBreak::Trimmed));
+    assert_eq!(told.broken, Some(LogDiscontinuity::Trimmed));
     one.append("b").await?;
     two.rest(&told.cursor).await?.is(&["b"]);
     two.rest(&LogCursor::START).await?.is(&["b"]);

@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use broker_core::{
     Backend, BrokerUrl, Error, ErrorKind,
-    driver::{ConnectContext, Driver, DurableLog, Inbox, Link, LogBreak, LogCursor, LogPage, RevocationLog},
+    driver::{
+        ConnectContext, Driver, DurableLog, Inbox, Link, LogCursor, LogDiscontinuity, LogPage, LogSpec,
+    },
 };
 use bytes::Bytes;
 
@@ -24,7 +26,7 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 pub struct Opener {
     driver: Arc<dyn Driver>,
     /// Which log, and its limits.
-    pub log: RevocationLog,
+    pub log: LogSpec,
 }
 
 impl Opener {
@@ -41,7 +43,7 @@ impl Opener {
     /// # Errors
     /// It is no URL of the case's backend.
     pub fn at(h: &dyn Harness, url: &str) -> Outcome<Self> {
-        let log = RevocationLog::of(&h.options().prefix, RETENTION, LIMIT);
+        let log = LogSpec::of(&h.options().prefix, RETENTION, LIMIT);
         let opener = Self::new(h.backend(), url, log)?;
         Ok(Self { driver: h.around(opener.driver), ..opener })
     }
@@ -50,7 +52,7 @@ impl Opener {
     ///
     /// # Errors
     /// It is no URL of the backend.
-    pub fn new(backend: Backend, url: &str, log: RevocationLog) -> Outcome<Self> {
+    pub fn new(backend: Backend, url: &str, log: LogSpec) -> Outcome<Self> {
         Ok(Self { driver: (backend.open)(&BrokerUrl::parse(url)?)?, log })
     }
 
@@ -83,7 +85,7 @@ impl Opener {
 pub struct LogLink {
     link: Box<dyn Link>,
     inbox: Inbox,
-    log: RevocationLog,
+    log: LogSpec,
 }
 
 impl LogLink {
@@ -158,7 +160,7 @@ pub struct Rest {
     /// Stands after the last of them.
     pub cursor: LogCursor,
     /// Whether the cursor was no place in the log any more.
-    pub broken: Option<LogBreak>,
+    pub broken: Option<LogDiscontinuity>,
     /// How many pages it took.
     pub pages: usize,
 }

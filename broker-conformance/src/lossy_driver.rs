@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use broker_core::{
     ChannelName, Result,
     driver::{
-        Capabilities, ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, Outgoing, Receipt,
-        RevocationLog,
+        Capabilities, ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, LogSpec, Outgoing,
+        Receipt,
     },
 };
 
@@ -154,7 +154,7 @@ impl Link for LossyLink {
         self.link.info()
     }
 
-    async fn inspect(&self, log: &RevocationLog) -> Inspection {
+    async fn inspect(&self, log: &LogSpec) -> Inspection {
         self.link.inspect(log).await
     }
 

@@ -8,7 +8,9 @@ pub mod revocation;
 
 use std::{sync::Arc, time::Duration};
 
-use broker_core::{Broker, Event, Gap, GapCause, Item, Options, Scope, Session, StreamError, Subscription};
+use broker_core::{
+    Broker, Event, Gap, GapCause, Options, Scope, Session, StreamError, StreamItem, Subscription,
+};
 use broker_macros::Model;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -126,10 +128,13 @@ pub async fn heard_again(publisher: &Broker, subscription: &mut Subscription) ->
 }
 
 /// A listener that passes on what it is called with. The receiver ends when the listener is gone.
-pub async fn listener(session: &Session, channel: &str) -> Result<UnboundedReceiver<Item<Count>>, String> {
+pub async fn listener(
+    session: &Session,
+    channel: &str,
+) -> Result<UnboundedReceiver<StreamItem<Count>>, String> {
     let (heard, hearing) = unbounded_channel();
     let heard = Arc::new(heard);
-    let function = move |item: Item<Count>| {
+    let function = move |item: StreamItem<Count>| {
         let heard = Arc::clone(&heard);
         async move { drop(heard.send(item)) }
     };
@@ -143,7 +148,7 @@ pub async fn next_call<T: Send>(calls: &mut UnboundedReceiver<T>) -> Result<T, S
 }
 
 /// The next call of a listener is with this count.
-pub async fn called_with(calls: &mut UnboundedReceiver<Item<Count>>, n: u64) -> Result<(), String> {
+pub async fn called_with(calls: &mut UnboundedReceiver<StreamItem<Count>>, n: u64) -> Result<(), String> {
     match next_call(calls).await? {
         Ok(count) if count.n == n => Ok(()),
         other => Err(format!("expected a call with {n}, got {other:?}")),
@@ -151,7 +156,7 @@ pub async fn called_with(calls: &mut UnboundedReceiver<Item<Count>>, n: u64) -> 
 }
 
 /// The next call of a listener is with the gap of a lost link.
-pub async fn called_with_the_loss(calls: &mut UnboundedReceiver<Item<Count>>) -> Result<(), String> {
+pub async fn called_with_the_loss(calls: &mut UnboundedReceiver<StreamItem<Count>>) -> Result<(), String> {
     match next_call(calls).await? {
         Err(StreamError::Gap(gap)) => lost_link(&gap),
         other => Err(format!("expected a call with a gap, got {other:?}")),

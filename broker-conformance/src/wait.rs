@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_core::{Broker, Event, Gap, Item, Message, MessageStream, Model, Scope, Subscription};
+use broker_core::{Broker, Event, Gap, Message, MessageStream, Model, Scope, StreamItem, Subscription};
 
 /// How long a case waits for anything: far longer than it takes, far shorter than the limit of a case.
 pub const LIMIT: Duration = Duration::from_secs(45);
@@ -133,7 +133,7 @@ pub async fn collect(subscription: &mut Subscription, count: usize) -> Result<Ve
 ///
 /// # Errors
 /// None comes, or the stream ends.
-pub async fn next_item<T: Model>(stream: &mut MessageStream<T>) -> Result<Item<T>, String> {
+pub async fn next_item<T: Model>(stream: &mut MessageStream<T>) -> Result<StreamItem<T>, String> {
     let item = within("the next item", stream.next()).await?;
     item.ok_or_else(|| format!("`{}` has ended: {:?}", stream.channel(), stream.close_reason()))
 }

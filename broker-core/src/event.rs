@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Doubt, Error, Malformed, Message, Revoked};
+use crate::{Error, Malformed, Message, Revoked, Uncertainty};
 
 /// What an untyped [`Subscription`](crate::Subscription) yields.
 #[derive(Clone, Debug)]
@@ -112,13 +112,13 @@ pub enum CloseReason {
     /// The authentication of its session was revoked, on whatever server.
     AuthenticationRevoked(Revoked),
     /// This server cannot tell any more whether the authentication of its session still holds. Sign in again.
-    AuthenticationInDoubt(Doubt),
+    AuthenticationUncertain(Uncertainty),
 }
 
 impl CloseReason {
     /// Whether the user may not be served any more, not even while the session says goodbye.
     pub(crate) fn ends_authentication(&self) -> bool {
-        matches!(self, Self::AuthenticationRevoked(_) | Self::AuthenticationInDoubt(_))
+        matches!(self, Self::AuthenticationRevoked(_) | Self::AuthenticationUncertain(_))
     }
 }
 
@@ -130,7 +130,7 @@ impl fmt::Display for CloseReason {
             Self::Removed => f.write_str("the listener was removed"),
             Self::Refused(error) => write!(f, "the backend refused the channel: {error}"),
             Self::AuthenticationRevoked(what) => write!(f, "revoked: {what}"),
-            Self::AuthenticationInDoubt(why) => write!(f, "the authentication is in doubt: {why}"),
+            Self::AuthenticationUncertain(why) => write!(f, "the authentication is in doubt: {why}"),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{Error, runtime::user_code::shielded};
 #[non_exhaustive]
 pub struct Health {
     /// The present state.
-    pub state: State,
+    pub state: ConnectionState,
     /// Since when.
     pub since: SystemTime,
     /// Why the last link was lost, or the last attempt to open one failed; kept after it recovers.
@@ -37,7 +37,7 @@ pub struct Health {
 /// The state of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum State {
+pub enum ConnectionState {
     /// There is no backend ([`Broker::local`](crate::Broker::local)): local posts work, and nothing else is meant to.
     Local,
     /// No link yet, or no longer. Local posts work; global posts are `Unavailable`.
@@ -51,7 +51,7 @@ pub enum State {
 }
 
 impl Health {
-    pub(crate) fn new(state: State) -> Self {
+    pub(crate) fn new(state: ConnectionState) -> Self {
         Self {
             state,
             since: SystemTime::now(),
@@ -63,15 +63,15 @@ impl Health {
         }
     }
 
-    /// Whether the state is [`State::Connected`].
+    /// Whether the state is [`ConnectionState::Connected`].
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.state == State::Connected
+        self.state == ConnectionState::Connected
     }
 
-    pub(crate) fn enter(&mut self, state: State) {
+    pub(crate) fn enter(&mut self, state: ConnectionState) {
         // A link that comes or goes meanwhile does not end a drain.
-        let stays = self.state == State::Draining && state != State::Closed;
+        let stays = self.state == ConnectionState::Draining && state != ConnectionState::Closed;
         if self.state != state && !stays {
             self.state = state;
             self.since = SystemTime::now();
@@ -83,7 +83,7 @@ impl Health {
 /// [`Broker::health_changes`](crate::Broker::health_changes).
 ///
 /// A state that was over before anybody looked is left out: what is yielded is always the present one. It ends after
-/// [`State::Closed`]. It does not keep the broker open.
+/// [`ConnectionState::Closed`]. It does not keep the broker open.
 pub struct HealthChanges {
     next: ReusableBoxFuture<'static, (Option<Health>, watch::Receiver<Health>)>,
 }
@@ -101,7 +101,7 @@ impl HealthChanges {
     fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Option<Health>> {
         let (health, receiver) = ready!(self.next.poll(cx));
         let told = health.as_ref().map(|health| (health.state, health.since));
-        self.next.set(change(receiver, told.or(Some((State::Closed, SystemTime::UNIX_EPOCH)))));
+        self.next.set(change(receiver, told.or(Some((ConnectionState::Closed, SystemTime::UNIX_EPOCH)))));
         Poll::Ready(health)
     }
 }
@@ -109,11 +109,11 @@ impl HealthChanges {
 /// Waits for a state that has not been told.
 async fn change(
     mut health: watch::Receiver<Health>,
-    told: Option<(State, SystemTime)>,
+    told: Option<(ConnectionState, SystemTime)>,
 ) -> (Option<Health>, watch::Receiver<Health>) {
     loop {
         let now = health.borrow_and_update().clone();
-        if told.is_some_and(|(state, _)| state == State::Closed) {
+        if told.is_some_and(|(state, _)| state == ConnectionState::Closed) {
             return (None, health);
         }
         if told != Some((now.state, now.since)) {

@@ -32,12 +32,12 @@ mod wire;
 
 pub use broker::Broker;
 pub use channel::ChannelName;
-pub use config::{BrokerUrl, Options, WhenInDoubt};
+pub use config::{BrokerUrl, FailMode, Options};
 pub use driver::Backend;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{CloseReason, Event, Gap, GapCause, StreamError};
-pub use health::{Health, HealthChanges, State};
+pub use health::{ConnectionState, Health, HealthChanges};
 pub use message::{Codec, Headers, Malformed, Message, MessageId, Model, NodeId, Post, Received, Scope};
-pub use revocation::{AuthenticatedAt, Doubt, Identity, Revocation, RevocationOutcome, Revoked};
+pub use revocation::{AuthenticatedAt, Identity, Revocation, RevocationOutcome, Revoked, Uncertainty};
 pub use session::{HookId, ListenerId, ListenerItem, Session};
-pub use subscription::{Item, MessageStream, Subscription};
+pub use subscription::{MessageStream, StreamItem, Subscription};

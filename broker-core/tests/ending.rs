@@ -13,7 +13,8 @@ use std::{
 };
 
 use broker_core::{
-    Broker, CloseReason, Error, ErrorKind, Identity, Item, Model, Received, Revocation, Scope, State,
+    Broker, CloseReason, ConnectionState, Error, ErrorKind, Identity, Model, Received, Revocation, Scope,
+    StreamItem,
 };
 use futures_util::{FutureExt, future::join_all};
 use scripted::{Scripted, options};
@@ -53,7 +54,7 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 /// A broker is over, and says why: no call succeeds, and none hangs.
 async fn assert_over(broker: &Broker, why: &str) {
     let health = broker.health();
-    assert_eq!(health.state, State::Closed);
+    assert_eq!(health.state, ConnectionState::Closed);
     let said = health.last_error.expect("a reason").to_string();
     assert!(said.contains(why), "{said}");
     let session = broker.session();
@@ -168,7 +169,7 @@ fn a_runtime_that_nobody_drives_turns_the_health_red_and_no_post_waits_for_ever(
     idle.block_on(within("ready", broker.ready())).unwrap();
     assert!(broker.health().is_connected());
     second.block_on(within("close", broker.close()));
-    assert_eq!(broker.health().state, State::Closed);
+    assert_eq!(broker.health().state, ConnectionState::Closed);
 }
 
 /// An executor that is not tokio's polls every call, and polls it where nothing of tokio is entered.
@@ -208,7 +209,7 @@ fn calls_outside_of_any_runtime_do_what_they_do_inside() {
     drop(news);
     block_on(broker.drain());
     block_on(broker.close());
-    assert_eq!(broker.health().state, State::Closed);
+    assert_eq!(broker.health().state, ConnectionState::Closed);
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn a_local_broker_ends_outside_of_any_runtime() {
     assert_eq!(reader.join().unwrap(), 1);
     let broker = Broker::local();
     block_on(broker.close());
-    assert_eq!(broker.health().state, State::Closed);
+    assert_eq!(broker.health().state, ConnectionState::Closed);
 }
 
 /// Under paused time: whatever waits for its limit would take all of it.
@@ -258,7 +259,7 @@ async fn drain_waits_for_no_stream_that_has_nothing_to_yield() {
     let begun = tokio::time::Instant::now();
     broker.drain().await;
     assert!(begun.elapsed() < options().drain_timeout, "it waited for somebody");
-    assert_eq!(broker.health().state, State::Closed);
+    assert_eq!(broker.health().state, ConnectionState::Closed);
     drop((read, closed, idle, none));
 }
 
@@ -271,7 +272,7 @@ async fn drain_waits_for_what_is_unread_and_for_a_listener_in_its_call() {
     let (reach, wait) = (Arc::clone(&reached), Arc::clone(&go_on));
     let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let finished = Arc::clone(&done);
-    let listener = move |_: Item<Note>| {
+    let listener = move |_: StreamItem<Note>| {
         let (reach, wait, finished) = (Arc::clone(&reach), Arc::clone(&wait), Arc::clone(&finished));
         async move {
             reach.notify_one();
@@ -318,8 +319,9 @@ async fn an_end_that_nobody_waits_for_any_more_is_completed() {
             assert!(timeout(Duration::from_millis(100), end).await.is_err());
         }
         let mut changes = broker.health_changes();
-        let closed =
-            async { while changes.next().await.is_some_and(|health| health.state != State::Closed) {} };
+        let closed = async {
+            while changes.next().await.is_some_and(|health| health.state != ConnectionState::Closed) {}
+        };
         within("the end", closed).await;
         broker.close().await;
         assert_eq!(driver.world().closes, 1, "the link is closed in order");
@@ -442,7 +444,7 @@ async fn a_local_post_beside_a_drain_is_delivered_or_an_error() {
         });
         let session = broker.session();
         let posting = tokio::spawn(async move { session.post_message("news", Slow, Scope::Local).await });
-        while broker.drain().now_or_never().is_none() && broker.health().state != State::Closed {
+        while broker.drain().now_or_never().is_none() && broker.health().state != ConnectionState::Closed {
             tokio::task::yield_now().await;
         }
         broker.close().await;
@@ -479,19 +481,19 @@ async fn a_drain_is_a_state_and_refuses_what_is_new() {
     });
     let mut changes = broker.health_changes();
     within("the state", async {
-        while changes.next().await.is_some_and(|health| health.state != State::Draining) {}
+        while changes.next().await.is_some_and(|health| health.state != ConnectionState::Draining) {}
     })
     .await;
     driver.lose(); // a link that comes or goes does not end it
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(broker.health().state, State::Draining);
+    assert_eq!(broker.health().state, ConnectionState::Draining);
     let error = broker.ready().await.unwrap_err();
     assert!(error.kind() == ErrorKind::Closed && error.message().contains("drained"), "{error}");
     let error = broker.publish("news", "x", Scope::Global).await.unwrap_err();
     assert!(error.message().contains("drained"), "{error}");
     assert!(news.next().await.is_some());
     draining.await.unwrap();
-    assert_eq!(broker.health().state, State::Closed);
+    assert_eq!(broker.health().state, ConnectionState::Closed);
 }
 
 /// Nobody has been given it yet, and nobody will be: it waits for a backend that does not answer.
@@ -501,7 +503,8 @@ async fn drain_does_not_wait_for_a_subscription_that_has_not_begun() {
     let broker = driver.connect(options()).await.unwrap();
     driver.world().hang_subscribe = true;
     let (session, other) = (broker.session(), broker.clone());
-    let listening = tokio::spawn(async move { session.add_listener("a", |_: Item<Note>| async {}).await });
+    let listening =
+        tokio::spawn(async move { session.add_listener("a", |_: StreamItem<Note>| async {}).await });
     let subscribing = tokio::spawn(async move { other.subscribe("b").await });
     tokio::time::sleep(Duration::from_millis(10)).await;
     let begun = tokio::time::Instant::now();

@@ -11,8 +11,8 @@ use std::{
 };
 
 use broker_core::{
-    Broker, CloseReason, Doubt, ErrorKind, Identity, Revocation, RevocationOutcome, Scope, Session,
-    WhenInDoubt, driver::LogBreak,
+    Broker, CloseReason, ErrorKind, FailMode, Identity, Revocation, RevocationOutcome, Scope, Session,
+    Uncertainty, driver::LogDiscontinuity,
 };
 use bytes::Bytes;
 use scripted::{Log, Scripted, options};
@@ -42,9 +42,9 @@ async fn sign_in(broker: &Broker) -> Session {
     broker.session_for(Identity::new("ada", Instant::now())).await.unwrap()
 }
 
-async fn doubt(session: &Session) -> Doubt {
+async fn doubt(session: &Session) -> Uncertainty {
     match soon("the session to end", session.closed()).await {
-        CloseReason::AuthenticationInDoubt(doubt) => doubt,
+        CloseReason::AuthenticationUncertain(doubt) => doubt,
         other => panic!("ended because {other}"),
     }
 }
@@ -109,7 +109,7 @@ async fn a_node_that_was_cut_off_without_a_log_closes_what_it_cannot_vouch_for()
         let driver = Scripted::default();
         let mut options = options();
         if keep {
-            options.on_unlogged_gap = WhenInDoubt::Keep;
+            options.on_unlogged_gap = FailMode::Open;
         }
         let broker = driver.connect(options).await.unwrap();
         let (ada, anonymous) = (sign_in(&broker).await, broker.session());
@@ -121,7 +121,7 @@ async fn a_node_that_was_cut_off_without_a_log_closes_what_it_cannot_vouch_for()
         }
         assert_eq!(ada.is_closed(), !keep, "gap: {gap}");
         if !keep {
-            assert_eq!(doubt(&ada).await, Doubt::Unlogged);
+            assert_eq!(doubt(&ada).await, Uncertainty::Unlogged);
         }
         assert!(!anonymous.is_closed());
         assert!(!sign_in(&broker).await.is_closed());
@@ -224,7 +224,7 @@ async fn a_log_that_forgets_what_it_said_it_stored_is_found_out() {
     let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
     driver.world().log.as_mut().unwrap().forget = true;
     assert_eq!(broker.revoke(Revocation::user("ada")).await.unwrap(), RevocationOutcome::Logged);
-    assert_eq!(doubt(&eve).await, Doubt::LogBroken(LogBreak::Forgotten));
+    assert_eq!(doubt(&eve).await, Uncertainty::LogBroken(LogDiscontinuity::Forgotten));
     driver.world().log.as_mut().unwrap().forget = false;
     until("the record to be stored again", || !driver.world().log.as_ref().unwrap().records.is_empty()).await;
 }
@@ -406,7 +406,7 @@ async fn the_lease_counts_from_the_last_read_that_was_complete() {
     assert!(!ada.is_closed(), "it is renewed");
     // The link lives, and every echo comes back; but nobody can read the log.
     driver.world().log.as_mut().unwrap().refuse_read = Some(ErrorKind::Forbidden);
-    assert_eq!(doubt(&ada).await, Doubt::LeaseExpired);
+    assert_eq!(doubt(&ada).await, Uncertainty::LeaseExpired);
     let error = broker.session_for(Identity::new("ada", Instant::now())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     driver.world().log.as_mut().unwrap().refuse_read = None;
@@ -419,14 +419,14 @@ async fn without_a_log_the_lease_counts_from_the_last_echo() {
     let driver = Scripted::default();
     let mut options = options();
     options.revocation_lease = Duration::from_secs(60);
-    options.on_unlogged_gap = WhenInDoubt::Keep;
+    options.on_unlogged_gap = FailMode::Open;
     let broker = driver.connect(options).await.unwrap();
     let ada = sign_in(&broker).await;
     sleep(Duration::from_secs(600)).await;
     assert!(!ada.is_closed());
     driver.world().refuse_connect = Some(ErrorKind::Unavailable);
     driver.lose();
-    assert_eq!(doubt(&ada).await, Doubt::LeaseExpired);
+    assert_eq!(doubt(&ada).await, Uncertainty::LeaseExpired);
     driver.world().refuse_connect = None;
     until("another link", || broker.health().is_connected()).await;
     assert!(!sign_in(&broker).await.is_closed());

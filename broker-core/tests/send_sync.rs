@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use broker_core::{
     AuthenticatedAt, Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers,
-    Health, HookId, Identity, Item, ListenerId, Malformed, Message, MessageStream, Model, Options, Post,
-    Received, Revocation, RevocationOutcome, Revoked, Scope, Session, StreamError, Subscription,
-    driver::{Inbox, LogCursor, LogPage, Peer, RevocationLog, ServerAddr, TlsFiles, UrlFile},
+    Health, HookId, Identity, ListenerId, Malformed, Message, MessageStream, Model, Options, Post, Received,
+    Revocation, RevocationOutcome, Revoked, Scope, Session, StreamError, StreamItem, Subscription,
+    driver::{ErrorContext, Inbox, LogCursor, LogPage, LogSpec, ServerAddr, TlsFiles, UrlFile},
 };
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -24,11 +24,12 @@ fn sent<T: Send>(value: T) {
 #[test]
 fn types() {
     both::<(Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers, Health)>();
-    both::<(Inbox, Item<Pixel>, ListenerId, Malformed, Message, Options, Post, Received<Pixel>, Scope)>();
+    both::<(Inbox, StreamItem<Pixel>, ListenerId, Malformed, Message, Options, Post, Received<Pixel>, Scope)>(
+    );
     both::<(Session, StreamError, Subscription, MessageStream<Pixel>)>();
     both::<(AuthenticatedAt, HookId, Identity, Revocation, RevocationOutcome, Revoked)>();
-    both::<(LogCursor, LogPage, RevocationLog)>();
-    both::<(Peer, ServerAddr, TlsFiles, UrlFile)>();
+    both::<(LogCursor, LogPage, LogSpec)>();
+    both::<(ErrorContext, ServerAddr, TlsFiles, UrlFile)>();
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn futures() {
     sent(session.create_stream::<Pixel>("c"));
     sent(session.subscribe("c"));
     sent(session.add_listener("c", |_: Received<Pixel>| async {}));
-    sent(session.add_listener("c", async |_: Item<Pixel>| {}));
+    sent(session.add_listener("c", async |_: StreamItem<Pixel>| {}));
     sent(session.revoke_authentication(Revocation::user("ada")));
     sent(broker.revoke(Revocation::user("ada")));
     sent(broker.session_for(Identity::new("ada", Instant::now())));

@@ -5,7 +5,7 @@ mod scripted;
 
 use std::time::Duration;
 
-use broker_core::{Broker, ErrorKind, Event, Gap, GapCause, Scope, State, Subscription};
+use broker_core::{Broker, ConnectionState, ErrorKind, Event, Gap, GapCause, Scope, Subscription};
 use scripted::{Scripted, options};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -81,7 +81,7 @@ async fn retries_back_off_with_jitter_and_a_bound_and_end_with_the_broker() {
     let attempts = driver.world().connects.len();
     sleep(Duration::from_secs(60)).await;
     assert_eq!(driver.world().connects.len(), attempts);
-    assert_eq!(broker.health().state, State::Closed);
+    assert_eq!(broker.health().state, ConnectionState::Closed);
 }
 
 #[tokio::test(start_paused = true)]

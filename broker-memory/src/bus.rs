@@ -9,7 +9,7 @@ use std::{
 
 use broker_core::{
     ChannelName, Error, ErrorKind,
-    driver::{Inbox, LogCursor, LogPage, Outgoing, RevocationLog},
+    driver::{Inbox, LogCursor, LogPage, LogSpec, Outgoing},
 };
 use bytes::Bytes;
 
@@ -202,12 +202,12 @@ impl Bus {
         self.lock().logs.clone_from(&saved.0);
     }
 
-    pub(crate) fn revoke(&self, log: &RevocationLog, record: Bytes) {
+    pub(crate) fn revoke(&self, log: &LogSpec, record: Bytes) {
         let mut state = self.lock();
         state.logs.entry(log.name.clone()).or_insert_with(Log::new).append(record, log.retention);
     }
 
-    pub(crate) fn revocations(&self, log: &RevocationLog, after: &LogCursor) -> LogPage {
+    pub(crate) fn revocations(&self, log: &LogSpec, after: &LogCursor) -> LogPage {
         self.lock().logs.entry(log.name.clone()).or_insert_with(Log::new).read(after)
     }
 

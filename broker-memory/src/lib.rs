@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use broker_core::{
     Backend, BrokerUrl, Result,
-    driver::{Capabilities, ConnectContext, Driver, Link, Ordering},
+    driver::{Capabilities, ConnectContext, Driver, Link, OrderGuarantee},
 };
 
 pub use bus::{Bus, Line, SavedLogs};
@@ -47,7 +47,7 @@ impl Driver for MemoryDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(false, Ordering::PerChannel, true)
+        Capabilities::new(false, OrderGuarantee::PerChannel, true)
     }
 
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {

@@ -5,9 +5,7 @@ use std::{future::pending, time::SystemTime};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{
-        DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, Outgoing, Receipt, RevocationLog,
-    },
+    driver::{DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, LogSpec, Outgoing, Receipt},
 };
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -46,7 +44,7 @@ impl MemoryLink {
 }
 
 /// What a stalled bus answers to a call about the log.
-fn late<T>(log: &RevocationLog) -> Result<T> {
+fn late<T>(log: &LogSpec) -> Result<T> {
     Err(Error::new(ErrorKind::Timeout, format!("the bus has not answered within {:?}", log.limit)))
 }
 
@@ -95,7 +93,7 @@ impl Link for MemoryLink {
         LinkInfo::default()
     }
 
-    async fn inspect(&self, _: &RevocationLog) -> Inspection {
+    async fn inspect(&self, _: &LogSpec) -> Inspection {
         Inspection::new(Some(SystemTime::now()), Some(false))
     }
 
@@ -107,14 +105,14 @@ impl Link for MemoryLink {
 
 #[async_trait]
 impl DurableLog for MemoryLink {
-    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+    async fn append(&self, log: &LogSpec, record: Bytes) -> Result<()> {
         match timeout(log.limit, self.pass()).await {
             Ok(passed) => passed.map(|()| self.bus.revoke(log, record)),
             Err(_) => late(log),
         }
     }
 
-    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+    async fn read(&self, log: &LogSpec, after: &LogCursor) -> Result<LogPage> {
         match timeout(log.limit, self.pass()).await {
             Ok(passed) => passed.map(|()| self.bus.revocations(log, after)),
             Err(_) => late(log),

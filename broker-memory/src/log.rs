@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_core::driver::{LogBreak, LogCursor, LogPage, random};
+use broker_core::driver::{LogCursor, LogDiscontinuity, LogPage, random};
 use bytes::Bytes;
 
 /// How many records a page holds.
@@ -39,11 +39,11 @@ impl Log {
     pub(crate) fn read(&mut self, after: &LogCursor) -> LogPage {
         let first = self.next - self.kept.len() as u64;
         let broken = after.place().and_then(|place| match parse(place) {
-            Some((epoch, _)) if epoch != self.epoch => Some(LogBreak::Replaced),
-            Some((_, number)) if number > self.next => Some(LogBreak::RolledBack),
-            Some((_, number)) if number < first => Some(LogBreak::Trimmed),
+            Some((epoch, _)) if epoch != self.epoch => Some(LogDiscontinuity::Replaced),
+            Some((_, number)) if number > self.next => Some(LogDiscontinuity::RolledBack),
+            Some((_, number)) if number < first => Some(LogDiscontinuity::Trimmed),
             Some(_) => None,
-            None => Some(LogBreak::Replaced),
+            None => Some(LogDiscontinuity::Replaced),
         });
         let place = after.place().filter(|_| broken.is_none()).and_then(parse);
         let from = place.map_or(first, |(_, number)| number);

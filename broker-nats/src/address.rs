@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use async_nats::ConnectOptions;
 use broker_core::{
     BrokerUrl, ChannelName, Result,
-    driver::{Encryption, Peer, ServerAddr, TlsFiles, UrlFile},
+    driver::{Encryption, ErrorContext, ServerAddr, TlsFiles, UrlFile},
 };
 
 const KEYS: &[&str] = &["nkey", "creds", "inbox", TLS_FIRST];
@@ -18,7 +18,7 @@ const PING: Duration = Duration::from_secs(5);
 pub(crate) struct Address {
     pub(crate) servers: Vec<ServerAddr>,
     /// Whichever of them it is.
-    pub(crate) peer: Peer,
+    pub(crate) peer: ErrorContext,
     /// Where a link's own subject lives.
     pub(crate) inbox: String,
     pub(crate) encryption: Encryption,
@@ -58,7 +58,7 @@ impl Address {
             _ => return Err(url.invalid("has more than one of: user or token, `nkey`, `creds`; give one")),
         };
         let one_of = if hosts.len() > 1 { "one of " } else { "" };
-        let peer = Peer::new("NATS", format!("{one_of}{}", hosts.join(", ")), who)
+        let peer = ErrorContext::new("NATS", format!("{one_of}{}", hosts.join(", ")), who)
             .hanging_up("see its log, and whether it wants TLS from the first byte (the key `tls_first`)");
         let scheme = url.scheme().to_owned();
         Ok(Self { servers, peer, inbox, encryption, scheme, options, nkey, creds })
@@ -66,7 +66,7 @@ impl Address {
 
     /// One of the servers, for the client.
     pub(crate) fn client_addr(&self, server: &ServerAddr) -> Result<async_nats::ServerAddr> {
-        client_addr(&self.scheme, server).ok_or_else(|| self.peer.away("no name of a host"))
+        client_addr(&self.scheme, server).ok_or_else(|| self.peer.unreachable("no name of a host"))
     }
 
     /// The settings for one attempt to connect. Reads the files of the credentials; the client reads the others.

@@ -13,11 +13,16 @@ use async_nats::Client;
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, ConnectContext, Driver, Inbox, Link, Ordering, Peer, ServerAddr, random},
+    driver::{
+        Capabilities, ConnectContext, Driver, ErrorContext, Inbox, Link, OrderGuarantee, ServerAddr, random,
+    },
 };
 use tokio::time::Instant;
 
-use crate::{NAME, address::Address, errors::refused, ground::Ground, link::NatsLink, watch::Watch};
+use crate::{
+    NAME, address::Address, client_thread::ClientThread, connection_state::ConnectionState, errors::refused,
+    link::NatsLink,
+};
 
 /// More than core ever has under way, so that no call waits for room in the client's queue.
 const WAITING_CALLS: usize = 1 << 20;
@@ -32,7 +37,7 @@ pub(crate) struct NatsDriver(pub(crate) Address);
 
 impl NatsDriver {
     /// Opens a connection to any one of the servers.
-    async fn reach(&self, inbox: Inbox) -> Result<(Client, Ground)> {
+    async fn reach(&self, inbox: Inbox) -> Result<(Client, ClientThread)> {
         let mut servers = self.0.servers.clone();
         servers.sort_by_cached_key(|_| random());
         ServerAddr::reach_any(&servers, |server| {
@@ -53,9 +58,9 @@ impl NatsDriver {
         &self,
         server: &ServerAddr,
         several: bool,
-        peer: &Peer,
+        peer: &ErrorContext,
         inbox: Inbox,
-    ) -> Result<(Client, Ground)> {
+    ) -> Result<(Client, ClientThread)> {
         let mut limit = if several { EACH_OF_SEVERAL } else { NO_LIMIT };
         loop {
             let began = Instant::now();
@@ -71,13 +76,13 @@ impl NatsDriver {
         &self,
         server: &ServerAddr,
         limit: Duration,
-        peer: &Peer,
+        peer: &ErrorContext,
         inbox: Inbox,
-    ) -> Result<(Client, Ground)> {
+    ) -> Result<(Client, ClientThread)> {
         let own = format!("{}.{:016x}{:016x}", self.0.inbox, random(), random());
-        let watch = Watch::new(peer.clone(), inbox, own);
+        let connection = ConnectionState::new(peer.clone(), inbox, own);
         let opened = Arc::new(AtomicBool::new(false));
-        let (again, told) = (Arc::clone(&opened), Arc::clone(&watch));
+        let (again, told) = (Arc::clone(&opened), Arc::clone(&connection));
         let options = self.0.options().await?;
         let options = options
             .client_capacity(WAITING_CALLS)
@@ -89,15 +94,15 @@ impl NatsDriver {
                 told.note(&event);
                 ready(())
             });
-        let (ground, server) = (Ground::new(watch)?, self.0.client_addr(server)?);
-        let connected = ground.run(async move {
+        let (client_thread, server) = (ClientThread::new(connection)?, self.0.client_addr(server)?);
+        let connected = client_thread.run(async move {
             let connected = options.connect(server).await;
             opened.store(true, Relaxed);
             connected
         });
         // Some lines that no NATS server sends, such as a lone `-ERR`, make the client panic.
-        let connected = connected.await.ok_or_else(|| peer.foreign())?;
-        Ok((connected.map_err(|error| refused(peer, &error))?, ground))
+        let connected = connected.await.ok_or_else(|| peer.not_this_protocol())?;
+        Ok((connected.map_err(|error| refused(peer, &error))?, client_thread))
     }
 }
 
@@ -108,12 +113,12 @@ impl Driver for NatsDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(true, Ordering::PerPublisher, true)
+        Capabilities::new(true, OrderGuarantee::PerPublisher, true)
     }
 
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
-        let (client, ground) = self.reach(context.inbox).await?;
-        Ok(Box::new(NatsLink::open(client, ground).await?))
+        let (client, client_thread) = self.reach(context.inbox).await?;
+        Ok(Box::new(NatsLink::open(client, client_thread).await?))
     }
 }
 

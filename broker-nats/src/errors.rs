@@ -8,7 +8,7 @@ use async_nats::{ConnectError, ConnectErrorKind as Kind, ServerError};
 use broker_core::{
     Error,
     ErrorKind::{self, Forbidden, InvalidInput, Misconfigured, Other, Protocol, Unavailable},
-    driver::Peer,
+    driver::ErrorContext,
 };
 
 /// What a server complains about while a connection lives.
@@ -40,31 +40,31 @@ const LAST_WORDS: &[(&str, ErrorKind, &str)] = &[
 ];
 
 /// Why a connection could not be opened.
-pub(crate) fn refused(peer: &Peer, error: &ConnectError) -> Error {
+pub(crate) fn refused(peer: &ErrorContext, error: &ConnectError) -> Error {
     let source = error.source();
     if let Some(said) = source.and_then(|source| source.downcast_ref::<ServerError>()) {
         return last_words(peer, said);
     }
     match (error.kind(), source.and_then(|source| source.downcast_ref::<io::Error>())) {
         // The client could not read what came; its text quotes it.
-        (Kind::Io, Some(io)) if io.kind() == io::ErrorKind::InvalidInput => peer.foreign(),
+        (Kind::Io, Some(io)) if io.kind() == io::ErrorKind::InvalidInput => peer.not_this_protocol(),
         (Kind::Io, Some(io)) => peer.io(io),
         // The texts of the client for a peer that hangs up.
         (Kind::Io, None) => match source.map(ToString::to_string).as_deref() {
-            Some("broken pipe" | "expected INFO, got nothing") => peer.gone(),
-            _ => peer.foreign(),
+            Some("broken pipe" | "expected INFO, got nothing") => peer.disconnected(),
+            _ => peer.not_this_protocol(),
         },
         (Kind::Authentication | Kind::Tls, _) => {
             let files = "`nkey`, `creds`, `ca`, `cert`, `key`";
             peer.error(InvalidInput, format!("wants what one of the files {files} should have, and has not"))
         }
-        (Kind::Dns, _) => peer.away("no such host"),
-        (kind, _) => peer.away(kind),
+        (Kind::Dns, _) => peer.unreachable("no such host"),
+        (kind, _) => peer.unreachable(kind),
     }
 }
 
 /// Sorts a complaint of the server.
-pub(crate) fn complaint(peer: &Peer, error: &ServerError) -> Complaint {
+pub(crate) fn complaint(peer: &ErrorContext, error: &ServerError) -> Complaint {
     let text = error.to_string();
     let subject = text.split_once('"').map(|(_, quoted)| unquote(quoted));
     match subject {
@@ -76,10 +76,10 @@ pub(crate) fn complaint(peer: &Peer, error: &ServerError) -> Complaint {
 }
 
 /// The one translation of what the server says before it hangs up.
-fn last_words(peer: &Peer, error: &ServerError) -> Error {
+fn last_words(peer: &ErrorContext, error: &ServerError) -> Error {
     let text = error.to_string().to_ascii_lowercase();
     let known = LAST_WORDS.iter().find(|(part, ..)| text.contains(part));
-    known.map_or_else(|| peer.gone(), |(_, kind, why)| peer.error(*kind, why))
+    known.map_or_else(|| peer.disconnected(), |(_, kind, why)| peer.error(*kind, why))
 }
 
 /// What stands before the closing quote. A server quotes as its language does: a name is in there with escapes.
@@ -105,8 +105,8 @@ mod tests {
 
     use super::*;
 
-    fn peer() -> Peer {
-        Peer::new("NATS", "127.0.0.1:4222", "the user \"ada\"")
+    fn peer() -> ErrorContext {
+        ErrorContext::new("NATS", "127.0.0.1:4222", "the user \"ada\"")
     }
 
     fn other(text: &str) -> ServerError {

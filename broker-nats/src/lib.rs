@@ -110,13 +110,13 @@
 //! for all) is refused by itself, too.
 
 mod address;
+mod client_thread;
+mod connection_state;
 mod driver;
 mod errors;
-mod feed;
-mod ground;
 mod link;
 mod log;
-mod watch;
+mod subscription;
 
 use std::sync::Arc;
 

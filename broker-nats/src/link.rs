@@ -12,25 +12,25 @@ use async_nats::{Client, Message, PublishError, PublishErrorKind};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{DurableLog, Inspection, Link, LinkInfo, LogCursor, LogPage, Outgoing, Receipt, RevocationLog},
+    driver::{DurableLog, Inspection, Link, LinkInfo, LogCursor, LogPage, LogSpec, Outgoing, Receipt},
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
 
 use crate::{
-    feed::Feed,
-    ground::Ground,
+    client_thread::ClientThread,
+    connection_state::{COMPLAINTS, ConnectionState},
     log::Log,
-    watch::{COMPLAINTS, Watch},
+    subscription::Subscription,
 };
 
 /// One link. Dropping it ends the thread of its client, and with it the socket.
 pub(crate) struct NatsLink {
     client: Client,
     version: Arc<str>,
-    pub(crate) watch: Arc<Watch>,
+    pub(crate) connection: Arc<ConnectionState>,
     /// Where the client's tasks run.
-    ground: Ground,
+    client_thread: ClientThread,
     /// The server has refused a post: from then on few of them go between two barriers.
     careful: AtomicBool,
     /// The revocation log was missing, and no page has said so yet.
@@ -39,31 +39,31 @@ pub(crate) struct NatsLink {
 
 impl NatsLink {
     /// Makes a link of a fresh connection, and proves that barriers come back.
-    pub(crate) async fn open(client: Client, ground: Ground) -> Result<Self> {
-        let watch = Arc::clone(&ground.watch);
+    pub(crate) async fn open(client: Client, client_thread: ClientThread) -> Result<Self> {
+        let connection = Arc::clone(&client_thread.connection);
         let link = Self {
             version: client.server_info().version.into(),
             client,
-            watch,
-            ground,
+            connection,
+            client_thread,
             careful: AtomicBool::new(false),
             log_created: AtomicBool::new(false),
         };
-        link.hear(vec![format!("{}.*", link.watch.own)]).await?;
+        link.hear(vec![format!("{}.*", link.connection.own)]).await?;
         Ok(link)
     }
 
     /// A message to ourselves. When it is back, the server has seen everything that was sent before it, and
     /// what it complained about has been noted.
     async fn barrier(&self) -> Result<()> {
-        let (subject, back) = self.watch.expect(String::new());
-        self.client.publish(subject, Bytes::new()).await.map_err(|_| self.watch.over())?;
+        let (subject, back) = self.connection.expect(String::new());
+        self.client.publish(subject, Bytes::new()).await.map_err(|_| self.connection.over())?;
         back.await.map(drop)
     }
 
     /// Asks whoever answers on a subject. There is no limit to the wait, but a missing permission ends it.
     pub(crate) async fn ask(&self, subject: String, question: Bytes) -> Result<Message> {
-        let ((reply_to, answer), size) = (self.watch.expect(subject.clone()), question.len());
+        let ((reply_to, answer), size) = (self.connection.expect(subject.clone()), question.len());
         let sent = self.client.publish_with_reply(subject, reply_to, question).await;
         sent.map_err(|error| self.unsent(size, &error))?;
         answer.await
@@ -71,24 +71,24 @@ impl NatsLink {
 
     /// Subscribes, and waits until the server has taken or refused it.
     async fn hear(&self, subjects: Vec<String>) -> Result<()> {
-        let subjects = self.watch.unheard(subjects);
-        let (client, watch) = (self.client.clone(), Arc::clone(&self.watch));
-        let begun = self.ground.run(async move {
-            let mut feeds = Vec::with_capacity(subjects.len());
+        let subjects = self.connection.unheard(subjects);
+        let (client, connection) = (self.client.clone(), Arc::clone(&self.connection));
+        let begun = self.client_thread.run(async move {
+            let mut subscriptions = Vec::with_capacity(subjects.len());
             for subject in subjects {
                 let subscriber = client.subscribe(subject.clone()).await.ok()?;
-                feeds.push((subject, Feed::start(Arc::clone(&watch), subscriber)));
+                subscriptions.push((subject, Subscription::start(Arc::clone(&connection), subscriber)));
             }
-            Some(feeds)
+            Some(subscriptions)
         });
-        let fresh = begun.await.flatten().ok_or_else(|| self.watch.over())?;
+        let fresh = begun.await.flatten().ok_or_else(|| self.connection.over())?;
         self.barrier().await?;
-        self.watch.settle(fresh)
+        self.connection.settle(fresh)
     }
 
     /// Sends frames and waits until the server has them.
     async fn send(&self, round: &[Outgoing]) -> Vec<Result<Receipt>> {
-        drop(self.watch.take_no_publish());
+        drop(self.connection.take_no_publish());
         let mut sent = Vec::with_capacity(round.len());
         for Outgoing { channel, frame, .. } in round {
             sent.push(self.client.publish(channel.to_string(), frame.clone()).await);
@@ -96,17 +96,17 @@ impl NatsLink {
         if let Err(error) = self.barrier().await {
             return vec![Err(Error::new(ErrorKind::Interrupted, error.message())); round.len()];
         }
-        let complaints = self.watch.take_no_publish();
+        let complaints = self.connection.take_no_publish();
         let is_refused =
             |post: &Outgoing| complaints.iter().any(|subject| *subject == *post.channel.as_str());
         // There may be more refusals than we have heard of.
         let unsure = complaints.len() >= COMPLAINTS;
         self.careful.fetch_or(unsure || round.iter().any(is_refused), Relaxed);
         let outcome = |(post, sent): (&Outgoing, Result<_, _>)| match sent {
-            _ if is_refused(post) => Err(self.watch.forbidden("publish to", post.channel.as_str())),
+            _ if is_refused(post) => Err(self.connection.forbidden("publish to", post.channel.as_str())),
             Ok(()) if unsure => {
                 let why = "refused so many others that this may have been refused, too";
-                Err(self.watch.peer.error(ErrorKind::Interrupted, why))
+                Err(self.connection.peer.error(ErrorKind::Interrupted, why))
             }
             sent => sent.map(|()| Receipt::new()).map_err(|error| self.unsent(post.frame.len(), &error)),
         };
@@ -116,12 +116,12 @@ impl NatsLink {
     /// Why the client did not even begin to send something of that size.
     fn unsent(&self, size: usize, error: &PublishError) -> Error {
         if error.kind() != PublishErrorKind::MaxPayloadExceeded {
-            return self.watch.over();
+            return self.connection.over();
         }
         let limit = self.client.max_payload();
         let why =
             format!("takes {limit} bytes, and this has {size} with its header; raise its `max_payload`");
-        self.watch.peer.error(ErrorKind::TooLarge, why)
+        self.connection.peer.error(ErrorKind::TooLarge, why)
     }
 }
 
@@ -142,7 +142,7 @@ impl Link for NatsLink {
 
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
         let names: HashSet<&str> = channels.iter().map(ChannelName::as_str).collect();
-        self.watch.forget(|subject| names.contains(subject));
+        self.connection.forget(|subject| names.contains(subject));
         self.barrier().await
     }
 
@@ -162,7 +162,7 @@ impl Link for NatsLink {
         info
     }
 
-    async fn inspect(&self, log: &RevocationLog) -> Inspection {
+    async fn inspect(&self, log: &LogSpec) -> Inspection {
         Log::new(self, log).inspect().await.unwrap_or_default()
     }
 
@@ -170,26 +170,26 @@ impl Link for NatsLink {
     async fn close(&self) -> Result<()> {
         let forgotten = async {
             // The last word comes by a subscription that the server itself ends with it.
-            let inbox = format!("{}-end", self.watch.own);
+            let inbox = format!("{}-end", self.connection.own);
             let mut last = self.client.subscribe(inbox.clone()).await.ok()?;
             last.unsubscribe_after(1).await.ok()?;
-            self.watch.forget(|_| true);
+            self.connection.forget(|_| true);
             self.client.publish(inbox, Bytes::new()).await.ok()?;
             last.next().await
         };
-        forgotten.await.ok_or_else(|| self.watch.over())?;
-        self.ground.end().await;
+        forgotten.await.ok_or_else(|| self.connection.over())?;
+        self.client_thread.end().await;
         Ok(())
     }
 }
 
 #[async_trait]
 impl DurableLog for NatsLink {
-    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
-        log.within(&self.watch.peer, Log::new(self, log).append(record)).await
+    async fn append(&self, log: &LogSpec, record: Bytes) -> Result<()> {
+        log.within(&self.connection.peer, Log::new(self, log).append(record)).await
     }
 
-    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
-        log.within(&self.watch.peer, Log::new(self, log).page(after)).await
+    async fn read(&self, log: &LogSpec, after: &LogCursor) -> Result<LogPage> {
+        log.within(&self.connection.peer, Log::new(self, log).page(after)).await
     }
 }

@@ -13,7 +13,7 @@ use broker_core::{
     Error,
     ErrorKind::{self, Misconfigured, Other, Unavailable, Unsupported},
     Result,
-    driver::{Inspection, LogBreak, LogCursor, LogPage, RevocationLog},
+    driver::{Inspection, LogCursor, LogDiscontinuity, LogPage, LogSpec},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::iter};
@@ -40,7 +40,7 @@ const IS_MADE: &[u64] = &[10049, 10058];
 /// One log, as seen through a link.
 pub(crate) struct Log<'a> {
     link: &'a NatsLink,
-    log: &'a RevocationLog,
+    log: &'a LogSpec,
     stream: String,
     subject: String,
 }
@@ -84,7 +84,7 @@ impl Place {
 }
 
 impl<'a> Log<'a> {
-    pub(crate) fn new(link: &'a NatsLink, log: &'a RevocationLog) -> Self {
+    pub(crate) fn new(link: &'a NatsLink, log: &'a LogSpec) -> Self {
         Self { link, log, stream: stream_name(log.name.as_str()), subject: format!("{}.log", log.name) }
     }
 
@@ -110,7 +110,7 @@ impl<'a> Log<'a> {
     async fn read_page(&self, after: &LogCursor) -> Result<LogPage> {
         let broken = match after.place().map(Place::parse) {
             None => None,
-            Some(None) => Some(LogBreak::Replaced),
+            Some(None) => Some(LogDiscontinuity::Replaced),
             Some(Some(place)) => match self.after(&place).await? {
                 Ok(page) => return Ok(page),
                 Err(broken) => Some(broken),
@@ -123,14 +123,14 @@ impl<'a> Log<'a> {
     }
 
     /// The records after a place, or why that is none any more.
-    async fn after(&self, place: &Place) -> Result<Result<LogPage, LogBreak>> {
+    async fn after(&self, place: &Place) -> Result<Result<LogPage, LogDiscontinuity>> {
         let info = self.info().await?;
         let at = place.sequence;
         if place.created != info.created {
-            return Ok(Err(LogBreak::Replaced));
+            return Ok(Err(LogDiscontinuity::Replaced));
         }
         if at > info.last || (at == info.last && place.time != info.last_time) {
-            return Ok(Err(LogBreak::RolledBack));
+            return Ok(Err(LogDiscontinuity::RolledBack));
         }
         // The record at the place is read once more, as long as it is kept: it must be the one that was there.
         let again = at >= info.first && at < info.last;
@@ -138,11 +138,11 @@ impl<'a> Log<'a> {
         let mut records = self.fetch(from..=info.last.min(at.saturating_add(PAGE))).await?;
         let lost = records.iter().any(Option::is_none);
         if again && records.remove(0).is_some_and(|record| record.time != place.time) {
-            return Ok(Err(LogBreak::RolledBack));
+            return Ok(Err(LogDiscontinuity::RolledBack));
         }
         // Asked after the fact: what is missing was missing before, or is counted now.
         if lost && self.info().await?.gone != place.gone {
-            return Ok(Err(LogBreak::Trimmed));
+            return Ok(Err(LogDiscontinuity::Trimmed));
         }
         Ok(Ok(turn(&info, at, place.gone, records)))
     }
@@ -162,7 +162,7 @@ impl<'a> Log<'a> {
             let Some(told) = self.api("MSG.GET", question, NO_RECORD).await? else { return Ok(None) };
             let (data, time) = (&told["message"]["data"], text(&told["message"]["time"]));
             let bytes = BASE64_STANDARD.decode(data.as_str().unwrap_or_default());
-            let bytes = bytes.map_err(|_| self.link.watch.peer.foreign())?.into();
+            let bytes = bytes.map_err(|_| self.link.connection.peer.not_this_protocol())?.into();
             Ok(Some(Record { bytes, time }))
         };
         iter(numbers).map(one).buffered(FETCHES).try_collect().await
@@ -227,8 +227,8 @@ impl<'a> Log<'a> {
     }
 
     fn read(&self, answer: &Message, expected: &[u64]) -> Result<Option<Value>> {
-        let told: Value =
-            serde_json::from_slice(&answer.payload).map_err(|_| self.link.watch.peer.foreign())?;
+        let told: Value = serde_json::from_slice(&answer.payload)
+            .map_err(|_| self.link.connection.peer.not_this_protocol())?;
         match told.get("error").map(|error| number(&error["err_code"])) {
             None => Ok(Some(told)),
             Some(code) if expected.contains(&code) => Ok(None),
@@ -260,7 +260,7 @@ impl<'a> Log<'a> {
 
     fn error(&self, kind: ErrorKind, why: impl Display) -> Error {
         let why = format!("{why} (the revocation log is the stream `{}`)", self.stream);
-        self.link.watch.peer.error(kind, why)
+        self.link.connection.peer.error(kind, why)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use broker_core::{
     BrokerUrl, Result,
-    driver::{Encryption, Peer, Place, ServerAddr, TlsFiles},
+    driver::{Encryption, ErrorContext, Place, ServerAddr, TlsFiles},
 };
 use lapin::{
     types::ShortString,
@@ -34,7 +34,7 @@ const LONGEST_EXCHANGE: usize = LONGEST_NAME - 33;
 pub(crate) struct Address {
     pub(crate) servers: Vec<ServerAddr>,
     /// Whichever of them it is.
-    pub(crate) peer: Peer,
+    pub(crate) peer: ErrorContext,
     pub(crate) exchange: ShortString,
     /// That of the first server. With the password: never shown.
     pub(crate) uri: AMQPUri,
@@ -58,7 +58,7 @@ impl Address {
         let userinfo = credentials(url);
         let who = format!("{} in virtual host {vhost:?}", url.who(DEFAULT_USER));
         Ok(Self {
-            peer: Peer::new("RabbitMQ", place, who).hanging_up(HANG_UP),
+            peer: ErrorContext::new("RabbitMQ", place, who).hanging_up(HANG_UP),
             exchange: exchange(url)?,
             uri: AMQPUri {
                 scheme: if encrypted { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, ConnectContext, Driver, Link, Ordering, Place, random},
+    driver::{Capabilities, ConnectContext, Driver, Link, OrderGuarantee, Place, random},
 };
 use futures_util::future::try_join;
 use lapin::{
@@ -18,10 +18,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     NAME,
     address::Address,
-    lane::Lane,
+    connection::Connection,
+    consumer::{WINDOW, receive},
     link::RabbitLink,
     log::Log,
-    receiving::{WINDOW, receive},
 };
 
 /// What a queue holds for a node that does not keep up. Beyond that the server drops the oldest.
@@ -36,8 +36,8 @@ pub(crate) struct RabbitDriver(pub(crate) Arc<Address>);
 struct Reached {
     address: Arc<Address>,
     at: SocketAddr,
-    receiver: Lane,
-    publisher: Lane,
+    receiver: Connection,
+    publisher: Connection,
 }
 
 impl RabbitDriver {
@@ -49,7 +49,7 @@ impl RabbitDriver {
         Place::reach(&servers, |place| {
             let (address, at) = (Arc::new(self.0.at(&place)), place.address);
             async move {
-                let opening = try_join(Lane::open(&address, at), Lane::open(&address, at));
+                let opening = try_join(Connection::open(&address, at), Connection::open(&address, at));
                 let opened = address.peer.recognise(at, address.encryption(), opening).await;
                 let (receiver, publisher) = opened?;
                 Ok(Reached { address, at, receiver, publisher })
@@ -67,7 +67,7 @@ impl Driver for RabbitDriver {
 
     fn capabilities(&self) -> Capabilities {
         // Two publishers at two queues: nothing makes them agree whose message came first.
-        Capabilities::new(true, Ordering::PerPublisher, true).without_channel_permissions()
+        Capabilities::new(true, OrderGuarantee::PerPublisher, true).without_channel_permissions()
     }
 
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {

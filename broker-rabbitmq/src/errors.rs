@@ -21,7 +21,7 @@ impl Address {
             Kind::InvalidProtocolVersion(_) => {
                 peer.error(Unsupported, "does not speak AMQP 0-9-1; RabbitMQ 3.10 or newer is needed")
             }
-            Kind::ParsingError(_) | Kind::SerialisationError(_) => peer.foreign(),
+            Kind::ParsingError(_) | Kind::SerialisationError(_) => peer.not_this_protocol(),
             Kind::ChannelsLimitReached => {
                 let why =
                     "allows a connection too few AMQP channels; have an operator raise its `channel_max`";
@@ -29,7 +29,7 @@ impl Address {
             }
             Kind::MissingHeartbeatError => peer.error(Unavailable, "has fallen silent"),
             Kind::InvalidChannel(_) | Kind::InvalidChannelState(..) | Kind::InvalidConnectionState(_) => {
-                peer.gone()
+                peer.disconnected()
             }
             _ => Error::new(Other, format!("the client for {} failed: {error}", peer.place())),
         }

@@ -109,12 +109,12 @@
 //! host each.
 
 mod address;
+mod connection;
+mod consumer;
 mod driver;
 mod errors;
-mod lane;
 mod link;
 mod log;
-mod receiving;
 #[cfg(feature = "tls")]
 mod tls;
 

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{
-        DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, Outgoing, Receipt, RevocationLog,
-    },
+    driver::{DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, LogSpec, Outgoing, Receipt},
 };
 use bytes::Bytes;
 use futures_util::{
@@ -21,13 +19,13 @@ use lapin::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{address::Address, lane::Lane, log::Log};
+use crate::{address::Address, connection::Connection, log::Log};
 
 /// One link. Dropping it ends its task and its socket, and with that the client's own tasks and thread.
 pub(crate) struct RabbitLink {
     /// Owns the queue, so that only here it can be bound and consumed.
-    pub(crate) receiver: Lane,
-    pub(crate) publisher: Lane,
+    pub(crate) receiver: Connection,
+    pub(crate) publisher: Connection,
     pub(crate) log: Log,
     pub(crate) _receiving: AbortOnDropHandle<()>,
     pub(crate) address: Arc<Address>,
@@ -112,7 +110,7 @@ impl Link for RabbitLink {
     }
 
     /// A stream is on disk, always. Its time the server tells nobody.
-    async fn inspect(&self, _: &RevocationLog) -> Inspection {
+    async fn inspect(&self, _: &LogSpec) -> Inspection {
         Inspection::new(None, Some(true))
     }
 
@@ -125,11 +123,11 @@ impl Link for RabbitLink {
 
 #[async_trait]
 impl DurableLog for RabbitLink {
-    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+    async fn append(&self, log: &LogSpec, record: Bytes) -> Result<()> {
         self.log.append(log, &record).await
     }
 
-    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+    async fn read(&self, log: &LogSpec, after: &LogCursor) -> Result<LogPage> {
         self.log.page(log, after).await
     }
 }

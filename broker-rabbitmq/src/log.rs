@@ -17,7 +17,7 @@ use broker_core::{
     Error,
     ErrorKind::{InvalidInput, Other, Timeout, Unavailable},
     Result,
-    driver::{LogBreak, LogCursor, LogPage, RevocationLog, random},
+    driver::{LogCursor, LogDiscontinuity, LogPage, LogSpec, random},
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -35,8 +35,8 @@ use tokio::{
 
 use crate::{
     address::{Address, LONGEST_NAME},
+    connection::Connection,
     errors::has_other_limits,
-    lane::Lane,
 };
 
 /// The types of what stands in the log. Anything else there is nobody's, and passed over.
@@ -61,7 +61,7 @@ pub(crate) struct Log {
     address: Arc<Address>,
     /// Where the link is connected.
     at: SocketAddr,
-    kept: Mutex<Option<Lane>>,
+    kept: Mutex<Option<Connection>>,
     /// It was missing, and no page has said so yet.
     created: AtomicBool,
 }
@@ -71,29 +71,29 @@ impl Log {
         Self { address, at, kept: Mutex::default(), created: AtomicBool::new(false) }
     }
 
-    pub(crate) async fn append(&self, log: &RevocationLog, record: &[u8]) -> Result<()> {
+    pub(crate) async fn append(&self, log: &LogSpec, record: &[u8]) -> Result<()> {
         self.limited(log, async {
             let mut kept = self.kept.lock().await;
             let (stream, _) = self.appended(log, &mut kept, RECORD, record).await?;
-            *kept = Some(stream.lane);
+            *kept = Some(stream.connection);
             Ok(())
         })
         .await
     }
 
-    pub(crate) async fn page(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+    pub(crate) async fn page(&self, log: &LogSpec, after: &LogCursor) -> Result<LogPage> {
         self.limited(log, async {
             let mut kept = self.kept.lock().await;
             let (stream, fence) = self.appended(log, &mut kept, FENCE, b"").await?;
             let page = stream.page(after, &fence).await?;
             let page = LogPage { created: self.created.swap(false, Relaxed), ..page };
-            *kept = Some(stream.lane);
+            *kept = Some(stream.connection);
             Ok(page)
         })
         .await
     }
 
-    async fn limited<T>(&self, log: &RevocationLog, call: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn limited<T>(&self, log: &LogSpec, call: impl Future<Output = Result<T>>) -> Result<T> {
         // A server with an alarm does not answer whoever publishes.
         let why = "was too slow; it may be low on memory or disk: see `rabbitmq-diagnostics alarms`";
         timeout(log.limit, call).await.unwrap_or_else(|_| Err(self.address.peer.error(Timeout, why)))
@@ -102,19 +102,20 @@ impl Log {
     /// The stream with one more entry, whose id comes with it.
     async fn appended<'a>(
         &'a self,
-        log: &'a RevocationLog,
-        kept: &mut Option<Lane>,
+        log: &'a LogSpec,
+        kept: &mut Option<Connection>,
         kind: &str,
         body: &[u8],
     ) -> Result<(Stream<'a>, String)> {
         let (address, name, mut tries) = (&*self.address, name(&self.address, log)?, 0);
         loop {
             tries += 1;
-            let lane = match kept.take().filter(|lane| lane.connection.status().connected()) {
-                Some(lane) => lane,
-                None => Lane::open(address, self.at).await?,
+            let connection = match kept.take().filter(|connection| connection.connection.status().connected())
+            {
+                Some(connection) => connection,
+                None => Connection::open(address, self.at).await?,
             };
-            let stream = Stream { address, log, name: name.clone(), lane, created: &self.created };
+            let stream = Stream { address, log, name: name.clone(), connection, created: &self.created };
             match stream.append(kind, body).await {
                 Ok(id) => return Ok((stream, id)),
                 Err(error) if error.kind() != Unavailable || tries == TRIES => return Err(error),
@@ -125,7 +126,7 @@ impl Log {
 
     pub(crate) async fn close(&self) -> lapin::Result<()> {
         match self.kept.lock().await.take() {
-            Some(lane) => lane.close().await,
+            Some(connection) => connection.close().await,
             None => Ok(()),
         }
     }
@@ -137,10 +138,10 @@ type Reading = (Consumer, AmqpChannel);
 /// The stream, for one call.
 struct Stream<'a> {
     address: &'a Address,
-    log: &'a RevocationLog,
+    log: &'a LogSpec,
     /// Of the queue, and the key by which it is bound.
     name: ShortString,
-    lane: Lane,
+    connection: Connection,
     created: &'a AtomicBool,
 }
 
@@ -161,7 +162,7 @@ impl Stream<'_> {
     }
 
     async fn publish(&self, kind: &str, id: &str, body: &[u8]) -> lapin::Result<Confirmation> {
-        let publisher = self.lane.channel().await?;
+        let publisher = self.connection.channel().await?;
         // Without it the server confirms what goes nowhere, too, and says no more.
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let marks = BasicProperties::default().with_type(kind.into()).with_message_id(id.into());
@@ -177,13 +178,13 @@ impl Stream<'_> {
         arguments.insert("x-max-age".into(), AMQPValue::LongString(format!("{seconds}s").into()));
         arguments.insert("x-stream-max-segment-size-bytes".into(), AMQPValue::LongLongInt(SEGMENT));
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        let control = self.told(self.lane.channel()).await?;
+        let control = self.told(self.connection.channel()).await?;
         match control.queue_declare(self.name.clone(), options, arguments).await {
             // That of a node with another retention is used as it is.
             Err(error) if !has_other_limits(&error) => return Err(self.address.error(&error)),
             _ => {}
         }
-        let control = self.told(self.lane.channel()).await?;
+        let control = self.told(self.connection.channel()).await?;
         let (queue, exchange, key) = (self.name.clone(), self.address.exchange.clone(), self.name.clone());
         let (options, plain) = (QueueBindOptions::default(), FieldTable::default());
         self.told(control.queue_bind(queue, exchange, key, options, plain)).await
@@ -208,11 +209,11 @@ impl Stream<'_> {
     }
 
     /// The entries after a cursor; all of them where it has lost its place, and why.
-    async fn after(&self, cursor: &LogCursor) -> Result<(Reading, Option<LogBreak>)> {
+    async fn after(&self, cursor: &LogCursor) -> Result<(Reading, Option<LogDiscontinuity>)> {
         let broken = match cursor.place().map(parse) {
             None => None,
-            Some(None) => Some(LogBreak::Replaced),
-            Some(Some((offset, _))) if self.ends_before(offset).await? => Some(LogBreak::RolledBack),
+            Some(None) => Some(LogDiscontinuity::Replaced),
+            Some(Some((offset, _))) if self.ends_before(offset).await? => Some(LogDiscontinuity::RolledBack),
             Some(Some((offset, id))) => {
                 let mut entries = self.entries(AMQPValue::LongLongInt(offset)).await?;
                 let first = self.next(&mut entries).await?;
@@ -220,7 +221,11 @@ impl Stream<'_> {
                     return Ok((entries, None));
                 }
                 self.done(entries).await?;
-                Some(if first.offset == offset { LogBreak::Replaced } else { LogBreak::Trimmed })
+                Some(if first.offset == offset {
+                    LogDiscontinuity::Replaced
+                } else {
+                    LogDiscontinuity::Trimmed
+                })
             }
         };
         Ok((self.entries(AMQPValue::LongString("first".into())).await?, broken))
@@ -246,7 +251,7 @@ impl Stream<'_> {
     async fn entries(&self, offset: AMQPValue) -> Result<Reading> {
         let mut from = FieldTable::default();
         from.insert("x-stream-offset".into(), offset);
-        self.told(self.lane.consume(&self.name, PAGE + 1, from)).await
+        self.told(self.connection.consume(&self.name, PAGE + 1, from)).await
     }
 
     /// Ends a reading. A consumer that is not cancelled stays in the server's lists for minutes. An AMQP channel that is
@@ -259,7 +264,7 @@ impl Stream<'_> {
     async fn next(&self, (entries, _): &mut Reading) -> Result<Entry> {
         let peer = &self.address.peer;
         match entries.next().await {
-            Some(Ok(delivery)) => Entry::of(delivery).ok_or_else(|| peer.foreign()),
+            Some(Ok(delivery)) => Entry::of(delivery).ok_or_else(|| peer.not_this_protocol()),
             Some(Err(error)) => Err(self.address.error(&error)),
             None => Err(peer.error(Unavailable, "has deleted the revocation log while it was read")),
         }
@@ -301,7 +306,7 @@ fn parse(place: &str) -> Option<(i64, &str)> {
 
 /// The queue's name, after the exchange's so that one pattern of a permission covers both, and the key by which it is
 /// bound. No channel has two dots in a row: no post ever has this key, and no two logs have one name.
-fn name(address: &Address, log: &RevocationLog) -> Result<ShortString> {
+fn name(address: &Address, log: &LogSpec) -> Result<ShortString> {
     let name = format!("{}..{}", address.exchange, log.name);
     if name.len() <= LONGEST_NAME {
         return Ok(name.into());
@@ -329,7 +334,7 @@ mod tests {
     fn the_name_of_no_log_is_that_of_a_channel_or_another_log() {
         let named = |exchange: &str, log: &str| {
             let url = BrokerUrl::parse(&format!("amqp://h/?exchange={exchange}")).unwrap();
-            let log = RevocationLog::new(ChannelName::new(log).unwrap(), Duration::MAX, Duration::MAX);
+            let log = LogSpec::new(ChannelName::new(log).unwrap(), Duration::MAX, Duration::MAX);
             name(&Address::parse(&url).unwrap(), &log)
         };
         assert_eq!(named("broker", "shop").unwrap().as_str(), "broker..shop");

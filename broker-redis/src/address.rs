@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use broker_core::{
     BrokerUrl, Result,
-    driver::{Encryption, Peer, ServerAddr, TlsFiles},
+    driver::{Encryption, ErrorContext, ServerAddr, TlsFiles},
 };
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
@@ -17,7 +17,7 @@ const DEFAULT_PORT: u16 = 6379;
 
 /// Where the server is and as whom we go there.
 pub(crate) struct Address {
-    pub(crate) peer: Peer,
+    pub(crate) peer: ErrorContext,
     /// The host; `None` for a socket of this machine.
     pub(crate) server: Option<ServerAddr>,
     info: ConnectionInfo,
@@ -32,7 +32,7 @@ impl Address {
         let local = url.scheme() == "redis+unix";
         let target = if local { socket(url)? } else { tcp(url, tls.is_some())? };
         let server = if local { None } else { Some(url.server(DEFAULT_PORT)?) };
-        let peer = Peer::new("Redis", &target, url.who("default"))
+        let peer = ErrorContext::new("Redis", &target, url.who("default"))
             .hanging_up("see its log, its limit `maxclients`, and any proxy between");
         // Making settings from an address alone reads nothing and cannot fail.
         let info = target.into_connection_info().map_err(|error| translate(&peer, &error))?;

@@ -5,7 +5,7 @@ use std::{future::ready, net::SocketAddr, slice, sync::Arc};
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, ConnectContext, Driver, Inbox, Link, Ordering, Peer, Place},
+    driver::{Capabilities, ConnectContext, Driver, ErrorContext, Inbox, Link, OrderGuarantee, Place},
 };
 use redis::{AsyncConnectionConfig, Client, RedisFuture, aio::MultiplexedConnection, io::AsyncDNSResolver};
 use tokio::sync::watch;
@@ -42,7 +42,7 @@ impl AsyncDNSResolver for Resolved {
 async fn open(
     client: &Client,
     settings: &AsyncConnectionConfig,
-    peer: &Peer,
+    peer: &ErrorContext,
 ) -> Result<MultiplexedConnection> {
     let opened = client.get_multiplexed_async_connection_with_config(settings).await;
     opened.map_err(|error| translate(peer, &error))
@@ -54,7 +54,7 @@ impl RedisDriver {
         &self,
         client: &Client,
         inbox: Inbox,
-        peer: Peer,
+        peer: ErrorContext,
         at: Option<SocketAddr>,
     ) -> Result<RedisLink> {
         // Until the link is there, what becomes of this attempt is no business of the inbox: there may be others.
@@ -97,7 +97,7 @@ impl Driver for RedisDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(true, Ordering::PerChannel, true)
+        Capabilities::new(true, OrderGuarantee::PerChannel, true)
     }
 
     /// Two connections: on one alone a burst of arriving messages would delay the replies to posts.

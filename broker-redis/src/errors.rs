@@ -8,7 +8,7 @@ use std::{error::Error as _, io, sync::Arc};
 use broker_core::{
     Error,
     ErrorKind::{self, Forbidden, InvalidInput, Misconfigured, Other, Unavailable, Unsupported},
-    driver::Peer,
+    driver::ErrorContext,
 };
 use redis::{ErrorKind as Kind, RedisError};
 
@@ -19,17 +19,17 @@ const TOO_OLD: &str = "lacks HELLO 3 (RESP3), PUBLISH or SUBSCRIBE: Redis 6 or n
 pub(crate) const NO_LOG: &str = "keeps no revocation log: Redis 7.0 or newer, or Valkey, is needed for that";
 
 /// The one translation of the client's errors.
-pub(crate) fn translate(peer: &Peer, error: &RedisError) -> Error {
+pub(crate) fn translate(peer: &ErrorContext, error: &RedisError) -> Error {
     match error.kind() {
         Kind::Server(_) | Kind::Extension => answered(peer, error),
         Kind::RESP3NotSupported => peer.error(Unsupported, TOO_OLD),
-        Kind::Parse | Kind::UnexpectedReturnType => peer.foreign(),
+        Kind::Parse | Kind::UnexpectedReturnType => peer.not_this_protocol(),
         _ => local(peer, error),
     }
 }
 
 /// The same for a call about the revocation log, where some errors mean something else.
-pub(crate) fn translate_of_log(peer: &Peer, error: &RedisError) -> Error {
+pub(crate) fn translate_of_log(peer: &ErrorContext, error: &RedisError) -> Error {
     let code = error.code().unwrap_or_default();
     let (kind, why) = match (code, error.detail().unwrap_or_default()) {
         ("NOPERM", _) => (Forbidden, "no permission for the revocation log; see `ACL LIST`"),
@@ -52,7 +52,7 @@ pub(crate) fn translate_of_log(peer: &Peer, error: &RedisError) -> Error {
 }
 
 /// The server answered with an error.
-fn answered(peer: &Peer, error: &RedisError) -> Error {
+fn answered(peer: &ErrorContext, error: &RedisError) -> Error {
     let code = error.code().unwrap_or_default();
     let (kind, why) = match (code, error.detail().unwrap_or_default()) {
         ("NOPROTO", _) => (Unsupported, TOO_OLD),
@@ -72,14 +72,14 @@ fn answered(peer: &Peer, error: &RedisError) -> Error {
 }
 
 /// An error with the server's code for it.
-fn told(peer: &Peer, kind: ErrorKind, why: &str, code: &str) -> Error {
+fn told(peer: &ErrorContext, kind: ErrorKind, why: &str, code: &str) -> Error {
     // A code is one short word in capitals; anything else is not a code, and may be anything.
     let plain = code.len() <= 20 && code.bytes().all(|b| b.is_ascii_uppercase());
     peer.error(kind, format!("{why} ({})", if plain { code } else { "unknown" }))
 }
 
 /// The way there failed, or was never begun because the settings do not fit each other.
-fn local(peer: &Peer, error: &RedisError) -> Error {
+fn local(peer: &ErrorContext, error: &RedisError) -> Error {
     // The client wraps what it got in an Arc of its own, and shows that as the source.
     let inner = error.source().and_then(|source| source.downcast_ref::<Arc<Boxed>>());
     let told = match inner.and_then(|inner| inner.downcast_ref::<io::Error>()) {
@@ -87,7 +87,7 @@ fn local(peer: &Peer, error: &RedisError) -> Error {
             Error::new(InvalidInput, format!("cannot use the address {}: {io}", peer.place()))
         }
         Some(io) => peer.io(io),
-        None if error.kind() == Kind::Io => peer.away(error),
+        None if error.kind() == Kind::Io => peer.unreachable(error),
         None => Error::new(Misconfigured, format!("these settings do not fit {}: {error}", peer.place())),
     };
     told.with_source(error.clone())
@@ -99,8 +99,8 @@ type Boxed = dyn std::error::Error + Send + Sync;
 mod tests {
     use super::*;
 
-    fn peer() -> Peer {
-        Peer::new("Redis", "127.0.0.1:6379", "the user \"ada\"")
+    fn peer() -> ErrorContext {
+        ErrorContext::new("Redis", "127.0.0.1:6379", "the user \"ada\"")
     }
 
     /// What the client makes of a line as the server sends it.

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
     driver::{
-        DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, Outgoing, Peer, Receipt,
-        RevocationLog,
+        DurableLog, ErrorContext, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, LogSpec, Outgoing,
+        Receipt,
     },
 };
 use bytes::Bytes;
@@ -58,10 +58,10 @@ impl Used {
     }
 
     /// Why the server, or something before it, may have closed the connection.
-    fn ended(&self, peer: &Peer) -> Error {
+    fn ended(&self, peer: &ErrorContext) -> Error {
         let quiet = self.ago();
         if quiet < QUIET {
-            return peer.gone();
+            return peer.disconnected();
         }
         let why = format!(
             "closed a connection that was idle for {:.1} s; if that repeats, an idle limit (`timeout` of Redis, or that of \
@@ -106,7 +106,7 @@ pub(crate) struct RedisLink {
     pub(crate) subscriber: MultiplexedConnection,
     pub(crate) publisher: MultiplexedConnection,
     pub(crate) inbox: Inbox,
-    pub(crate) peer: Peer,
+    pub(crate) peer: ErrorContext,
     pub(crate) log: Seen,
     pub(crate) info: LinkInfo,
     pub(crate) used: Arc<Used>,
@@ -164,7 +164,9 @@ impl Link for RedisLink {
             // Nothing else answers a PUBLISH: these are not the replies to what we sent.
             _ => None,
         });
-        outcomes.collect::<Option<_>>().unwrap_or_else(|| self.interrupted(&self.peer.foreign(), batch.len()))
+        outcomes
+            .collect::<Option<_>>()
+            .unwrap_or_else(|| self.interrupted(&self.peer.not_this_protocol(), batch.len()))
     }
 
     /// The server checks all names before it subscribes any, and refuses with a single reply; the client
@@ -192,7 +194,7 @@ impl Link for RedisLink {
     }
 
     /// Snapshots alone take back what was appended since the last one: only the append-only file counts.
-    async fn inspect(&self, _: &RevocationLog) -> Inspection {
+    async fn inspect(&self, _: &LogSpec) -> Inspection {
         let mut asking = self.publisher.clone();
         let time: Option<(u64, u64)> = redis::cmd("TIME").query_async(&mut asking).await.ok();
         let kept: Option<String> = redis::cmd("INFO").arg("persistence").query_async(&mut asking).await.ok();
@@ -222,11 +224,11 @@ impl Link for RedisLink {
 impl DurableLog for RedisLink {
     /// On the publisher's connection: a page of the log is no larger than some batches of posts are. It lives on when
     /// a call takes too long: an answer that comes later is dropped.
-    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+    async fn append(&self, log: &LogSpec, record: Bytes) -> Result<()> {
         log.within(&self.peer, Log { link: self, log }.append(&record)).await
     }
 
-    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+    async fn read(&self, log: &LogSpec, after: &LogCursor) -> Result<LogPage> {
         log.within(&self.peer, Log { link: self, log }.read(after)).await
     }
 }
@@ -238,7 +240,7 @@ fn names(channels: &[ChannelName]) -> Vec<&str> {
 /// What both connections call for whatever the server pushes, from inside their tasks: it must not block.
 pub(crate) fn receiver(
     inbox: Inbox,
-    peer: Peer,
+    peer: ErrorContext,
     closing: watch::Receiver<bool>,
     used: Arc<Used>,
 ) -> impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static {
@@ -251,7 +253,7 @@ pub(crate) fn receiver(
                         inbox.deliver(channel, Bytes::from(frame));
                     }
                 }
-                _ => inbox.lost(peer.foreign()),
+                _ => inbox.lost(peer.not_this_protocol()),
             },
             PushKind::Disconnection if !*closing.borrow() => inbox.lost(used.ended(&peer)),
             _ => {}

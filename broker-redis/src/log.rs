@@ -15,7 +15,7 @@ use std::{
 use broker_core::{
     ErrorKind::{Other, Unsupported},
     Result,
-    driver::{LogBreak, LogCursor, LogPage, RevocationLog, random},
+    driver::{LogCursor, LogDiscontinuity, LogPage, LogSpec, random},
 };
 use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::sync::OnceCell;
@@ -59,7 +59,7 @@ enum Glance {
 /// A log, by way of a link.
 pub(crate) struct Log<'a> {
     pub(crate) link: &'a RedisLink,
-    pub(crate) log: &'a RevocationLog,
+    pub(crate) log: &'a LogSpec,
 }
 
 impl Log<'_> {
@@ -76,7 +76,7 @@ impl Log<'_> {
             add.arg("MINID").arg("~").arg(floor);
         }
         let added = self.ask(add.arg("*").arg(FIELD).arg(record)).await?;
-        let id = text(&added).and_then(Id::parse).ok_or_else(|| self.link.peer.foreign())?;
+        let id = text(&added).and_then(Id::parse).ok_or_else(|| self.link.peer.not_this_protocol())?;
         self.link.log.newest.fetch_max(id.ms, Ordering::Relaxed);
         Ok(())
     }
@@ -90,7 +90,7 @@ impl Log<'_> {
     async fn page(&self, after: &LogCursor) -> Result<LogPage> {
         let broken = match after.place().map(Place::parse) {
             None => None,
-            Some(None) => Some(LogBreak::Replaced),
+            Some(None) => Some(LogDiscontinuity::Replaced),
             Some(Some(place)) => {
                 let view = self.look(Some(&place), PAGE).await?;
                 match view.lost(&place) {
@@ -151,7 +151,7 @@ impl Log<'_> {
     }
 
     fn understand(&self, answers: Vec<Value>, count: usize) -> Result<Glance> {
-        let foreign = || self.link.peer.foreign();
+        let foreign = || self.link.peer.not_this_protocol();
         let [groups, stream, range, stream_after, groups_after] =
             <[Value; 5]>::try_from(answers).map_err(|_| foreign())?;
         if matches!(stream, Value::Map(_)) && field(&stream, "entries-added").is_none() {

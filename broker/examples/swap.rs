@@ -9,7 +9,7 @@
 
 use std::{error::Error, fs};
 
-use broker::{Broker, Config, Item, Model, Scope, StreamError};
+use broker::{Broker, Config, Model, Scope, StreamError, StreamItem};
 use clap::Parser;
 use tokio::sync::mpsc;
 
@@ -58,7 +58,7 @@ async fn serve(counter: &Broker, kitchen: &Broker) -> Outcome {
     let mut orders = in_kitchen.create_stream::<Order>("orders").await?;
     let (tell, mut told) = mpsc::unbounded_channel();
     let listener = at_counter
-        .add_listener("ready", move |ready: Item<Ready>| {
+        .add_listener("ready", move |ready: StreamItem<Ready>| {
             let tell = tell.clone();
             async move { drop(tell.send(ready.map(|ready| ready.table))) }
         })

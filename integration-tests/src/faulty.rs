@@ -18,7 +18,7 @@ use broker::{
     ChannelName, Error, ErrorKind, Result,
     driver::{
         Capabilities, ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, LogCursor, LogPage,
-        Outgoing, Receipt, RevocationLog,
+        LogSpec, Outgoing, Receipt,
     },
 };
 use bytes::Bytes;
@@ -276,7 +276,7 @@ impl Link for FaultyLink {
         self.0.link().info()
     }
 
-    async fn inspect(&self, log: &RevocationLog) -> Inspection {
+    async fn inspect(&self, log: &LogSpec) -> Inspection {
         self.0.link().inspect(log).await
     }
 
@@ -294,14 +294,14 @@ impl Link for FaultyLink {
 
 #[async_trait]
 impl DurableLog for FaultyLink {
-    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()> {
+    async fn append(&self, log: &LogSpec, record: Bytes) -> Result<()> {
         match self.0.wrong {
             Wrong::ForgetsRecords => Ok(()),
             _ => inner(&*self.0.link())?.append(log, record).await,
         }
     }
 
-    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+    async fn read(&self, log: &LogSpec, after: &LogCursor) -> Result<LogPage> {
         let page = inner(&*self.0.link())?.read(log, after).await;
         page.map(|mut page| {
             match self.0.wrong {

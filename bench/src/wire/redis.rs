@@ -9,7 +9,7 @@ use tokio::process::Command;
 use super::{Heard, Ours, Wire, names, throughput};
 use crate::{
     Outcome,
-    report::{Peer, Report, Row, Target},
+    report::{ErrorContext, Report, Row, Target},
     rounds::{Scale, Spread, alternate},
 };
 
@@ -85,7 +85,7 @@ pub(super) async fn beside_its_benchmark(scale: Scale, report: &mut Report, url:
         scenario: name.to_owned(),
         unit: "messages/s".into(),
         ours: median(|(ours, _)| *ours),
-        peer: Some(Peer {
+        peer: Some(ErrorContext {
             name: "redis-benchmark -P 256".into(),
             figure: median(|(_, theirs)| *theirs),
             ratio: Spread::of(pairs.iter().map(|(ours, theirs)| ours / theirs)),

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     Finding,
-    told::{Told, clock, idle, log},
+    server_report::{ServerReport, clock, idle, log},
 };
 
 /// How often what is quick is tried.
@@ -21,13 +21,13 @@ const TIMES: usize = 100;
 const SLOW: Duration = Duration::from_millis(50);
 
 /// What is examined, and how far that has come.
-pub(super) struct Patient<'a> {
+pub(super) struct Examination<'a> {
     raw: &'a str,
     limit: Duration,
     revokes: bool,
     url: Option<BrokerUrl>,
     broker: Option<Broker>,
-    told: Option<Told>,
+    told: Option<ServerReport>,
     next: usize,
 }
 
@@ -36,7 +36,7 @@ fn channel() -> String {
     format!("doctor.{:016x}", random())
 }
 
-impl<'a> Patient<'a> {
+impl<'a> Examination<'a> {
     pub(super) fn new(raw: &'a str, limit: Duration, revokes: bool) -> Self {
         Self { raw, limit, revokes, url: None, broker: None, told: None, next: 0 }
     }

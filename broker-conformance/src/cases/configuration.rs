@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_core::{Backend, Broker, BrokerUrl, ErrorKind, Options, Scope, State};
+use broker_core::{Backend, Broker, BrokerUrl, ConnectionState, ErrorKind, Options, Scope};
 use tokio::runtime::{Builder, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -42,7 +42,7 @@ async fn constructing_does_no_io(h: &dyn Harness) -> Outcome {
     node.close().await;
     let without = h.connections().await?;
     idle.shutdown_background();
-    assert_eq!(state, State::Connecting);
+    assert_eq!(state, ConnectionState::Connecting);
     assert!(with_node > 0, "the server counts connections");
     assert_eq!(without, 0, "the broker that was only made has opened something");
     Ok(())
@@ -134,7 +134,7 @@ async fn a_node_may_start_before_its_server(h: &dyn Harness) -> Outcome {
     line.cut();
     let node = h.open_on(Arc::clone(&line), |_| {})?;
     until("a failed attempt", || node.health().failures > 0).await?;
-    assert_eq!(node.health().state, State::Connecting);
+    assert_eq!(node.health().state, ConnectionState::Connecting);
     assert_eq!(node.health().last_error.map(|error| error.kind()), Some(ErrorKind::Unavailable));
 
     let error = node.publish("news", "too early", Scope::Global).await.err();
@@ -150,7 +150,7 @@ async fn a_node_may_start_before_its_server(h: &dyn Harness) -> Outcome {
     let mut news = subscribing.await??;
     node.publish("news", "in time", Scope::Global).await?;
     assert_eq!(crate::wait::collect(&mut news, 1).await?, ["in time"]);
-    assert_eq!((node.health().state, node.health().failures), (State::Connected, 0));
+    assert_eq!((node.health().state, node.health().failures), (ConnectionState::Connected, 0));
     Ok(())
 }
 

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_core::{Broker, BrokerUrl, ErrorKind, Identity, Options, Received, Revocation, Scope, State};
+use broker_core::{
+    Broker, BrokerUrl, ConnectionState, ErrorKind, Identity, Options, Received, Revocation, Scope,
+};
 use futures_util::{
     FutureExt,
     future::{join, join_all, poll_immediate},
@@ -90,7 +92,7 @@ async fn draining_takes_nothing_new(h: &dyn Harness) -> Outcome {
     assert_eq!(collect(&mut unread, 1).await?, ["second"]);
     assert!(within("the end", unread.next()).await?.is_none());
     within("the drain to end", drain).await??;
-    assert_eq!(node.health().state, State::Closed);
+    assert_eq!(node.health().state, ConnectionState::Closed);
     Ok(())
 }
 
@@ -120,7 +122,7 @@ async fn draining_ends_at_its_limit(h: &dyn Harness) -> Outcome {
     let mut unread = node.subscribe("unread").await?;
     node.publish("unread", "never read", Scope::Global).await?;
     within("the drain to give up", node.drain()).await?;
-    assert_eq!(node.health().state, State::Closed);
+    assert_eq!(node.health().state, ConnectionState::Closed);
     let next = within("the end", unread.next()).await?;
     assert!(next.is_none(), "read after the close: {next:?}");
     Ok(())
@@ -154,7 +156,7 @@ async fn draining_waits_for_no_stream_that_has_nothing_to_yield(h: &dyn Harness)
     collect(&mut read, 50).await?; // read to its end, and held
     session.close(); // with fifty unread ones
     within("the drain", node.drain()).await?;
-    assert_eq!(node.health().state, State::Closed);
+    assert_eq!(node.health().state, ConnectionState::Closed);
     drop((read, idle, closed));
     Ok(())
 }
@@ -167,7 +169,7 @@ async fn a_drain_that_nobody_waits_for_any_more_is_completed(h: &dyn Harness) ->
         let mut drain = Box::pin(node.drain());
         assert!(poll_immediate(&mut drain).await.is_none());
     }
-    until("the end", || node.health().state == State::Closed).await?;
+    until("the end", || node.health().state == ConnectionState::Closed).await?;
     within("one more drain", node.drain()).await?;
     assert!(within("the end of the stream", unread.next()).await?.is_none());
     Ok(())
@@ -194,7 +196,7 @@ async fn a_listener_may_drain_and_close_its_own_broker(h: &dyn Harness) -> Outco
         let _ = session.post_message("news", Greeting::new(1), Scope::Global).await;
         assert!(within("the call to return", returned.recv()).await?.is_some());
         within("the end of the broker", node.close()).await?;
-        assert_eq!(node.health().state, State::Closed);
+        assert_eq!(node.health().state, ConnectionState::Closed);
     }
     Ok(())
 }
@@ -215,7 +217,7 @@ async fn a_broker_whose_runtime_is_gone_is_closed_and_says_why(h: &dyn Harness) 
         opened.map_err(|error| error.to_string())
     });
     let (broker, mut news) = within("the broker", made).await???;
-    until("the end", || broker.health().state == State::Closed).await?;
+    until("the end", || broker.health().state == ConnectionState::Closed).await?;
     let why = broker.health().last_error.ok_or("no reason")?.to_string();
     assert!(why.contains("runtime"), "{why}");
     let listener = |_: Received<Greeting>| async {};
@@ -254,6 +256,6 @@ async fn draining_and_closing_in_any_order_is_harmless(h: &dyn Harness) -> Outco
     within("a drain", node.drain()).await?;
     within("both", join(node.close(), node.drain())).await?;
     assert_eq!(reading.await?, [Ok("last".to_owned())]);
-    assert_eq!(node.health().state, State::Closed);
+    assert_eq!(node.health().state, ConnectionState::Closed);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker_core::{ErrorKind, State};
+use broker_core::{ConnectionState, ErrorKind};
 
 use crate::steps::{alert, down, heard_again, hears, linked, post, told_of_the_loss};
 use crate::{
@@ -35,7 +35,7 @@ async fn a_server_that_never_answers_is_never_connected(h: &dyn Harness) -> Outc
         early = &mut ready => return Err(format!("ready before the server answered: {early:?}").into()),
         tried = until("two attempts", || node.health().failures >= 2) => tried?,
     }
-    assert_eq!((node.health().state, node.health().links), (State::Connecting, 0));
+    assert_eq!((node.health().state, node.health().links), (ConnectionState::Connecting, 0));
     h.resume_server().await?;
     within("a link", ready).await??;
     assert!(node.health().is_connected());
@@ -49,7 +49,7 @@ async fn while_a_line_is_stalled_it_is_not_connected(h: &dyn Harness) -> Outcome
     down(&node).await?;
     let (links, failures) = (node.health().links, node.health().failures);
     until("three more attempts", || node.health().failures >= failures + 3).await?;
-    assert_eq!((node.health().state, node.health().links), (State::Connecting, links));
+    assert_eq!((node.health().state, node.health().links), (ConnectionState::Connecting, links));
     node.line.heal();
     assert!(heard_again(&other, &mut heard).await? >= 1, "no gap");
     Ok(())
@@ -64,7 +64,7 @@ async fn health_says_why_and_how_often_it_failed(h: &dyn Harness) -> Outcome {
     for failures in 1..5 {
         until("another failure", || node.health().failures >= failures).await?;
         let health = node.health();
-        assert_eq!((health.state, health.links), (State::Connecting, 1));
+        assert_eq!((health.state, health.links), (ConnectionState::Connecting, 1));
         let error = health.last_error.ok_or("no error")?;
         assert!(error.is_transient(), "{error}");
         assert_eq!(error.backend(), Some(h.backend().name), "{error}");
@@ -122,12 +122,12 @@ async fn a_closed_broker_is_closed_for_good(h: &dyn Harness) -> Outcome {
         }
         within("the broker to close", node.close()).await?;
         let health = node.health();
-        assert_eq!(health.state, State::Closed);
+        assert_eq!(health.state, ConnectionState::Closed);
         let ready = within("an answer", node.ready()).await?;
         assert_eq!(ready.map_err(|error| error.kind()), Err(ErrorKind::Closed));
         node.line.heal();
         node.close().await;
-        assert_eq!((node.health().state, node.health().since), (State::Closed, health.since));
+        assert_eq!((node.health().state, node.health().since), (ConnectionState::Closed, health.since));
     }
     Ok(())
 }
@@ -137,7 +137,7 @@ async fn a_node_on_a_dead_server_works_once_it_lives(h: &dyn Harness) -> Outcome
     // Some servers take their time to start, on a busy machine above all.
     let node = h.open_node(|options| options.subscribe_timeout = 2 * LIMIT).await?;
     until("a failure", || node.health().failures > 0).await?;
-    assert_eq!((node.health().state, node.health().links), (State::Connecting, 0));
+    assert_eq!((node.health().state, node.health().links), (ConnectionState::Connecting, 0));
     assert!(node.health().last_error.is_some());
     let subscribing = node.subscribe("news");
     let starting = h.start_server();
@@ -172,7 +172,7 @@ async fn a_receive_path_that_dies_alone_turns_it_red(h: &dyn Harness) -> Outcome
     let mut changes = node.health_changes();
     assert_eq!(
         within("the present state", changes.next()).await?.map(|health| health.state),
-        Some(State::Connected)
+        Some(ConnectionState::Connected)
     );
     for round in 0..3 {
         h.drop_receivers().await?;
@@ -195,7 +195,7 @@ async fn a_permission_withdrawn_from_its_own_channel_turns_it_red(h: &dyn Harnes
     until("the refusal", refused).await?;
     let failures = node.health().failures;
     until("more attempts", || node.health().failures >= failures + 2).await?;
-    assert_eq!(node.health().state, State::Connecting);
+    assert_eq!(node.health().state, ConnectionState::Connecting);
     assert!(post(&node, "news", "x").await.is_err());
     h.allow_everything().await?;
     linked(&node, 2).await?;
@@ -211,25 +211,25 @@ async fn changes_of_health_are_told_in_turn(h: &dyn Harness) -> Outcome {
     let mut changes = node.health_changes();
     let mut next = async || within("a change of health", changes.next()).await;
     let connected = next().await?.ok_or("the end")?;
-    assert_eq!((connected.state, connected.links), (State::Connected, 1));
+    assert_eq!((connected.state, connected.links), (ConnectionState::Connected, 1));
     node.line.cut();
     let lost = next().await?.ok_or("the end")?;
-    assert_eq!((lost.state, lost.last_error.is_some()), (State::Connecting, true));
+    assert_eq!((lost.state, lost.last_error.is_some()), (ConnectionState::Connecting, true));
     assert!(lost.since > connected.since);
     let failures = node.health().failures;
     until("more failures, which are no change", || node.health().failures >= failures + 2).await?;
     node.line.heal();
     let again = next().await?.ok_or("the end")?;
-    assert_eq!((again.state, again.links), (State::Connected, 2));
+    assert_eq!((again.state, again.links), (ConnectionState::Connected, 2));
     // Over before anybody looks.
     node.line.cut();
     down(&node).await?;
     node.line.heal();
     linked(&node, 3).await?;
     let third = next().await?.ok_or("the end")?;
-    assert_eq!((third.state, third.links), (State::Connected, 3));
+    assert_eq!((third.state, third.links), (ConnectionState::Connected, 3));
     node.close().await;
-    assert_eq!(next().await?.map(|health| health.state), Some(State::Closed));
+    assert_eq!(next().await?.map(|health| health.state), Some(ConnectionState::Closed));
     assert!(next().await?.is_none());
     Ok(())
 }

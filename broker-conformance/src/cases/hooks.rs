@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_core::{CloseReason, ErrorKind, Identity, Revocation, Scope, Session, State, Subscription};
+use broker_core::{
+    CloseReason, ConnectionState, ErrorKind, Identity, Revocation, Scope, Session, Subscription,
+};
 use tokio::sync::{
     Notify,
     mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -188,7 +190,7 @@ async fn a_hook_may_close_and_drain_its_own_broker(h: &dyn Harness) -> Outcome {
         session.close();
         assert_eq!(next(&mut hooks).await?, "returned");
         within("the end of the broker", node.close()).await?;
-        assert_eq!(node.health().state, State::Closed);
+        assert_eq!(node.health().state, ConnectionState::Closed);
     }
     Ok(())
 }

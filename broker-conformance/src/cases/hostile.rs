@@ -2,7 +2,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use broker_core::{Event, GapCause, Item, Malformed, Received, StreamError, Subscription, driver::MAX_FRAME};
+use broker_core::{
+    Event, GapCause, Malformed, Received, StreamError, StreamItem, Subscription, driver::MAX_FRAME,
+};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::steps::{Count, alert, called_with, count, down, heard_again, hears, listener, next_call, post};
@@ -293,7 +295,7 @@ async fn a_type_that_lies_about_its_payload_is_malformed_for_all(h: &dyn Harness
         // Who takes the bytes can have them.
         assert_eq!(text(&next_message(&mut untyped).await?)?, payload);
         for stream in &mut streams {
-            let item: Item<Count> = next_item(stream).await?;
+            let item: StreamItem<Count> = next_item(stream).await?;
             let Err(StreamError::Malformed(malformed)) = item else {
                 return Err(format!("`{payload}` was taken for {item:?}").into());
             };

@@ -109,7 +109,7 @@ async fn a_slow_listener_is_told_what_it_lost_and_goes_on(h: &dyn Harness) -> Ou
     let (turns, (heard, mut calls)) = (Arc::new(Semaphore::new(0)), unbounded_channel());
     let slow = {
         let turns = Arc::clone(&turns);
-        move |item: broker_core::Item<crate::steps::Count>| {
+        move |item: broker_core::StreamItem<crate::steps::Count>| {
             let (turns, heard) = (Arc::clone(&turns), heard.clone());
             async move {
                 drop(heard.send(item));

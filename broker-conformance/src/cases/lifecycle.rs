@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use broker_core::{Broker, CloseReason, ErrorKind, Received, Scope, State};
+use broker_core::{Broker, CloseReason, ConnectionState, ErrorKind, Received, Scope};
 use futures_util::future::{join_all, poll_immediate};
 use tokio::runtime::Handle;
 
@@ -59,7 +59,7 @@ async fn closing_is_idempotent_and_concurrent(h: &dyn Harness) -> Outcome {
         closed?;
     }
     within("one more close", node.close()).await?;
-    assert_eq!(node.health().state, State::Closed);
+    assert_eq!(node.health().state, ConnectionState::Closed);
     assert!(within("the end of the stream", news.next()).await?.is_none());
     assert!(matches!(news.close_reason(), Some(CloseReason::BrokerClosed)), "{:?}", news.close_reason());
     within("a drain after it", node.drain()).await?;
@@ -173,7 +173,7 @@ async fn closing_one_broker_leaves_the_others_alone(h: &dyn Harness) -> Outcome 
     stays.publish("news", "after", Scope::Global).await?;
     assert_eq!(collect(&mut here, 2).await?, ["before", "after"]);
     fence(&stays, &mut here).await?;
-    assert_eq!((stays.health().state, stays.health().links), (State::Connected, 1));
+    assert_eq!((stays.health().state, stays.health().links), (ConnectionState::Connected, 1));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use broker_core::{Item, ListenerId, Received, Scope, Session};
+use broker_core::{ListenerId, Received, Scope, Session, StreamItem};
 use broker_macros::Model;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc::unbounded_channel, oneshot};
@@ -70,7 +70,7 @@ async fn a_panic_before_the_first_await_is_no_worse(h: &dyn Harness) -> Outcome 
     let node = h.node().await?;
     let session = node.session();
     let (alive, mut gone) = unbounded_channel::<()>();
-    let panicking = move |_: Item<Count>| {
+    let panicking = move |_: StreamItem<Count>| {
         let _ = &alive;
         panic_quietly();
         std::future::ready(())
@@ -89,7 +89,7 @@ async fn calls_are_one_at_a_time_also_when_they_are_slow(h: &dyn Harness) -> Out
     let (node, publisher) = (h.node().await?, h.node().await?);
     let session = node.session();
     let (busy, (heard, mut calls)) = (Arc::new(AtomicBool::new(false)), unbounded_channel());
-    let slow = move |item: Item<Count>| {
+    let slow = move |item: StreamItem<Count>| {
         let (busy, heard) = (Arc::clone(&busy), heard.clone());
         async move {
             let alone = !busy.swap(true, Ordering::SeqCst);
@@ -116,7 +116,7 @@ async fn a_slow_listener_delays_no_other(h: &dyn Harness) -> Outcome {
     let (turns, (heard, mut slow)) = (Arc::new(Semaphore::new(0)), unbounded_channel());
     for channel in ["counts", "others"] {
         let (turns, heard) = (Arc::clone(&turns), heard.clone());
-        let hanging = move |item: Item<Count>| {
+        let hanging = move |item: StreamItem<Count>| {
             let (turns, heard) = (Arc::clone(&turns), heard.clone());
             async move {
                 drop(turns.acquire().await.map(tokio::sync::SemaphorePermit::forget));
@@ -151,7 +151,7 @@ async fn a_listener_can_remove_itself(h: &dyn Harness) -> Outcome {
     let (heard, mut calls) = unbounded_channel();
     let once = {
         let (session, own) = (Arc::downgrade(&session), Arc::clone(&own));
-        move |item: Item<Count>| {
+        move |item: StreamItem<Count>| {
             let removed =
                 session.upgrade().zip(own.get()).is_some_and(|(session, id)| session.remove_listener(*id));
             let _ = heard.send((removed, item.map(|count| count.n).ok()));
@@ -182,7 +182,7 @@ async fn a_listener_can_close_its_session(h: &dyn Harness) -> Outcome {
     let (heard, mut calls) = unbounded_channel();
     let closing = {
         let session = Arc::downgrade(&session);
-        move |item: Item<Count>| {
+        move |item: StreamItem<Count>| {
             let (session, heard) = (session.clone(), heard.clone());
             async move {
                 drop(heard.send(item));
@@ -212,7 +212,7 @@ async fn a_listener_can_close_its_broker_without_hanging(h: &dyn Harness) -> Out
     let (alive, mut gone) = unbounded_channel::<()>();
     let closing = {
         let broker = node.broker.clone();
-        move |_: Item<Count>| {
+        move |_: StreamItem<Count>| {
             let (broker, alive) = (broker.clone(), alive.clone());
             async move {
                 broker.close().await;
@@ -240,7 +240,7 @@ async fn a_listener_can_post_and_listen_itself(h: &dyn Harness) -> Outcome {
             let (session, heard, done) = (session.clone(), heard.clone(), done.clone());
             async move {
                 let Some(session) = session.upgrade() else { return };
-                let listening = move |item: Item<Count>| {
+                let listening = move |item: StreamItem<Count>| {
                     let _ = heard.send(item);
                     std::future::ready(())
                 };
@@ -264,7 +264,7 @@ async fn a_call_under_way_ends_by_itself_when_its_session_closes(h: &dyn Harness
     let (turns, (heard, mut calls)) = (Arc::new(Semaphore::new(0)), unbounded_channel());
     let waiting = {
         let turns = Arc::clone(&turns);
-        move |_: Item<Count>| {
+        move |_: StreamItem<Count>| {
             let (turns, heard) = (Arc::clone(&turns), heard.clone());
             async move {
                 let _ = heard.send("begun");
@@ -312,7 +312,7 @@ async fn a_call_that_is_being_prepared_does_not_begin_after_closing(h: &dyn Harn
     let key = node.node_id().as_u64();
     SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).push((key, Arc::downgrade(&session)));
     let (heard, mut calls) = unbounded_channel();
-    let function = move |item: Item<Closing>| {
+    let function = move |item: StreamItem<Closing>| {
         let _ = heard.send(item.map(|closing| closing.node));
         std::future::ready(())
     };
@@ -327,7 +327,7 @@ async fn closing_the_broker_ends_a_call_that_waits_for_ever(h: &dyn Harness) -> 
     let node = h.node().await?;
     let session = node.session();
     let (heard, mut calls) = unbounded_channel();
-    let stuck = move |_: Item<Count>| {
+    let stuck = move |_: StreamItem<Count>| {
         let heard = heard.clone();
         async move {
             let _ = heard.send(());
@@ -365,7 +365,7 @@ async fn closing_in_a_storm_of_posts_does_not_deadlock(h: &dyn Harness) -> Outco
         let (alive, gone) = unbounded_channel::<()>();
         let closing = {
             let session = Arc::downgrade(&session);
-            move |_: Item<Count>| {
+            move |_: StreamItem<Count>| {
                 let _ = &alive;
                 session.upgrade().filter(|_| round % 2 == 0).inspect(|session| session.close());
                 std::future::ready(())

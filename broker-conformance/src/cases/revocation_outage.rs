@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use broker_core::{
-    Broker, CloseReason, Doubt, ErrorKind, Identity, Revocation, RevocationOutcome, Session, WhenInDoubt,
+    Broker, CloseReason, ErrorKind, FailMode, Identity, Revocation, RevocationOutcome, Session, Uncertainty,
 };
 
 use crate::{
@@ -41,9 +41,9 @@ fn vigilant(options: &mut broker_core::Options) {
     options.revocation_poll = Duration::from_millis(100);
 }
 
-async fn in_doubt(session: &Session) -> Result<Doubt, String> {
+async fn in_doubt(session: &Session) -> Result<Uncertainty, String> {
     match within("the session to be in doubt", session.closed()).await? {
-        CloseReason::AuthenticationInDoubt(doubt) => Ok(doubt),
+        CloseReason::AuthenticationUncertain(doubt) => Ok(doubt),
         other => Err(format!("expected a session in doubt, it ended because {other}")),
     }
 }
@@ -52,7 +52,7 @@ async fn in_doubt(session: &Session) -> Result<Doubt, String> {
 /// has grown again may look as if it were rolled back.
 async fn broken_log(session: &Session) -> Result<(), String> {
     match in_doubt(session).await? {
-        Doubt::LogBroken(_) => Ok(()),
+        Uncertainty::LogBroken(_) => Ok(()),
         other => Err(format!("expected a log that broke, and {other}")),
     }
 }
@@ -286,7 +286,7 @@ async fn who_signs_in_after_the_log_broke_is_not_in_doubt(h: &dyn Harness) -> Ou
 async fn an_operator_may_keep_sessions_when_the_log_breaks(h: &dyn Harness) -> Outcome {
     let keeping = |options: &mut broker_core::Options| {
         vigilant(options);
-        options.on_log_break = WhenInDoubt::Keep;
+        options.on_log_break = FailMode::Open;
     };
     let (a, b) = (h.node_with(keeping).await?, h.node_with(vigilant).await?);
     let began = Instant::now();
@@ -325,7 +325,7 @@ async fn a_node_out_of_reach_for_its_lease_closes_its_sessions(h: &dyn Harness) 
     let node = h.node_with(leased).await?;
     let (ada, anonymous) = (sign_in(&node, "ada").await?, node.session());
     node.line.cut();
-    assert_eq!(in_doubt(&ada).await?, Doubt::LeaseExpired);
+    assert_eq!(in_doubt(&ada).await?, Uncertainty::LeaseExpired);
     let error = node.session_for(Identity::new("ada", Instant::now())).await.expect_err("nobody vouches");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.message().contains("revocation_lease"), "{error}");

@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ChannelName, Error, ErrorKind, Health, NodeId, Options, Result,
     driver::{Capabilities, Driver},
-    health::{HealthChanges, State},
+    health::{ConnectionState, HealthChanges},
     hub::Hub,
     metrics::Meter,
     revocation::{log_state::Follower, registry::Registry},
@@ -147,7 +147,7 @@ impl Broker {
     }
 
     /// The state of the receive path, now. When the broker's runtime is blocked or not driven, nothing keeps
-    /// the state up to date: then it is [`State::Connecting`], with that as the last error.
+    /// the state up to date: then it is [`ConnectionState::Connecting`], with that as the last error.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
@@ -167,7 +167,7 @@ impl Broker {
                     "no task of the broker has run for {age:?}: its runtime is blocked or not driven"
                 );
                 health.last_error = Some(Error::new(ErrorKind::Timeout, message));
-                health.enter(State::Connecting);
+                health.enter(ConnectionState::Connecting);
             }
         }
         health
@@ -178,13 +178,13 @@ impl Broker {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
-    /// use broker::State;
+    /// use broker::ConnectionState;
     ///
     /// let broker = broker::connect("memory:").await?;
     /// let mut changes = broker.health_changes();
-    /// assert_eq!(changes.next().await.map(|health| health.state), Some(State::Connected));
+    /// assert_eq!(changes.next().await.map(|health| health.state), Some(ConnectionState::Connected));
     /// broker.close().await;
-    /// assert_eq!(changes.next().await.map(|health| health.state), Some(State::Closed));
+    /// assert_eq!(changes.next().await.map(|health| health.state), Some(ConnectionState::Closed));
     /// assert!(changes.next().await.is_none());
     /// # Ok(()) }
     /// ```
@@ -203,9 +203,9 @@ impl Broker {
         loop {
             changes.mark_unchanged();
             match self.health().state {
-                State::Connecting => {}
-                State::Draining | State::Closed => return Err(self.closed_error()),
-                State::Local | State::Connected => return Ok(()),
+                ConnectionState::Connecting => {}
+                ConnectionState::Draining | ConnectionState::Closed => return Err(self.closed_error()),
+                ConnectionState::Local | ConnectionState::Connected => return Ok(()),
             }
             // A runtime that runs again announces no change.
             let _ = self.0.runtime.timeout(self.0.options.heartbeat, shielded(changes.changed())).await;

@@ -15,7 +15,7 @@ use super::{Backend, Broker, Shared};
 use crate::{
     CloseReason, Error, ErrorKind, Health,
     driver::CLOSE_LIMIT,
-    health::State,
+    health::ConnectionState,
     metrics::Meter,
     runtime::{
         tasks,
@@ -36,7 +36,7 @@ impl Drop for Shared {
 }
 
 impl Broker {
-    /// Finishes what was accepted, then closes. The state is [`State::Draining`](crate::State::Draining) meanwhile, so
+    /// Finishes what was accepted, then closes. The state is [`ConnectionState::Draining`](crate::ConnectionState::Draining) meanwhile, so
     /// that a readiness check takes the server out of rotation: no new post and no new subscription; every accepted post is sent
     /// and has come back; listeners have been called with everything in their queues, and streams have yielded it,
     /// for at most `drain_timeout`; then [`close`](Self::close). A stream that has nothing left to yield is not waited
@@ -75,7 +75,9 @@ impl Broker {
             if let Some(backend) = &self.0.backend {
                 backend.outbox.seal();
             }
-            contain("a waker", || self.0.health.send_modify(|health| health.enter(State::Draining)));
+            contain("a waker", || {
+                self.0.health.send_modify(|health| health.enter(ConnectionState::Draining));
+            });
             let broker = self.clone();
             self.complete(async move {
                 broker.read_to_the_end().await;
@@ -176,7 +178,7 @@ impl Broker {
         let mut health = self.0.health.subscribe();
         tokio::select! {
             () = come_back => {}
-            _ = health.wait_for(|health| health.failures > 0 || health.state == State::Closed) => {}
+            _ = health.wait_for(|health| health.failures > 0 || health.state == ConnectionState::Closed) => {}
         }
     }
 
@@ -216,8 +218,8 @@ impl Broker {
         self.0.abort.cancel();
         contain("a waker", || {
             self.0.health.send_if_modified(|health| {
-                let open = health.state != State::Closed;
-                health.enter(State::Closed);
+                let open = health.state != ConnectionState::Closed;
+                health.enter(ConnectionState::Closed);
                 open
             });
         });
@@ -310,7 +312,7 @@ impl Supervised {
         contain("a waker", || {
             self.health.send_modify(|health| {
                 health.last_error = Some(error);
-                health.enter(State::Closed);
+                health.enter(ConnectionState::Closed);
             });
         });
         self.meter.link_is_down(false);

@@ -9,7 +9,7 @@ use super::{Backend, Broker, Shared, ending::Ending, shutdown::Supervised};
 use crate::{
     Error, Health, NodeId, Options, Result,
     driver::Driver,
-    health::State,
+    health::ConnectionState,
     hub::Hub,
     metrics::Meter,
     revocation::{log_state::Follower, registry::Registry},
@@ -33,7 +33,7 @@ impl Broker {
     /// ```
     #[must_use]
     pub fn local() -> Self {
-        let health = watch::Sender::new(Health::new(State::Local));
+        let health = watch::Sender::new(Health::new(ConnectionState::Local));
         Self::new(Options::default(), None, health, Runtime::default()).0
     }
 
@@ -45,7 +45,7 @@ impl Broker {
     pub fn start(driver: Arc<dyn Driver>, options: Options) -> Result<Self> {
         options.check()?;
         let runtime = Runtime::current("a broker")?;
-        let health = watch::Sender::new(Health::new(State::Connecting));
+        let health = watch::Sender::new(Health::new(ConnectionState::Connecting));
         let (broker, supervisor) = Self::new(options, Some(driver), health, runtime.clone());
         if let (Some(supervisor), Some(backend)) = (supervisor, &broker.0.backend) {
             let supervised = Supervised::new(&broker, backend).run(supervisor);
@@ -61,7 +61,7 @@ impl Broker {
     pub async fn connect(driver: Arc<dyn Driver>, options: Options) -> Result<Self> {
         let broker = Self::start(driver, options)?;
         let mut health = broker.0.health.subscribe();
-        let settled = |health: &Health| health.failures > 0 || health.state != State::Connecting;
+        let settled = |health: &Health| health.failures > 0 || health.state != ConnectionState::Connecting;
         let failed = match health.wait_for(settled).await {
             Ok(health) if health.is_connected() => None,
             Ok(health) => Some(health.last_error.clone().unwrap_or_else(Error::closed)),

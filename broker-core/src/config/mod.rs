@@ -5,6 +5,6 @@ mod options;
 mod url;
 
 pub use self::{
-    options::{Options, WhenInDoubt},
+    options::{FailMode, Options},
     url::BrokerUrl,
 };

@@ -92,10 +92,10 @@ pub struct Options {
     #[serde(deserialize_with = "duration")]
     pub clock_skew: Duration,
     /// What becomes of identified sessions from before, when the log has lost records. Default: they are closed.
-    pub on_log_break: WhenInDoubt,
+    pub on_log_break: FailMode,
     /// What becomes of identified sessions when this server was cut off from a backend that keeps no log. Default:
     /// they are closed.
-    pub on_unlogged_gap: WhenInDoubt,
+    pub on_unlogged_gap: FailMode,
     /// How typed messages are encoded. Every node reads every codec it was built with. Default JSON.
     pub codec: Codec,
 }
@@ -104,12 +104,12 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
-pub enum WhenInDoubt {
+pub enum FailMode {
     /// They are closed, and have to sign in again.
     #[default]
-    Close,
+    Closed,
     /// They live on. Somebody who was revoked may be among them.
-    Keep,
+    Open,
 }
 
 impl Default for Options {
@@ -135,8 +135,8 @@ impl Default for Options {
             revocation_poll: Duration::from_secs(45),
             revocation_lease: Duration::ZERO,
             clock_skew: Duration::from_secs(1),
-            on_log_break: WhenInDoubt::Close,
-            on_unlogged_gap: WhenInDoubt::Close,
+            on_log_break: FailMode::Closed,
+            on_unlogged_gap: FailMode::Closed,
             codec: Codec::Json,
         }
     }
@@ -262,11 +262,11 @@ fn time(key: &str, value: &str) -> Result<Duration> {
     humantime::parse_duration(value).map_err(|_| invalid(key, value, "a time such as 5s or 250ms"))
 }
 
-fn in_doubt(key: &str, value: &str) -> Result<WhenInDoubt> {
+fn in_doubt(key: &str, value: &str) -> Result<FailMode> {
     match value {
-        "close" => Ok(WhenInDoubt::Close),
-        "keep" => Ok(WhenInDoubt::Keep),
-        _ => Err(invalid(key, value, "close or keep")),
+        "closed" => Ok(FailMode::Closed),
+        "open" => Ok(FailMode::Open),
+        _ => Err(invalid(key, value, "closed or open")),
     }
 }
 
@@ -311,7 +311,7 @@ mod tests {
             let value = match *key {
                 "prefix" => "other",
                 "codec" => "none-such",
-                "on_log_break" | "on_unlogged_gap" => "keep",
+                "on_log_break" | "on_unlogged_gap" => "open",
                 "queue_capacity" | "outbox_bytes" | "max_payload" => "777",
                 _ => "777ms",
             };

@@ -1,4 +1,4 @@
-//! RevocationLog, LogCursor, LogPage: what a backend keeps of revocations, and how it is read.
+//! LogSpec, LogCursor, LogPage: what a backend keeps of revocations, and how it is read.
 //!
 //! The log is for what the announcement missed: a node that was cut off, down, or not started yet. Core reads it on a new
 //! link, after a gap, after an append of its own, and now and then; so it is a poll, and a driver keeps no state
@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::Peer;
+use super::ErrorContext;
 use crate::{
     ChannelName, ErrorKind, Result,
     wire::names::{Names, REVOCATIONS},
@@ -18,7 +18,7 @@ use crate::{
 /// Which log, and its limits. The same for every call of one broker.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct RevocationLog {
+pub struct LogSpec {
     /// What to name it after at the backend: `$revocations`, with the application's prefix before it. A driver that
     /// cannot use such a name encodes it, so that two names never become one.
     pub name: ChannelName,
@@ -30,7 +30,7 @@ pub struct RevocationLog {
     pub limit: Duration,
 }
 
-impl RevocationLog {
+impl LogSpec {
     /// Core makes one for each broker; tests of a driver make their own.
     #[must_use]
     pub const fn new(name: ChannelName, retention: Duration, limit: Duration) -> Self {
@@ -47,7 +47,7 @@ impl RevocationLog {
     ///
     /// # Errors
     /// Its own, or [`Timeout`](crate::ErrorKind::Timeout).
-    pub async fn within<T>(&self, peer: &Peer, call: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn within<T>(&self, peer: &ErrorContext, call: impl Future<Output = Result<T>>) -> Result<T> {
         let Self { name, limit, .. } = self;
         let late =
             || peer.error(ErrorKind::Timeout, format!("did not answer about `{name}` within {limit:?}"));
@@ -70,7 +70,7 @@ pub trait DurableLog: Send + Sync {
     /// twice. [`Unsupported`](crate::ErrorKind::Unsupported): this server has no such log.
     /// [`Forbidden`](crate::ErrorKind::Forbidden) for a missing permission, which is never `Unsupported`. The link
     /// lives on, unless it says otherwise by [`Inbox::lost`](super::Inbox::lost).
-    async fn append(&self, log: &RevocationLog, record: Bytes) -> Result<()>;
+    async fn append(&self, log: &LogSpec, record: Bytes) -> Result<()>;
 
     /// One page of the records after a cursor; makes the log if it is missing.
     ///
@@ -80,7 +80,7 @@ pub trait DurableLog: Send + Sync {
     ///
     /// # Errors
     /// As [`append`](Self::append). Nothing has been read.
-    async fn read(&self, log: &RevocationLog, after: &LogCursor) -> Result<LogPage>;
+    async fn read(&self, log: &LogSpec, after: &LogCursor) -> Result<LogPage>;
 }
 
 /// A place in a revocation log: opaque text, made and understood by one kind of driver. Core keeps it in memory,
@@ -123,7 +123,7 @@ pub struct LogPage {
     pub more: bool,
     /// The cursor that was given is no place in this log any more: records after it may be gone for good. `records`
     /// then begin at the oldest that is kept.
-    pub broken: Option<LogBreak>,
+    pub broken: Option<LogDiscontinuity>,
     /// Since the last page that this link returned it has found no log, be it by a read or by an append, and made one.
     /// Others may remember what stood in one before. A driver says so also where somebody else made it at the same moment;
     /// one that is certain that there never was a log need not.
@@ -134,7 +134,7 @@ pub struct LogPage {
 /// differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum LogBreak {
+pub enum LogDiscontinuity {
     /// Another log stands under the name: it was deleted or flushed, or the server restarted without its data.
     Replaced,
     /// The log is older than the cursor: a snapshot was restored, a lagging replica took over, the power was cut.
@@ -145,7 +145,7 @@ pub enum LogBreak {
     Forgotten,
 }
 
-impl fmt::Display for LogBreak {
+impl fmt::Display for LogDiscontinuity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Replaced => {
@@ -166,8 +166,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_ends_at_its_limit_and_no_earlier() {
-        let log = RevocationLog::of("shop", Duration::ZERO, Duration::from_secs(5));
-        let peer = Peer::new("Redis", "127.0.0.1:6379", "nobody");
+        let log = LogSpec::of("shop", Duration::ZERO, Duration::from_secs(5));
+        let peer = ErrorContext::new("Redis", "127.0.0.1:6379", "nobody");
         let after = |seconds| async move {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             Ok(seconds)
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_log_of_an_application_has_its_prefix() {
-        let name = |prefix| RevocationLog::of(prefix, Duration::ZERO, Duration::ZERO).name;
+        let name = |prefix| LogSpec::of(prefix, Duration::ZERO, Duration::ZERO).name;
         assert_eq!(name("").as_str(), "$revocations");
         assert_eq!(name("shop").as_str(), "shop.$revocations");
     }

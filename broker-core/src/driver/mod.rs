@@ -32,8 +32,8 @@
 //! # What drivers would all write
 //!
 //! [`BrokerUrl::allow_keys`], [`BrokerUrl::server`] and [`BrokerUrl::invalid`] read a URL; [`TlsFiles`] and
-//! [`UrlFile`] are the files it names; [`Place::reach`] tries every address; [`Peer`] makes the errors that are about a
-//! server, and [`Peer::recognise`] finds out what is there instead of it. Core itself names backend,
+//! [`UrlFile`] are the files it names; [`Place::reach`] tries every address; [`ErrorContext`] makes the errors that are about a
+//! server, and [`ErrorContext::recognise`] finds out what is there instead of it. Core itself names backend,
 //! operation and channel in an error: a driver need not.
 
 pub(crate) mod inbox;
@@ -55,9 +55,9 @@ pub(crate) use self::support::reach::open_link;
 pub use self::{
     inbox::{Arrival, Inbox, Missing, Sink},
     info::{ConnectContext, LinkInfo, Receipt},
-    log::{DurableLog, LogBreak, LogCursor, LogPage, RevocationLog},
+    log::{DurableLog, LogCursor, LogDiscontinuity, LogPage, LogSpec},
     support::{
-        error_context::{Encryption, Peer},
+        error_context::{Encryption, ErrorContext},
         inspection::Inspection,
         reach::Place,
         server_addr::ServerAddr,
@@ -142,7 +142,7 @@ pub trait Link: Send + Sync + 'static {
 
     /// What the server reports to an operator. Called only by [`Inspection::of`], and as much as it answers:
     /// what is refused, or fails, is `None`.
-    async fn inspect(&self, log: &RevocationLog) -> Inspection;
+    async fn inspect(&self, log: &LogSpec) -> Inspection;
 
     /// Ends the link in good order: nothing of it is left at the server when it returns.
     ///
@@ -175,7 +175,7 @@ pub struct Capabilities {
     /// Whether other processes can be reached, or only brokers of this process.
     pub crosses_processes: bool,
     /// How far the order of messages on a channel reaches.
-    pub ordering: Ordering,
+    pub ordering: OrderGuarantee,
     /// Whether the `Ok` of a global post means that the backend took it, not only that it was sent.
     pub confirms_publish: bool,
     /// Whether the server can grant a user one channel and refuse another. Where it cannot, whoever may use the
@@ -186,7 +186,7 @@ pub struct Capabilities {
 impl Capabilities {
     /// The capabilities of a backend whose server knows permissions for single channels.
     #[must_use]
-    pub const fn new(crosses_processes: bool, ordering: Ordering, confirms_publish: bool) -> Self {
+    pub const fn new(crosses_processes: bool, ordering: OrderGuarantee, confirms_publish: bool) -> Self {
         Self { crosses_processes, ordering, confirms_publish, channel_permissions: true }
     }
 
@@ -201,7 +201,7 @@ impl Capabilities {
 /// How far the order of messages on a channel reaches. The weakest already keeps one publisher's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ordering {
+pub enum OrderGuarantee {
     /// Each publisher's messages in the order it posted them; two publishers may be seen interleaved in
     /// two ways by two nodes.
     PerPublisher,

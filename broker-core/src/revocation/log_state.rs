@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    ChannelName, Doubt, Error, ErrorKind, NodeId, Options, Post, Result, WhenInDoubt,
-    driver::{LogCursor, RevocationLog},
+    ChannelName, Error, ErrorKind, FailMode, NodeId, Options, Post, Result, Uncertainty,
+    driver::{LogCursor, LogSpec},
     revocation::{record::RecordId, registry::Registry},
     runtime::{Runtime, user_code::contain},
     wire::{
@@ -30,10 +30,10 @@ const WAITING: usize = 1024;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    pub(crate) log: RevocationLog,
+    pub(crate) log: LogSpec,
     pub(crate) registry: Arc<Registry>,
     node: NodeId,
-    on_unlogged_gap: WhenInDoubt,
+    on_unlogged_gap: FailMode,
     lease: Duration,
     state: Mutex<State>,
     standing: watch::Sender<Standing>,
@@ -105,7 +105,7 @@ impl Follower {
         // The longest that a driver may take; core's own limit lies behind it.
         let limit = options.publish_timeout;
         Self {
-            log: RevocationLog::of(&options.prefix, options.revocation_retention, limit),
+            log: LogSpec::of(&options.prefix, options.revocation_retention, limit),
             registry,
             node,
             on_unlogged_gap: options.on_unlogged_gap,
@@ -187,8 +187,8 @@ impl Follower {
 
     /// This node was cut off, and nobody keeps what it missed.
     pub(crate) fn doubt_unlogged(&self) {
-        if self.on_unlogged_gap == WhenInDoubt::Close {
-            self.registry.doubt(std::time::Instant::now(), Doubt::Unlogged);
+        if self.on_unlogged_gap == FailMode::Closed {
+            self.registry.doubt(std::time::Instant::now(), Uncertainty::Unlogged);
         }
     }
 

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::log_state::{Append, Follower, Standing, State};
 use crate::{
-    Doubt, Error, ErrorKind, Result, WhenInDoubt,
-    driver::{DurableLog, Link, LogBreak, LogCursor},
+    Error, ErrorKind, FailMode, Result, Uncertainty,
+    driver::{DurableLog, Link, LogCursor, LogDiscontinuity},
     revocation::record::RecordId,
     runtime::user_code::contain,
     supervisor::{Supervisor, fraction, writer::Priority},
@@ -107,7 +107,7 @@ impl Supervisor {
         // What was met in the log is not among them any more.
         let forgotten = |state: &State| stored.iter().any(|id| state.own.contains_key(id));
         if read.is_ok() && forgotten(&follower.lock()) {
-            self.log_broke(LogBreak::Forgotten, real);
+            self.log_broke(LogDiscontinuity::Forgotten, real);
         }
         let settled = read.is_ok() && follower.lock().has_settled(began);
         let unlogged = read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported);
@@ -180,7 +180,7 @@ impl Supervisor {
         self.follower().read_bell.notify_one();
     }
 
-    fn log_broke(&self, why: LogBreak, began: std::time::Instant) {
+    fn log_broke(&self, why: LogDiscontinuity, began: std::time::Instant) {
         let backend = self.driver.name();
         tracing::error!(
             backend,
@@ -192,8 +192,8 @@ impl Supervisor {
             (state.repair, state.alarm) = (true, true);
         }
         self.follower().read_bell.notify_one();
-        if self.options.on_log_break == WhenInDoubt::Close {
-            self.follower().registry.doubt(began, Doubt::LogBroken(why));
+        if self.options.on_log_break == FailMode::Closed {
+            self.follower().registry.doubt(began, Uncertainty::LogBroken(why));
         }
     }
 
@@ -352,7 +352,7 @@ impl Supervisor {
             let Some(end) = as_of.map(|as_of| as_of + lease) else { continue };
             tokio::select! {
                 () = sleep_until(end) => {
-                    follower.registry.doubt(std::time::Instant::now(), Doubt::LeaseExpired);
+                    follower.registry.doubt(std::time::Instant::now(), Uncertainty::LeaseExpired);
                     let newer = |standing: &Standing| standing.as_of > as_of;
                     if standing.wait_for(newer).await.is_err() {
                         return;

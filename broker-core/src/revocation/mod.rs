@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::{Error, ErrorKind, Result, channel::shown, driver::LogBreak};
+use crate::{Error, ErrorKind, Result, channel::shown, driver::LogDiscontinuity};
 
 /// The longest user or authentication id, in bytes.
 const MAX_ID: usize = 512;
@@ -338,9 +338,9 @@ pub enum RevocationOutcome {
 /// Why a server cannot tell any more whether an authentication still holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Doubt {
+pub enum Uncertainty {
     /// The revocation log lost records; see [`on_log_break`](crate::Options::on_log_break).
-    LogBroken(LogBreak),
+    LogBroken(LogDiscontinuity),
     /// The server was cut off from a backend that keeps no log; see
     /// [`on_unlogged_gap`](crate::Options::on_unlogged_gap).
     Unlogged,
@@ -348,7 +348,7 @@ pub enum Doubt {
     LeaseExpired,
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for Uncertainty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LogBroken(why) => write!(f, "the revocation log lost records: {why}"),

@@ -24,7 +24,7 @@ impl fmt::Display for ListenerId {
 
 /// What a listener's function can take.
 ///
-/// - [`Item<T>`](crate::Item): everything, gaps and unreadable messages included. Take this one where a loss matters.
+/// - [`StreamItem<T>`](crate::StreamItem): everything, gaps and unreadable messages included. Take this one where a loss matters.
 /// - [`Received<T>`]: the values alone; gaps and unreadable messages are logged as warnings.
 pub trait ListenerItem: Send + 'static + sealed::Sealed {
     /// The type of the messages.
@@ -32,7 +32,7 @@ pub trait ListenerItem: Send + 'static + sealed::Sealed {
 
     /// What of an item the function is called with.
     #[doc(hidden)]
-    fn from_item(item: stream::Item<Self::Model>) -> Result<Self, StreamError>
+    fn from_item(item: stream::StreamItem<Self::Model>) -> Result<Self, StreamError>
     where
         Self: Sized;
 }
@@ -40,21 +40,21 @@ pub trait ListenerItem: Send + 'static + sealed::Sealed {
 mod sealed {
     pub trait Sealed {}
     impl<T> Sealed for crate::Received<T> {}
-    impl<T> Sealed for crate::Item<T> {}
+    impl<T> Sealed for crate::StreamItem<T> {}
 }
 
 impl<T: Model> ListenerItem for Received<T> {
     type Model = T;
 
-    fn from_item(item: stream::Item<T>) -> Result<Self, StreamError> {
+    fn from_item(item: stream::StreamItem<T>) -> Result<Self, StreamError> {
         item
     }
 }
 
-impl<T: Model> ListenerItem for stream::Item<T> {
+impl<T: Model> ListenerItem for stream::StreamItem<T> {
     type Model = T;
 
-    fn from_item(item: stream::Item<T>) -> Result<Self, StreamError> {
+    fn from_item(item: stream::StreamItem<T>) -> Result<Self, StreamError> {
         Ok(item)
     }
 }

@@ -103,13 +103,13 @@ impl Session {
     /// Calls a function with every later message of a channel, one call at a time, in order.
     ///
     /// When it returns, every later post from any process is delivered, or reported missing. The function
-    /// takes [`Received<T>`](crate::Received), or [`Item<T>`](crate::Item) to be told of gaps too. It may be
+    /// takes [`Received<T>`](crate::Received), or [`StreamItem<T>`](crate::StreamItem) to be told of gaps too. It may be
     /// async; it runs on a task of its own, so a slow one harms nobody, and a panic in it removes this
     /// listener only. Two listeners are two, also with the same function. Follows Serverpod's `addListener`.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
-    /// use broker::{Item, Model, Scope};
+    /// use broker::{StreamItem, Model, Scope};
     ///
     /// #[derive(serde::Serialize, serde::Deserialize, Model)]
     /// struct Renamed { name: String }
@@ -118,7 +118,7 @@ impl Session {
     /// let session = broker.session();
     /// let (heard, mut names) = tokio::sync::mpsc::unbounded_channel();
     /// let id = session
-    ///     .add_listener("user.42", move |item: Item<Renamed>| {
+    ///     .add_listener("user.42", move |item: StreamItem<Renamed>| {
     ///         let heard = heard.clone();
     ///         async move {
     ///             match item {

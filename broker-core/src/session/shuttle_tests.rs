@@ -112,7 +112,7 @@ fn called_beside_the_end(end: fn(&Session, ListenerId)) {
     let over = Arc::new(atomic::AtomicBool::new(false));
     let listening = {
         let over = Arc::clone(&over);
-        let function = move |_: crate::Item<Nothing>| {
+        let function = move |_: crate::StreamItem<Nothing>| {
             // A thread may stand still before the first line of the function.
             (0..4).for_each(|_| shuttle::thread::yield_now());
             assert!(!over.load(atomic::Ordering::SeqCst), "a call begins after the end");

@@ -3,7 +3,7 @@
 mod decode;
 pub(crate) mod stream;
 
-pub use self::stream::{Item, MessageStream};
+pub use self::stream::{MessageStream, StreamItem};
 
 use std::{
     fmt, mem,

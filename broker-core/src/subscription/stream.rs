@@ -12,7 +12,7 @@ use futures_core::Stream;
 use crate::{ChannelName, CloseReason, Event, Model, Received, StreamError, Subscription};
 
 /// What a typed stream yields: a value, or what stands in its place.
-pub type Item<T> = Result<Received<T>, StreamError>;
+pub type StreamItem<T> = Result<Received<T>, StreamError>;
 
 /// A stream of one channel's messages as values of type `T`. Made by
 /// [`Session::create_stream`](crate::Session::create_stream).
@@ -42,12 +42,12 @@ impl<T: Model> MessageStream<T> {
     }
 
     /// The next item; `None` at the end. Cancel safe: nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Option<Item<T>> {
+    pub async fn next(&mut self) -> Option<StreamItem<T>> {
         self.subscription.next().await.map(item)
     }
 }
 
-pub(crate) fn item<T: Model>(event: Event) -> Item<T> {
+pub(crate) fn item<T: Model>(event: Event) -> StreamItem<T> {
     match event {
         Event::Message(message) => message.into_decoded(),
         Event::Gap(gap) => Err(StreamError::Gap(gap)),
@@ -56,9 +56,9 @@ pub(crate) fn item<T: Model>(event: Event) -> Item<T> {
 }
 
 impl<T: Model> Stream for MessageStream<T> {
-    type Item = Item<T>;
+    type Item = StreamItem<T>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item<T>>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StreamItem<T>>> {
         Pin::new(&mut self.subscription).poll_next(cx).map(|event| event.map(item))
     }
 }

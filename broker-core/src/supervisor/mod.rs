@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ChannelName, CloseReason, Error, ErrorKind, Gap, GapCause, Health, Options, Result,
     driver::{CLOSE_LIMIT, ConnectContext, Driver, Inbox, Link, Outgoing, Receipt, open_link, random},
-    health::State,
+    health::ConnectionState,
     hub::Entry,
     runtime::user_code::contain,
     wire::{bundle::Bundles, names::DIGESTS},
@@ -62,7 +62,7 @@ impl Supervisor {
             () = self.watch_lease() => {}
         }
         self.receivers.subscriptions.close(&Error::closed());
-        self.change_health(|health| health.enter(State::Closed));
+        self.change_health(|health| health.enter(ConnectionState::Closed));
     }
 
     fn change_health(&self, change: impl FnOnce(&mut Health)) {
@@ -138,7 +138,7 @@ impl Supervisor {
             let subscribed = self.bring_up(link).await?;
             self.outbox.open();
             self.change_health(|health| {
-                health.enter(State::Connected);
+                health.enter(ConnectionState::Connected);
                 health.failures = 0;
                 health.links += 1;
                 health.server_version = link.info().version.as_deref().map(readable);
@@ -366,7 +366,7 @@ impl Supervisor {
         }
         if let Some(error) = error {
             self.change_health(|health| {
-                health.enter(State::Connecting);
+                health.enter(ConnectionState::Connecting);
                 health.last_error = Some(error.clone());
                 health.failures += 1;
                 health.malformed = self.receivers.malformed.load(Ordering::Relaxed);

@@ -13,7 +13,7 @@ use broker_core::{
     Broker, ChannelName, Error, ErrorKind, Options, Result,
     driver::{
         Capabilities, ConnectContext, Driver, DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor,
-        LogPage, Ordering, Outgoing, Receipt, RevocationLog, probe_channel,
+        LogPage, LogSpec, OrderGuarantee, Outgoing, Receipt, probe_channel,
     },
 };
 use bytes::Bytes;
@@ -140,7 +140,7 @@ impl Driver for Scripted {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(false, Ordering::PerChannel, true)
+        Capabilities::new(false, OrderGuarantee::PerChannel, true)
     }
 
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
@@ -242,7 +242,7 @@ impl Link for Scripted {
         info
     }
 
-    async fn inspect(&self, _: &RevocationLog) -> Inspection {
+    async fn inspect(&self, _: &LogSpec) -> Inspection {
         Inspection::default()
     }
 
@@ -254,7 +254,7 @@ impl Link for Scripted {
 
 #[async_trait]
 impl DurableLog for Scripted {
-    async fn append(&self, _: &RevocationLog, record: Bytes) -> Result<()> {
+    async fn append(&self, _: &LogSpec, record: Bytes) -> Result<()> {
         let hang = {
             let mut world = self.world();
             let Some(log) = &mut world.log else { return Err(no_log()) };
@@ -273,7 +273,7 @@ impl DurableLog for Scripted {
         Ok(())
     }
 
-    async fn read(&self, _: &RevocationLog, after: &LogCursor) -> Result<LogPage> {
+    async fn read(&self, _: &LogSpec, after: &LogCursor) -> Result<LogPage> {
         let mut world = self.world();
         world.asked.push("read".to_owned());
         let Some(log) = &mut world.log else { return Err(no_log()) };

@@ -181,7 +181,7 @@ async fn a_connection_is_opened_once() {
         listener
     });
     let inbox = Inbox::discard();
-    let (client, ground) = driver.reach(inbox.clone()).await.unwrap();
+    let (client, client_thread) = driver.reach(inbox.clone()).await.unwrap();
     let mut subscriber = client.subscribe("news").await.unwrap();
     let listener = server.await.unwrap();
     // Its tasks are gone: what is subscribed ends, and what is published is refused, not kept.
@@ -191,7 +191,7 @@ async fn a_connection_is_opened_once() {
         tokio::task::yield_now().await;
     }
     assert_eq!(client.statistics().connects.load(Relaxed), 1);
-    ground.end().await;
+    client_thread.end().await;
     assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none());
 }
 
@@ -210,13 +210,13 @@ async fn a_connection_that_ends_in_a_flood_of_complaints_is_not_opened_again() {
         (socket, listener)
     });
     let inbox = Inbox::discard();
-    let (client, ground) = driver.reach(inbox.clone()).await.unwrap();
+    let (client, client_thread) = driver.reach(inbox.clone()).await.unwrap();
     let _subscriber = client.subscribe("news").await.unwrap();
     let (mut socket, listener) = server.await.unwrap();
     // The client stands still until all of it is there: piece by piece, it could be told in time.
     let ((stands, standing), (go, wait)) =
         (tokio::sync::oneshot::channel(), std::sync::mpsc::channel::<()>());
-    let held = ground.run(async move {
+    let held = client_thread.run(async move {
         stands.send(()).unwrap();
         wait.recv().unwrap();
     });

@@ -82,8 +82,8 @@ fn well(command: &[String]) -> String {
     .to_owned()
 }
 
-fn log() -> RevocationLog {
-    RevocationLog::of("", Duration::from_secs(60), Duration::from_secs(20))
+fn log() -> LogSpec {
+    LogSpec::of("", Duration::from_secs(60), Duration::from_secs(20))
 }
 
 /// Both calls end with this kind of error, in these words; the link lives on.
@@ -170,7 +170,7 @@ async fn answers_to_other_questions_are_a_protocol_error() {
 #[tokio::test]
 async fn a_call_that_nobody_answers_ends_and_the_next_one_too() {
     let (link, inbox) = linked(|_, _| None).await;
-    let log = RevocationLog::of("", Duration::from_secs(60), Duration::from_millis(50));
+    let log = LogSpec::of("", Duration::from_secs(60), Duration::from_millis(50));
     for _ in 0..3 {
         let calls = tokio::join!(
             link.log().unwrap().append(&log, Bytes::from_static(b"a")),

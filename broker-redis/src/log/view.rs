@@ -1,6 +1,6 @@
 //! View: the stream at one moment, and whether a reader's place in it is still one.
 
-use broker_core::driver::{LogBreak, LogPage};
+use broker_core::driver::{LogDiscontinuity, LogPage};
 use bytes::Bytes;
 use redis::Value;
 
@@ -75,24 +75,24 @@ impl View {
     }
 
     /// Why this place is none any more; `None`: it is one. What was added since must be what was returned.
-    pub(crate) fn lost(&self, place: &Place) -> Option<LogBreak> {
+    pub(crate) fn lost(&self, place: &Place) -> Option<LogDiscontinuity> {
         if !self.head.epochs.contains(&place.epoch) {
-            return Some(LogBreak::Replaced);
+            return Some(LogDiscontinuity::Replaced);
         }
         let found = self.entries.len() as u64;
         match self.head.added.checked_sub(place.added) {
-            None => Some(LogBreak::RolledBack),
+            None => Some(LogDiscontinuity::RolledBack),
             // Ids go by the clock: what is added after a fall back has newer ones, and there is too much of it.
-            Some(unread) if self.head.last < place.id || found > unread => Some(LogBreak::RolledBack),
+            Some(unread) if self.head.last < place.id || found > unread => Some(LogDiscontinuity::RolledBack),
             Some(unread) if unread > self.head.length || (found < unread && !self.full) => {
-                Some(LogBreak::Trimmed)
+                Some(LogDiscontinuity::Trimmed)
             }
             Some(_) => None,
         }
     }
 
     /// The page after a place that is one, or from the oldest entry on.
-    pub(crate) fn page(self, place: Option<Place>, broken: Option<LogBreak>) -> LogPage {
+    pub(crate) fn page(self, place: Option<Place>, broken: Option<LogDiscontinuity>) -> LogPage {
         let (epoch, before) = match place {
             Some(place) => (place.epoch, place.added),
             None => {

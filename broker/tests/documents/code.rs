@@ -9,7 +9,7 @@ use std::{
 };
 
 use broker::{
-    Broker, CloseReason, Event, Identity, Item, Model, Options, Revocation, Revoked, Scope, StreamError,
+    Broker, CloseReason, Event, Identity, Model, Options, Revocation, Revoked, Scope, StreamError, StreamItem,
 };
 use tokio::sync::mpsc;
 
@@ -42,7 +42,7 @@ async fn a_listener_handles_gaps() -> Outcome {
     let drawn = Arc::clone(&board);
 
     session
-        .add_listener("pixel-added", move |item: Item<PixelAdded>| {
+        .add_listener("pixel-added", move |item: StreamItem<PixelAdded>| {
             let board = Arc::clone(&board);
             async move {
                 match item {
@@ -139,7 +139,7 @@ async fn a_room_is_forwarded_to_a_socket() -> Outcome {
     let (session, socket, me) = (broker.session(), Browser(sender), 1);
 
     session
-        .add_listener("room.kitchen", move |item: Item<ChatLine>| {
+        .add_listener("room.kitchen", move |item: StreamItem<ChatLine>| {
             let socket = socket.clone();
             async move {
                 match item {

@@ -125,7 +125,7 @@ fn every_kind_of_error_state_gap_and_outcome_is_in_the_documents() {
         ("ErrorKind", "docs/guide.md", "## Errors"),
         ("GapCause", "docs/guide.md", "## Gaps"),
         ("Scope", "docs/guide.md", "## Scopes"),
-        ("State", "docs/operations.md", "## Health"),
+        ("ConnectionState", "docs/operations.md", "## Health"),
     ] {
         let (source, page) = (source(&format!("pub enum {name} {{")), read(page));
         let variants = variants(&source, name);

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Broker, ErrorKind, Item, MessageStream, Model, Scope, Session, StreamError, driver::random};
+use broker::{
+    Broker, ErrorKind, MessageStream, Model, Scope, Session, StreamError, StreamItem, driver::random,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -70,7 +72,7 @@ enum Heard {
     Nothing,
 }
 
-fn heard<T: Model + Clone>(item: Item<T>, as_heard: fn(T) -> Heard) -> Heard {
+fn heard<T: Model + Clone>(item: StreamItem<T>, as_heard: fn(T) -> Heard) -> Heard {
     match item {
         Ok(value) => as_heard((*value).clone()),
         Err(StreamError::Gap(_)) => Heard::Gap,

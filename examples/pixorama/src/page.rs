@@ -251,7 +251,7 @@ impl Page {
     async fn session_ended(&mut self) -> Result<(), Gone> {
         let why = match self.changes.close_reason() {
             Some(CloseReason::AuthenticationRevoked(_)) => "You were signed out everywhere.",
-            Some(CloseReason::AuthenticationInDoubt(_)) => {
+            Some(CloseReason::AuthenticationUncertain(_)) => {
                 "This server cannot tell whether you are still signed in: sign in again."
             }
             _ => return Err(Gone),

@@ -1,4 +1,4 @@
-//! Peer: the server at the other end, as errors name it.
+//! ErrorContext: the server at the other end, as errors name it.
 
 use std::{fmt, io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -19,7 +19,7 @@ const UNTRUSTED: &str = "no trusted TLS (see the keys `ca`, `cert`) with";
 /// The server at the other end: what it should be, where it is, and as whom we go there. Every error it makes names
 /// the place; none holds a secret, as long as what it is given has none.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct ErrorContext {
     product: &'static str,
     place: String,
     who: String,
@@ -38,7 +38,7 @@ pub enum Encryption {
     First,
 }
 
-impl Peer {
+impl ErrorContext {
     /// A `product` (`Redis`) at a place (`127.0.0.1:6379`), for `who` (`the user "ada"`).
     pub fn new(product: &'static str, place: impl fmt::Display, who: impl Into<String>) -> Self {
         Self { product, place: place.to_string(), who: who.into(), hang_up: "see its log" }
@@ -80,19 +80,19 @@ impl Peer {
 
     /// The connection ended, by whomever: [`Unavailable`].
     #[must_use]
-    pub fn gone(&self) -> Error {
+    pub fn disconnected(&self) -> Error {
         Error::new(Unavailable, format!("the connection to {} was closed", self.place))
     }
 
     /// What answers there is not this kind of server: [`Protocol`].
     #[must_use]
-    pub fn foreign(&self) -> Error {
+    pub fn not_this_protocol(&self) -> Error {
         let why = format!("does not answer like a {} server; check host, port and scheme", self.product);
         self.error(Protocol, why)
     }
 
     /// Nobody was reached: [`Unavailable`].
-    pub fn away(&self, cause: impl fmt::Display) -> Error {
+    pub fn unreachable(&self, cause: impl fmt::Display) -> Error {
         Error::new(Unavailable, format!("no connection to {}: {cause}", self.place))
     }
 
@@ -104,12 +104,12 @@ impl Peer {
         use io::ErrorKind as Io;
         let (kind, what) = match error.kind() {
             Io::BrokenPipe | Io::ConnectionAborted | Io::ConnectionReset | Io::UnexpectedEof => {
-                return self.gone();
+                return self.disconnected();
             }
             // This is how TLS says that it does not trust, or understand, what it reads.
             Io::InvalidData => (Misconfigured, UNTRUSTED),
             Io::PermissionDenied => (Forbidden, "may not open"),
-            _ => return self.away(error),
+            _ => return self.unreachable(error),
         };
         Error::new(kind, format!("{what} {}: {error}", self.place))
     }
@@ -148,12 +148,12 @@ impl Peer {
 
     fn is_unexplained(&self, error: &Error) -> bool {
         let text = error.message();
-        error.kind() == Protocol || text == self.gone().message() || text.starts_with(UNTRUSTED)
+        error.kind() == Protocol || text == self.disconnected().message() || text.starts_with(UNTRUSTED)
     }
 
     /// What is known of a failure to open a connection when the server looks as it should.
     fn explained(&self, error: Error) -> Error {
-        if error.message() != self.gone().message() {
+        if error.message() != self.disconnected().message() {
             return error;
         }
         let why = format!("closed the connection while it was being opened; {}", self.hang_up);
@@ -202,12 +202,12 @@ mod tests {
 
     #[test]
     fn every_error_names_the_place_and_a_refusal_the_user() {
-        let peer = Peer::new("Redis", "127.0.0.1:6379", "the user \"ada\"");
+        let peer = ErrorContext::new("Redis", "127.0.0.1:6379", "the user \"ada\"");
         let refused = peer.error(Forbidden, "wrong password");
         assert_eq!(refused.message(), "127.0.0.1:6379 refused the user \"ada\": wrong password");
         assert_eq!(peer.error(Unavailable, "is full").message(), "127.0.0.1:6379 is full");
-        assert!(peer.foreign().message().contains("a Redis server"));
-        for error in [peer.gone(), peer.foreign(), peer.away("no route")] {
+        assert!(peer.not_this_protocol().message().contains("a Redis server"));
+        for error in [peer.disconnected(), peer.not_this_protocol(), peer.unreachable("no route")] {
             assert!(error.message().contains("127.0.0.1:6379"), "{error}");
         }
     }
@@ -223,8 +223,8 @@ mod tests {
                 open.push(socket);
             }
         });
-        let peer = Peer::new(product, address, "nobody").hanging_up("see `max_something`");
-        let failed = async { Err::<(), _>(peer.gone()) };
+        let peer = ErrorContext::new(product, address, "nobody").hanging_up("see `max_something`");
+        let failed = async { Err::<(), _>(peer.disconnected()) };
         let error = peer.recognise(address, encryption, failed).await.unwrap_err();
         // Whoever waits in silence is told the same; whoever has an answer gets that.
         if error.kind() != Unavailable {
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn io_errors_have_their_kinds() {
-        let peer = Peer::new("Redis", "127.0.0.1:6379", "nobody");
+        let peer = ErrorContext::new("Redis", "127.0.0.1:6379", "nobody");
         for (io, kind) in [
             (io::ErrorKind::ConnectionRefused, Unavailable),
             (io::ErrorKind::ConnectionAborted, Unavailable),

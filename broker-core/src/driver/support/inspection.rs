@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::{
     Options, Result,
-    driver::{CLOSE_LIMIT, ConnectContext, Driver, Inbox, RevocationLog, open_link},
+    driver::{CLOSE_LIMIT, ConnectContext, Driver, Inbox, LogSpec, open_link},
     runtime::Runtime,
 };
 
@@ -48,7 +48,7 @@ impl Inspection {
         let context = ConnectContext::new(Inbox::discard());
         let connected = open_link(driver, context, options.connect_timeout).await;
         let link = connected.map_err(|error| error.with_operation("inspect").with_backend(driver.name()))?;
-        let log = RevocationLog::of(&options.prefix, options.revocation_retention, options.revoke_timeout);
+        let log = LogSpec::of(&options.prefix, options.revocation_retention, options.revoke_timeout);
         let inspection = timeout(options.revoke_timeout, link.inspect(&log)).await.unwrap_or_default();
         let _late = timeout(CLOSE_LIMIT, link.close()).await;
         Ok(inspection)

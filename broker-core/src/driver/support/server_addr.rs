@@ -48,7 +48,7 @@ impl BrokerUrl {
         Ok(self.hosts().map(server).collect())
     }
 
-    /// As whom a driver goes to the server, for [`Peer::new`](crate::driver::Peer::new): the user by its name, and without one
+    /// As whom a driver goes to the server, for [`ErrorContext::new`](crate::driver::ErrorContext::new): the user by its name, and without one
     /// `default`. A user without a password is not named: it may be a password that lacks the colon before it.
     #[must_use]
     pub fn who(&self, default: &str) -> String {

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    AuthenticatedAt, Clock, Doubt, Identity, Revocation, Revoked,
+    AuthenticatedAt, Clock, Identity, Revocation, Revoked, Uncertainty,
     record::{Record, RecordId},
 };
 use crate::{
@@ -239,7 +239,7 @@ impl Registry {
     }
 
     /// Closes every identified session whose check began before a moment: nobody can tell whether it still holds.
-    pub(crate) fn doubt(&self, before: Instant, why: Doubt) {
+    pub(crate) fn doubt(&self, before: Instant, why: Uncertainty) {
         let wall = AuthenticatedAt::from(before).wall;
         let old = |identity: &Identity| match identity.authenticated_at.clock {
             Clock::Process(here) => here < before,
@@ -254,7 +254,7 @@ impl Registry {
             tracing::warn!("{} identified sessions are closed: {why}", old.len());
         }
         for session in old {
-            drop(session.close(&CloseReason::AuthenticationInDoubt(why)));
+            drop(session.close(&CloseReason::AuthenticationUncertain(why)));
         }
     }
 

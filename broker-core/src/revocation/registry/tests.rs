@@ -269,7 +269,7 @@ fn doubt_closes_who_began_before() {
         [admit(&registry, 1, &ada(Instant::now())).unwrap(), admit(&registry, 2, &ada(UNIX_EPOCH)).unwrap()];
     let now = Instant::now();
     let new = admit(&registry, 3, &ada(now)).unwrap();
-    registry.doubt(now, Doubt::LeaseExpired);
+    registry.doubt(now, Uncertainty::LeaseExpired);
     assert!(old.iter().all(|session| !is_open(session)) && is_open(&new));
 }
 

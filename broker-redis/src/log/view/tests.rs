@@ -88,8 +88,8 @@ fn at_the_end_the_place_is_behind_an_entry_that_is_gone() {
 
 #[test]
 fn a_place_is_lost_for_a_reason() {
-    let trimmed = Some(LogBreak::Trimmed);
-    let rolled_back = Some(LogBreak::RolledBack);
+    let trimmed = Some(LogDiscontinuity::Trimmed);
+    let rolled_back = Some(LogDiscontinuity::RolledBack);
     for (seen, after, why) in [
         // One of two is missing; both are; so many that a full page hides it.
         (view(10, 5, 10, &[10]), place(8, 8), trimmed),
@@ -110,7 +110,7 @@ fn a_place_is_lost_for_a_reason() {
 fn a_place_is_in_one_stream_whatever_the_numbers_say() {
     let one = view(9, 9, 9, &[]);
     let other = Place { epoch: "epoch-b".to_owned(), ..place(9, 9) };
-    assert_eq!(one.lost(&other), Some(LogBreak::Replaced));
+    assert_eq!(one.lost(&other), Some(LogDiscontinuity::Replaced));
     // Several nodes made it at the same time; and somebody reads with a group of his own.
     let two = answers(&["audit", "epoch-a", "epoch-b"], 9, 9, 9, &[]);
     let two = seen(two).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::driver::{LogBreak, LogCursor};
+use broker::driver::{LogCursor, LogDiscontinuity};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
@@ -75,7 +75,7 @@ async fn a_log_put_back_from_a_copy_is_told(h: &dyn Harness) -> Outcome {
     let late = link.rest(&early).await?.cursor;
     h.restore_data().await?;
     let (link, told) = opener.read_again(&late).await?;
-    assert_eq!(told.broken, Some(LogBreak::RolledBack));
+    assert_eq!(told.broken, Some(LogDiscontinuity::RolledBack));
     told.is_broken(&["a"]);
     link.rest(&early).await?.is(&[]);
     // It grows again, to less than it had been, to as much, and to more; the place stays lost.
@@ -84,7 +84,7 @@ async fn a_log_put_back_from_a_copy_is_told(h: &dyn Harness) -> Outcome {
         link.append(record).await?;
         grown.push(record);
         let told = link.rest(&late).await?;
-        assert_eq!(told.broken, Some(LogBreak::RolledBack), "after {record}");
+        assert_eq!(told.broken, Some(LogDiscontinuity::RolledBack), "after {record}");
         told.is_broken(&grown);
         link.rest(&early).await?.is(&grown[1..]);
     }
@@ -98,7 +98,7 @@ async fn a_log_that_is_gone_with_its_server_is_told(h: &dyn Harness) -> Outcome 
     let cursor = link.rest(&LogCursor::START).await?.cursor;
     h.restart_server().await?;
     let (link, told) = opener.read_again(&cursor).await?;
-    assert_eq!(told.broken, Some(LogBreak::Replaced));
+    assert_eq!(told.broken, Some(LogDiscontinuity::Replaced));
     told.is_broken(&[]);
     link.rest(&told.cursor).await?.is(&[]);
     Ok(())
@@ -148,7 +148,7 @@ async fn a_record_deleted_unread_is_told_once(h: &dyn Harness) -> Outcome {
     let left: Vec<&str> =
         ["1"].into_iter().chain(records.iter().map(String::as_str)).filter(|r| *r != "400").collect();
     let told = link.rest(&early).await?;
-    assert_eq!(told.broken, Some(LogBreak::Trimmed));
+    assert_eq!(told.broken, Some(LogDiscontinuity::Trimmed));
     told.is_broken(&left);
     let read = link.rest(&LogCursor::START).await?;
     read.is(&left);
@@ -211,7 +211,7 @@ async fn old_records_go_and_a_place_behind_them_stays(h: &dyn Harness) -> Outcom
     .await?;
     link.rest(&read.cursor).await?.is(&[]);
     let told = link.rest(&before).await?;
-    assert_eq!(told.broken, Some(LogBreak::Trimmed));
+    assert_eq!(told.broken, Some(LogDiscontinuity::Trimmed));
     link.append("b").await?;
     link.rest(&read.cursor).await?.is(&["b"]);
     Ok(())

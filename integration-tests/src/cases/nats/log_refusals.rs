@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::{
     Backend, ErrorKind, Identity, Revocation, Scope,
-    driver::{LogCursor, RevocationLog},
+    driver::{LogCursor, LogSpec},
 };
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
@@ -51,7 +51,7 @@ const NATS: Backend = broker_nats::BACKEND;
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 fn opener(server: &dyn Nats, prefix: &str) -> Outcome<Opener> {
-    Opener::new(NATS, &server.url_at(server.addr()), RevocationLog::of(prefix, RETENTION, wait::LIMIT))
+    Opener::new(NATS, &server.url_at(server.addr()), LogSpec::of(prefix, RETENTION, wait::LIMIT))
 }
 
 /// Both calls fail in this way and at once, and the link does not mind.

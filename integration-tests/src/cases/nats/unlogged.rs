@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use broker::{CloseReason, Doubt, Identity, Revocation, RevocationOutcome};
+use broker::{CloseReason, Identity, Revocation, RevocationOutcome, Uncertainty};
 use broker_conformance::{
     case::{Case, Outcome, case},
     harness::Harness,
@@ -42,7 +42,7 @@ async fn without_a_log_a_revocation_is_announced_and_who_was_cut_off_is_in_doubt
     a.revoke(Revocation::user("eve")).await?;
     proxy.heal();
     match within("the session to end", eve.closed()).await? {
-        CloseReason::AuthenticationInDoubt(Doubt::Unlogged) => {}
+        CloseReason::AuthenticationUncertain(Uncertainty::Unlogged) => {}
         other => return Err(format!("ended because {other}").into()),
     }
     linked(&b, 2).await?;

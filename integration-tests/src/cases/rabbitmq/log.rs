@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::{
     Error, ErrorKind,
-    driver::{LogBreak, LogCursor},
+    driver::{LogCursor, LogDiscontinuity},
 };
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
@@ -263,7 +263,7 @@ async fn another_entry_at_the_same_place_is_told(h: &dyn Harness) -> Outcome {
     assert!(offsets.len() == 2 && offsets[0] == offsets[1], "{cursors:?}");
     let told = link.rest(&cursors[0]).await?;
     told.is_broken(&["c", "d"]);
-    assert_eq!(told.broken, Some(LogBreak::Replaced));
+    assert_eq!(told.broken, Some(LogDiscontinuity::Replaced));
     link.rest(&cursors[1]).await?.is(&[]);
     Ok(())
 }
@@ -295,7 +295,7 @@ async fn a_log_put_back_from_a_copy_is_told(h: &dyn Harness) -> Outcome {
     h.restore_data().await?;
     let (link, told) = Opener::of(h)?.read_again(&lost).await?;
     told.is_broken(&["a"]);
-    assert_eq!(told.broken, Some(LogBreak::RolledBack));
+    assert_eq!(told.broken, Some(LogDiscontinuity::RolledBack));
     link.rest(&kept).await?.is(&[]);
     // Grown beyond it again.
     for _ in 0..30 {

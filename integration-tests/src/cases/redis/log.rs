@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use broker::driver::{LogBreak, LogCursor, RevocationLog};
+use broker::driver::{LogCursor, LogDiscontinuity, LogSpec};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
@@ -40,7 +40,7 @@ pub(super) const KEY: &str = "$revocations";
 pub(super) async fn server(config: RedisConfig) -> Outcome<(Box<dyn Redis>, Opener)> {
     let server = servers::redis::start(config).await?;
     let url = server.url_at(server.addr());
-    let opener = Opener::new(broker_redis::BACKEND, &url, RevocationLog::of("", RETENTION, LIMIT))?;
+    let opener = Opener::new(broker_redis::BACKEND, &url, LogSpec::of("", RETENTION, LIMIT))?;
     Ok((server, opener))
 }
 
@@ -70,7 +70,7 @@ async fn a_log_in_a_restored_snapshot_is_told_to_who_had_read_further(h: &dyn Ha
     h.restore_data().await?;
     let link = opener.open().await?;
     let read = link.rest(&late).await?;
-    assert_eq!(read.broken, Some(LogBreak::RolledBack));
+    assert_eq!(read.broken, Some(LogDiscontinuity::RolledBack));
     read.is_broken(&["a"]);
     link.rest(&early).await?.is(&[]);
     // It grows again, to less than it had been, to as much, and to more; the place stays lost.
@@ -79,7 +79,7 @@ async fn a_log_in_a_restored_snapshot_is_told_to_who_had_read_further(h: &dyn Ha
         link.append(record).await?;
         grown.push(record);
         let read = link.rest(&late).await?;
-        assert_eq!(read.broken, Some(LogBreak::RolledBack), "after {record}");
+        assert_eq!(read.broken, Some(LogDiscontinuity::RolledBack), "after {record}");
         read.is_broken(&grown);
         link.rest(&early).await?.is(&grown[1..]);
     }
@@ -109,7 +109,7 @@ async fn a_log_that_is_gone_with_its_server_is_told(_: &dyn Harness) -> Outcome 
     server.start_again().await?;
     let link = opener.open().await?;
     let read = link.rest(&cursor).await?;
-    assert_eq!(read.broken, Some(LogBreak::Replaced));
+    assert_eq!(read.broken, Some(LogDiscontinuity::Replaced));
     read.is_broken(&[]);
     link.rest(&read.cursor).await?.is(&[]);
     Ok(())
@@ -126,7 +126,7 @@ async fn a_log_anew_within_the_same_millisecond_is_told(_: &dyn Harness) -> Outc
     tell::<()>(&*server, &format!("DEL {KEY}")).await?;
     tell::<()>(&*server, &format!("XADD {KEY} {id} r unread")).await?;
     let read = link.rest(&cursor).await?;
-    assert_eq!(read.broken, Some(LogBreak::Replaced));
+    assert_eq!(read.broken, Some(LogDiscontinuity::Replaced));
     read.is_broken(&["unread"]);
     Ok(())
 }
@@ -159,7 +159,7 @@ async fn a_record_deleted_unread_is_told_and_one_that_was_read_is_not(_: &dyn Ha
     let end = link.rest(&cursor).await?.cursor;
     tell::<()>(&*server, &format!("XDEL {KEY} {}", entries[2].0)).await?;
     let read = link.rest(&cursor).await?;
-    assert_eq!(read.broken, Some(LogBreak::Trimmed));
+    assert_eq!(read.broken, Some(LogDiscontinuity::Trimmed));
     read.is_broken(&["b", "d"]);
     // All are dropped, and have been read.
     tell::<()>(&*server, &format!("XTRIM {KEY} MAXLEN 0")).await?;

@@ -2,7 +2,7 @@
 
 use broker::{
     Error, ErrorKind,
-    driver::{LogCursor, RevocationLog},
+    driver::{LogCursor, LogSpec},
 };
 use broker_conformance::{
     case::{Case, Outcome, case},
@@ -46,7 +46,7 @@ fn as_user(server: &dyn Server, user: &str) -> String {
 }
 
 fn log_of(url: &str, prefix: &str) -> Outcome<Opener> {
-    Opener::new(broker_redis::BACKEND, url, RevocationLog::of(prefix, RETENTION, LIMIT))
+    Opener::new(broker_redis::BACKEND, url, LogSpec::of(prefix, RETENTION, LIMIT))
 }
 
 /// The error of a call, which says where, and is not about the link.

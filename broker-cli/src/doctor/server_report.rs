@@ -1,4 +1,4 @@
-//! Told: what the server says of itself, its clock and where it keeps revocations, and what to make of it.
+//! ServerReport: what the server says of itself, its clock and where it keeps revocations, and what to make of it.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,10 +7,10 @@ use broker::{Broker, driver::Inspection};
 use super::{Finding, checks::shown};
 
 /// What the server told of itself, between two moments of our clock.
-pub(super) type Told = (SystemTime, Inspection, SystemTime);
+pub(super) type ServerReport = (SystemTime, Inspection, SystemTime);
 
 /// Two servers that are within half of `clock_skew` of this one are within all of it of each other.
-pub(super) fn clock(allowed: Duration, told: Option<&Told>) -> Finding {
+pub(super) fn clock(allowed: Duration, told: Option<&ServerReport>) -> Finding {
     let Some((before, Inspection { clock: Some(at), .. }, after)) = told else {
         return Finding::unknown("clock", "the server does not tell the time");
     };
@@ -34,7 +34,7 @@ pub(super) fn clock(allowed: Duration, told: Option<&Told>) -> Finding {
 }
 
 /// Connections that are idle until the next heartbeat stay open.
-pub(super) fn idle(heartbeat: Duration, told: Option<&Told>) -> Finding {
+pub(super) fn idle(heartbeat: Duration, told: Option<&ServerReport>) -> Finding {
     match told.and_then(|(_, told, _)| told.idle_limit) {
         None => Finding::ok("idle", "the server names no limit to idle connections"),
         Some(limit) if limit > heartbeat => Finding::ok(

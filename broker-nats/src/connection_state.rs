@@ -1,4 +1,4 @@
-//! Watch: what a link has heard, from its server and about itself. Shared with the client's tasks.
+//! ConnectionState: what a link has heard, from its server and about itself. Shared with the client's tasks.
 
 use std::{
     collections::HashMap,
@@ -11,22 +11,22 @@ use broker_core::{
     Error,
     ErrorKind::{Forbidden, Misconfigured, Unavailable},
     Result,
-    driver::{Inbox, Peer},
+    driver::{ErrorContext, Inbox},
 };
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     errors::{Complaint, complaint},
-    feed::Feed,
+    subscription::Subscription,
 };
 
 /// So many complaints of the server are certainly heard. The client keeps 128 at a time, and drops the newest.
 pub(crate) const COMPLAINTS: usize = 100;
 
 /// See the module.
-pub(crate) struct Watch {
-    pub(crate) peer: Peer,
+pub(crate) struct ConnectionState {
+    pub(crate) peer: ErrorContext,
     inbox: Inbox,
     /// The link's own subject. Answers come to subjects below it.
     pub(crate) own: String,
@@ -42,15 +42,15 @@ struct State {
     /// Who waits for which answer, to what was published where.
     waiting: HashMap<u64, (String, oneshot::Sender<Result<Message>>)>,
     /// By subject, those that the server has been proven to have.
-    feeds: HashMap<String, Arc<Feed>>,
+    subscriptions: HashMap<String, Arc<Subscription>>,
     /// What the server refused since somebody last looked: to take, to subscribe, and to subscribe any more.
     no_publish: Vec<String>,
     no_subscribe: Vec<String>,
     full: bool,
 }
 
-impl Watch {
-    pub(crate) fn new(peer: Peer, inbox: Inbox, own: String) -> Arc<Self> {
+impl ConnectionState {
+    pub(crate) fn new(peer: ErrorContext, inbox: Inbox, own: String) -> Arc<Self> {
         Arc::new(Self { peer, inbox, own, over: watch::Sender::new(None), state: Mutex::default() })
     }
 
@@ -66,15 +66,15 @@ impl Watch {
         };
         let number = number.get(1..).and_then(|number| number.parse::<u64>().ok());
         if let Some((_, asker)) = number.and_then(|number| self.lock().waiting.remove(&number)) {
-            // Behind the task that reads the complaints, if that was woken before; see [`Ground`](crate::ground::Ground).
+            // Behind the task that reads the complaints, if that was woken before; see [`ClientThread`](crate::client_thread::ClientThread).
             tokio::spawn(async move { asker.send(Ok(message)) });
         }
     }
 
-    /// What the client tells about itself; see [`Ground`](crate::ground::Ground) for when.
+    /// What the client tells about itself; see [`ClientThread`](crate::client_thread::ClientThread) for when.
     pub(crate) fn note(&self, event: &Event) {
         match event {
-            Event::Disconnected => self.lose(self.peer.gone()),
+            Event::Disconnected => self.lose(self.peer.disconnected()),
             Event::LameDuckMode => {
                 self.lose(self.peer.error(Unavailable, "is about to shut down (lame duck mode)"));
             }
@@ -105,7 +105,7 @@ impl Watch {
             }
             Complaint::Subscribe(subject) => {
                 let mut state = self.lock();
-                let withdrawn = state.feeds.contains_key(&subject);
+                let withdrawn = state.subscriptions.contains_key(&subject);
                 state.no_subscribe.push(subject);
                 drop(state);
                 // Told as subscribed, and it is not any more: another link will find out what still is.
@@ -130,13 +130,13 @@ impl Watch {
     pub(crate) fn end(&self, error: Error) {
         self.over.send_modify(|over| _ = over.get_or_insert(error));
         let mut state = self.lock();
-        let _given_up = (mem::take(&mut state.waiting), mem::take(&mut state.feeds));
+        let _given_up = (mem::take(&mut state.waiting), mem::take(&mut state.subscriptions));
         drop(state);
     }
 
     /// Why the link is over.
     pub(crate) fn over(&self) -> Error {
-        self.over.borrow().clone().unwrap_or_else(|| self.peer.gone())
+        self.over.borrow().clone().unwrap_or_else(|| self.peer.disconnected())
     }
 
     /// Where an answer has to be sent to, and the wait for it. The wait ends as well when the server refuses to take
@@ -156,24 +156,24 @@ impl Watch {
         (format!("{}.{number}", self.own), answer)
     }
 
-    /// Of these subjects those that have no feed.
+    /// Of these subjects those that have no subscription.
     pub(crate) fn unheard(&self, mut subjects: Vec<String>) -> Vec<String> {
         let state = self.lock();
-        subjects.retain(|subject| !state.feeds.contains_key(subject));
+        subjects.retain(|subject| !state.subscriptions.contains_key(subject));
         subjects
     }
 
-    /// Once the server has seen new feeds: ends those it refused, and says why; the others are proven.
-    pub(crate) fn settle(&self, fresh: Vec<(String, Arc<Feed>)>) -> Result<()> {
+    /// Once the server has seen new subscriptions: ends those it refused, and says why; the others are proven.
+    pub(crate) fn settle(&self, fresh: Vec<(String, Arc<Subscription>)>) -> Result<()> {
         let mut state = self.lock();
         let (refused, full) = (mem::take(&mut state.no_subscribe), mem::take(&mut state.full));
         // There may be more refusals than we have heard of.
         let all = full || refused.len() >= COMPLAINTS;
         let (ended, proven): (Vec<_>, _) =
             fresh.into_iter().partition(|(subject, _)| all || refused.contains(subject));
-        state.feeds.extend(proven);
+        state.subscriptions.extend(proven);
         drop(state);
-        ended.iter().for_each(|(_, feed)| feed.end());
+        ended.iter().for_each(|(_, subscription)| subscription.end());
         match ended.first() {
             None => Ok(()),
             Some(_) if full => {
@@ -189,10 +189,11 @@ impl Watch {
         self.peer.error(Forbidden, format!("no permission to {what} `{subject}`; see its `permissions`"))
     }
 
-    /// Ends feeds. What is sent from now on, the server takes when it has forgotten them.
+    /// Ends subscriptions. What is sent from now on, the server takes when it has forgotten them.
     pub(crate) fn forget(&self, which: impl Fn(&str) -> bool) {
-        let feeds: Vec<_> = self.lock().feeds.extract_if(|subject, _| which(subject)).collect();
-        feeds.iter().for_each(|(_, feed)| feed.end());
+        let subscriptions: Vec<_> =
+            self.lock().subscriptions.extract_if(|subject, _| which(subject)).collect();
+        subscriptions.iter().for_each(|(_, subscription)| subscription.end());
     }
 
     /// Where the server has refused posts since the last call.

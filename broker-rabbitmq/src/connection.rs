@@ -1,4 +1,4 @@
-//! Lane: one connection with the AMQP channel on which calls are made. Its socket is opened by us and not by the
+//! Connection: one connection with the AMQP channel on which calls are made. Its socket is opened by us and not by the
 //! client, so that giving up an attempt, or dropping a link, ends everything that hangs on it.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 
 use broker_core::{Error, ErrorKind, Result};
 use lapin::{
-    AsyncTcpStream, Channel as AmqpChannel, Connection, ConnectionProperties, Consumer,
+    AsyncTcpStream, Channel as AmqpChannel, Connection as AmqpConnection, ConnectionProperties, Consumer,
     options::{BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions},
     protocol::constants::REPLY_SUCCESS,
     types::{FieldTable, ShortString},
@@ -22,14 +22,14 @@ use crate::address::Address;
 const CONNECTION_NAME: &str = "broker";
 
 /// See the module.
-pub(crate) struct Lane {
+pub(crate) struct Connection {
     /// First: fields are dropped in their order, and without a socket the rest has nothing to wait for.
     _socket: Socket,
     channel: Mutex<Option<AmqpChannel>>,
-    pub(crate) connection: Connection,
+    pub(crate) connection: AmqpConnection,
 }
 
-impl Lane {
+impl Connection {
     pub(crate) async fn open(address: &Address, at: SocketAddr) -> Result<Self> {
         let (connection, socket) = connect(address, at).await?;
         Ok(Self { _socket: socket, channel: Mutex::default(), connection })
@@ -80,7 +80,7 @@ impl Drop for Socket {
     }
 }
 
-async fn connect(address: &Address, at: SocketAddr) -> Result<(Connection, Socket)> {
+async fn connect(address: &Address, at: SocketAddr) -> Result<(AmqpConnection, Socket)> {
     let Address { peer, uri, .. } = address;
     let runtime = lapin::runtime::default_runtime().map_err(|error| address.error(&error))?;
     // The client sets TCP_NODELAY.
@@ -105,6 +105,6 @@ async fn connect(address: &Address, at: SocketAddr) -> Result<(Connection, Socke
     };
     // Never with recovery: it heals in silence, and core would not know what is missing.
     let properties = ConnectionProperties::default().with_connection_name(CONNECTION_NAME.into());
-    let opened = Connection::connector(uri.clone(), runtime, stream, properties).await;
+    let opened = AmqpConnection::connector(uri.clone(), runtime, stream, properties).await;
     Ok((opened.map_err(|error| address.error(&error))?, socket))
 }

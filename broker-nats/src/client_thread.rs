@@ -1,4 +1,4 @@
-//! Ground: the thread on which the client's tasks run, and end.
+//! ClientThread: the thread on which the client's tasks run, and end.
 //!
 //! A client has two tasks: one reads the socket, the other the queue into which the first puts what the server
 //! complains about. Only where tasks run one at a time, in the order in which they were woken, is a complaint
@@ -11,29 +11,29 @@ use broker_core::{Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Handle};
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
-use crate::watch::Watch;
+use crate::connection_state::ConnectionState;
 
 /// See the module. It ends with its link: when that is lost, and when this is dropped.
-pub(crate) struct Ground {
+pub(crate) struct ClientThread {
     handle: Handle,
-    pub(crate) watch: Arc<Watch>,
+    pub(crate) connection: Arc<ConnectionState>,
 }
 
-impl Ground {
-    pub(crate) fn new(watch: Arc<Watch>) -> Result<Self> {
+impl ClientThread {
+    pub(crate) fn new(connection: Arc<ConnectionState>) -> Result<Self> {
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Other, format!("no thread for a connection: {error}")).with_source(error)
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let handle = runtime.handle().clone();
-        let mut over = watch.over.subscribe();
+        let mut over = connection.over.subscribe();
         let life = move || {
             let _ = runtime.block_on(over.wait_for(Option::is_some));
             drop(runtime);
             drop(over);
         };
         thread::Builder::new().name("broker-nats".to_owned()).spawn(life).map_err(failed)?;
-        Ok(Self { handle, watch })
+        Ok(Self { handle, connection })
     }
 
     /// Runs a future here. `None` if it panics.
@@ -49,13 +49,13 @@ impl Ground {
 
     /// Ends it, and waits until nothing runs here any more and every socket is closed.
     pub(crate) async fn end(&self) {
-        self.watch.end(self.watch.peer.gone());
-        self.watch.over.closed().await;
+        self.connection.end(self.connection.peer.disconnected());
+        self.connection.over.closed().await;
     }
 }
 
-impl Drop for Ground {
+impl Drop for ClientThread {
     fn drop(&mut self) {
-        self.watch.end(self.watch.peer.gone());
+        self.connection.end(self.connection.peer.disconnected());
     }
 }

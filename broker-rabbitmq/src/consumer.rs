@@ -69,7 +69,7 @@ async fn trouble(events: impl Stream<Item = Event>, address: &Address) -> Error 
             // A refusal closes one AMQP channel, and is told to whoever called.
             Ok(Some(Event::Error(error))) if !error.is_amqp_soft_error() => return address.error(&error),
             Ok(Some(_)) => {}
-            Ok(None) => return address.peer.gone(),
+            Ok(None) => return address.peer.disconnected(),
             Err(_) => {
                 let why = "takes no posts: it is low on memory or disk; see `rabbitmq-diagnostics alarms`";
                 return address.peer.error(Unavailable, why);
