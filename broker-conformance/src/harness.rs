@@ -11,7 +11,7 @@ use broker_core::{
 use crate::line::Line;
 
 /// One cluster for one case, and nodes that each have a line of their own to it. The server may be another's
-/// too, unless the case [needs its own](Need::OwnServer); it then hears nothing of the others.
+/// too, unless the case [needs its own](crate::case::Need::OwnServer); it then hears nothing of the others.
 ///
 /// Dropping it ends a server that was started for it. Drop it inside the Tokio runtime in which it was started.
 #[async_trait]
@@ -39,7 +39,7 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
     /// Ends the server at once: every link is lost, and nobody answers any more.
     async fn kill_server(&self) -> Result<(), String>;
 
-    /// Starts a killed server again: empty, or with its data where the case [needs](Need::Durable) that.
+    /// Starts a killed server again: empty, or with its data where the case [needs](crate::case::Need::Durable) that.
     async fn start_server(&self) -> Result<(), String>;
 
     /// Freezes the server: links stay open, nothing answers.
@@ -72,14 +72,14 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
     /// Drops the records that the revocation log has now, and keeps the log; links live on.
     async fn trim_log(&self) -> Result<(), String>;
 
-    /// Keeps a copy of the server's data. Needs [`Need::Durable`].
+    /// Keeps a copy of the server's data. Needs [`Need::Durable`](crate::case::Need::Durable).
     async fn save_data(&self) -> Result<(), String>;
 
-    /// Kills the server, puts the copy of its data in their place, and starts it again. Needs [`Need::Durable`].
+    /// Kills the server, puts the copy of its data in their place, and starts it again. Needs [`Need::Durable`](crate::case::Need::Durable).
     async fn restore_data(&self) -> Result<(), String>;
 
     /// From now on the server refuses every channel that does not begin with `start`. Needs
-    /// [`Need::Permissions`]; links that are open may be lost by it.
+    /// [`Need::Permissions`](crate::case::Need::Permissions); links that are open may be lost by it.
     async fn allow_only(&self, start: &str) -> Result<(), String>;
 
     /// From now on the server refuses every channel, the broker's own among them. As [`allow_only`](Self::allow_only).

@@ -9,7 +9,7 @@ use super::{Needs, Server, Source};
 pub mod config;
 pub mod control;
 #[cfg(feature = "docker")]
-pub(crate) mod docker;
+pub mod docker;
 pub mod process;
 
 use config::NatsConfig;
