@@ -12,7 +12,7 @@ use std::{
 
 use broker_core::{
     Broker, CloseReason, ErrorKind, FailMode, Identity, Revocation, RevocationOutcome, Scope, Session,
-    Uncertainty, driver::LogDiscontinuity,
+    Uncertainty,
 };
 use bytes::Bytes;
 use scripted::{Log, Scripted, options};
@@ -217,151 +217,8 @@ async fn an_append_that_hangs_goes_on_by_the_next_link() {
     assert_eq!(driver.world().log.as_ref().unwrap().records.len(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_log_that_forgets_what_it_said_it_stored_is_found_out() {
-    let driver = with_log();
-    let broker = driver.connect(options()).await.unwrap();
-    let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
-    driver.world().log.as_mut().unwrap().forget = true;
-    assert_eq!(broker.revoke(Revocation::user("ada")).await.unwrap(), RevocationOutcome::Logged);
-    assert_eq!(doubt(&eve).await, Uncertainty::LogBroken(LogDiscontinuity::Forgotten));
-    driver.world().log.as_mut().unwrap().forget = false;
-    until("the record to be stored again", || !driver.world().log.as_ref().unwrap().records.is_empty()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn own_revocations_that_are_in_the_log_are_no_alarm() {
-    let driver = with_log();
-    let broker = driver.connect(options()).await.unwrap();
-    let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
-    for number in 0..300 {
-        broker.revoke(Revocation::user(format!("user {number}"))).await.unwrap();
-        tokio::task::yield_now().await;
-    }
-    let all = (0..300).map(|number| broker.revoke(Revocation::user(format!("other {number}"))));
-    assert!(futures_util::future::join_all(all).await.iter().all(Result::is_ok));
-    sleep(options().revocation_poll * 3).await;
-    assert!(!eve.is_closed());
-    assert_eq!(driver.world().log.as_ref().unwrap().records.len(), 600);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_is_told_that_the_log_broke_stores_again_what_it_remembers() {
-    let driver = with_log();
-    let broker = driver.connect(options()).await.unwrap();
-    let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
-    broker.revoke(Revocation::user("ada")).await.unwrap();
-    sleep(options().revocation_poll * 2).await;
-    driver.world().log.as_mut().unwrap().records.clear();
-    // Of another node: a frame without a payload, whose head is 35 bytes long.
-    let mut nudge = driver.world().published.last().unwrap().frame[..35].to_vec();
-    nudge[4] ^= 1;
-    let inbox = driver.world().inboxes.last().cloned().unwrap();
-    inbox.deliver("$revocations", nudge.into());
-    until("the record to be stored again", || !driver.world().log.as_ref().unwrap().records.is_empty()).await;
-    assert!(!eve.is_closed());
-}
-
-/// Nudges without a record, by which all are asked what they remember.
-fn alarms(driver: &Scripted) -> usize {
-    let world = driver.world();
-    let empty = |out: &&broker_core::driver::Outgoing| {
-        out.channel.as_str() == "$revocations" && out.frame.len() == HEAD
-    };
-    world.published.iter().filter(empty).count()
-}
-
 /// How long the frame of a nudge is that has no record.
 const HEAD: usize = 35;
-
-/// What another node has revoked, as it stands in its log.
-async fn record_of_another(user: &str) -> Bytes {
-    let other = with_log();
-    let broker = other.connect(options()).await.unwrap();
-    broker.revoke(Revocation::user(user)).await.unwrap();
-    other.world().log.as_ref().unwrap().records[0].clone()
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_finds_no_log_asks_all_and_waits_for_what_they_remember() {
-    let began = Instant::now();
-    let record = record_of_another("ada").await;
-    let driver = with_log();
-    driver.world().log.as_mut().unwrap().missing = true;
-    let broker = driver.connect(options()).await.unwrap();
-    let world = driver.clone();
-    let remember = async {
-        until("the question", || alarms(&world) == 1).await;
-        // The last of those who remember takes its time.
-        sleep(Duration::from_millis(1100)).await;
-        world.world().log.as_mut().unwrap().records.push(record);
-    };
-    let since = tokio::time::Instant::now();
-    let opened = broker.session_for(Identity::new("ada", began));
-    let (opened, ()) = tokio::join!(opened, remember);
-    assert_eq!(opened.unwrap_err().kind(), ErrorKind::Revoked);
-    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
-    // From then on nobody waits.
-    let since = tokio::time::Instant::now();
-    assert!(!sign_in(&broker).await.is_closed());
-    assert!(since.elapsed().is_zero());
-    sleep(options().revocation_poll * 10).await;
-    assert_eq!(alarms(&driver), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_cannot_wait_for_a_new_log_is_told_why() {
-    let driver = with_log();
-    driver.world().log.as_mut().unwrap().missing = true;
-    let mut options = options();
-    options.subscribe_timeout = Duration::from_millis(500);
-    let broker = driver.connect(options).await.unwrap();
-    let error = broker.session_for(Identity::new("ada", Instant::now())).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.message().contains("what they remember"), "{error}");
-    sleep(Duration::from_secs(2)).await;
-    assert!(!sign_in(&broker).await.is_closed());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_link_that_breaks_at_a_new_log_asks_by_the_next() {
-    let driver = with_log();
-    let broker = driver.connect(options()).await.unwrap();
-    {
-        let mut world = driver.world();
-        world.log.as_mut().unwrap().missing = true;
-        world.hang_publish = true;
-    }
-    let world = driver.clone();
-    let heal = async {
-        until("the log to be read", || !world.world().log.as_ref().unwrap().missing).await;
-        driver.lose();
-        until("another link to be tried", || world.world().connects.len() > 1).await;
-        let mut world = world.world();
-        world.hang_publish = false;
-        world.published.clear();
-    };
-    let (ada, ()) = tokio::join!(sign_in(&broker), heal);
-    assert!(!ada.is_closed());
-    assert_eq!(alarms(&driver), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_stored_again_is_told_to_who_read_the_log_before() {
-    let driver = with_log();
-    let broker = driver.connect(options()).await.unwrap();
-    broker.revoke(Revocation::user("ada")).await.unwrap();
-    sleep(options().revocation_poll * 2).await;
-    driver.world().log.as_mut().unwrap().records.clear();
-    let mut nudge = driver.world().published.last().unwrap().frame[..HEAD].to_vec();
-    nudge[4] ^= 1;
-    let inbox = driver.world().inboxes.last().cloned().unwrap();
-    inbox.deliver("$revocations", nudge.into());
-    until("the others to be told", || alarms(&driver) == 1).await;
-    assert_eq!(driver.world().log.as_ref().unwrap().records.len(), 1);
-    sleep(options().revocation_poll * 10).await;
-    assert_eq!(alarms(&driver), 1);
-}
 
 #[tokio::test(start_paused = true)]
 async fn what_anybody_sends_as_a_nudge_is_survived() {

@@ -132,6 +132,33 @@ fn is_own(frame: &Outgoing) -> bool {
     frame.channel.as_str().contains('$')
 }
 
+/// Answers the probes without the server, and sends the rest.
+async fn answer_probes(shared: &Shared, link: &dyn Link, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
+    let (own, others): (Vec<_>, Vec<_>) =
+        batch.iter().cloned().partition(|frame| frame.channel.as_str().contains("$node"));
+    for frame in own {
+        shared.inbox.inner.deliver(frame.channel.as_str(), frame.frame);
+    }
+    // Only when nothing else is in it: the outcomes are in the order of the batch.
+    if others.is_empty() {
+        batch.iter().map(|_| Ok(Receipt::new())).collect()
+    } else {
+        link.publish(batch).await
+    }
+}
+
+/// The same frames, on channels with small letters.
+fn elsewhere(batch: &[Outgoing]) -> Vec<Outgoing> {
+    let change = |frame: &Outgoing| {
+        let mut frame = frame.clone();
+        if let Ok(name) = ChannelName::new(frame.channel.as_str().to_lowercase()) {
+            frame.channel = name;
+        }
+        frame
+    };
+    batch.iter().map(change).collect()
+}
+
 #[async_trait]
 impl Link for FaultyLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
@@ -184,29 +211,8 @@ impl Link for FaultyLink {
                 }
                 outcomes
             }
-            Wrong::AnswersProbesItself => {
-                let (own, others): (Vec<_>, Vec<_>) =
-                    batch.iter().cloned().partition(|frame| frame.channel.as_str().contains("$node"));
-                for frame in own {
-                    shared.inbox.inner.deliver(frame.channel.as_str(), frame.frame);
-                }
-                // Only when nothing else is in it: the outcomes are in the order of the batch.
-                if others.is_empty() {
-                    batch.iter().map(|_| Ok(Receipt::new())).collect()
-                } else {
-                    link.publish(batch).await
-                }
-            }
-            Wrong::WritesElsewhere => {
-                let change = |frame: &Outgoing| {
-                    let mut frame = frame.clone();
-                    if let Ok(name) = ChannelName::new(frame.channel.as_str().to_lowercase()) {
-                        frame.channel = name;
-                    }
-                    frame
-                };
-                link.publish(&batch.iter().map(change).collect::<Vec<_>>()).await
-            }
+            Wrong::AnswersProbesItself => answer_probes(shared, &*link, batch).await,
+            Wrong::WritesElsewhere => link.publish(&elsewhere(batch)).await,
             _ => link.publish(batch).await,
         }
     }

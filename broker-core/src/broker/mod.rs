@@ -31,7 +31,7 @@ use crate::{
     revocation::{log_state::Follower, registry::Registry},
     runtime::{Runtime, tasks::Tasks, user_code::shielded},
     session::state,
-    supervisor::{probe::Probe, subscriptions::Subscriptions, writer::Outbox},
+    supervisor::{outbox::Outbox, probe::Probe, subscriptions::Subscriptions},
 };
 
 use ending::Ending;

@@ -7,7 +7,7 @@ use crate::{
     Error, ErrorKind, Message, Model, Post, Result, Scope,
     channel::check,
     hub::{PutBy, WakeList},
-    supervisor::writer::Outbox,
+    supervisor::outbox::Outbox,
     wire::frame,
 };
 

@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{Backend, Broker};
 use crate::{
     CloseReason, Error, ErrorKind, Identity, Result, Revocation, RevocationOutcome, Session,
-    revocation::registry::Refused, runtime::user_code::shielded, supervisor::writer::Priority,
+    revocation::registry::Refused, runtime::user_code::shielded, supervisor::outbox::Priority,
 };
 
 impl Broker {

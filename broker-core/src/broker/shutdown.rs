@@ -23,9 +23,9 @@ use crate::{
     },
     supervisor::{
         Supervisor,
+        outbox::{Outbox, Priority},
         probe::Kind,
         subscriptions::Subscriptions,
-        writer::{Outbox, Priority},
     },
 };
 

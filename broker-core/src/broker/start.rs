@@ -14,7 +14,7 @@ use crate::{
     metrics::Meter,
     revocation::{log_state::Follower, registry::Registry},
     runtime::Runtime,
-    supervisor::{Receivers, Supervisor, probe::Probe, subscriptions::Subscriptions, writer::Outbox},
+    supervisor::{Receivers, Supervisor, outbox::Outbox, probe::Probe, subscriptions::Subscriptions},
     wire::names::Names,
 };
 
@@ -41,7 +41,7 @@ impl Broker {
     /// [`ready`](Self::ready) waits for it. Does no I/O itself.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for options out of bounds, or outside a tokio runtime.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for options out of bounds, or outside a tokio runtime.
     pub fn start(driver: Arc<dyn Driver>, options: Options) -> Result<Self> {
         options.check()?;
         let runtime = Runtime::current("a broker")?;

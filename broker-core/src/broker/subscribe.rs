@@ -8,7 +8,7 @@ impl Broker {
     /// delivered, or reported missing. Cancel safe: a dropped call leaves nothing behind.
     ///
     /// # Errors
-    /// As [`Session::create_stream`].
+    /// As [`Session::create_stream`](crate::Session::create_stream).
     pub async fn subscribe(&self, channel: impl AsRef<str> + Send) -> Result<Subscription> {
         let mut subscription = self.join("subscribe", channel.as_ref())?;
         self.confirm("subscribe", &mut subscription).await?;

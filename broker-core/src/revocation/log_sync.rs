@@ -16,7 +16,7 @@ use crate::{
     driver::{DurableLog, Link, LogCursor, LogDiscontinuity},
     revocation::record::RecordId,
     runtime::user_code::contain,
-    supervisor::{Supervisor, fraction, writer::Priority},
+    supervisor::{Supervisor, fraction, outbox::Priority},
 };
 
 /// How many records are appended side by side.

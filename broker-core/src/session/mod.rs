@@ -3,6 +3,8 @@
 mod call_hooks;
 mod hooks;
 mod listener;
+mod registration;
+mod revoke;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 pub(crate) mod state;
@@ -12,13 +14,14 @@ pub use self::listener::{ListenerId, ListenerItem};
 use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
-    Broker, CloseReason, Error, ErrorKind, Identity, MessageStream, Model, Post, Result, Revocation,
-    RevocationOutcome, Scope, Subscription, runtime::gate::Gate, session::listener::listen,
+    Broker, CloseReason, Error, ErrorKind, Identity, MessageStream, Model, Post, Result, Scope, Subscription,
+    runtime::gate::Gate, session::listener::listen,
 };
 
 use call_hooks::call_hooks;
 pub use hooks::HookId;
 use hooks::{Hook, Hooks};
+use registration::Registration;
 pub(crate) use state::{Owner, Shared};
 
 /// A user's presence on this server: a connection, a request, a job.
@@ -228,52 +231,6 @@ impl Session {
         Ok(self.open("subscribe", channel.as_ref(), None).await?.0)
     }
 
-    /// Revokes an authentication on every server: the sessions that it hits end with
-    /// [`CloseReason::AuthenticationRevoked`]. Change your own records first, then call this. Follows Serverpod's
-    /// `authenticationRevoked`.
-    ///
-    /// - On this server they are closed before the call does any I/O, and also if it then fails.
-    /// - Everywhere else as soon as the news is there; a server that is cut off or down learns of it when it is back,
-    ///   from the backend's log. What `Ok` means is said by the [outcome](RevocationOutcome).
-    /// - A session whose check began before and that is opened after is cut, too. Who signs in after is not.
-    ///
-    /// Twice, or for an unknown user, is no error. Any session may revoke for any user: who may is the
-    /// application's to decide. A dropped call has closed what it hits here; others may not know.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
-    /// use std::time::Instant;
-    /// use broker::{CloseReason, Identity, Revocation, RevocationOutcome, Revoked};
-    ///
-    /// let broker = broker::connect("memory:").await?;
-    /// let began = Instant::now(); // before ada's token is looked at
-    /// let session = broker.session_for(Identity::new("ada", began)).await?;
-    ///
-    /// let outcome = broker.session().revoke_authentication(Revocation::user("ada")).await?;
-    /// assert_eq!(outcome, RevocationOutcome::Logged);
-    /// assert!(matches!(session.closed().await, CloseReason::AuthenticationRevoked(Revoked::User)));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// Any error but [`InvalidInput`](ErrorKind::InvalidInput) and [`Closed`](ErrorKind::Closed) means that other
-    /// servers may not know: call again. [`Unavailable`](ErrorKind::Unavailable) or
-    /// [`Timeout`](ErrorKind::Timeout) when the backend has not stored it within
-    /// [`revoke_timeout`](crate::Options::revoke_timeout); [`Forbidden`](ErrorKind::Forbidden) and
-    /// [`Misconfigured`](ErrorKind::Misconfigured) when an operator has to change something.
-    pub async fn revoke_authentication(&self, revocation: Revocation) -> Result<RevocationOutcome> {
-        self.check_open("revoke_authentication")?;
-        self.broker.revoke(revocation).await
-    }
-
-    /// The same call under the name Serverpod's code uses.
-    ///
-    /// # Errors
-    /// As [`revoke_authentication`](Self::revoke_authentication).
-    pub async fn authentication_revoked(&self, revocation: Revocation) -> Result<RevocationOutcome> {
-        self.revoke_authentication(revocation).await
-    }
-
     /// Calls a function before the session ends, with the reason: once, in the order of adding, each awaited before
     /// the next. Meanwhile everything of the session goes on: streams yield, and the session can post. It ends after
     /// the last one, or after [`close_timeout`](crate::Options::close_timeout); then the one that has not returned is
@@ -387,19 +344,6 @@ impl Session {
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.broker
-    }
-}
-
-/// The places where a broker finds a session: to close it with itself, or by a revocation. Dropped, it is in none.
-struct Registration {
-    broker: Broker,
-    id: u64,
-    identity: Option<Identity>,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.broker.forget_session(self.id, self.identity.as_ref());
     }
 }
 

@@ -3,12 +3,15 @@
 //! One task per broker: connect with backoff, subscribe everything that is wanted, see an own post come back,
 //! run until something breaks, withdraw, begin again.
 
+mod batch;
 pub(crate) mod dispatch;
 mod failures;
 mod heartbeat;
+pub(crate) mod outbox;
 pub(crate) mod probe;
+mod reconcile;
 pub(crate) mod subscriptions;
-pub(crate) mod writer;
+mod writer;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -16,7 +19,6 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -24,23 +26,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ChannelName, CloseReason, Error, ErrorKind, Gap, GapCause, Health, Options, Result,
-    driver::{CLOSE_LIMIT, ConnectContext, Driver, Inbox, Link, Outgoing, Receipt, open_link, random},
+    ChannelName, Error, ErrorKind, Gap, GapCause, Health, Options, Result,
+    driver::{CLOSE_LIMIT, ConnectContext, Driver, Inbox, Link, Outgoing, open_link, random},
     health::ConnectionState,
     hub::Entry,
     runtime::user_code::contain,
-    wire::{bundle::Bundles, names::DIGESTS},
 };
 
 use dispatch::Dispatch;
 use failures::Failures;
 
 pub(crate) use dispatch::Receivers;
+use outbox::{Outbox, Priority};
 use probe::Kind;
-use writer::{Batch, Completion, Outbox, Priority};
 
-/// How many channels go into one subscribe call.
-const CHUNK: usize = 1000;
 /// How many digests of others a node hears a second before it makes its own rarer, as they do.
 const MOST_DIGESTS: u32 = 100;
 /// Keeps a link up until it is told to stop.
@@ -176,7 +175,7 @@ impl Supervisor {
             self.subscribe_own(link, &name).await?;
         }
         self.listen_to_digests(link).await?;
-        self.listen_to_nudges(link).await?;
+        self.listen_to_announcements(link).await?;
         let subscribed = self.subscribe_all(link, &hub.channels()).await?;
         self.catch_up(link).await?;
         if follower.standing().borrow().unlogged {
@@ -188,32 +187,12 @@ impl Supervisor {
             frames.into_iter().map(|(name, frame)| Outgoing::new(name, frame.freeze())).collect();
         let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
         for (outcome, outgoing) in published.into_iter().zip(&batch) {
-            outcome.map_err(|error| about_own(error, &outgoing.channel))?;
+            outcome.map_err(|error| reconcile::about_own(error, &outgoing.channel))?;
         }
         probe.echo(token, self.options.heartbeat_timeout).await?;
         hub.beat_is_back(probe_epoch);
         follower.echoed(sent);
         Ok(subscribed)
-    }
-
-    /// Subscribes to one of the broker's own channels.
-    async fn subscribe_own(&self, link: &dyn Link, name: &ChannelName) -> Result<()> {
-        let one = std::slice::from_ref(name);
-        let subscribed = self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(one)).await?;
-        subscribed.map_err(|error| about_own(error, name))
-    }
-
-    /// Subscribes to what other nodes say they have posted.
-    async fn listen_to_digests(&self, link: &dyn Link) -> Result<()> {
-        match self.subscribe_own(link, &self.receivers.names.to_wire(DIGESTS)).await {
-            Err(error) if error.is_transient() => Err(error),
-            Err(error) => {
-                // No reason to do without messages.
-                tracing::warn!(backend = self.driver.name(), "losses at the end go unnoticed here: {error}");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
     }
 
     /// Tells others what was posted here. With many digests to hear each node tells less often, so that no node hears
@@ -224,118 +203,6 @@ impl Supervisor {
             sleep(self.options.digest_interval.max(few)).await;
             self.outbox.digest();
         }
-    }
-
-    /// Subscribes to the announcements, once somebody needs to know what is revoked.
-    async fn listen_to_nudges(&self, link: &dyn Link) -> Result<()> {
-        let follower = &self.receivers.follower;
-        let Some(name) = follower.to_listen() else { return Ok(()) };
-        match self.subscribe_own(link, &name).await {
-            Ok(()) => {
-                follower.set_listening(true);
-                // What was revoked between the last read and now was not heard.
-                follower.read_bell.notify_one();
-            }
-            Err(error) if error.is_transient() => return Err(error),
-            // No reason to do without messages. Who needs to be told of revocations is told of this.
-            Err(error) => {
-                tracing::error!(backend = self.driver.name(), "no session can be opened for a user: {error}");
-                follower.set_deaf(Some(error));
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends batch after batch, as many at once as the link takes.
-    async fn write(&self, link: &dyn Link) -> Result<()> {
-        let window = link.info().publish_window.get();
-        let mut under_way = FuturesOrdered::new();
-        loop {
-            tokio::select! {
-                // The oldest first: what is told of it must not wait for what is still to be sent.
-                biased;
-                Some(sent) = under_way.next() => {
-                    let (completion, outcomes) = sent?;
-                    self.receivers.meter.published(self.outbox.finish(completion, outcomes));
-                }
-                batch = self.outbox.batch(), if under_way.len() < window => {
-                    under_way.push_back(self.send(link, batch));
-                }
-            }
-        }
-    }
-
-    /// Sends one batch.
-    async fn send(&self, link: &dyn Link, batch: Batch) -> Result<(Vec<Completion>, Vec<Result<Receipt>>)> {
-        let Batch { frames, completion } = batch;
-        let bundles = Bundles::of(&frames, link.info().max_frame);
-        let sent = link.publish(&bundles.frames);
-        let outcomes = self.timed("publish", self.options.publish_timeout, sent).await?;
-        let outcomes = bundles.outcomes(outcomes);
-        let miscounted = || Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes");
-        Ok((completion, outcomes.ok_or_else(miscounted)?))
-    }
-
-    /// Makes what is subscribed equal to what is wanted, whenever either changes.
-    async fn reconcile(&self, link: &dyn Link) -> Result<()> {
-        let Receivers { hub, subscriptions, .. } = &self.receivers;
-        loop {
-            self.listen_to_nudges(link).await?;
-            let asked = subscriptions.take_asked(hub);
-            for chunk in asked.chunks(CHUNK) {
-                let subscribed = self.subscribe_all(link, chunk).await?;
-                self.confirmed(&subscribed);
-            }
-            let left = subscriptions.take_left(hub);
-            for chunk in self.on_wire(&left).chunks(CHUNK) {
-                self.timed("unsubscribe", self.options.subscribe_timeout, link.unsubscribe(chunk)).await??;
-            }
-            if !left.is_empty() {
-                // A rest of them may still be under way. A channel that is subscribed anew must not begin with
-                // it: there would be a hole behind it.
-                self.come_back(Kind::Flush).await?;
-                left.iter().for_each(|name| hub.reset(name));
-            }
-            subscriptions.changed().await;
-        }
-    }
-
-    /// Subscribes in chunks. A refused chunk is halved until the refused names are found; only those fail. Returns the
-    /// others, which are to be [confirmed](Self::confirmed).
-    async fn subscribe_all(&self, link: &dyn Link, names: &[ChannelName]) -> Result<Vec<ChannelName>> {
-        let mut subscribed = Vec::with_capacity(names.len());
-        let mut chunks: Vec<&[ChannelName]> = names.chunks(CHUNK).collect();
-        while let Some(chunk) = chunks.pop() {
-            let wire = self.on_wire(chunk);
-            self.receivers.subscriptions.trying(chunk);
-            match self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&wire)).await? {
-                Ok(()) => subscribed.extend_from_slice(chunk),
-                Err(error) if error.is_transient() => return Err(error),
-                Err(error) => match chunk {
-                    [name] => self.refused(name, error),
-                    _ => chunks.extend(chunk.chunks(chunk.len().div_ceil(2))),
-                },
-            }
-        }
-        Ok(subscribed)
-    }
-
-    fn on_wire(&self, names: &[ChannelName]) -> Vec<ChannelName> {
-        names.iter().map(|name| self.receivers.names.share_to_wire(name)).collect()
-    }
-
-    fn confirmed(&self, names: &[ChannelName]) {
-        // Subscribed from here on, so the gap may be told; a listener that waits sees it in its past.
-        let names = self.receivers.subscriptions.still_subscribed(names);
-        names.iter().for_each(|name| self.receivers.hub.flush_gap(name));
-        self.receivers.subscriptions.confirm(&names);
-    }
-
-    fn refused(&self, name: &ChannelName, error: Error) {
-        let error = error.with_backend(self.driver.name()).with_channel(name.clone());
-        tracing::warn!("{error}");
-        self.receivers.hub.refuse(name, &CloseReason::Refused(error.clone()));
-        self.receivers.subscriptions.refuse(name, &error);
     }
 
     /// Posts to itself, ahead of everything, and waits for the echo.
@@ -395,11 +262,6 @@ impl Supervisor {
                 .with_backend(self.driver.name())
         })
     }
-}
-
-/// Names the channel in a refusal of one of the broker's own.
-fn about_own(error: Error, name: &ChannelName) -> Error {
-    if error.is_transient() { error } else { error.with_channel(name.clone()) }
 }
 
 /// A random number from 0 to 1.

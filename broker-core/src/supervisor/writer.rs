@@ -1,402 +1,45 @@
-//! Outbox: global posts on their way out, queued, and sent in batches by one writer.
-//!
-//! Bounded in bytes: a post takes room before it is queued and gives it back with its outcome. It is open
-//! only while the link is up; otherwise a post fails at once and nothing is hoarded.
+//! Writer: sends what waits in the outbox, batch after batch.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{
-            AtomicU64, AtomicUsize,
-            Ordering::{AcqRel, Acquire, Relaxed},
-        },
-    },
-    time::Duration,
+use futures_util::{StreamExt, stream::FuturesOrdered};
+
+use super::{
+    Supervisor,
+    batch::{Batch, Completion},
 };
-
-use bytes::BytesMut;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-
 use crate::{
-    ChannelName, Error, ErrorKind, NodeId, Options, Result,
-    driver::{Outgoing, Receipt},
-    loss::{
-        digest_sender::DigestSender,
-        sequencer::{Number, Sequencer},
-    },
-    runtime::{Runtime, user_code::contain},
-    wire::names::{DIGESTS, Names},
+    Error, ErrorKind, Result,
+    driver::{Link, Receipt},
+    wire::bundle::Bundles,
 };
 
-/// The most a batch holds: enough for one pipeline, short enough to be an even step.
-const BATCH_FRAMES: usize = 1024;
-const BATCH_BYTES: usize = 1 << 20;
-
-/// See the module.
-#[derive(Debug)]
-pub(crate) struct Outbox {
-    state: Mutex<State>,
-    /// Rung when there is something to send.
-    notify: Notify,
-    /// One permit for each byte that may wait.
-    room: Arc<Semaphore>,
-    /// How many posts wait for room, or have it and are not queued yet: nobody gets ahead of them. And whose turn it
-    /// is; the semaphore has an order too, but does not wait until the one before is queued.
-    waiting: AtomicUsize,
-    first: tokio::sync::Mutex<()>,
-    limit: Duration,
-    runtime: Runtime,
-    /// How often the writer has taken or finished a batch. While a link is up it does within the limit.
-    progress: AtomicU64,
-}
-
-#[derive(Debug)]
-struct State {
-    /// Why nothing can be sent; `None` while the link is up.
-    shut: Option<Error>,
-    /// Nothing new is taken; what is queued still goes out.
-    sealed: bool,
-    /// The broker's own, ahead of everything else.
-    urgent: VecDeque<Pending>,
-    queue: VecDeque<Pending>,
-    sequencer: Sequencer,
-    digests: Digests,
-}
-
-#[derive(Debug)]
-struct Digests {
-    node: NodeId,
-    wire_name: ChannelName,
-    digest_sender: DigestSender,
-    /// One is to be sent, if there is something to tell.
-    due: bool,
-}
-
-/// A frame and whom to tell what became of it.
-#[derive(Debug)]
-struct Pending {
-    frame: Frame,
-    completion: Completion,
-}
-
-#[derive(Debug)]
-enum Frame {
-    /// Numbered when it is sent.
-    Post(ChannelName, BytesMut),
-    /// The broker's own, as it is.
-    Own(Outgoing),
-}
-
-/// Whom to tell what became of a frame. Dropped without an outcome it counts as interrupted.
-#[derive(Debug)]
-pub(crate) struct Completion {
-    outcome: oneshot::Sender<Result<()>>,
-    room: Option<OwnedSemaphorePermit>,
-    /// Of a post, once it is sent.
-    number: Option<Number>,
-}
-
-/// What the link sends next, and whom to tell.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) frames: Vec<Outgoing>,
-    pub(crate) completion: Vec<Completion>,
-}
-
-/// When a frame of the broker's own is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Priority {
-    /// Before everything that waits.
-    Ahead,
-    /// After everything that was queued before it.
-    InTurn,
-}
-
-impl Outbox {
-    pub(crate) fn new(options: &Options, node: NodeId, names: Names, runtime: Runtime) -> Self {
-        let shut = Some(Error::new(ErrorKind::Unavailable, "there is no link to the backend yet"));
-        let state = State {
-            shut,
-            sealed: false,
-            urgent: VecDeque::new(),
-            queue: VecDeque::new(),
-            digests: Digests {
-                node,
-                wire_name: names.to_wire(DIGESTS),
-                digest_sender: DigestSender::default(),
-                due: false,
-            },
-            sequencer: Sequencer::new(names),
-        };
-        Self {
-            state: Mutex::new(state),
-            notify: Notify::new(),
-            room: Arc::new(Semaphore::new(options.outbox_bytes)),
-            waiting: AtomicUsize::new(0),
-            first: tokio::sync::Mutex::new(()),
-            limit: options.publish_timeout,
-            runtime,
-            progress: AtomicU64::new(0),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a post would be taken now; asked before it is encoded.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.lock().check()
-    }
-
-    /// Queues a frame and waits for what becomes of it. Not cancel safe: once queued it may be sent.
-    pub(crate) async fn post(&self, channel: &str, frame: BytesMut) -> Result<()> {
-        let bytes = frame.len() as u32; // a frame has at most MAX_FRAME
-        let (room, turn) = match self.free_room(bytes) {
-            Some(room) => (room, None),
-            None => {
-                self.check()?;
-                let (room, turn) = self.wait_for_room(bytes).await?;
-                (room, Some(turn))
-            }
-        };
-        let outcome = {
-            let mut state = self.lock();
-            state.check()?;
-            let (outcome, receiver) = oneshot::channel();
-            let frame = Frame::Post(state.sequencer.share_name(channel), frame);
-            state.queue.push_back(Pending {
-                frame,
-                completion: Completion { outcome, room: Some(room), number: None },
-            });
-            receiver
-        };
-        drop(turn);
-        self.notify.notify_one();
-        self.outcome(outcome).await
-    }
-
-    /// What became of a frame. Every batch has an outcome within the limit, whatever the backend does; nobody who
-    /// posts waits longer for a writer that does not run.
-    async fn outcome(&self, mut outcome: oneshot::Receiver<Result<()>>) -> Result<()> {
+impl Supervisor {
+    /// Sends batch after batch, as many at once as the link takes.
+    pub(super) async fn write(&self, link: &dyn Link) -> Result<()> {
+        let window = link.info().publish_window.get();
+        let mut under_way = FuturesOrdered::new();
         loop {
-            let before = self.progress.load(Relaxed);
-            match self.runtime.timeout(self.limit * 2, &mut outcome).await {
-                Ok(Ok(outcome)) => return outcome,
-                Ok(Err(_)) => return Err(interrupted("the link broke while the message was under way")),
-                Err(_) if self.progress.load(Relaxed) != before => {}
-                Err(_) => {
-                    return Err(interrupted(
-                        "the broker's runtime is blocked or not driven, and has not answered",
-                    ));
+            tokio::select! {
+                // The oldest first: what is told of it must not wait for what is still to be sent.
+                biased;
+                Some(sent) = under_way.next() => {
+                    let (completion, outcomes) = sent?;
+                    self.receivers.meter.published(self.outbox.finish(completion, outcomes));
+                }
+                batch = self.outbox.batch(), if under_way.len() < window => {
+                    under_way.push_back(self.send(link, batch));
                 }
             }
         }
     }
 
-    /// Room for a frame, if there is some and nobody waits for it.
-    fn free_room(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
-        let nobody_waits = self.waiting.load(Acquire) == 0;
-        nobody_waits.then(|| Arc::clone(&self.room).try_acquire_many_owned(bytes).ok()).flatten()
+    /// Sends one batch.
+    async fn send(&self, link: &dyn Link, batch: Batch) -> Result<(Vec<Completion>, Vec<Result<Receipt>>)> {
+        let Batch { frames, completion } = batch;
+        let bundles = Bundles::of(&frames, link.info().max_frame);
+        let sent = link.publish(&bundles.frames);
+        let outcomes = self.timed("publish", self.options.publish_timeout, sent).await?;
+        let outcomes = bundles.outcomes(outcomes);
+        let miscounted = || Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes");
+        Ok((completion, outcomes.ok_or_else(miscounted)?))
     }
-
-    /// Room for a frame, in turn: whoever began to wait later is queued later. The turn ends when it is dropped.
-    async fn wait_for_room(&self, bytes: u32) -> Result<(OwnedSemaphorePermit, Turn<'_>)> {
-        self.waiting.fetch_add(1, AcqRel);
-        let mut turn = Turn { waiting: &self.waiting, _first: None };
-        let room = async {
-            turn._first = Some(self.first.lock().await);
-            Arc::clone(&self.room).acquire_many_owned(bytes).await
-        };
-        match self.runtime.timeout(self.limit, room).await {
-            Ok(Ok(room)) => Ok((room, turn)),
-            Ok(Err(_)) => Err(Error::closed()),
-            Err(_) => Err(Error::new(
-                ErrorKind::Overloaded,
-                format!(
-                    "no room for {bytes} bytes within {:?}: too much waits to be sent; post less, or raise outbox_bytes",
-                    self.limit
-                ),
-            )),
-        }
-    }
-
-    /// Queues a frame of the broker's own. It has its own numbers and takes no room: there are few.
-    /// It is sent also while the outbox is sealed. The outcome of one that is sent in turn comes after the outcomes of
-    /// everything before it.
-    pub(crate) fn send_control(
-        &self,
-        wire_name: &ChannelName,
-        frame: BytesMut,
-        priority: Priority,
-    ) -> Result<oneshot::Receiver<Result<()>>> {
-        let (outcome, receiver) = oneshot::channel();
-        let outgoing = Outgoing::new(wire_name.clone(), frame.freeze());
-        let pending = Pending { frame: Frame::Own(outgoing), completion: Completion::new(outcome) };
-        {
-            let mut state = self.lock();
-            if let Some(error) = &state.shut {
-                return Err(error.clone());
-            }
-            match priority {
-                Priority::Ahead => state.urgent.push_back(pending),
-                Priority::InTurn => state.queue.push_back(pending),
-            }
-        }
-        self.notify.notify_one();
-        Ok(receiver)
-    }
-
-    /// The link is up.
-    pub(crate) fn open(&self) {
-        let mut state = self.lock();
-        // Closed for good, it stays so.
-        state.shut.take_if(|error| error.kind() != ErrorKind::Closed);
-    }
-
-    /// The link is gone: what is queued fails as never sent.
-    pub(crate) fn shut(&self, error: &Error) {
-        let unsent = {
-            let mut state = self.lock();
-            state.shut = Some(error.clone());
-            [mem::take(&mut state.urgent), mem::take(&mut state.queue)]
-        };
-        for pending in unsent.into_iter().flatten() {
-            pending.completion.of(Err(error.clone()));
-        }
-    }
-
-    /// Tells everyone what became of a batch. How many posts were taken.
-    pub(crate) fn finish(&self, completion: Vec<Completion>, outcomes: Vec<Result<Receipt>>) -> u64 {
-        self.progress.fetch_add(1, Relaxed);
-        if outcomes.iter().any(is_unsent) {
-            let mut state = self.lock();
-            for (completion, outcome) in completion.iter().zip(&outcomes).rev() {
-                if let (Some(number), true) = (&completion.number, is_unsent(outcome)) {
-                    state.sequencer.reuse(number);
-                }
-            }
-        }
-        let mut taken = 0;
-        for (completion, outcome) in completion.into_iter().zip(outcomes) {
-            taken += u64::from(outcome.is_ok() && completion.number.is_some());
-            completion.of(outcome.map(drop));
-        }
-        taken
-    }
-
-    /// A digest is sent next, if there is something to tell: of everything that was sent before it.
-    pub(crate) fn digest(&self) {
-        self.lock().digests.due = true;
-        self.notify.notify_one();
-    }
-
-    /// From now on nothing new is taken.
-    pub(crate) fn seal(&self) {
-        self.lock().sealed = true;
-    }
-
-    /// Waits for something to send. Cancel safe.
-    pub(crate) async fn batch(&self) -> Batch {
-        loop {
-            let batch = self.lock().take_batch();
-            if !batch.frames.is_empty() {
-                self.progress.fetch_add(1, Relaxed);
-                return batch;
-            }
-            self.notify.notified().await;
-        }
-    }
-}
-
-/// A post that waits for room, or has it and is not queued yet.
-struct Turn<'a> {
-    waiting: &'a AtomicUsize,
-    _first: Option<tokio::sync::MutexGuard<'a, ()>>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(1, AcqRel);
-    }
-}
-
-impl State {
-    fn check(&self) -> Result<()> {
-        match &self.shut {
-            _ if self.sealed => Err(Error::draining()),
-            Some(error) => Err(error.clone()),
-            None => Ok(()),
-        }
-    }
-
-    fn take_batch(&mut self) -> Batch {
-        let mut batch = Batch::default();
-        let mut bytes = 0;
-        while batch.frames.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
-            let urgent = self.urgent.pop_front();
-            if urgent.is_none() && mem::take(&mut self.digests.due) {
-                self.add_digests(&mut batch);
-            }
-            let Some(Pending { frame, mut completion }) = urgent.or_else(|| self.queue.pop_front()) else {
-                break;
-            };
-            let outgoing = match frame {
-                Frame::Own(outgoing) => outgoing,
-                Frame::Post(channel, frame) => {
-                    if self.sequencer.would_begin_epoch(&channel) {
-                        self.add_digests(&mut batch);
-                    }
-                    let (outgoing, number) = self.sequencer.assign(channel, frame);
-                    completion.number = Some(number);
-                    outgoing
-                }
-            };
-            bytes += outgoing.frame.len();
-            batch.add(outgoing, completion);
-        }
-        batch
-    }
-
-    /// The next round of digests. Every outcome of the last one is known: there is one batch at a time.
-    fn add_digests(&mut self, batch: &mut Batch) {
-        let Digests { node, wire_name, digest_sender, .. } = &mut self.digests;
-        for (frame, outcome) in digest_sender.next(*node, self.sequencer.take_spans()) {
-            batch.add(Outgoing::new(wire_name.clone(), frame.freeze()), Completion::new(outcome));
-        }
-    }
-}
-
-impl Batch {
-    fn add(&mut self, outgoing: Outgoing, completion: Completion) {
-        self.frames.push(outgoing);
-        self.completion.push(completion);
-    }
-}
-
-impl Completion {
-    fn new(outcome: oneshot::Sender<Result<()>>) -> Self {
-        Self { outcome, room: None, number: None }
-    }
-
-    /// Tells what became of the frame, and gives back its room.
-    fn of(self, result: Result<()>) {
-        // Whoever waits may be woken by code of others.
-        contain("a waker", || {
-            let _ = self.outcome.send(result);
-            drop(self.room);
-        });
-    }
-}
-
-/// Whether a frame was certainly not sent: refused, or the link was gone before.
-fn is_unsent(outcome: &Result<Receipt>) -> bool {
-    outcome.as_ref().is_err_and(|error| !error.is_transient() || error.kind() == ErrorKind::Unavailable)
-}
-
-fn interrupted(why: &str) -> Error {
-    let message = format!("{why}: the message may or may not have been delivered");
-    Error::new(ErrorKind::Interrupted, message)
 }

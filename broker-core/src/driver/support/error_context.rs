@@ -96,9 +96,9 @@ impl ErrorContext {
         Error::new(Unavailable, format!("no connection to {}: {cause}", self.place))
     }
 
-    /// The way to the server failed. [`gone`](Self::gone) when the other side hung up; [`Misconfigured`] when TLS
+    /// The way to the server failed. [`disconnected`](Self::disconnected) when the other side hung up; [`Misconfigured`] when TLS
     /// does not trust it, or finds that it does not speak TLS; [`Forbidden`] when this system forbids to open a
-    /// connection; [`away`](Self::away) for anything else.
+    /// connection; [`unreachable`](Self::unreachable) for anything else.
     #[must_use]
     pub fn io(&self, error: &io::Error) -> Error {
         use io::ErrorKind as Io;
@@ -116,7 +116,7 @@ impl ErrorContext {
 
     /// Runs an `attempt` to open a connection to an address of this server, up to its first answer.
     ///
-    /// When it fails without a reason ([`gone`](Self::gone), [`foreign`](Self::foreign), TLS that went wrong), or when
+    /// When it fails without a reason ([`disconnected`](Self::disconnected), [`not_this_protocol`](Self::not_this_protocol), TLS that went wrong), or when
     /// the server has been silent for a second, a connection of our own finds out what is there. Cancel safe if the
     /// attempt is.
     ///

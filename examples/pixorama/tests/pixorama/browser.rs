@@ -80,6 +80,41 @@ const RED: [u8; 3] = [220, 38, 38];
 const BLUE: [u8; 3] = [37, 99, 235];
 const GREEN: [u8; 3] = [21, 128, 61];
 
+/// Paints with the keyboard on one page, and sees it on the other.
+async fn paint_with_keys(browser: &mut Chromium, one: &Tab, two: &Tab) {
+    // With the keyboard: the third colour from the end, one step to the left of the middle.
+    browser.evaluate(two, "document.getElementById('board').focus()").await;
+    for key in ["8", "ArrowLeft", " "] {
+        browser.key(two, key).await;
+    }
+    browser.until(one, &shows(31, 32, GREEN)).await;
+    // Where the keyboard is can be seen, and lies on that very pixel.
+    let on_it = "(() => { const mark = document.getElementById('cursor').getBoundingClientRect();
+        const box = document.getElementById('board').getBoundingClientRect();
+        return Math.abs(mark.left - box.left - 31 / 64 * box.width) < 1
+            && Math.abs(mark.top - box.top - 32 / 64 * box.height) < 1 && mark.width > 4; })()";
+    browser.until(two, on_it).await;
+    keep("keyboard.png", &browser.picture(two).await);
+}
+
+async fn side_by_side(browser: &mut Chromium, pictures: &[Vec<u8>; 2]) {
+    // Both side by side, as they were before Redis went away.
+    let tab = browser.open("about:blank", 1280, 810).await;
+    let images: Vec<String> = pictures
+        .iter()
+        .map(|picture| format!("data:image/png;base64,{}", STANDARD.encode(picture)))
+        .collect();
+    let show = format!(
+        "document.body.style.margin = '0'; document.body.style.background = '#57534e';
+         Promise.all({}.map((source) => {{ const image = new Image(); image.src = source;
+            image.style.width = 'calc(50% - 12px)'; image.style.margin = '8px 4px'; document.body.append(image);
+            return image.decode(); }})).then(() => true)",
+        json!(images)
+    );
+    browser.evaluate(&tab, &show).await;
+    keep("side-by-side.png", &browser.picture(&tab).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_pages_on_two_servers_over_redis_are_one_board() {
     let found = program().ok_or_else(|| "no `chromium` on the PATH: run `cargo xtask test`".to_owned());
@@ -108,19 +143,7 @@ async fn two_pages_on_two_servers_over_redis_are_one_board() {
     browser.until(one, &shows(50, 40, BLUE)).await;
     browser.until(two, &shows(50, 40, BLUE)).await;
 
-    // With the keyboard: the third colour from the end, one step to the left of the middle.
-    browser.evaluate(two, "document.getElementById('board').focus()").await;
-    for key in ["8", "ArrowLeft", " "] {
-        browser.key(two, key).await;
-    }
-    browser.until(one, &shows(31, 32, GREEN)).await;
-    // Where the keyboard is can be seen, and lies on that very pixel.
-    let on_it = "(() => { const mark = document.getElementById('cursor').getBoundingClientRect();
-        const box = document.getElementById('board').getBoundingClientRect();
-        return Math.abs(mark.left - box.left - 31 / 64 * box.width) < 1
-            && Math.abs(mark.top - box.top - 32 / 64 * box.height) < 1 && mark.width > 4; })()";
-    browser.until(two, on_it).await;
-    keep("keyboard.png", &browser.picture(two).await);
+    paint_with_keys(&mut browser, one, two).await;
 
     draw(&mut browser, one, HEART, 12, 24, "red").await;
     draw(&mut browser, two, HI, 36, 24, "violet").await;
@@ -149,21 +172,7 @@ async fn two_pages_on_two_servers_over_redis_are_one_board() {
     }
     keep("signed-out.png", &browser.picture(two).await);
 
-    // Both side by side, as they were before Redis went away.
-    let tab = browser.open("about:blank", 1280, 810).await;
-    let images: Vec<String> = pictures
-        .iter()
-        .map(|picture| format!("data:image/png;base64,{}", STANDARD.encode(picture)))
-        .collect();
-    let show = format!(
-        "document.body.style.margin = '0'; document.body.style.background = '#57534e';
-         Promise.all({}.map((source) => {{ const image = new Image(); image.src = source;
-            image.style.width = 'calc(50% - 12px)'; image.style.margin = '8px 4px'; document.body.append(image);
-            return image.decode(); }})).then(() => true)",
-        json!(images)
-    );
-    browser.evaluate(&tab, &show).await;
-    keep("side-by-side.png", &browser.picture(&tab).await);
+    side_by_side(&mut browser, &pictures).await;
     for server in servers {
         server.stop().await;
     }

@@ -1,0 +1,16 @@
+//! Registration: where a broker finds a session.
+
+use crate::{Broker, Identity};
+
+/// The places where a broker finds a session: to close it with itself, or by a revocation. Dropped, it is in none.
+pub(super) struct Registration {
+    pub(super) broker: Broker,
+    pub(super) id: u64,
+    pub(super) identity: Option<Identity>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.broker.forget_session(self.id, self.identity.as_ref());
+    }
+}

@@ -1,0 +1,121 @@
+//! Reconcile: makes what is subscribed at the backend equal to what is wanted, by chunks, and finds out which of them are
+//! refused.
+
+use super::{Receivers, Supervisor, probe::Kind};
+use crate::{ChannelName, CloseReason, Error, Result, driver::Link, wire::names::DIGESTS};
+
+/// How many channels go into one subscribe call.
+const CHUNK: usize = 1000;
+
+impl Supervisor {
+    /// Subscribes to one of the broker's own channels.
+    pub(super) async fn subscribe_own(&self, link: &dyn Link, name: &ChannelName) -> Result<()> {
+        let one = std::slice::from_ref(name);
+        let subscribed = self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(one)).await?;
+        subscribed.map_err(|error| about_own(error, name))
+    }
+
+    /// Subscribes to what other nodes say they have posted.
+    pub(super) async fn listen_to_digests(&self, link: &dyn Link) -> Result<()> {
+        match self.subscribe_own(link, &self.receivers.names.to_wire(DIGESTS)).await {
+            Err(error) if error.is_transient() => Err(error),
+            Err(error) => {
+                // No reason to do without messages.
+                tracing::warn!(backend = self.driver.name(), "losses at the end go unnoticed here: {error}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Subscribes to the announcements, once somebody needs to know what is revoked.
+    pub(super) async fn listen_to_announcements(&self, link: &dyn Link) -> Result<()> {
+        let follower = &self.receivers.follower;
+        let Some(name) = follower.to_listen() else { return Ok(()) };
+        match self.subscribe_own(link, &name).await {
+            Ok(()) => {
+                follower.set_listening(true);
+                // What was revoked between the last read and now was not heard.
+                follower.read_bell.notify_one();
+            }
+            Err(error) if error.is_transient() => return Err(error),
+            // No reason to do without messages. Who needs to be told of revocations is told of this.
+            Err(error) => {
+                tracing::error!(backend = self.driver.name(), "no session can be opened for a user: {error}");
+                follower.set_deaf(Some(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what is subscribed equal to what is wanted, whenever either changes.
+    pub(super) async fn reconcile(&self, link: &dyn Link) -> Result<()> {
+        let Receivers { hub, subscriptions, .. } = &self.receivers;
+        loop {
+            self.listen_to_announcements(link).await?;
+            let asked = subscriptions.take_asked(hub);
+            for chunk in asked.chunks(CHUNK) {
+                let subscribed = self.subscribe_all(link, chunk).await?;
+                self.confirmed(&subscribed);
+            }
+            let left = subscriptions.take_left(hub);
+            for chunk in self.on_wire(&left).chunks(CHUNK) {
+                self.timed("unsubscribe", self.options.subscribe_timeout, link.unsubscribe(chunk)).await??;
+            }
+            if !left.is_empty() {
+                // A rest of them may still be under way. A channel that is subscribed anew must not begin with
+                // it: there would be a hole behind it.
+                self.come_back(Kind::Flush).await?;
+                left.iter().for_each(|name| hub.reset(name));
+            }
+            subscriptions.changed().await;
+        }
+    }
+
+    /// Subscribes in chunks. A refused chunk is halved until the refused names are found; only those fail. Returns the
+    /// others, which are to be [confirmed](Self::confirmed).
+    pub(super) async fn subscribe_all(
+        &self,
+        link: &dyn Link,
+        names: &[ChannelName],
+    ) -> Result<Vec<ChannelName>> {
+        let mut subscribed = Vec::with_capacity(names.len());
+        let mut chunks: Vec<&[ChannelName]> = names.chunks(CHUNK).collect();
+        while let Some(chunk) = chunks.pop() {
+            let wire = self.on_wire(chunk);
+            self.receivers.subscriptions.trying(chunk);
+            match self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&wire)).await? {
+                Ok(()) => subscribed.extend_from_slice(chunk),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => match chunk {
+                    [name] => self.refused(name, error),
+                    _ => chunks.extend(chunk.chunks(chunk.len().div_ceil(2))),
+                },
+            }
+        }
+        Ok(subscribed)
+    }
+
+    fn on_wire(&self, names: &[ChannelName]) -> Vec<ChannelName> {
+        names.iter().map(|name| self.receivers.names.share_to_wire(name)).collect()
+    }
+
+    pub(super) fn confirmed(&self, names: &[ChannelName]) {
+        // Subscribed from here on, so the gap may be told; a listener that waits sees it in its past.
+        let names = self.receivers.subscriptions.still_subscribed(names);
+        names.iter().for_each(|name| self.receivers.hub.flush_gap(name));
+        self.receivers.subscriptions.confirm(&names);
+    }
+
+    fn refused(&self, name: &ChannelName, error: Error) {
+        let error = error.with_backend(self.driver.name()).with_channel(name.clone());
+        tracing::warn!("{error}");
+        self.receivers.hub.refuse(name, &CloseReason::Refused(error.clone()));
+        self.receivers.subscriptions.refuse(name, &error);
+    }
+}
+
+/// Names the channel in a refusal of one of the broker's own.
+pub(super) fn about_own(error: Error, name: &ChannelName) -> Error {
+    if error.is_transient() { error } else { error.with_channel(name.clone()) }
+}
