@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use shuttle::{check_random, future::block_on, thread};
 
 use super::*;
-use crate::{ChannelName, Event};
+use crate::{ChannelName, Event, Revocation};
 
 const ORDERS: usize = 1000;
 
