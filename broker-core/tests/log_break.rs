@@ -2,53 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 mod scripted;
+mod signing_in;
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use broker_core::{
-    Broker, CloseReason, ErrorKind, Identity, Revocation, RevocationOutcome, Session, Uncertainty,
-    driver::LogDiscontinuity,
+    ErrorKind, Identity, Revocation, RevocationOutcome, Uncertainty, driver::LogDiscontinuity,
 };
 use bytes::Bytes;
-use scripted::{Log, Scripted, options};
-use tokio::time::{sleep, timeout};
+use scripted::{Scripted, options};
+use signing_in::{doubt, sign_in, until, with_log};
+use tokio::time::sleep;
 
 /// How long the frame of a nudge is that has no record.
 const HEAD: usize = 35;
-
-/// A server that keeps a log.
-fn with_log() -> Scripted {
-    let driver = Scripted::default();
-    driver.world().log = Some(Log::default());
-    driver
-}
-
-async fn soon<T>(what: &str, future: impl Future<Output = T> + Send) -> T {
-    timeout(Duration::from_secs(600), future).await.expect(what)
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool + Sync) {
-    let waited = async {
-        while !condition() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    soon(what, waited).await;
-}
-
-async fn sign_in(broker: &Broker) -> Session {
-    broker.session_for(Identity::new("ada", Instant::now())).await.unwrap()
-}
-
-async fn doubt(session: &Session) -> Uncertainty {
-    match soon("the session to end", session.closed()).await {
-        CloseReason::AuthenticationUncertain(doubt) => doubt,
-        other => panic!("ended because {other}"),
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_log_that_forgets_what_it_said_it_stored_is_found_out() {

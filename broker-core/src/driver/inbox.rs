@@ -112,7 +112,8 @@ impl Inbox {
     }
 
     /// The server does not deliver these channels any more, by their names on the wire, and the link lives on. Core
-    /// subscribes those that are still wanted again; each then gets a gap.
+    /// subscribes those that are still wanted again; each then gets a gap. Without one of the broker's own channels the link
+    /// is given up.
     pub fn unsubscribed(&self, channels: &[ChannelName]) {
         self.0.sink.unsubscribed(channels);
     }

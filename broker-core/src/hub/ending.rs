@@ -50,7 +50,7 @@ impl Hub {
         self.end();
         let mut wakes = WakeList::default();
         for head in self.rings() {
-            chain(&head).for_each(|ring| ring.nudge_all(&mut wakes));
+            chain(&head).for_each(|ring| ring.wake_all(&mut wakes));
         }
         wakes.finish();
     }

@@ -37,9 +37,9 @@ pub(crate) struct Follower {
     lease: Duration,
     state: Mutex<State>,
     standing: watch::Sender<Standing>,
-    /// Rung when the log should be read.
+    /// Notified when the log should be read.
     pub(crate) read_bell: Notify,
-    /// Rung when something is to be appended.
+    /// Notified when something is to be appended.
     pub(crate) append_bell: Notify,
     turns: Semaphore,
 }
@@ -62,7 +62,7 @@ pub(crate) struct State {
     pub(crate) settles: Option<Instant>,
     /// Why the last append failed, if it did.
     pub(crate) append_error: Option<Error>,
-    nudges: u64,
+    announcements: u64,
 }
 
 impl State {
@@ -271,8 +271,8 @@ impl Follower {
     pub(crate) fn announcement(&self, record: &Bytes) -> (ChannelName, BytesMut) {
         let sequence = {
             let mut state = self.lock();
-            state.nudges += 1;
-            state.nudges
+            state.announcements += 1;
+            state.announcements
         };
         let mut frame = frame::encode(&Post::new(record.clone()), self.node);
         frame::write_header(&mut frame, SequenceHeader { number: sequence, epoch: 1, sequence });

@@ -36,7 +36,7 @@ const BATCH_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
-    /// Rung when there is something to send.
+    /// Notified when there is something to send.
     notify: Notify,
     /// One permit for each byte that may wait.
     room: Arc<Semaphore>,

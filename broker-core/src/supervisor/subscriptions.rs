@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
     state: Mutex<State>,
-    /// Rung when there is something to look at.
+    /// Notified when there is something to look at.
     notify: Notify,
     unsubscribe_delay: Duration,
     runtime: Runtime,

@@ -72,7 +72,7 @@ fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
     let mut reader = Reader(frame);
     match reader.array::<2>() {
         Ok([MAGIC, VERSION]) => {}
-        Ok([MAGIC, _]) | Ok([PLACED, _]) => return Err("a frame of another version; upgrade this node"),
+        Ok([MAGIC | PLACED, _]) => return Err("a frame of another version; upgrade this node"),
         _ => return Err("not a frame: something else posts on this channel"),
     }
     let [flags, codec] = reader.array()?;

@@ -251,7 +251,7 @@ impl Ring {
     }
 
     /// Wakes everyone.
-    pub(super) fn nudge_all(&self, wakes: &mut WakeList) {
+    pub(super) fn wake_all(&self, wakes: &mut WakeList) {
         self.lock().wake_waiting(wakes);
     }
 
