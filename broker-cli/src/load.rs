@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Broker, Event, Options, Scope, Subscription, driver::random};
+use broker::{Broker, Event, Options, Reach, Scope, Subscription, driver::random};
 use bytes::{BufMut, Bytes, BytesMut};
 use clap::{Args, value_parser};
 use hdrhistogram::Histogram;
@@ -49,7 +49,7 @@ impl Bench {
         let poster = broker::connect_with(&self.url, options.clone()).await?;
         // Another node, unless there can be none that hears this one.
         let hearer = match poster.capabilities() {
-            Some(capabilities) if capabilities.crosses_processes => {
+            Some(capabilities) if capabilities.reach == Reach::Cluster => {
                 broker::connect_with(&self.url, options).await?
             }
             _ => poster.clone(),

@@ -4,6 +4,7 @@
 
 use std::{process::Stdio, time::Duration};
 
+use broker::Reach;
 use broker_cli::{Cli, Console, run};
 use broker_conformance::{Entry, required};
 use clap::Parser;
@@ -72,7 +73,7 @@ async fn output_on(entry: &Entry) -> Option<String> {
     }
     let cluster = (entry.start)(&[]).await.unwrap();
     let url = cluster.url();
-    let printed = if entry.capabilities().crosses_processes {
+    let printed = if entry.capabilities.reach == Reach::Cluster {
         timeout(LIMIT, piped(&url)).await
     } else {
         timeout(LIMIT, in_one_process(&url)).await

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use broker::Reach;
 use broker_conformance::required;
 use integration_tests::{
     harness::ENTRIES,
@@ -82,7 +83,7 @@ async fn the_second_address_of_a_name_serves_when_the_first_is_silent() {
     }
     let certificates = Arc::new(Certificates::new().unwrap());
     let ca = format!("?ca={}", certificates.authority().display());
-    for entry in ENTRIES.iter().filter(|entry| entry.capabilities().crosses_processes) {
+    for entry in ENTRIES.iter().filter(|entry| entry.capabilities.reach == Reach::Cluster) {
         if let Err(reason) = (entry.available)().await {
             assert!(!required(entry.name()), "{}: {reason}", entry.name());
             eprintln!("{} is left out: {reason}", entry.name());

@@ -2,7 +2,7 @@
 
 use std::{fmt, panic::Location};
 
-use broker_core::driver::{Capabilities, OrderGuarantee};
+use broker_core::driver::{Capabilities, Confirmation, OrderGuarantee, PermissionScope};
 use futures_util::future::BoxFuture;
 
 use crate::{entry::Entry, harness::Harness};
@@ -41,10 +41,10 @@ impl Case {
     #[must_use]
     pub fn not_applicable(&self, entry: &Entry) -> Option<String> {
         let lacks = |need: Need| (entry.lacks)(need);
-        self.not_applicable_to(&entry.capabilities(), lacks)
+        self.not_applicable_to(&entry.capabilities, lacks)
     }
 
-    /// The same, for a driver that declares this and a server that lacks that.
+    /// The same, for links that promise this and a server that lacks that.
     pub(crate) fn not_applicable_to(
         &self,
         capabilities: &Capabilities,
@@ -75,16 +75,16 @@ pub enum Need {
 }
 
 impl Need {
-    /// Why the driver's own declaration rules the need out.
+    /// Why what the links promise rules the need out.
     fn lacking(self, capabilities: &Capabilities) -> Option<&'static str> {
         match self {
             Self::ChannelOrder if capabilities.ordering != OrderGuarantee::PerChannel => {
                 Some("the backend orders per publisher only")
             }
-            Self::Confirms if !capabilities.confirms_publish => {
+            Self::Confirms if capabilities.confirmation != Confirmation::Accepted => {
                 Some("the backend does not confirm what it took")
             }
-            Self::Permissions if !capabilities.channel_permissions => {
+            Self::Permissions if capabilities.permissions != PermissionScope::Channel => {
                 Some("the backend knows no permissions for single channels")
             }
             _ => None,

@@ -1,6 +1,6 @@
 //! Entry: how the suite comes to one backend.
 
-use broker_core::{Backend, BrokerUrl, driver::Capabilities};
+use broker_core::{Backend, driver::Capabilities};
 use futures_util::future::BoxFuture;
 
 use crate::{
@@ -17,8 +17,9 @@ use crate::{
 pub struct Entry {
     /// The backend under test.
     pub backend: Backend,
-    /// A URL of that backend, to make a driver from and read what it declares. Nothing connects to it.
-    pub example: &'static str,
+    /// What its links promise beyond the contract. Cases that need more do not apply; a case fails when a link promises
+    /// something else.
+    pub capabilities: Capabilities,
     /// Starts a cluster for one case.
     pub start: Start,
     /// Whether a server can be had; if not, why, and what to do about it.
@@ -37,10 +38,10 @@ pub type Start = fn(&'static [Need]) -> BoxFuture<'static, Result<Box<dyn Harnes
 impl Entry {
     /// A backend whose server can always be had, and gives whatever a case needs.
     #[must_use]
-    pub const fn new(backend: Backend, example: &'static str, start: Start) -> Self {
+    pub const fn new(backend: Backend, capabilities: Capabilities, start: Start) -> Self {
         Self {
             backend,
-            example,
+            capabilities,
             start,
             available: || Box::pin(async { Ok(()) }),
             lacks: |_| None,
@@ -56,8 +57,8 @@ impl Entry {
         self
     }
 
-    /// Asks this why the server cannot give what a case needs. Such a case is ignored with the reason. What the
-    /// [driver declares](Capabilities) need not be said here.
+    /// Asks this why the server cannot give what a case needs. Such a case is ignored with the reason. What follows
+    /// from the [capabilities](Self::capabilities) need not be said here.
     #[must_use]
     pub const fn lacks(mut self, lacks: fn(Need) -> Option<&'static str>) -> Self {
         self.lacks = lacks;
@@ -82,16 +83,6 @@ impl Entry {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.backend.name
-    }
-
-    /// What the driver declares beyond the contract.
-    ///
-    /// # Panics
-    /// The example is no URL of the backend.
-    #[must_use]
-    pub fn capabilities(&self) -> Capabilities {
-        let driver = BrokerUrl::parse(self.example).and_then(|url| (self.backend.open)(&url));
-        driver.expect("the example is a URL of its backend").capabilities()
     }
 
     /// Every case for this backend: those for all backends, and its own.

@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use broker_core::{
-    Backend, BrokerUrl, Options,
-    driver::{Capabilities, random},
+    Backend, Broker, BrokerUrl, Error, ErrorKind, Options,
+    driver::{Capabilities, Driver, random},
 };
 use tokio::{net::lookup_host, time::timeout};
 use url::Url;
@@ -49,12 +49,14 @@ pub struct ExternalServer {
 }
 
 impl ExternalServer {
-    /// Looks a server up, and connects to nothing yet. `default_port` is that of a URL without one.
+    /// Looks a server up, and connects to it once to see what its links promise. `default_port` is that of a URL without
+    /// one.
     ///
     /// # Errors
-    /// The URL is wrong, is not one of the backend, or names no single host that can be found.
+    /// The URL is wrong, is not one of the backend, or names no single host that can be found; or there is no link.
     pub async fn new(raw: &str, backend: Backend, default_port: u16) -> Result<Self, String> {
-        let (driver, _) = prepare(backend, raw, Options::default()).map_err(|error| error.to_string())?;
+        let (driver, options) =
+            prepare(backend, raw, Options::default()).map_err(|error| error.to_string())?;
         let parsed = BrokerUrl::parse(raw).map_err(|error| error.to_string())?;
         if parsed.hosts().len() != 1 {
             return Err("conformance needs the URL of one server".to_owned());
@@ -62,6 +64,7 @@ impl ExternalServer {
         let place = (parsed.host().unwrap_or_default(), parsed.port().unwrap_or(default_port));
         let found = lookup_host(place).await.map_err(|error| format!("{}:{}: {error}", place.0, place.1))?;
         let upstream = found.into_iter().next().ok_or_else(|| format!("{}: no address", place.0))?;
+        let capabilities = promised(driver, options).await.map_err(|error| error.to_string())?;
         let mut url = Url::parse(raw).map_err(|_| "the url cannot be read".to_owned())?;
         // One of our own: nothing is published where an application listens.
         let kept: Vec<(String, String)> = url
@@ -74,7 +77,7 @@ impl ExternalServer {
             url.query_pairs_mut().extend_pairs(kept);
         }
         let prefix = format!("conformance-{:08x}", random() as u32);
-        Ok(Self { backend, capabilities: driver.capabilities(), url, upstream, prefix })
+        Ok(Self { backend, capabilities, url, upstream, prefix })
     }
 
     /// What every channel begins with.
@@ -92,6 +95,7 @@ impl ExternalServer {
     fn visit(&self) -> Visit {
         Visit {
             backend: self.backend,
+            capabilities: self.capabilities,
             url: self.url.clone(),
             upstream: self.upstream,
             prefix: self.prefix.clone(),
@@ -129,10 +133,19 @@ impl ExternalServer {
     }
 }
 
+/// What the links to a server promise beyond the contract.
+async fn promised(driver: Arc<dyn Driver>, options: Options) -> Result<Capabilities, Error> {
+    let broker = Broker::connect(driver, options).await?;
+    let capabilities = broker.capabilities();
+    broker.close().await;
+    capabilities.ok_or_else(|| Error::new(ErrorKind::Other, "a link says nothing of what it promises"))
+}
+
 /// One case at the server.
 #[derive(Debug)]
 struct Visit {
     backend: Backend,
+    capabilities: Capabilities,
     url: Url,
     upstream: SocketAddr,
     prefix: String,
@@ -164,6 +177,10 @@ impl Visit {
 impl Harness for Visit {
     fn backend(&self) -> Backend {
         self.backend
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     fn options(&self) -> Options {

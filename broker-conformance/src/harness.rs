@@ -19,6 +19,9 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
     /// The backend under test.
     fn backend(&self) -> Backend;
 
+    /// What its links promise beyond the contract, as in its [`Entry`](crate::Entry).
+    fn capabilities(&self) -> Capabilities;
+
     /// Options for quick tests that raise no false alarm on a loaded machine. Half-open links are found
     /// within [`QUICK_HEARTBEAT`] plus a `heartbeat_timeout` of 5 s: a case about them sets a shorter one.
     fn options(&self) -> Options {
@@ -209,16 +212,6 @@ impl dyn Harness + '_ {
     fn prepare(&self, url: &str, options: Options) -> Result<(Arc<dyn Driver>, Options), Error> {
         let (driver, options) = prepare(self.backend(), url, options)?;
         Ok((self.around(driver), options))
-    }
-
-    /// What the driver declares beyond the contract.
-    ///
-    /// # Panics
-    /// The URL of the harness is no URL of its backend.
-    #[must_use]
-    pub fn capabilities(&self) -> Capabilities {
-        let driver = BrokerUrl::parse(&self.url()).and_then(|url| (self.backend().open)(&url));
-        driver.expect("a harness has a URL of its backend").capabilities()
     }
 
     /// Kills the server and starts it again; empty, unless the case needs it to be durable.

@@ -38,10 +38,19 @@
 //!        harness::{Harness, is_core_own},
 //!        line::Line,
 //!    };
-//!    use broker_core::Backend;
+//!    use broker_core::{
+//!        Backend,
+//!        driver::{Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach},
+//!    };
 //!    use broker_memory::{Bus, SavedLogs};
 //!
-//!    const ENTRY: Entry = Entry::new(broker_memory::BACKEND, "memory:", |_needs| {
+//!    /// What its links promise beyond the contract.
+//!    const PROMISED: Capabilities = Capabilities::new(Reach::Process)
+//!        .ordering(OrderGuarantee::PerChannel)
+//!        .confirmation(Confirmation::Accepted)
+//!        .permissions(PermissionScope::Channel);
+//!
+//!    const ENTRY: Entry = Entry::new(broker_memory::BACKEND, PROMISED, |_needs| {
 //!        Box::pin(async { Ok(Box::new(Cluster::start()) as Box<dyn Harness>) })
 //!    });
 //!
@@ -73,6 +82,10 @@
 //!    impl Harness for Cluster {
 //!        fn backend(&self) -> Backend {
 //!            broker_memory::BACKEND
+//!        }
+//!
+//!        fn capabilities(&self) -> Capabilities {
+//!            PROMISED
 //!        }
 //!
 //!        fn url(&self) -> String {
@@ -214,9 +227,9 @@
 //!
 //! | the case needs | it applies if |
 //! |---|---|
-//! | [`ChannelOrder`](case::Need::ChannelOrder) | the driver declares one order of a channel for all nodes |
-//! | [`Confirms`](case::Need::Confirms) | the driver declares that `Ok` means that the server took the post |
-//! | [`Permissions`](case::Need::Permissions) | the driver declares permissions for single channels |
+//! | [`ChannelOrder`](case::Need::ChannelOrder) | the entry declares [`OrderGuarantee::PerChannel`](broker_core::driver::OrderGuarantee) |
+//! | [`Confirms`](case::Need::Confirms) | it declares [`Confirmation::Accepted`](broker_core::driver::Confirmation) |
+//! | [`Permissions`](case::Need::Permissions) | it declares [`PermissionScope::Channel`](broker_core::driver::PermissionScope) |
 //! | [`OwnServer`](case::Need::OwnServer), [`Process`](case::Need::Process), [`Durable`](case::Need::Durable) | [`Entry::lacks`] does not give a reason |
 //!
 //! The cases about the revocation log apply to every backend; `wipe_log`, `trim_log`, `save_data` and `restore_data` do to

@@ -11,10 +11,7 @@ use std::{
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Result,
-    driver::{
-        Capabilities, ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, LogSpec, Outgoing,
-        Receipt,
-    },
+    driver::{ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, LogSpec, Outgoing, Receipt},
 };
 
 /// What becomes of a frame.
@@ -92,10 +89,6 @@ struct LossyDriver {
 impl Driver for LossyDriver {
     fn name(&self) -> &'static str {
         self.driver.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.driver.capabilities()
     }
 
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {

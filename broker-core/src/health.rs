@@ -11,7 +11,7 @@ use futures_core::Stream;
 use tokio::sync::watch;
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::{Error, runtime::user_code::shielded};
+use crate::{Error, driver::Capabilities, runtime::user_code::shielded};
 
 /// Whether the broker works, judged by the receive path: `Connected` means that a post of our own came back
 /// within the last heartbeat.
@@ -32,6 +32,8 @@ pub struct Health {
     pub malformed: u64,
     /// The version that the server of the last link said it has; `None` if it said nothing.
     pub server_version: Option<String>,
+    /// What the last link promised beyond the contract; `None` before the first.
+    pub capabilities: Option<Capabilities>,
 }
 
 /// The state of a broker.
@@ -60,6 +62,7 @@ impl Health {
             links: 0,
             malformed: 0,
             server_version: None,
+            capabilities: None,
         }
     }
 

@@ -33,7 +33,7 @@ mod wire;
 pub use broker::Broker;
 pub use channel::ChannelName;
 pub use config::{BrokerUrl, FailMode, Options};
-pub use driver::Backend;
+pub use driver::{Backend, Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{CloseReason, Event, Gap, GapCause, StreamError};
 pub use health::{ConnectionState, Health, HealthChanges};

@@ -4,7 +4,9 @@
 
 use std::{num::NonZero, time::Duration};
 
-use broker_core::{Broker, ChannelName, Event, Gap, GapCause, Scope, Subscription, driver::probe_channel};
+use broker_core::{
+    Broker, ChannelName, Event, Gap, GapCause, OrderGuarantee, Scope, Subscription, driver::probe_channel,
+};
 use scripted::{Scripted, options};
 
 mod scripted;
@@ -183,5 +185,20 @@ async fn a_driver_is_given_the_node_and_the_prefix() {
     assert_eq!((context.node_id, &*context.prefix), (broker.node_id(), "shop"));
     let own = ChannelName::new("own").unwrap();
     assert_eq!(probe_channel(&own, 7).as_str(), "own.7");
+    broker.close().await;
+}
+
+/// A name may lead to another kind of server after a fail-over.
+#[tokio::test(start_paused = true)]
+async fn the_capabilities_are_those_of_the_last_link() {
+    let (driver, broker) = connected().await;
+    let ordering = || broker.capabilities().unwrap().ordering;
+    assert_eq!(ordering(), OrderGuarantee::PerChannel);
+    driver.world().ordering = Some(OrderGuarantee::PerPublisher);
+    assert_eq!(ordering(), OrderGuarantee::PerChannel);
+    let mut changes = broker.health_changes();
+    driver.lose();
+    while changes.next().await.unwrap().links < 2 {}
+    assert_eq!(ordering(), OrderGuarantee::PerPublisher);
     broker.close().await;
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use broker_core::{
     Backend, BrokerUrl, Result,
-    driver::{Capabilities, ConnectContext, Driver, Link, OrderGuarantee},
+    driver::{ConnectContext, Driver, Link},
 };
 
 pub use bus::{Bus, Line, SavedLogs};
@@ -44,10 +44,6 @@ struct MemoryDriver {
 impl Driver for MemoryDriver {
     fn name(&self) -> &'static str {
         "memory"
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::new(false, OrderGuarantee::PerChannel, true)
     }
 
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {

@@ -5,12 +5,21 @@ use std::{future::pending, time::SystemTime};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, LogSpec, Outgoing, Receipt},
+    driver::{
+        Capabilities, Confirmation, DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage,
+        LogSpec, OrderGuarantee, Outgoing, PermissionScope, Reach, Receipt,
+    },
 };
 use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::bus::{Bus, Passage};
+
+/// The bus sends every link what it took in one order.
+const CAPABILITIES: Capabilities = Capabilities::new(Reach::Process)
+    .ordering(OrderGuarantee::PerChannel)
+    .confirmation(Confirmation::Accepted)
+    .permissions(PermissionScope::Channel);
 
 #[derive(Debug)]
 pub(crate) struct MemoryLink {
@@ -90,7 +99,7 @@ impl Link for MemoryLink {
     }
 
     fn info(&self) -> LinkInfo {
-        LinkInfo::default()
+        LinkInfo::new(CAPABILITIES)
     }
 
     async fn inspect(&self, _: &LogSpec) -> Inspection {

@@ -13,9 +13,7 @@ use async_nats::Client;
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{
-        Capabilities, ConnectContext, Driver, ErrorContext, Inbox, Link, OrderGuarantee, ServerAddr, random,
-    },
+    driver::{ConnectContext, Driver, ErrorContext, Inbox, Link, ServerAddr, random},
 };
 use tokio::time::Instant;
 
@@ -110,10 +108,6 @@ impl NatsDriver {
 impl Driver for NatsDriver {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::new(true, OrderGuarantee::PerPublisher, true)
     }
 
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {

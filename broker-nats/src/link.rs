@@ -12,7 +12,10 @@ use async_nats::{Client, Message, PublishError, PublishErrorKind};
 use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
-    driver::{DurableLog, Inspection, Link, LinkInfo, LogCursor, LogPage, LogSpec, Outgoing, Receipt},
+    driver::{
+        Capabilities, Confirmation, DurableLog, Inspection, Link, LinkInfo, LogCursor, LogPage, LogSpec,
+        Outgoing, PermissionScope, Reach, Receipt,
+    },
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -23,6 +26,11 @@ use crate::{
     log::Log,
     subscription::Subscription,
 };
+
+/// Two publishers at two servers: nothing makes them agree whose message came first.
+const CAPABILITIES: Capabilities = Capabilities::new(Reach::Cluster)
+    .confirmation(Confirmation::Accepted)
+    .permissions(PermissionScope::Channel);
 
 /// One link. Dropping it ends the thread of its client, and with it the socket.
 pub(crate) struct NatsLink {
@@ -156,7 +164,7 @@ impl Link for NatsLink {
 
     /// The server may change its limit while the link is up.
     fn info(&self) -> LinkInfo {
-        let mut info = LinkInfo::default();
+        let mut info = LinkInfo::new(CAPABILITIES);
         info.max_frame = self.client.max_payload();
         info.version = Some(Arc::clone(&self.version));
         info

@@ -112,8 +112,8 @@ impl<'a> Log<'a> {
             None => None,
             Some(None) => Some(LogDiscontinuity::Replaced),
             Some(Some(place)) => match self.after(&place).await? {
-                Ok(page) => return Ok(page),
-                Err(broken) => Some(broken),
+                Since::Records(page) => return Ok(page),
+                Since::Lost(how) => Some(how),
             },
         };
         // All of it, as it is now.
@@ -123,14 +123,14 @@ impl<'a> Log<'a> {
     }
 
     /// The records after a place, or why that is none any more.
-    async fn after(&self, place: &Place) -> Result<Result<LogPage, LogDiscontinuity>> {
+    async fn after(&self, place: &Place) -> Result<Since> {
         let info = self.info().await?;
         let at = place.sequence;
         if place.created != info.created {
-            return Ok(Err(LogDiscontinuity::Replaced));
+            return Ok(Since::Lost(LogDiscontinuity::Replaced));
         }
         if at > info.last || (at == info.last && place.time != info.last_time) {
-            return Ok(Err(LogDiscontinuity::RolledBack));
+            return Ok(Since::Lost(LogDiscontinuity::RolledBack));
         }
         // The record at the place is read once more, as long as it is kept: it must be the one that was there.
         let again = at >= info.first && at < info.last;
@@ -138,13 +138,13 @@ impl<'a> Log<'a> {
         let mut records = self.fetch(from..=info.last.min(at.saturating_add(PAGE))).await?;
         let lost = records.iter().any(Option::is_none);
         if again && records.remove(0).is_some_and(|record| record.time != place.time) {
-            return Ok(Err(LogDiscontinuity::RolledBack));
+            return Ok(Since::Lost(LogDiscontinuity::RolledBack));
         }
         // Asked after the fact: what is missing was missing before, or is counted now.
         if lost && self.info().await?.gone != place.gone {
-            return Ok(Err(LogDiscontinuity::Trimmed));
+            return Ok(Since::Lost(LogDiscontinuity::Trimmed));
         }
-        Ok(Ok(turn(&info, at, place.gone, records)))
+        Ok(Since::Records(turn(&info, at, place.gone, records)))
     }
 
     /// See [`Link::inspect`](broker_core::driver::Link::inspect).
@@ -300,6 +300,13 @@ fn number(value: &Value) -> u64 {
 
 fn nanos(time: Duration) -> u64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX).unsigned_abs()
+}
+
+/// What is in the log behind a place.
+enum Since {
+    Records(LogPage),
+    /// The place is none any more.
+    Lost(LogDiscontinuity),
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, ConnectContext, Driver, Link, OrderGuarantee, Place, random},
+    driver::{Capabilities, Confirmation, ConnectContext, Driver, Link, Place, Reach, random},
 };
 use futures_util::future::try_join;
 use lapin::{
@@ -27,6 +27,10 @@ use crate::{
 /// What a queue holds for a node that does not keep up. Beyond that the server drops the oldest.
 const MAX_MESSAGES: i32 = 100_000;
 const MAX_BYTES: i32 = 256 << 20;
+
+/// Two publishers at two queues: nothing makes them agree whose message came first.
+pub(crate) const CAPABILITIES: Capabilities =
+    Capabilities::new(Reach::Cluster).confirmation(Confirmation::Accepted);
 
 /// A way to one RabbitMQ.
 #[derive(Debug)]
@@ -63,11 +67,6 @@ impl RabbitDriver {
 impl Driver for RabbitDriver {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        // Two publishers at two queues: nothing makes them agree whose message came first.
-        Capabilities::new(true, OrderGuarantee::PerPublisher, true).without_channel_permissions()
     }
 
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {

@@ -19,7 +19,7 @@ use lapin::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{address::Address, connection::Connection, log::Log};
+use crate::{address::Address, connection::Connection, driver::CAPABILITIES, log::Log};
 
 /// One link. Dropping it ends its task and its socket, and with that the client's own tasks and thread.
 pub(crate) struct RabbitLink {
@@ -106,7 +106,7 @@ impl Link for RabbitLink {
     }
 
     fn info(&self) -> LinkInfo {
-        LinkInfo::default()
+        LinkInfo::new(CAPABILITIES)
     }
 
     /// A stream is on disk, always. Its time the server tells nobody.

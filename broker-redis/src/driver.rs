@@ -5,7 +5,7 @@ use std::{future::ready, net::SocketAddr, slice, sync::Arc};
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, ConnectContext, Driver, ErrorContext, Inbox, Link, OrderGuarantee, Place},
+    driver::{ConnectContext, Driver, ErrorContext, Inbox, Link, Place},
 };
 use redis::{AsyncConnectionConfig, Client, RedisFuture, aio::MultiplexedConnection, io::AsyncDNSResolver};
 use tokio::sync::watch;
@@ -94,10 +94,6 @@ impl RedisDriver {
 impl Driver for RedisDriver {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::new(true, OrderGuarantee::PerChannel, true)
     }
 
     /// Two connections: on one alone a burst of arriving messages would delay the replies to posts.

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use broker_core::{
     ChannelName, Error, ErrorKind, Result,
     driver::{
-        DurableLog, ErrorContext, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage, LogSpec, Outgoing,
-        Receipt,
+        Capabilities, Confirmation, DurableLog, ErrorContext, Inbox, Inspection, Link, LinkInfo, LogCursor,
+        LogPage, LogSpec, OrderGuarantee, Outgoing, PermissionScope, Reach, Receipt,
     },
 };
 use bytes::Bytes;
@@ -72,9 +72,15 @@ impl Used {
     }
 }
 
+/// One server, which sends every subscriber what it took in the order in which it took it.
+const CAPABILITIES: Capabilities = Capabilities::new(Reach::Cluster)
+    .ordering(OrderGuarantee::PerChannel)
+    .confirmation(Confirmation::Accepted)
+    .permissions(PermissionScope::Channel);
+
 /// What the server says of itself: its version, and how long it lets a connection be idle. A link does without.
 pub(crate) async fn ask_info(connection: &MultiplexedConnection) -> LinkInfo {
-    let mut info = LinkInfo::default();
+    let mut info = LinkInfo::new(CAPABILITIES);
     (info.version, info.idle_limit) = tokio::join!(version(connection), idle_limit(connection));
     info
 }

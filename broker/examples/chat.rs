@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use broker::{CloseReason, ErrorKind, MessageStream, Model, Options, Scope, Session, StreamError};
+use broker::{CloseReason, ErrorKind, MessageStream, Model, Options, Reach, Scope, Session, StreamError};
 use clap::Parser;
 use tokio::{io::AsyncWriteExt, sync::mpsc, task::JoinSet, time::sleep};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -60,7 +60,7 @@ async fn main() -> Outcome {
     let broker = broker::connect_with(&args.url, options).await?;
 
     let mut sessions = vec![broker.session()];
-    if broker.capabilities().is_some_and(|backend| !backend.crosses_processes) {
+    if broker.capabilities().is_some_and(|backend| backend.reach == Reach::Process) {
         note("two sessions in this process: each line arrives once in each, so you see it twice");
         sessions.push(broker.session());
     }

@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use broker::{
     ChannelName, Error, ErrorKind, Result,
     driver::{
-        Capabilities, ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, LogCursor, LogPage,
-        LogSpec, Outgoing, Receipt,
+        ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, LogCursor, LogPage, LogSpec,
+        Outgoing, Reach, Receipt,
     },
 };
 use bytes::Bytes;
@@ -46,10 +46,6 @@ impl FaultyDriver {
 impl Driver for FaultyDriver {
     fn name(&self) -> &'static str {
         self.driver.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.driver.capabilities()
     }
 
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
@@ -279,7 +275,11 @@ impl Link for FaultyLink {
     }
 
     fn info(&self) -> LinkInfo {
-        self.0.link().info()
+        let mut info = self.0.link().info();
+        if self.0.wrong == Wrong::ClaimsTooMuch {
+            info.capabilities = info.capabilities.reach(Reach::Cluster);
+        }
+        info
     }
 
     async fn inspect(&self, log: &LogSpec) -> Inspection {

@@ -4,6 +4,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
+use broker::Reach;
 use broker_conformance::{Entry, required};
 use integration_tests::{example, harness::ENTRIES};
 use tokio::{process::Command, time::timeout};
@@ -79,7 +80,7 @@ async fn without_a_server_it_says_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_line_is_the_same_on_every_backend() {
     let program = example::build("sign_out_everywhere").unwrap();
-    for entry in ENTRIES.iter().filter(|entry| entry.capabilities().crosses_processes) {
+    for entry in ENTRIES.iter().filter(|entry| entry.capabilities.reach == Reach::Cluster) {
         on(&program, entry).await;
     }
 }

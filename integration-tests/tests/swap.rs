@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
-use broker::{Broker, Options};
+use broker::{Broker, Options, Reach};
 use broker_conformance::{
     Entry, required,
     wait::{collect, fence},
@@ -47,7 +47,7 @@ async fn output_on(program: &Path, entry: &Entry) -> Option<String> {
 async fn output_beside(program: &Path, url: &str, node: &Broker) -> String {
     let mut orders = node.subscribe("orders").await.unwrap();
     let printed = output(program, url).await;
-    if node.capabilities().unwrap().crosses_processes {
+    if node.capabilities().unwrap().reach == Reach::Cluster {
         let heard = collect(&mut orders, 3).await.unwrap();
         assert!(heard[1].contains("pie"), "{heard:?}");
     }

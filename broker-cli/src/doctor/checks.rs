@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use broker::{
-    Broker, BrokerUrl, Error, ErrorKind, Event, Identity, Options, Revocation, RevocationOutcome, Scope,
-    Subscription, driver::random,
+    Broker, BrokerUrl, Error, ErrorKind, Event, Identity, Options, Reach, Revocation, RevocationOutcome,
+    Scope, Subscription, driver::random,
 };
 use bytes::Bytes;
 use hdrhistogram::Histogram;
@@ -166,7 +166,7 @@ fn version(broker: &Broker) -> Finding {
         (Some(version), _) => {
             Finding::ok("version", format!("the server says {version}, which is supported"))
         }
-        (None, Some(capabilities)) if !capabilities.crosses_processes => {
+        (None, Some(capabilities)) if capabilities.reach == Reach::Process => {
             Finding::ok("version", "this program's own")
         }
         (None, _) => Finding::unknown("version", "the server does not say; what is needed of it works"),

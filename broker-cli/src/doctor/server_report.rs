@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use broker::{Broker, driver::Inspection};
+use broker::{Broker, Reach, driver::Inspection};
 
 use super::{Finding, checks::shown};
 
@@ -56,7 +56,7 @@ pub(super) fn idle(heartbeat: Duration, told: Option<&ServerReport>) -> Finding 
 
 /// Revocations are kept: for how long?
 pub(super) fn log(broker: &Broker, on_disk: Option<bool>) -> Finding {
-    let here = broker.capabilities().is_some_and(|capabilities| !capabilities.crosses_processes);
+    let here = broker.capabilities().is_some_and(|capabilities| capabilities.reach == Reach::Process);
     match on_disk {
         _ if here => Finding::ok("revocations", "kept in a log, as long as this program runs"),
         Some(true) => Finding::ok("revocations", "kept in a log, which the server writes to its disk"),

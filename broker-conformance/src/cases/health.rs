@@ -24,6 +24,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_permission_withdrawn_from_its_own_channel_turns_it_red, [10])
         .needs(&[Need::OwnServer, Need::Permissions]),
     case!(changes_of_health_are_told_in_turn, [10, 12]),
+    case!(a_link_promises_what_its_backend_declares, [10]),
 ];
 
 /// The connection can be opened, and that is all.
@@ -231,5 +232,20 @@ async fn changes_of_health_are_told_in_turn(h: &dyn Harness) -> Outcome {
     node.close().await;
     assert_eq!(next().await?.map(|health| health.state), Some(ConnectionState::Closed));
     assert!(next().await?.is_none());
+    Ok(())
+}
+
+/// Before the first link nothing is promised, and after a link its promises stay to be read.
+async fn a_link_promises_what_its_backend_declares(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    assert_eq!(node.capabilities(), Some(h.capabilities()));
+    node.line.cut();
+    down(&node).await?;
+    assert_eq!(node.capabilities(), Some(h.capabilities()));
+    let cut_off = h.open(&node.line.url(), h.options())?;
+    assert_eq!(cut_off.capabilities(), None);
+    node.line.heal();
+    within("a link", cut_off.ready()).await??;
+    assert_eq!(cut_off.capabilities(), Some(h.capabilities()));
     Ok(())
 }

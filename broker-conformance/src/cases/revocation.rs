@@ -10,7 +10,7 @@ use std::{
 
 use broker_core::{
     AuthenticatedAt, CloseReason, ErrorKind, Identity, Received, Revocation, RevocationOutcome, Revoked,
-    Session,
+    Session, driver::Reach,
 };
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -245,7 +245,7 @@ async fn a_clock_that_differs_by_more_is_beyond_the_promise(h: &dyn Harness) -> 
 
 /// How many sign-ins the race has: more where no server stands between the nodes.
 fn racers(h: &dyn Harness) -> usize {
-    if h.capabilities().crosses_processes { 10_000 } else { 100_000 }
+    if h.capabilities().reach == Reach::Cluster { 10_000 } else { 100_000 }
 }
 
 /// What became of one sign-in.

@@ -134,10 +134,11 @@ impl Broker {
         self.0.backend.as_ref().map(|backend| backend.driver.name())
     }
 
-    /// What the backend promises beyond the contract; `None` for a local broker.
+    /// What the last link promised beyond the contract; `None` for a local broker, and before the first link. It depends
+    /// on the server, and may be another after a reconnect.
     #[must_use]
     pub fn capabilities(&self) -> Option<Capabilities> {
-        self.0.backend.as_ref().map(|backend| backend.driver.capabilities())
+        self.0.health.borrow().capabilities
     }
 
     /// The options in force.

@@ -2,7 +2,7 @@
 
 use std::{num::NonZero, sync::Arc, time::Duration};
 
-use super::Inbox;
+use super::{Capabilities, Inbox};
 use crate::{NodeId, wire::limits::MAX_FRAME};
 
 /// What a driver gets to open a link with.
@@ -42,6 +42,8 @@ impl ConnectContext {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkInfo {
+    /// What the link promises beyond the contract.
+    pub capabilities: Capabilities,
     /// The longest frame that the server takes at present, in bytes. Posts are not put together beyond that. A single one
     /// that is longer is sent all the same, to be refused by name.
     pub max_frame: usize,
@@ -54,10 +56,17 @@ pub struct LinkInfo {
     pub publish_window: NonZero<usize>,
 }
 
-impl Default for LinkInfo {
-    /// [`MAX_FRAME`], no idle limit, no version, one call at a time.
-    fn default() -> Self {
-        Self { max_frame: MAX_FRAME, idle_limit: None, version: None, publish_window: NonZero::<usize>::MIN }
+impl LinkInfo {
+    /// These capabilities; [`MAX_FRAME`], no idle limit, no version, one call at a time.
+    #[must_use]
+    pub const fn new(capabilities: Capabilities) -> Self {
+        Self {
+            capabilities,
+            max_frame: MAX_FRAME,
+            idle_limit: None,
+            version: None,
+            publish_window: NonZero::<usize>::MIN,
+        }
     }
 }
 

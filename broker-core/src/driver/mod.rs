@@ -36,6 +36,7 @@
 //! server, and [`ErrorContext::recognise`] finds out what is there instead of it. Core itself names backend,
 //! operation and channel in an error: a driver need not.
 
+mod capabilities;
 pub(crate) mod inbox;
 mod info;
 mod log;
@@ -53,6 +54,7 @@ use crate::{BrokerUrl, ChannelName, NodeId, Result};
 
 pub(crate) use self::support::reach::open_link;
 pub use self::{
+    capabilities::{Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach},
     inbox::{Arrival, Inbox, Missing, Sink},
     info::{ConnectContext, LinkInfo, Receipt},
     log::{DurableLog, LogCursor, LogDiscontinuity, LogPage, LogSpec},
@@ -70,10 +72,6 @@ pub use self::{
 pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// The backend's name in errors and logs: `redis`.
     fn name(&self) -> &'static str;
-
-    /// What this backend promises beyond the contract. For each field there is a case in the conformance suite, or
-    /// a test with processes, that fails for whoever promises too much.
-    fn capabilities(&self) -> Capabilities;
 
     /// Opens one link.
     ///
@@ -166,47 +164,6 @@ pub fn probe_channel(own: &ChannelName, path: impl fmt::Display) -> ChannelName 
 #[must_use]
 pub fn random() -> u64 {
     NodeId::random().as_u64()
-}
-
-/// What a backend promises beyond the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Capabilities {
-    /// Whether other processes can be reached, or only brokers of this process.
-    pub crosses_processes: bool,
-    /// How far the order of messages on a channel reaches.
-    pub ordering: OrderGuarantee,
-    /// Whether the `Ok` of a global post means that the backend took it, not only that it was sent.
-    pub confirms_publish: bool,
-    /// Whether the server can grant a user one channel and refuse another. Where it cannot, whoever may use the
-    /// broker may use every channel.
-    pub channel_permissions: bool,
-}
-
-impl Capabilities {
-    /// The capabilities of a backend whose server knows permissions for single channels.
-    #[must_use]
-    pub const fn new(crosses_processes: bool, ordering: OrderGuarantee, confirms_publish: bool) -> Self {
-        Self { crosses_processes, ordering, confirms_publish, channel_permissions: true }
-    }
-
-    /// The same, for a server that knows no permissions for single channels.
-    #[must_use]
-    pub const fn without_channel_permissions(mut self) -> Self {
-        self.channel_permissions = false;
-        self
-    }
-}
-
-/// How far the order of messages on a channel reaches. The weakest already keeps one publisher's order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OrderGuarantee {
-    /// Each publisher's messages in the order it posted them; two publishers may be seen interleaved in
-    /// two ways by two nodes.
-    PerPublisher,
-    /// All nodes see all messages of a channel in one order.
-    PerChannel,
 }
 
 /// A backend as a value: every backend crate exports one as `pub const BACKEND: Backend`.

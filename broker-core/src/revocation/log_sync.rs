@@ -37,11 +37,16 @@ impl Supervisor {
     /// On a new link, before anything else is subscribed and again after everything is. A log that cannot be read
     /// is no reason to do without messages: it is tried again, and who depends on it waits.
     pub(crate) async fn catch_up(&self, link: &dyn Link) -> Result<()> {
-        if self.follower().is_wanted()
-            && let Err(error) = self.read_log(link).await?
-        {
-            tracing::warn!(backend = self.driver.name(), "the revocation log cannot be read: {error}");
-            self.follower().read_bell.notify_one();
+        if !self.follower().is_wanted() {
+            return Ok(());
+        }
+        match self.read_log(link).await {
+            Err(Failure::Link(error)) => return Err(error),
+            Err(Failure::Log(error)) => {
+                tracing::warn!(backend = self.driver.name(), "the revocation log cannot be read: {error}");
+                self.follower().read_bell.notify_one();
+            }
+            Ok(()) => {}
         }
         Ok(())
     }
@@ -62,8 +67,8 @@ impl Supervisor {
             if !follower.is_wanted() {
                 continue;
             }
-            let read = match self.read_log(link).await? {
-                Ok(()) if follower.lock().repair => self.repair(link).await?,
+            let read = match self.read_log(link).await {
+                Ok(()) if follower.lock().repair => self.repair(link).await,
                 read => read,
             };
             match read {
@@ -71,7 +76,8 @@ impl Supervisor {
                     backoff = self.backoff();
                     next = follower.lock().settles.map_or(next, |settles| next.min(settles));
                 }
-                Err(error) => {
+                Err(Failure::Link(error)) => return Err(error),
+                Err(Failure::Log(error)) => {
                     tracing::warn!(
                         backend = self.driver.name(),
                         "the revocation log cannot be read: {error}"
@@ -93,8 +99,8 @@ impl Supervisor {
         Instant::now() + poll.mul_f64(0.67 + fraction() * 0.66)
     }
 
-    /// Reads the log to its end. The outer error means that the link is broken.
-    async fn read_log(&self, link: &dyn Link) -> Result<Result<()>> {
+    /// Reads the log to its end.
+    async fn read_log(&self, link: &dyn Link) -> Result<(), Failure> {
         let follower = self.follower();
         let (began, real) = (Instant::now(), std::time::Instant::now());
         let (stored, listening) = {
@@ -103,7 +109,11 @@ impl Supervisor {
                 state.own.iter().filter(|(_, stored)| **stored).map(|(id, _)| *id).collect();
             (stored, state.listening)
         };
-        let read = self.pages(link, real).await?;
+        let read = match self.pages(link, real).await {
+            Err(broken @ Failure::Link(_)) => return Err(broken),
+            Err(Failure::Log(error)) => Err(error),
+            Ok(_) => Ok(()),
+        };
         // What was met in the log is not among them any more.
         let forgotten = |state: &State| stored.iter().any(|id| state.own.contains_key(id));
         if read.is_ok() && forgotten(&follower.lock()) {
@@ -111,7 +121,7 @@ impl Supervisor {
         }
         let settled = read.is_ok() && follower.lock().has_settled(began);
         let unlogged = read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported);
-        let outcome = if unlogged { Ok(()) } else { read.map(drop) };
+        let outcome = if unlogged { Ok(()) } else { read };
         follower.set_standing(|standing| match &outcome {
             Ok(()) => {
                 let known = standing.known || (listening && (settled || unlogged));
@@ -129,20 +139,16 @@ impl Supervisor {
             }
             Err(error) => standing.error = Some(error.clone()),
         });
-        Ok(outcome)
+        outcome.map_err(Failure::Log)
     }
 
     /// Reads page after page, and applies them. Returns the ids that were met; after a break those of the whole log.
-    async fn pages(&self, link: &dyn Link, began: std::time::Instant) -> Result<Result<HashSet<RecordId>>> {
+    async fn pages(&self, link: &dyn Link, began: std::time::Instant) -> Result<HashSet<RecordId>, Failure> {
         let follower = self.follower();
         let mut ids = HashSet::new();
         loop {
             let cursor = follower.lock().cursor.clone();
-            let page = match self.log_call(async { log_of(link)?.read(&follower.log, &cursor).await }).await?
-            {
-                Ok(page) => page,
-                Err(error) => return Ok(Err(error)),
-            };
+            let page = self.log_call(async { log_of(link)?.read(&follower.log, &cursor).await }).await?;
             if page.created {
                 self.log_was_missing();
             }
@@ -161,7 +167,7 @@ impl Supervisor {
             state.own.retain(|id, _| !ids.contains(id));
             state.cursor = page.cursor;
             if !page.more {
-                return Ok(Ok(ids));
+                return Ok(ids);
             }
         }
     }
@@ -198,13 +204,11 @@ impl Supervisor {
     }
 
     /// Appends again what is remembered and not in the log.
-    async fn repair(&self, link: &dyn Link) -> Result<Result<()>> {
+    async fn repair(&self, link: &dyn Link) -> Result<(), Failure> {
         let follower = self.follower();
         if follower.lock().alarm {
             // What is lost may be remembered by a node that had read it, and notices nothing.
-            if let Err(error) = self.alarm().await {
-                return Ok(Err(error));
-            }
+            self.alarm().await.map_err(Failure::Log)?;
             let mut state = follower.lock();
             state.alarm = false;
             state.settles = state.settles.map(|_| Instant::now() + SETTLE);
@@ -216,22 +220,21 @@ impl Supervisor {
             state.repair = false;
         }
         let repaired = self.store_missing(link).await;
-        if !matches!(repaired, Ok(Ok(_))) {
+        if repaired.is_err() {
             follower.lock().repair = true;
         }
-        match repaired? {
-            Ok(count) if count > 0 => {
-                tracing::info!(backend = self.driver.name(), "{count} revocations were stored again");
-                // A node that came to the log before them knows nothing of them.
-                let alarmed = self.alarm().await;
-                if alarmed.is_err() {
-                    let mut state = follower.lock();
-                    (state.repair, state.alarm) = (true, true);
-                }
-                Ok(alarmed)
-            }
-            repaired => Ok(repaired.map(drop)),
+        let count = repaired?;
+        if count == 0 {
+            return Ok(());
         }
+        tracing::info!(backend = self.driver.name(), "{count} revocations were stored again");
+        // A node that came to the log before them knows nothing of them.
+        let alarmed = self.alarm().await;
+        if alarmed.is_err() {
+            let mut state = follower.lock();
+            (state.repair, state.alarm) = (true, true);
+        }
+        alarmed.map_err(Failure::Log)
     }
 
     /// Has every node read the log, and store in it what it remembers. Where that may not be posted nobody can be told.
@@ -251,22 +254,17 @@ impl Supervisor {
     }
 
     /// Appends what is remembered and not in the log, from its start on; how many that were.
-    async fn store_missing(&self, link: &dyn Link) -> Result<Result<usize>> {
+    async fn store_missing(&self, link: &dyn Link) -> Result<usize, Failure> {
         let follower = self.follower();
-        let there = match self.pages(link, std::time::Instant::now()).await? {
-            Ok(ids) => ids,
-            Err(error) => return Ok(Err(error)),
-        };
+        let there = self.pages(link, std::time::Instant::now()).await?;
         let missing = follower.registry.remembered().into_iter().filter(|(id, _)| !there.contains(id));
         let missing: Vec<_> = missing.collect();
         for chunk in missing.chunks(AT_ONCE) {
             let stored = join_all(chunk.iter().map(|(id, record)| self.store(link, *id, record))).await;
-            let stored: Result<Vec<_>> = stored.into_iter().collect();
-            if let Err(error) = stored?.into_iter().collect::<Result<()>>() {
-                return Ok(Err(error));
-            }
+            broke_link(&stored).map_err(Failure::Link)?;
+            stored.into_iter().collect::<Result<(), _>>()?;
         }
-        Ok(Ok(missing.len()))
+        Ok(missing.len())
     }
 
     /// Appends what this node has revoked; what fails for now is tried again.
@@ -296,16 +294,18 @@ impl Supervisor {
         let follower = self.follower();
         batch.batch.retain(|append| !append.outcome.is_closed());
         let calls = batch.batch.iter().map(|append| self.store(link, append.id, &append.record));
-        let outcomes: Result<Vec<_>> = join_all(calls).await.into_iter().collect();
-        let outcomes = outcomes?;
+        let outcomes = join_all(calls).await;
+        broke_link(&outcomes)?;
         let appends = std::mem::take(&mut batch.batch);
         for (append, outcome) in appends.into_iter().zip(outcomes) {
             match outcome {
-                Err(error) if error.is_transient() => {
+                Err(Failure::Log(error)) if error.is_transient() => {
                     tracing::warn!(backend = self.driver.name(), "a revocation is not stored yet: {error}");
                     batch.batch.push(append);
                 }
-                outcome => contain("a waker", || drop(append.outcome.send(outcome))),
+                outcome => {
+                    contain("a waker", || drop(append.outcome.send(outcome.map_err(Failure::into_error))));
+                }
             }
         }
         // What was stored has to be met in the log; so read.
@@ -314,15 +314,18 @@ impl Supervisor {
     }
 
     /// Appends one record, and has it looked for in the log from then on.
-    async fn store(&self, link: &dyn Link, id: RecordId, record: &Bytes) -> Result<Result<()>> {
+    async fn store(&self, link: &dyn Link, id: RecordId, record: &Bytes) -> Result<(), Failure> {
         let follower = self.follower();
         // Before the call: a read beside it may meet the record before its answer is here.
         follower.lock().own.entry(id).or_insert(false);
         let outcome =
             self.log_call(async { log_of(link)?.append(&follower.log, record.clone()).await }).await;
         let mut state = follower.lock();
-        state.append_error = outcome.as_ref().ok().and_then(|outcome| outcome.as_ref().err().cloned());
-        if matches!(outcome, Ok(Ok(()))) {
+        state.append_error = match &outcome {
+            Err(Failure::Log(error)) => Some(error.clone()),
+            Err(Failure::Link(_)) | Ok(()) => None,
+        };
+        if outcome.is_ok() {
             // Met already, it is not among them any more.
             state.own.entry(id).and_modify(|stored| *stored = true);
         } else {
@@ -332,9 +335,11 @@ impl Supervisor {
         outcome
     }
 
-    /// A call about the log, with a limit behind the driver's own. The outer error means that the link is broken.
-    async fn log_call<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<Result<T>> {
-        self.timed("follow the revocation log", self.follower().log.limit + MARGIN, call).await
+    /// A call about the log, with a limit behind the driver's own.
+    async fn log_call<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T, Failure> {
+        let limit = self.follower().log.limit + MARGIN;
+        let answer = self.timed("follow the revocation log", limit, call).await;
+        answer.map_err(Failure::Link)?.map_err(Failure::Log)
     }
 
     /// Closes identified sessions when the log has been out of reach for the lease. Runs with or without a link.
@@ -362,6 +367,31 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Why a step about the log failed.
+enum Failure {
+    /// The link is broken, and is given up.
+    Link(Error),
+    /// The log refuses it, or is out of reach; the link goes on.
+    Log(Error),
+}
+
+impl Failure {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Link(error) | Self::Log(error) => error,
+        }
+    }
+}
+
+/// What broke the link during several calls, if something did. It counts more than what became of the others.
+fn broke_link(outcomes: &[Result<(), Failure>]) -> Result<()> {
+    let broken = outcomes.iter().find_map(|outcome| match outcome {
+        Err(Failure::Link(error)) => Some(error.clone()),
+        _ => None,
+    });
+    broken.map_or(Ok(()), Err)
 }
 
 /// The log of a link, or why there is none.

@@ -136,11 +136,13 @@ impl Supervisor {
         let work = async {
             let subscribed = self.bring_up(link).await?;
             self.outbox.open();
+            let info = link.info();
             self.change_health(|health| {
                 health.enter(ConnectionState::Connected);
                 health.failures = 0;
                 health.links += 1;
-                health.server_version = link.info().version.as_deref().map(readable);
+                health.server_version = info.version.as_deref().map(readable);
+                health.capabilities = Some(info.capabilities);
             });
             self.receivers.meter.link_is_up();
             tracing::info!(backend = self.driver.name(), "connected");

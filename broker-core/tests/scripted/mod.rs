@@ -13,7 +13,7 @@ use broker_core::{
     Broker, ChannelName, Error, ErrorKind, Options, Result,
     driver::{
         Capabilities, ConnectContext, Driver, DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor,
-        LogPage, LogSpec, OrderGuarantee, Outgoing, Receipt, probe_channel,
+        LogPage, LogSpec, OrderGuarantee, Outgoing, Reach, Receipt, probe_channel,
     },
 };
 use bytes::Bytes;
@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) panic_publish: bool,
     /// Publishing returns one outcome too few.
     pub(crate) miscount: bool,
+    /// How far the order of a channel reaches; `None` for all nodes.
+    pub(crate) ordering: Option<OrderGuarantee>,
     /// Connections that are idle for so long are closed.
     pub(crate) idle_limit: Option<Duration>,
     /// By how many paths a link receives, each with a channel of its own for the probe.
@@ -139,10 +141,6 @@ impl Driver for Scripted {
         "scripted"
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::new(false, OrderGuarantee::PerChannel, true)
-    }
-
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
         let hang = {
             let mut world = self.world();
@@ -236,7 +234,9 @@ impl Link for Scripted {
 
     fn info(&self) -> LinkInfo {
         let world = self.world();
-        let mut info = LinkInfo::default();
+        let ordering = world.ordering.unwrap_or(OrderGuarantee::PerChannel);
+        let capabilities = Capabilities::new(Reach::Process).ordering(ordering);
+        let mut info = LinkInfo::new(capabilities);
         info.idle_limit = world.idle_limit;
         info.publish_window = world.window.unwrap_or(info.publish_window);
         info

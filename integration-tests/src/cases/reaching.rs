@@ -3,7 +3,7 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use broker::{BrokerUrl, Error, ErrorKind};
+use broker::{BrokerUrl, Error, ErrorKind, Reach};
 use broker_conformance::{Entry, case::Outcome, free_port, harness::Harness, steps::linked};
 
 use crate::{
@@ -96,5 +96,5 @@ pub(super) async fn another_kind_of_server_is_named_with_its_scheme(h: &dyn Harn
 
 /// The other backends that have a server.
 fn others(own: &str) -> impl Iterator<Item = &'static Entry> {
-    ENTRIES.iter().filter(move |entry| entry.name() != own && entry.capabilities().crosses_processes)
+    ENTRIES.iter().filter(move |entry| entry.name() != own && entry.capabilities.reach == Reach::Cluster)
 }

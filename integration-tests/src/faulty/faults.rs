@@ -46,6 +46,7 @@ pub enum Wrong {
     NeverUnsubscribes,
     LeavesItsLink,
     Busy,
+    ClaimsTooMuch,
 }
 
 /// A faulty driver.
@@ -279,6 +280,12 @@ pub const FAULTS: &[Fault] = &[
         12,
         "leaves its link open when it closes",
         &["closing_leaves_nothing_behind"],
+    ),
+    fault(
+        Wrong::ClaimsTooMuch,
+        10,
+        "promises to reach other processes",
+        &["a_link_promises_what_its_backend_declares"],
     ),
     fault(Wrong::Busy, 12, "leaves a task behind for each link", &["a_flapping_line_leaks_nothing"]),
 ];

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use broker::{Backend, driver::Driver};
+use broker::{Backend, Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach, driver::Driver};
 use broker_conformance::{
     Entry,
     harness::{Harness, is_core_own},
@@ -16,8 +16,13 @@ use broker_memory::{Bus, SavedLogs};
 
 use crate::faulty::{FaultyDriver, faults::Wrong};
 
+const CAPABILITIES: Capabilities = Capabilities::new(Reach::Process)
+    .ordering(OrderGuarantee::PerChannel)
+    .confirmation(Confirmation::Accepted)
+    .permissions(PermissionScope::Channel);
+
 /// The entry of the suite.
-pub const ENTRY: Entry = Entry::new(broker_memory::BACKEND, "memory:", |_| {
+pub const ENTRY: Entry = Entry::new(broker_memory::BACKEND, CAPABILITIES, |_| {
     Box::pin(async { Ok(Box::new(MemoryHarness::new(Wrong::Nothing)) as Box<dyn Harness>) })
 });
 
@@ -43,6 +48,10 @@ impl MemoryHarness {
 impl Harness for MemoryHarness {
     fn backend(&self) -> Backend {
         broker_memory::BACKEND
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
     }
 
     fn around(&self, driver: Arc<dyn Driver>) -> Arc<dyn Driver> {

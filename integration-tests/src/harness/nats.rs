@@ -3,7 +3,7 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use broker::Backend;
+use broker::{Backend, Capabilities, Confirmation, PermissionScope, Reach};
 use broker_conformance::{
     Entry,
     case::Need,
@@ -25,8 +25,12 @@ use crate::{
     },
 };
 
+const CAPABILITIES: Capabilities = Capabilities::new(Reach::Cluster)
+    .confirmation(Confirmation::Accepted)
+    .permissions(PermissionScope::Channel);
+
 /// The entry of the suite.
-pub const ENTRY: Entry = Entry::new(broker_nats::BACKEND, "nats://localhost", |needs| {
+pub const ENTRY: Entry = Entry::new(broker_nats::BACKEND, CAPABILITIES, |needs| {
     Box::pin(async { Ok(Box::new(NatsHarness::start(needs).await?) as Box<dyn Harness>) })
 })
 .available(|| Box::pin(servers::nats::available()))
@@ -86,6 +90,10 @@ impl NatsHarness {
 impl Harness for NatsHarness {
     fn backend(&self) -> Backend {
         broker_nats::BACKEND
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
     }
 
     fn url(&self) -> String {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use broker::{Backend, Options};
+use broker::{Backend, Capabilities, Confirmation, Options, Reach};
 use broker_conformance::{
     Entry,
     case::Need,
@@ -28,8 +28,10 @@ use crate::{
     },
 };
 
+const CAPABILITIES: Capabilities = Capabilities::new(Reach::Cluster).confirmation(Confirmation::Accepted);
+
 /// The entry of the suite.
-pub const ENTRY: Entry = Entry::new(broker_rabbitmq::BACKEND, "amqp://localhost", |needs| {
+pub const ENTRY: Entry = Entry::new(broker_rabbitmq::BACKEND, CAPABILITIES, |needs| {
     Box::pin(async { Ok(Box::new(RabbitHarness::start(needs).await?) as Box<dyn Harness>) })
 })
 .available(|| Box::pin(servers::rabbitmq::available()))
@@ -134,6 +136,10 @@ const NO_PERMISSIONS: &str = "RabbitMQ knows no permission for single keys of a 
 impl Harness for RabbitHarness {
     fn backend(&self) -> Backend {
         broker_rabbitmq::BACKEND
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
     }
 
     fn options(&self) -> Options {

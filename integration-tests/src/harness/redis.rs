@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use broker::{Backend, Options};
+use broker::{Backend, Capabilities, Confirmation, Options, OrderGuarantee, PermissionScope, Reach};
 use broker_conformance::{
     Entry,
     case::Need,
@@ -26,8 +26,13 @@ use crate::{
     },
 };
 
+const CAPABILITIES: Capabilities = Capabilities::new(Reach::Cluster)
+    .ordering(OrderGuarantee::PerChannel)
+    .confirmation(Confirmation::Accepted)
+    .permissions(PermissionScope::Channel);
+
 /// The entry of the suite.
-pub const ENTRY: Entry = Entry::new(broker_redis::BACKEND, "redis://localhost", |needs| {
+pub const ENTRY: Entry = Entry::new(broker_redis::BACKEND, CAPABILITIES, |needs| {
     Box::pin(async { Ok(Box::new(RedisHarness::start(needs).await?) as Box<dyn Harness>) })
 })
 .available(|| Box::pin(servers::redis::available()))
@@ -87,6 +92,10 @@ impl RedisHarness {
 impl Harness for RedisHarness {
     fn backend(&self) -> Backend {
         broker_redis::BACKEND
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
     }
 
     fn options(&self) -> Options {

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use broker::Reach;
 use broker_conformance::{harness::Harness, line::Line, wait::eventually};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -77,7 +78,7 @@ impl Cluster {
     /// Whether the nodes are processes.
     #[must_use]
     pub fn has_processes(&self) -> bool {
-        self.harness.capabilities().crosses_processes
+        self.harness.capabilities().reach == Reach::Cluster
     }
 
     fn member(&mut self, line: Arc<dyn Line>) -> Result<Member, String> {
