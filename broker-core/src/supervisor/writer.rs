@@ -15,16 +15,23 @@ use crate::{
 impl Supervisor {
     /// Sends batch after batch, as many at once as the link takes.
     pub(super) async fn write(&self, link: &dyn Link) -> Result<()> {
-        let window = link.info().publish_window.get();
+        match link.info().publish_window.get() {
+            // The common case, at every post: nothing is kept in order here.
+            1 => loop {
+                let batch = self.outbox.batch().await;
+                self.finish(self.send(link, batch).await?);
+            },
+            window => self.write_several(link, window).await,
+        }
+    }
+
+    async fn write_several(&self, link: &dyn Link, window: usize) -> Result<()> {
         let mut under_way = FuturesOrdered::new();
         loop {
             tokio::select! {
-                // The oldest first: what is told of it must not wait for what is still to be sent.
+                // The oldest first: its outcomes must not wait for what is still to be sent.
                 biased;
-                Some(sent) = under_way.next() => {
-                    let (completion, outcomes) = sent?;
-                    self.receivers.meter.published(self.outbox.finish(completion, outcomes));
-                }
+                Some(sent) = under_way.next() => self.finish(sent?),
                 batch = self.outbox.batch(), if under_way.len() < window => {
                     under_way.push_back(self.send(link, batch));
                 }
@@ -32,14 +39,24 @@ impl Supervisor {
         }
     }
 
+    fn finish(&self, sent: Sent) {
+        self.receivers.meter.published(self.outbox.finish(sent.completion, sent.outcomes));
+    }
+
     /// Sends one batch.
-    async fn send(&self, link: &dyn Link, batch: Batch) -> Result<(Vec<Completion>, Vec<Result<Receipt>>)> {
+    async fn send(&self, link: &dyn Link, batch: Batch) -> Result<Sent> {
         let Batch { frames, completion } = batch;
         let bundles = Bundles::of(&frames, link.info().max_frame);
         let sent = link.publish(&bundles.frames);
         let outcomes = self.timed("publish", self.options.publish_timeout, sent).await?;
         let outcomes = bundles.outcomes(outcomes);
         let miscounted = || Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes");
-        Ok((completion, outcomes.ok_or_else(miscounted)?))
+        Ok(Sent { completion, outcomes: outcomes.ok_or_else(miscounted)? })
     }
+}
+
+/// A batch that was sent, and what became of its posts.
+struct Sent {
+    completion: Vec<Completion>,
+    outcomes: Vec<Result<Receipt>>,
 }
