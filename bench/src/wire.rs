@@ -138,7 +138,8 @@ impl Wire for Ours {
 
     async fn post(&self, caller: usize, payload: Bytes) -> Outcome {
         let channel = &self.channels[caller % self.channels.len()];
-        Ok(self.poster.publish(channel, payload, Scope::Global).await?)
+        self.poster.publish(channel, payload, Scope::Global).await?;
+        Ok(())
     }
 
     async fn flush(&self) -> Outcome {

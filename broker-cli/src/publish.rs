@@ -92,6 +92,7 @@ impl Pub {
         for (name, value) in &self.headers {
             post = post.with_header(name, value);
         }
-        Ok(broker.publish(&self.channel, post, Scope::Global).await?)
+        broker.publish(&self.channel, post, Scope::Global).await?;
+        Ok(())
     }
 }

@@ -27,13 +27,13 @@ pub struct Count {
 
 /// Posts text for everyone.
 pub async fn post(node: &Broker, channel: &str, text: impl Into<String>) -> Result<(), String> {
-    node.publish(channel, text.into(), Scope::Global).await.map_err(|error| error.to_string())
+    node.publish(channel, text.into(), Scope::Global).await.map(drop).map_err(|error| error.to_string())
 }
 
 /// Posts a count for everyone.
 pub async fn count(node: &Broker, channel: &str, n: u64) -> Result<(), String> {
     let posted = node.session().post_message(channel, Count { n }, Scope::Global).await;
-    posted.map_err(|error| error.to_string())
+    posted.map(drop).map_err(|error| error.to_string())
 }
 
 /// The next event is this text.

@@ -31,9 +31,9 @@ mod supervisor;
 mod wire;
 
 pub use broker::Broker;
-pub use channel::ChannelName;
+pub use channel::{AsChannel, AsChannelName, Channel, ChannelName};
 pub use config::{BrokerUrl, FailMode, Options};
-pub use driver::{Backend, Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach};
+pub use driver::{Backend, Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach, Receipt};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{CloseReason, Event, Gap, GapCause, StreamError};
 pub use health::{ConnectionState, Health, HealthChanges};

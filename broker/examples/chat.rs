@@ -123,7 +123,7 @@ async fn speak(session: &Session, args: &Args) -> Outcome {
 async fn post(session: &Session, room: &str, line: &Line) {
     loop {
         match session.post_message(room, line.clone(), Scope::Global).await {
-            Ok(()) => return,
+            Ok(_) => return,
             // Nothing was sent: the same line again, once there is a link.
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 note(format_args!("waits to be sent: `{:.40}`: {error}", line.text));

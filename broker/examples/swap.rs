@@ -104,7 +104,7 @@ async fn refuse(counter: &Broker) {
     for (channel, length) in [("no spaces", 1), ("$own", 1), ("orders", 600_000)] {
         let refused = counter.publish(channel, vec![b'x'; length], Scope::Global).await;
         match refused {
-            Ok(()) => println!("{channel}: taken"),
+            Ok(_) => println!("{channel}: taken"),
             Err(error) => println!("{channel}: {:?}: {}", error.kind(), error.message()),
         }
     }

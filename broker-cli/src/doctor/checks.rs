@@ -203,7 +203,7 @@ async fn subscribe(broker: &Broker) -> Finding {
     }
     match broker.publish(&name, "may I?", Scope::Global).await {
         Err(error) => Finding::fail("permissions", error.to_string(), remedy),
-        Ok(()) => Finding::ok("permissions", "may subscribe and publish"),
+        Ok(_) => Finding::ok("permissions", "may subscribe and publish"),
     }
 }
 

@@ -173,7 +173,11 @@ async fn a_listener_can_remove_itself(h: &dyn Harness) -> Outcome {
 }
 
 async fn node_count(session: &Session, n: u64) -> Result<(), String> {
-    session.post_message("counts", Count { n }, Scope::Global).await.map_err(|error| error.to_string())
+    session
+        .post_message("counts", Count { n }, Scope::Global)
+        .await
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 async fn a_listener_can_close_its_session(h: &dyn Harness) -> Outcome {

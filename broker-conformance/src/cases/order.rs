@@ -39,7 +39,7 @@ async fn flood(broker: &Broker, channel: &str, count: u64) -> Outcome {
         for channel in [Some(channel), (n % 3 == 0).then_some("unheard")].into_iter().flatten() {
             let mut post = Box::pin(broker.publish(channel, n.to_string(), Scope::Global));
             match poll_immediate(&mut post).await {
-                Some(outcome) => outcome?,
+                Some(outcome) => _ = outcome?,
                 None => waiting.push(post),
             }
         }
@@ -198,7 +198,7 @@ fn post_until(broker: &Broker, stop: &Arc<AtomicBool>) -> JoinHandle<Result<u64,
         let (mut number, mut taken) = (0_u64, 0);
         while !stop.load(Ordering::SeqCst) {
             match broker.publish("news", number.to_string(), Scope::Global).await {
-                Ok(()) => taken += 1,
+                Ok(_) => taken += 1,
                 Err(error) if error.is_transient() => tokio::task::yield_now().await,
                 Err(error) => return Err(error.to_string()),
             }

@@ -1,8 +1,8 @@
 //! Cases about a backend that is away: what is refused stays refused, and what was accepted is delivered or told.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{collections::BTreeSet, fmt::Debug, ops::Range};
 
-use broker_core::{Broker, Error, ErrorKind, Event, GapCause, Message, Scope, Subscription};
+use broker_core::{Broker, Error, ErrorKind, Event, GapCause, Message, Receipt, Scope, Subscription};
 use tokio::sync::watch;
 
 use crate::steps::{alert, down, hears, linked, post};
@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
     case!(what_was_accepted_before_the_publisher_was_cut_off_is_heard, [3, 4, 6]),
 ];
 
-fn unavailable(outcome: Result<(), Error>) -> Result<(), String> {
+fn unavailable<T: Debug>(outcome: Result<T, Error>) -> Result<(), String> {
     match outcome {
         Err(error) if error.kind() == ErrorKind::Unavailable && error.is_transient() => Ok(()),
         other => Err(format!("expected it to be unavailable: {other:?}")),
@@ -132,9 +132,9 @@ struct Posted {
 }
 
 impl Posted {
-    fn note(&mut self, n: u64, outcome: Result<(), Error>) -> Result<(), String> {
+    fn note(&mut self, n: u64, outcome: Result<Receipt, Error>) -> Result<(), String> {
         let set = match outcome.map_err(|error| error.kind()) {
-            Ok(()) => &mut self.accepted,
+            Ok(_) => &mut self.accepted,
             Err(ErrorKind::Unavailable) => &mut self.refused,
             Err(ErrorKind::Interrupted) => &mut self.unknown,
             Err(other) => return Err(format!("post {n}: {other:?}")),

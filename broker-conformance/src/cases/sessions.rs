@@ -181,9 +181,9 @@ async fn a_closed_session_refuses_everything(h: &dyn Harness) -> Outcome {
         session.create_stream::<Count>("counts").await.map(drop),
         session.subscribe("counts").await.map(drop),
         session.add_listener("counts", |_: Received<Count>| async {}).await.map(drop),
-        session.post_message("counts", Count { n: 1 }, Scope::Global).await,
-        session.post_message("counts", Count { n: 1 }, Scope::Local).await,
-        session.post("counts", "text", Scope::Global).await,
+        session.post_message("counts", Count { n: 1 }, Scope::Global).await.map(drop),
+        session.post_message("counts", Count { n: 1 }, Scope::Local).await.map(drop),
+        session.post("counts", "text", Scope::Global).await.map(drop),
     ];
     for outcome in refused {
         let error = outcome.err().ok_or("a closed session did it")?;

@@ -4,8 +4,9 @@ use bytes::BytesMut;
 
 use super::{Backend, Broker};
 use crate::{
-    Error, ErrorKind, Message, Model, Post, Result, Scope,
+    AsChannel, AsChannelName, Error, ErrorKind, Message, Model, Post, Result, Scope,
     channel::check,
+    driver::Receipt,
     hub::{PutBy, WakeList},
     supervisor::outbox::Outbox,
     wire::frame,
@@ -23,21 +24,45 @@ impl Broker {
     /// As [`Session::post_message`](crate::Session::post_message).
     pub async fn publish(
         &self,
-        channel: impl AsRef<str> + Send,
+        channel: impl AsChannelName + Send,
         post: impl Into<Post> + Send,
         scope: Scope,
-    ) -> Result<()> {
-        let channel = channel.as_ref();
+    ) -> Result<Receipt> {
+        let channel = channel.channel_name();
         match self.send_post(channel, post.into(), scope) {
-            Ok(None) => Ok(()),
+            Ok(None) => Ok(Receipt::new()),
             leaving => self.leave("publish", channel, leaving).await,
         }
     }
 
+    /// Posts a typed message outside of any session; all else as
     /// [`Session::post_message`](crate::Session::post_message).
-    pub(crate) async fn post_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<()> {
-        match self.send_value(channel, value, scope) {
-            Ok(None) => Ok(()),
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Model, Scope};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
+    /// struct Said { text: String }
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let mut room = broker.create_stream::<Said>("room").await?;
+    /// broker.post_message("room", Said { text: "hello".to_owned() }, Scope::Global).await?;
+    /// assert_eq!(room.next().await.expect("open").expect("a message").text, "hello");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::post_message`](crate::Session::post_message).
+    pub async fn post_message<T: Model>(
+        &self,
+        channel: impl AsChannel<T> + Send,
+        message: T,
+        scope: Scope,
+    ) -> Result<Receipt> {
+        let channel = channel.channel_name();
+        match self.send_value(channel, message, scope) {
+            Ok(None) => Ok(Receipt::new()),
             leaving => self.leave("post_message", channel, leaving).await,
         }
     }
@@ -48,9 +73,9 @@ impl Broker {
         operation: &'static str,
         channel: &str,
         leaving: Result<Option<Leaving<'_>>>,
-    ) -> Result<()> {
+    ) -> Result<Receipt> {
         let sent = match leaving {
-            Ok(None) => Ok(()),
+            Ok(None) => Ok(Receipt::new()),
             Ok(Some((outbox, frame))) => outbox.post(channel, frame).await,
             Err(error) => Err(error),
         };

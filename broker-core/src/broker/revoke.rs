@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Backend, Broker};
 use crate::{
-    CloseReason, Error, ErrorKind, Identity, Result, Revocation, RevocationOutcome, Session,
+    CloseReason, Error, ErrorKind, Identity, Receipt, Result, Revocation, RevocationOutcome, Session,
     revocation::registry::Refused, runtime::user_code::shielded, supervisor::outbox::Priority,
 };
 
@@ -105,7 +105,7 @@ impl Broker {
                 let announced =
                     async { backend.announce(&record)?.await.unwrap_or_else(|_| Err(Error::closed())) };
                 match self.0.runtime.timeout(rest(deadline), announced).await {
-                    Ok(Ok(())) => Ok(RevocationOutcome::Announced),
+                    Ok(Ok(_)) => Ok(RevocationOutcome::Announced),
                     Ok(Err(error)) => Err(only_here(&error)),
                     Err(_) => Err(only_here(&self.late())),
                 }
@@ -147,7 +147,7 @@ impl Broker {
 
 impl Backend {
     /// Tells every node that listens, ahead of all other posts. Whoever drops the outcome has told them all the same.
-    fn announce(&self, record: &Bytes) -> Result<oneshot::Receiver<Result<()>>> {
+    fn announce(&self, record: &Bytes) -> Result<oneshot::Receiver<Result<Receipt>>> {
         let (name, frame) = self.follower.announcement(record);
         self.outbox.send_control(&name, frame, Priority::Ahead)
     }

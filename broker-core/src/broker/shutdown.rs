@@ -169,7 +169,7 @@ impl Broker {
         // Their outcomes come after those of the posts before them, which their echoes may overtake.
         let come_back = async {
             for outcome in outcomes {
-                if !matches!(outcome.await, Ok(Ok(()))) {
+                if !matches!(outcome.await, Ok(Ok(_))) {
                     return;
                 }
             }

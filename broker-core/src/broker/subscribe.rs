@@ -1,7 +1,7 @@
 //! Subscribing: joining a channel here at once, and waiting until the backend delivers it.
 
 use super::Broker;
-use crate::{ChannelName, Result, Subscription};
+use crate::{AsChannel, AsChannelName, ChannelName, MessageStream, Model, Result, Subscription};
 
 impl Broker {
     /// Subscribes to a channel outside of any session. When it returns, every later post from any process is
@@ -9,10 +9,39 @@ impl Broker {
     ///
     /// # Errors
     /// As [`Session::create_stream`](crate::Session::create_stream).
-    pub async fn subscribe(&self, channel: impl AsRef<str> + Send) -> Result<Subscription> {
-        let mut subscription = self.join("subscribe", channel.as_ref())?;
+    pub async fn subscribe(&self, channel: impl AsChannelName + Send) -> Result<Subscription> {
+        let mut subscription = self.join("subscribe", channel.channel_name())?;
         self.confirm("subscribe", &mut subscription).await?;
         Ok(subscription)
+    }
+
+    /// A stream of a channel's messages as values of type `T`, outside of any session: it lives until it is dropped, or
+    /// the broker ends. All else as [`Session::create_stream`](crate::Session::create_stream).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Channel, Model, Scope};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
+    /// struct Said { text: String }
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let room: Channel<Said> = Channel::of(["room", "42"]);
+    /// let mut said = broker.create_stream(&room).await?;
+    /// broker.post_message(&room, Said { text: "hello".to_owned() }, Scope::Global).await?;
+    /// assert_eq!(said.next().await.expect("open").expect("a message").text, "hello");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::create_stream`](crate::Session::create_stream).
+    pub async fn create_stream<T: Model>(
+        &self,
+        channel: impl AsChannel<T> + Send,
+    ) -> Result<MessageStream<T>> {
+        let mut subscription = self.join("create_stream", channel.channel_name())?;
+        self.confirm("create_stream", &mut subscription).await?;
+        Ok(MessageStream::new(subscription))
     }
 
     pub(crate) fn join(&self, operation: &'static str, channel: &str) -> Result<Subscription> {

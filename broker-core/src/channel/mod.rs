@@ -1,8 +1,13 @@
 //! ChannelName: a name that is the same bytes in code, in `redis-cli`, as a NATS subject and as an AMQP routing key.
 
 mod name;
+mod parts;
+mod typed;
 
-pub use self::name::ChannelName;
+pub use self::{
+    name::ChannelName,
+    typed::{AsChannel, AsChannelName, Channel},
+};
 
 use std::str::FromStr;
 
@@ -30,19 +35,18 @@ pub(crate) fn check(name: &str) -> Result<()> {
     }
 }
 
-fn broken_rule(name: &str) -> Option<&'static str> {
+/// Const, so that a name in the source is checked by the compiler.
+const fn broken_rule(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         return Some("is empty; a name has 1 to 200 bytes");
     }
     if name.len() > ChannelName::MAX {
         return Some("is too long; a name has at most 200 bytes");
     }
-    segments_and_characters(name)
-}
-
-fn segments_and_characters(name: &str) -> Option<&'static str> {
+    let mut rest = name.as_bytes();
     let mut empty_segment = true;
-    for c in name.chars() {
+    while let Some((c, behind)) = first_char(rest) {
+        rest = behind;
         match c {
             '.' if empty_segment => {
                 return Some("has an empty segment; write something between and around the dots");
@@ -56,11 +60,39 @@ fn segments_and_characters(name: &str) -> Option<&'static str> {
                 return Some("has one of `*`, `>`, `#`, which are wildcards on some backends; leave it out");
             }
             c if c.is_whitespace() => return Some("has white space; use `-`, `_` or `.` instead"),
-            c if c.is_control() => return Some("has a control character; leave it out"),
+            '\0'..='\x1f' | '\x7f'..='\u{9f}' => return Some("has a control character; leave it out"),
             _ => empty_segment = false,
         }
     }
-    empty_segment.then_some("has an empty segment; write something between and around the dots")
+    if empty_segment {
+        Some("has an empty segment; write something between and around the dots")
+    } else {
+        None
+    }
+}
+
+/// The first character of UTF-8, and what is behind it. `str::chars` is not const.
+const fn first_char(text: &[u8]) -> Option<(char, &[u8])> {
+    let (first, mut rest) = match text.split_first() {
+        None => return None,
+        Some((first, rest)) if *first < 0x80 => return Some((*first as char, rest)),
+        Some((first, rest)) => (*first, rest),
+    };
+    // As many ones as bytes lead in the first byte; the others have six bits each.
+    let more = first.leading_ones().saturating_sub(1);
+    let mut code = first as u32 & (0x7f >> (more + 1));
+    let mut left = more;
+    while left > 0
+        && let Some((next, behind)) = rest.split_first()
+    {
+        code = code << 6 | (*next as u32 & 0x3f);
+        rest = behind;
+        left -= 1;
+    }
+    match char::from_u32(code) {
+        Some(c) => Some((c, rest)),
+        None => Some((char::REPLACEMENT_CHARACTER, rest)),
+    }
 }
 
 /// The rules for a prefix: those of a name, in one segment, short enough to leave room for the longest name.
@@ -157,6 +189,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn characters_are_those_of_the_standard_library(name in "\\PC{0,60}|\\p{Any}{0,60}") {
+            let mut rest = name.as_bytes();
+            for expected in name.chars() {
+                let (c, behind) = first_char(rest).unwrap();
+                prop_assert_eq!((c, c.is_control()), (expected, matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}')));
+                rest = behind;
+            }
+            prop_assert_eq!(first_char(rest), None);
+        }
+
         #[test]
         fn every_legal_name_is_accepted_and_one_fault_refuses_it(
             name in legal(),

@@ -70,13 +70,13 @@ impl LinkInfo {
     }
 }
 
-/// A frame that the backend has taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A post that was taken: by the backend, or by the queues here for one that stays in this process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {}
 
 impl Receipt {
-    /// A receipt that says nothing but that the frame was taken.
+    /// A receipt that says nothing but that the post was taken.
     #[must_use]
     pub const fn new() -> Self {
         Self {}

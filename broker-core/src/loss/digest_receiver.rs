@@ -71,7 +71,7 @@ impl DigestReceiver {
 mod tests {
     use super::*;
     use crate::{
-        ChannelName,
+        ChannelName, Receipt,
         loss::digest_sender::{DigestSender, Sending},
         wire::digest::Span,
         wire::frame,
@@ -86,7 +86,7 @@ mod tests {
 
     fn confirm(round: Vec<Sending>) -> Vec<(u64, Digest)> {
         let sent = round.into_iter().map(|(frame, outcome)| {
-            outcome.send(Ok(())).unwrap();
+            outcome.send(Ok(Receipt::new())).unwrap();
             let (wire, header) = frame::decode(&frame.freeze()).unwrap();
             (header.number, Digest::decode(&wire.payload).unwrap())
         });

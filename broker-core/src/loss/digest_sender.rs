@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Error, NodeId, Post, Result,
+    driver::Receipt,
     wire::{
         digest::{Digest, Span, split},
         frame::{self, SequenceHeader},
@@ -38,11 +39,11 @@ pub(crate) struct DigestSender {
 struct Part {
     number: u64,
     spans: Vec<Span>,
-    outcome: oneshot::Receiver<Result<()>>,
+    outcome: oneshot::Receiver<Result<Receipt>>,
 }
 
 /// A frame to send, and where its outcome goes.
-pub(crate) type Sending = (BytesMut, oneshot::Sender<Result<()>>);
+pub(crate) type Sending = (BytesMut, oneshot::Sender<Result<Receipt>>);
 
 impl DigestSender {
     /// The frames of the next round: none when there is nothing to tell. The outcomes of the last round must be
@@ -90,7 +91,7 @@ impl DigestSender {
         for mut part in mem::take(&mut self.under_way) {
             match part.outcome.try_recv() {
                 // What follows a failure is told again too: only a whole beginning of a round is confirmed.
-                Ok(Ok(())) if self.owed.is_empty() => self.confirmed = part.number,
+                Ok(Ok(_)) if self.owed.is_empty() => self.confirmed = part.number,
                 Ok(Err(error)) if !error.is_transient() => self.refused(&error),
                 _ => {
                     self.told = true;

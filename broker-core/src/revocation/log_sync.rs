@@ -249,7 +249,7 @@ impl Supervisor {
                 );
                 Ok(())
             }
-            posted => posted,
+            posted => posted.map(drop),
         }
     }
 

@@ -14,8 +14,8 @@ pub use self::listener::{ListenerId, ListenerItem};
 use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
-    Broker, CloseReason, Error, ErrorKind, Identity, MessageStream, Model, Post, Result, Scope, Subscription,
-    runtime::gate::Gate, session::listener::listen,
+    AsChannel, AsChannelName, Broker, CloseReason, Error, ErrorKind, Identity, MessageStream, Model, Post,
+    Receipt, Result, Scope, Subscription, runtime::gate::Gate, session::listener::listen,
 };
 
 use call_hooks::call_hooks;
@@ -81,12 +81,12 @@ impl Session {
     /// post on a local broker; [`Closed`](ErrorKind::Closed).
     pub async fn post_message<T: Model>(
         &self,
-        channel: impl AsRef<str> + Send,
+        channel: impl AsChannel<T> + Send,
         message: T,
         scope: Scope,
-    ) -> Result<()> {
+    ) -> Result<Receipt> {
         self.check_open("post_message")?;
-        self.broker.post_value(channel.as_ref(), message, scope).await
+        self.broker.post_message(channel, message, scope).await
     }
 
     /// Posts bytes, or a [`Post`] with headers; all else as [`post_message`](Self::post_message).
@@ -95,10 +95,10 @@ impl Session {
     /// As [`post_message`](Self::post_message).
     pub async fn post(
         &self,
-        channel: impl AsRef<str> + Send,
+        channel: impl AsChannelName + Send,
         post: impl Into<Post> + Send,
         scope: Scope,
-    ) -> Result<()> {
+    ) -> Result<Receipt> {
         self.check_open("post")?;
         self.broker.publish(channel, post, scope).await
     }
@@ -180,7 +180,7 @@ impl Session {
     /// As [`create_stream`](Self::create_stream).
     pub async fn add_listener<I, F, Fut>(
         &self,
-        channel: impl AsRef<str> + Send,
+        channel: impl AsChannelName + Send,
         function: F,
     ) -> Result<ListenerId>
     where
@@ -189,7 +189,7 @@ impl Session {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let gate = Some(Arc::new(Gate::default()));
-        let (subscription, number) = self.open("add_listener", channel.as_ref(), gate).await?;
+        let (subscription, number) = self.open("add_listener", channel.channel_name(), gate).await?;
         self.broker.spawn("a listener", listen(subscription, function))?;
         Ok(ListenerId { session: self.shared.id, number })
     }
@@ -219,16 +219,19 @@ impl Session {
     /// when the backend refuses the channel; [`Unavailable`](ErrorKind::Unavailable) or
     /// [`Timeout`](ErrorKind::Timeout) when it is not confirmed within `subscribe_timeout`;
     /// [`Closed`](ErrorKind::Closed).
-    pub async fn create_stream<T: Model>(&self, channel: impl AsRef<str> + Send) -> Result<MessageStream<T>> {
-        Ok(MessageStream::new(self.open("create_stream", channel.as_ref(), None).await?.0))
+    pub async fn create_stream<T: Model>(
+        &self,
+        channel: impl AsChannel<T> + Send,
+    ) -> Result<MessageStream<T>> {
+        Ok(MessageStream::new(self.open("create_stream", channel.channel_name(), None).await?.0))
     }
 
     /// The untyped stream of a channel; all else as [`create_stream`](Self::create_stream).
     ///
     /// # Errors
     /// As [`create_stream`](Self::create_stream).
-    pub async fn subscribe(&self, channel: impl AsRef<str> + Send) -> Result<Subscription> {
-        Ok(self.open("subscribe", channel.as_ref(), None).await?.0)
+    pub async fn subscribe(&self, channel: impl AsChannelName + Send) -> Result<Subscription> {
+        Ok(self.open("subscribe", channel.channel_name(), None).await?.0)
     }
 
     /// Calls a function before the session ends, with the reason: once, in the order of adding, each awaited before

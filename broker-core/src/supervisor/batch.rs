@@ -26,19 +26,19 @@ impl Batch {
 /// Whom to tell what became of a frame. Dropped without an outcome it counts as interrupted.
 #[derive(Debug)]
 pub(crate) struct Completion {
-    pub(super) outcome: oneshot::Sender<Result<()>>,
+    pub(super) outcome: oneshot::Sender<Result<Receipt>>,
     pub(super) room: Option<OwnedSemaphorePermit>,
     /// Of a post, once it is sent.
     pub(super) number: Option<Number>,
 }
 
 impl Completion {
-    pub(super) fn new(outcome: oneshot::Sender<Result<()>>) -> Self {
+    pub(super) fn new(outcome: oneshot::Sender<Result<Receipt>>) -> Self {
         Self { outcome, room: None, number: None }
     }
 
     /// Tells what became of the frame, and gives back its room.
-    pub(super) fn of(self, result: Result<()>) {
+    pub(super) fn of(self, result: Result<Receipt>) {
         // Whoever waits may be woken by code of others.
         contain("a waker", || {
             let _ = self.outcome.send(result);

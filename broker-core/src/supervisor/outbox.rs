@@ -134,7 +134,7 @@ impl Outbox {
     }
 
     /// Queues a frame and waits for what becomes of it. Not cancel safe: once queued it may be sent.
-    pub(crate) async fn post(&self, channel: &str, frame: BytesMut) -> Result<()> {
+    pub(crate) async fn post(&self, channel: &str, frame: BytesMut) -> Result<Receipt> {
         let bytes = frame.len() as u32; // a frame has at most MAX_FRAME
         let (room, turn) = match self.free_room(bytes) {
             Some(room) => (room, None),
@@ -162,7 +162,7 @@ impl Outbox {
 
     /// What became of a frame. Every batch has an outcome within the limit, whatever the backend does; nobody who
     /// posts waits longer for a writer that does not run.
-    async fn outcome(&self, mut outcome: oneshot::Receiver<Result<()>>) -> Result<()> {
+    async fn outcome(&self, mut outcome: oneshot::Receiver<Result<Receipt>>) -> Result<Receipt> {
         loop {
             let before = self.progress.load(Relaxed);
             match self.runtime.timeout(self.limit * 2, &mut outcome).await {
@@ -213,7 +213,7 @@ impl Outbox {
         wire_name: &ChannelName,
         frame: BytesMut,
         priority: Priority,
-    ) -> Result<oneshot::Receiver<Result<()>>> {
+    ) -> Result<oneshot::Receiver<Result<Receipt>>> {
         let (outcome, receiver) = oneshot::channel();
         let outgoing = Outgoing::new(wire_name.clone(), frame.freeze());
         let pending = Pending { frame: Frame::Own(outgoing), completion: Completion::new(outcome) };
@@ -264,7 +264,7 @@ impl Outbox {
         let mut taken = 0;
         for (completion, outcome) in completion.into_iter().zip(outcomes) {
             taken += u64::from(outcome.is_ok() && completion.number.is_some());
-            completion.of(outcome.map(drop));
+            completion.of(outcome);
         }
         taken
     }

@@ -139,7 +139,7 @@ impl Cluster {
         let Some(stroke) = lock(&self.board).paint(x, y, colour) else { return Ok(false) };
         self.show(Change::Pixel { x, y, colour }).await;
         match session.post_message(STROKES, stroke, Scope::Global).await {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             // It is on our board: the others get it when they can be reached.
             Err(error) if error.is_transient() => {
                 self.unequal.notify_one();
@@ -253,12 +253,12 @@ impl Cluster {
         self.broker.ready().await?;
         self.send_board().await?;
         let wanted = Wanted { server: self.server, digest: lock(&self.board).digest() };
-        self.session.post_message(WANTED, wanted, Scope::Global).await
+        self.session.post_message(WANTED, wanted, Scope::Global).await.map(drop)
     }
 
     async fn send_board(&self) -> broker::Result<()> {
         let picture = lock(&self.board).picture();
-        self.session.post_message(BOARDS, picture, Scope::Global).await
+        self.session.post_message(BOARDS, picture, Scope::Global).await.map(drop)
     }
 
     /// Answers with our board; however many ask at once, with one.

@@ -225,7 +225,7 @@ struct Posts {
     channel: u32,
     say: Say,
     next: u64,
-    under_way: FuturesUnordered<BoxFuture<'static, (u64, Result<(), broker::Error>)>>,
+    under_way: FuturesUnordered<BoxFuture<'static, (u64, Result<broker::Receipt, broker::Error>)>>,
     numbers: BTreeSet<u64>,
 }
 
@@ -291,7 +291,7 @@ impl Posts {
     }
 
     /// A post has ended. True when it failed.
-    fn outcome(&mut self, number: u64, outcome: Result<(), broker::Error>) -> bool {
+    fn outcome(&mut self, number: u64, outcome: Result<broker::Receipt, broker::Error>) -> bool {
         self.numbers.remove(&number);
         let Err(error) = outcome else { return false };
         let perhaps =
