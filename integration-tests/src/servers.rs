@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `BROKER_TEST_SERVERS=process` | Server programs of this machine, each on a free loopback port (the default). |
 //! | `BROKER_TEST_SERVERS=docker` | Containers; needs the feature `docker`. |
+//! | `BROKER_TEST_REDIS_VERSION=valkey-8.1`, … | Which of a backend's versions its containers run; otherwise the first. |
 //! | `BROKER_TEST_REDIS_URL=redis://…` | One Redis that runs already. It is never stopped: such cases are ignored. |
 //!
 //! Each backend has a folder below this one, with its `server.toml`, which says what its tests need; see [`Needs`].
@@ -25,6 +26,10 @@ pub mod redis;
 
 /// How long a server may take to start, stop or answer, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a case about a server's data needs another.
+pub(crate) const NO_DATA: &str =
+    "the data of this server are out of reach: it must be a process of this machine";
 
 /// What a server runs in: a process, or a container.
 #[async_trait]
@@ -57,6 +62,16 @@ pub trait Server: fmt::Debug + Send + Sync {
     /// Starts the server after [`stop`](Self::stop) or [`kill`](Self::kill), and waits until it answers. It is empty,
     /// unless it was set up to keep its data.
     async fn start_again(&self) -> Result<(), String>;
+
+    /// Keeps a copy of the data that it has on disk, in the place of an earlier one.
+    async fn save_data(&self) -> Result<(), String> {
+        Err(NO_DATA.to_owned())
+    }
+
+    /// Kills it, puts that copy in the place of its data, and starts it again.
+    async fn restore_data(&self) -> Result<(), String> {
+        Err(NO_DATA.to_owned())
+    }
 
     /// As [`Host::stop`].
     async fn stop(&self) -> Result<(), String> {
@@ -117,14 +132,17 @@ impl Source {
 /// What the tests of a backend need, as its `server.toml` says. `cargo xtask test` reads the same file.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Needs {
+    /// The backend's name.
+    #[serde(skip)]
+    pub backend: &'static str,
     /// The program that the tests start.
     pub program: String,
     /// The system package that has it, where there is one that is recent enough.
     pub apt: Option<String>,
     /// A Python wheel that has it, where there is none.
     pub wheel: Option<Wheel>,
-    /// The container image that serves instead.
-    pub image: Option<Image>,
+    /// What the suite runs on in containers. The first serves where one is enough.
+    pub versions: Vec<Version>,
 }
 
 /// A Python wheel with a program among its scripts.
@@ -134,6 +152,20 @@ pub struct Wheel {
     pub package: String,
     /// Its version.
     pub version: String,
+}
+
+/// A version of a server, as a container image has it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Version {
+    /// Its name in commands.
+    pub name: String,
+    /// The image.
+    pub image: Image,
+    /// The program in the image, where it has another name.
+    pub program: Option<String>,
+    /// What is enabled once the server runs.
+    #[serde(default)]
+    pub feature_flags: Vec<String>,
 }
 
 /// A container image.
@@ -146,13 +178,32 @@ pub struct Image {
 }
 
 impl Needs {
-    /// Reads a `server.toml`.
+    /// Reads the `server.toml` of a backend.
     ///
     /// # Panics
     /// It is none.
     #[must_use]
-    pub fn read(text: &str) -> Self {
-        toml::from_str(text).expect("a server.toml")
+    pub fn read(backend: &'static str, text: &str) -> Self {
+        Self { backend, ..toml::from_str(text).expect("a server.toml") }
+    }
+
+    /// The version that the environment asks for, or else the first.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn version(&self) -> Result<&Version, String> {
+        let variable = format!("BROKER_TEST_{}_VERSION", self.backend.to_uppercase());
+        self.find(&variable, env::var(&variable).ok().as_deref())
+    }
+
+    fn find(&self, variable: &str, name: Option<&str>) -> Result<&Version, String> {
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            return self.versions.first().ok_or_else(|| format!("no image has {}", self.program));
+        };
+        self.versions.iter().find(|version| version.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.versions.iter().map(|version| &*version.name).collect();
+            format!("{variable} is `{name}`: must be one of {}", names.join(", "))
+        })
     }
 }
 
@@ -160,4 +211,22 @@ impl Needs {
 pub fn end() {
     #[cfg(feature = "docker")]
     docker::end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{nats, rabbitmq, redis};
+
+    #[test]
+    fn the_first_version_serves_unless_another_of_the_table_is_named() {
+        for needs in [&redis::NEEDS, &nats::NEEDS, &rabbitmq::NEEDS] {
+            let name = |wanted| needs.find("VARIABLE", wanted).map(|version| &*version.name);
+            let [first, .., last] = &needs.versions[..] else { panic!("one version only: {needs:?}") };
+            assert_eq!(name(None), Ok(&*first.name));
+            assert_eq!(name(Some("")), Ok(&*first.name));
+            assert_eq!(name(Some(&last.name)), Ok(&*last.name));
+            let error = name(Some("redis-5.0")).unwrap_err();
+            assert!(error.contains("VARIABLE is `redis-5.0`") && error.contains(&last.name), "{error}");
+        }
+    }
 }

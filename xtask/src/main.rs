@@ -15,6 +15,8 @@ mod run;
 mod servers;
 mod soak;
 mod test;
+#[cfg(test)]
+mod versions;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own commands.")]

@@ -23,7 +23,9 @@ pub(crate) struct Server {
     /// The package of the system that has it.
     apt: Option<String>,
     wheel: Option<Wheel>,
-    image: Option<Image>,
+    /// What the suite can take from a container image instead. The first serves where one is enough.
+    #[serde(default)]
+    pub(crate) versions: Vec<Version>,
 }
 
 /// A Python wheel that has the program among its scripts, where no package of the system will do.
@@ -34,9 +36,15 @@ struct Wheel {
     sha256: String,
 }
 
-/// A container image that serves instead of the program. Only the tests ask which.
-#[derive(Deserialize)]
-struct Image {}
+/// A version of a server. Only the tests ask for its image.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Version {
+    /// Its name in commands.
+    pub(crate) name: String,
+    /// Its name in documents.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test writes the documents"))]
+    pub(crate) title: String,
+}
 
 /// Every backend of the suite, by name: its harness.
 pub(crate) static BACKENDS: LazyLock<Vec<String>> = LazyLock::new(|| names("harness", "rs"));
@@ -48,7 +56,13 @@ pub(crate) static SERVERS: LazyLock<Vec<Server>> =
 /// The browser in which Pixorama is tested. No backend, but it comes to a machine in the same way.
 pub(crate) static BROWSER: LazyLock<Server> = LazyLock::new(|| {
     let program = "chromium".to_owned();
-    Server { backend: program.clone(), apt: Some(program.clone()), program, wheel: None, image: None }
+    Server {
+        backend: program.clone(),
+        apt: Some(program.clone()),
+        program,
+        wheel: None,
+        versions: Vec::new(),
+    }
 });
 
 fn suite() -> PathBuf {
@@ -93,7 +107,12 @@ os.replace(target + ".part", target)
 impl Server {
     /// Whether the suite can take it from a container image instead.
     pub(crate) fn has_image(&self) -> bool {
-        self.image.is_some()
+        !self.versions.is_empty()
+    }
+
+    /// The variable by which the tests of the backend take another version than the first.
+    pub(crate) fn version_variable(&self) -> String {
+        format!("BROKER_TEST_{}_VERSION", self.backend.to_uppercase())
     }
 
     /// Where the program of a wheel is installed; the tests look there, too.

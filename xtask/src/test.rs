@@ -14,7 +14,7 @@ use crate::{
     model,
     report::{Done, Report, Summary, minutes},
     run::{cargo, root, run as run_command, run_by_line},
-    servers::{BACKENDS, BROWSER, SERVERS, Server, Source, provide},
+    servers::{BACKENDS, BROWSER, SERVERS, Server, Source, Version, provide},
 };
 
 /// What to test.
@@ -34,22 +34,30 @@ pub(crate) struct Options {
     /// containers themselves.
     #[arg(long)]
     docker: bool,
+    /// Run the conformance suite on this version of a server only (redis-8.0, valkey-8.1, …), and nothing else; or on
+    /// `all` versions, one after the other. Without it, containers run the first version of each server.
+    #[arg(long, value_name = "NAME", requires = "docker")]
+    server: Option<String>,
 }
 
 impl Options {
     /// Whether only cases of the suite are wanted.
     fn only_the_suite(&self) -> bool {
-        self.backend.is_some() || self.case.is_some()
+        self.backend.is_some() || self.case.is_some() || self.server.is_some()
     }
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let wanted = wanted_servers(options)?;
+    let mut wanted = wanted_servers(options)?;
+    let versions = wanted_versions(options, &wanted)?;
+    if options.server.is_some() {
+        wanted.retain(|server| versions.iter().any(|(of, _)| of.backend == server.backend));
+    }
     let source = provide(&wanted, options.docker)?;
     if !options.docker && !options.only_the_suite() {
         provide(&[&*BROWSER], false)?;
     }
-    let suite = Suite { source, wanted };
+    let suite = Suite { source, wanted, versions };
     let steps = suite.steps(options)?;
     let count = steps.len() + 1;
     println!("[1/{count}] compile the tests");
@@ -86,6 +94,19 @@ fn wanted_servers(options: &Options) -> Result<Vec<&'static Server>, String> {
     Ok(wanted)
 }
 
+/// The versions that the suite shall run on, one after the other; none where the first of each server will do.
+fn wanted_versions(options: &Options, wanted: &[&'static Server]) -> Result<Vec<Chosen>, String> {
+    let Some(name) = &options.server else { return Ok(Vec::new()) };
+    let all = wanted.iter().flat_map(|server| server.versions.iter().map(|version| (*server, version)));
+    let chosen: Vec<Chosen> =
+        all.clone().filter(|(_, version)| name == "all" || *name == version.name).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = all.map(|(_, version)| &*version.name).collect();
+        return Err(format!("no server is called `{name}`: must be `all` or one of {}", names.join(", ")));
+    }
+    Ok(chosen)
+}
+
 /// The backends that the suite shall run on; all without any.
 fn backends(options: &Options) -> Option<String> {
     match &options.backend {
@@ -111,14 +132,21 @@ impl Step {
     }
 }
 
+/// A version to run on, and the server it is of.
+type Chosen = (&'static Server, &'static Version);
+
 struct Suite {
     source: Source,
     wanted: Vec<&'static Server>,
+    versions: Vec<Chosen>,
 }
 
 impl Suite {
     /// Everything that is to run after the build, in order.
     fn steps(&self, options: &Options) -> Result<Vec<Step>, String> {
+        if !self.versions.is_empty() {
+            return Ok(self.versions.iter().map(|chosen| self.conformance_on(*chosen, options)).collect());
+        }
         let mut steps = vec![self.conformance(options)];
         if options.only_the_suite() {
             return Ok(steps);
@@ -146,6 +174,15 @@ impl Suite {
         }
         command.args(options.case.iter().flat_map(|part| ["--", part]));
         Step { name: "conformance suite".to_owned(), of_the_suite: true, command }
+    }
+
+    fn conformance_on(&self, (server, version): Chosen, options: &Options) -> Step {
+        let mut step = self.conformance(options);
+        step.name = version.name.clone();
+        step.command
+            .env("BROKER_TEST_BACKENDS", &server.backend)
+            .env(server.version_variable(), &version.name);
+        step
     }
 
     /// Compiles what the steps run. Examples are among it: tests run them as programs.
@@ -252,16 +289,24 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, String> {
 mod tests {
     use std::process::Command;
 
-    use super::{Options, Source, Step, Suite, once, rounds, test_targets, wanted_servers};
+    use super::{Options, Source, Step, Suite, once, rounds, test_targets, wanted_servers, wanted_versions};
 
     fn options(backend: Option<&str>, case: Option<&str>, docker: bool) -> Options {
-        Options { backend: backend.map(str::to_owned), case: case.map(str::to_owned), repeat: 1, docker }
+        Options {
+            backend: backend.map(str::to_owned),
+            case: case.map(str::to_owned),
+            repeat: 1,
+            docker,
+            server: None,
+        }
     }
 
     /// The commands of all steps, each as its arguments behind the features, and `BROKER_TEST_BACKENDS`.
     fn steps(backend: Option<&str>, case: Option<&str>, docker: bool) -> Vec<(String, Option<String>)> {
         let source = if docker { Source::Docker } else { Source::Process };
-        let steps = Suite { source, wanted: Vec::new() }.steps(&options(backend, case, docker)).unwrap();
+        let steps = Suite { source, wanted: Vec::new(), versions: Vec::new() }
+            .steps(&options(backend, case, docker))
+            .unwrap();
         let text = |step: &Step| {
             let arguments = step.command.get_args().map(|argument| argument.to_string_lossy().into_owned());
             let mut variables = step.command.get_envs().filter(|(name, _)| *name == "BROKER_TEST_BACKENDS");
@@ -338,6 +383,31 @@ mod tests {
         for name in ["", "redis,nats", "Redis"] {
             let error = wanted(Some(name), false).unwrap_err();
             assert!(error.contains(&format!("`{name}`")) && error.contains("memory, nats"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_a_step_of_its_own_and_its_tests_are_told_which() {
+        let steps = |backend, server: &str| {
+            let options = Options { server: Some(server.to_owned()), ..options(backend, Some("gap"), true) };
+            let wanted = wanted_servers(&options)?;
+            let versions = wanted_versions(&options, &wanted)?;
+            Suite { source: Source::Docker, wanted, versions }.steps(&options)
+        };
+        let [valkey] = &steps(None, "valkey-8.1").unwrap()[..] else { panic!("one step") };
+        assert_eq!(valkey.name, "valkey-8.1");
+        let variables: Vec<_> =
+            valkey.command.get_envs().filter_map(|(name, value)| Some((name, value?))).collect();
+        for (name, value) in [("BROKER_TEST_BACKENDS", "redis"), ("BROKER_TEST_REDIS_VERSION", "valkey-8.1")]
+        {
+            assert!(variables.contains(&(name.as_ref(), value.as_ref())), "{variables:?}");
+        }
+        assert!(valkey.command.get_args().any(|argument| argument == "gap"));
+        let (all, of_one) = (steps(None, "all").unwrap(), steps(Some("nats"), "all").unwrap());
+        assert!(of_one.len() >= 2 && all.len() > of_one.len() && all.iter().all(|step| step.of_the_suite));
+        for (backend, server) in [(None, "redis-5.0"), (Some("nats"), "valkey-8.1")] {
+            let error = steps(backend, server).map(|steps| steps.len()).unwrap_err();
+            assert!(error.contains(server) && error.contains("nats-2.10"), "{error}");
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
+    fmt, fs,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     sync::{
         LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU16, AtomicU64, Ordering},
@@ -13,18 +14,22 @@ use std::{
 use async_trait::async_trait;
 use broker_conformance::{free_port, wait::eventually};
 use testcontainers_modules::testcontainers::{
-    ContainerAsync, ContainerRequest, Image, ImageExt,
+    ContainerAsync, ContainerRequest, GenericImage, ImageExt,
     bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions},
-    core::{ExecCommand, IntoContainerPort, client::docker_client_instance},
+    core::{CmdWaitFor, ExecCommand, IntoContainerPort, client::docker_client_instance},
     runners::AsyncRunner,
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::servers::{Host, LIMIT, Needs};
+use crate::servers::{Host, LIMIT, Needs, Version};
 
-/// The image for the tests of a backend.
-pub(crate) fn image(needs: &Needs) -> Result<&super::Image, String> {
-    needs.image.as_ref().ok_or_else(|| format!("no image with {}", needs.program))
+/// What a container is made of.
+pub(crate) type Request = ContainerRequest<GenericImage>;
+
+/// A request with a file of this machine copied to where it is inside.
+pub(crate) fn with_file(request: Request, file: &Path, inside: &str) -> Result<Request, String> {
+    let bytes = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(request.with_copy_to(inside, bytes))
 }
 
 /// Whether a Docker engine answers.
@@ -88,17 +93,17 @@ static ELSEWHERE: LazyLock<Runtime> =
 /// A container with some of its ports on loopback ports of this machine. Dropping it removes the container,
 /// from wherever that happens.
 #[derive(Debug)]
-pub(crate) struct Container<I: Image> {
+pub(crate) struct Container {
     backend: &'static str,
     name: String,
-    /// Each port of the container, and where it is on this machine since the last [`find_ports`](Self::find_ports).
+    /// Each port of the container, and where it is on this machine since the last start.
     ports: Vec<(u16, AtomicU16)>,
     /// Taken out by `drop` only.
-    inner: Option<ContainerAsync<I>>,
+    inner: Option<ContainerAsync<GenericImage>>,
 }
 
 /// Without an address the engine publishes a port to the whole network.
-fn on_loopback<I: Image>(request: ContainerRequest<I>) -> ContainerRequest<I> {
+fn on_loopback(request: Request) -> Request {
     request.with_host_config_modifier(|host| {
         for binding in host.port_bindings.iter_mut().flat_map(|ports| ports.values_mut()).flatten().flatten()
         {
@@ -107,25 +112,29 @@ fn on_loopback<I: Image>(request: ContainerRequest<I>) -> ContainerRequest<I> {
     })
 }
 
-impl<I: Image> Container<I> {
-    /// Starts what `request` describes, with those ports of it mapped.
+impl Container {
+    /// Starts the chosen version of a server, as `request` sets its image up, with those ports of it mapped.
     pub(crate) async fn start(
-        backend: &'static str,
+        needs: &Needs,
         ports: &[u16],
-        request: impl Fn() -> Result<ContainerRequest<I>, String>,
+        request: impl Fn(&Version, GenericImage) -> Result<Request, String>,
     ) -> Result<Self, String> {
+        let (backend, version) = (needs.backend, needs.version()?);
         let mut attempts = 0;
         loop {
             attempts += 1;
             let name = new_name(backend);
-            let mut request = request()?.with_container_name(name.clone());
+            let image = GenericImage::new(&version.image.name, &version.image.tag);
+            let mut request = request(version, image)?.with_container_name(name.clone());
             for port in ports {
                 request = request.with_mapped_port(free_port()?, port.tcp());
             }
             match on_loopback(request).start().await {
                 Ok(inner) => {
                     let ports = ports.iter().map(|port| (*port, AtomicU16::new(0))).collect();
-                    return Ok(Self { backend, name, ports, inner: Some(inner) });
+                    let container = Self { backend, name, ports, inner: Some(inner) };
+                    container.find_ports().await?;
+                    return Ok(container);
                 }
                 Err(error) => {
                     // It may have been made, and not started.
@@ -139,7 +148,7 @@ impl<I: Image> Container<I> {
         }
     }
 
-    fn inner(&self) -> Result<&ContainerAsync<I>, String> {
+    fn inner(&self) -> Result<&ContainerAsync<GenericImage>, String> {
         self.inner.as_ref().ok_or_else(|| "the container is gone".to_owned())
     }
 
@@ -148,7 +157,7 @@ impl<I: Image> Container<I> {
     }
 
     /// Asks where the ports of the container are on this machine: elsewhere after every start.
-    pub(crate) async fn find_ports(&self) -> Result<(), String> {
+    async fn find_ports(&self) -> Result<(), String> {
         for (inside, outside) in &self.ports {
             let found = self.inner()?.get_host_port_ipv4(inside.tcp()).await;
             outside.store(found.map_err(|error| self.failed(&error))?, Ordering::SeqCst);
@@ -181,8 +190,10 @@ impl<I: Image> Container<I> {
         sent.map_err(|error| self.failed(&error))
     }
 
-    /// Runs a command in it, and waits for what that waits for.
-    pub(crate) async fn execute(&self, command: ExecCommand) -> Result<(), String> {
+    /// Runs a command in it, and waits until it has succeeded.
+    pub(crate) async fn execute(&self, command: &[&str]) -> Result<(), String> {
+        let command = ExecCommand::new(command.iter().copied());
+        let command = command.with_cmd_ready_condition(CmdWaitFor::exit_code(0));
         self.inner()?.exec(command).await.map(drop).map_err(|error| self.failed(&error))
     }
 
@@ -190,12 +201,13 @@ impl<I: Image> Container<I> {
         if self.is_running().await? {
             return Err(self.failed(&"still running"));
         }
-        self.inner()?.start().await.map_err(|error| self.failed(&error))
+        self.inner()?.start().await.map_err(|error| self.failed(&error))?;
+        self.find_ports().await
     }
 }
 
 #[async_trait]
-impl<I: Image + fmt::Debug> Host for Container<I> {
+impl Host for Container {
     async fn stop(&self) -> Result<(), String> {
         if !self.is_running().await? {
             return Ok(());
@@ -225,7 +237,7 @@ impl<I: Image + fmt::Debug> Host for Container<I> {
     }
 }
 
-impl<I: Image> Drop for Container<I> {
+impl Drop for Container {
     fn drop(&mut self) {
         let _entered = ELSEWHERE.enter();
         drop(self.inner.take());

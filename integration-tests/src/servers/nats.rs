@@ -15,7 +15,7 @@ pub mod process;
 use config::NatsConfig;
 
 /// What these tests need.
-pub static NEEDS: LazyLock<Needs> = LazyLock::new(|| Needs::read(include_str!("nats/server.toml")));
+pub static NEEDS: LazyLock<Needs> = LazyLock::new(|| Needs::read("nats", include_str!("nats/server.toml")));
 
 /// A NATS server, wherever it runs.
 #[async_trait]
@@ -28,12 +28,6 @@ pub trait Nats: Server {
 
     /// Tells it to end in a while, and to let its clients know (lame duck mode).
     async fn retire(&self) -> Result<(), String>;
-
-    /// Keeps a copy of what JetStream has. Stops the server for that.
-    async fn save_data(&self) -> Result<(), String>;
-
-    /// Kills the server, and starts it with the copy.
-    async fn restore_data(&self) -> Result<(), String>;
 }
 
 /// Whether a NATS server can be had.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::LazyLock};
 
 use async_trait::async_trait;
 
-use super::{Needs, Server, Source, certificates::Certificates};
+use super::{NO_DATA, Needs, Server, Source, certificates::Certificates};
 
 pub(crate) mod config;
 pub mod control;
@@ -16,7 +16,8 @@ pub(crate) mod stream;
 use control::RabbitControl;
 
 /// What these tests need.
-pub static NEEDS: LazyLock<Needs> = LazyLock::new(|| Needs::read(include_str!("rabbitmq/server.toml")));
+pub static NEEDS: LazyLock<Needs> =
+    LazyLock::new(|| Needs::read("rabbitmq", include_str!("rabbitmq/server.toml")));
 
 /// A RabbitMQ, wherever it runs. It speaks plain AMQP, and TLS at another port.
 #[async_trait]
@@ -38,13 +39,9 @@ pub trait Rabbit: Server {
     async fn evaluate(&self, expression: &str) -> Result<(), String>;
 
     /// Starts it after [`kill`](Server::kill) with the data that it had.
-    async fn start_with_data(&self) -> Result<(), String>;
-
-    /// Keeps a copy of its data. Connections live on.
-    async fn save_data(&self) -> Result<(), String>;
-
-    /// Kills it, and starts it with the copy of its data.
-    async fn restore_data(&self) -> Result<(), String>;
+    async fn start_with_data(&self) -> Result<(), String> {
+        Err(NO_DATA.to_owned())
+    }
 
     /// Whether the server is there, running or paused.
     async fn is_alive(&self) -> Result<bool, String>;

@@ -17,23 +17,13 @@ use config::RedisConfig;
 use control::ExistingRedis;
 
 /// What these tests need.
-pub static NEEDS: LazyLock<Needs> = LazyLock::new(|| Needs::read(include_str!("redis/server.toml")));
+pub static NEEDS: LazyLock<Needs> = LazyLock::new(|| Needs::read("redis", include_str!("redis/server.toml")));
 
 /// A Redis, wherever it runs.
 #[async_trait]
 pub trait Redis: Server {
     /// Runs one command on the server itself, around any proxy, on a connection of its own.
     async fn command(&self, args: &[&[u8]]) -> Result<Value, String>;
-
-    /// Keeps a copy of the data that it has on disk, in the place of an earlier one.
-    async fn save_data(&self) -> Result<(), String> {
-        Err("the data of this Redis are out of reach".to_owned())
-    }
-
-    /// Kills it, puts that copy in the place of its data, and starts it again.
-    async fn restore_data(&self) -> Result<(), String> {
-        Err("the data of this Redis are out of reach".to_owned())
-    }
 }
 
 /// The URL of a Redis that runs already, if the environment names one.

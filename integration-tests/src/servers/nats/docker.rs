@@ -9,11 +9,11 @@ use std::{
 use async_trait::async_trait;
 use broker_conformance::wait::eventually;
 use tempfile::TempDir;
-use testcontainers_modules::testcontainers::{GenericImage, ImageExt, core::Mount};
+use testcontainers_modules::testcontainers::{ImageExt, core::Mount};
 
 use crate::servers::{
     Host, LIMIT, Server,
-    docker::{Container, image},
+    docker::Container,
     nats::{
         NEEDS, Nats,
         config::NatsConfig,
@@ -27,8 +27,6 @@ const MONITOR: u16 = 8222;
 const INSIDE: &str = "/etc/nats";
 /// Where JetStream keeps its data inside: in memory, so that they are gone with every end of the server.
 const STORE: &str = "/store";
-/// Why a case about a server's data needs another.
-const FORGETFUL: &str = "a container keeps no data";
 
 /// A NATS server in a container, on loopback ports of this machine. Dropping it removes the container.
 ///
@@ -36,7 +34,7 @@ const FORGETFUL: &str = "a container keeps no data";
 #[derive(Debug)]
 pub struct DockerNats {
     config: Mutex<NatsConfig>,
-    container: Container<GenericImage>,
+    container: Container,
     dir: TempDir,
 }
 
@@ -49,11 +47,10 @@ impl DockerNats {
         let dir = tempfile::Builder::new().prefix("nats-").tempdir();
         let dir = dir.map_err(|error| format!("no temporary directory: {error}"))?;
         write_config(&dir, &config)?;
-        let (needed, outside) = (image(&NEEDS)?, dir.path().display().to_string());
-        let container = Container::start("nats", &[CLIENTS, MONITOR], || {
-            let image = GenericImage::new(&needed.name, &needed.tag)
-                .with_mount(Mount::bind_mount(&*outside, INSIDE))
-                .with_mount(Mount::tmpfs_mount(STORE));
+        let outside = dir.path().display().to_string();
+        let container = Container::start(&NEEDS, &[CLIENTS, MONITOR], |_, image| {
+            let image = image.with_mount(Mount::bind_mount(&*outside, INSIDE));
+            let image = image.with_mount(Mount::tmpfs_mount(STORE));
             Ok(image.with_cmd(["--config".to_owned(), format!("{INSIDE}/nats.conf")]))
         });
         let server = Self { config: Mutex::new(config), container: container.await?, dir };
@@ -65,9 +62,8 @@ impl DockerNats {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the ports and waits for an answer.
+    /// Waits for an answer.
     async fn ready(&self) -> Result<(), String> {
-        self.container.find_ports().await?;
         eventually("the nats container to answer", LIMIT, || self.config_time()).await?;
         let config = self.config().clone();
         greets(self.addr(), &config).await
@@ -131,13 +127,5 @@ impl Nats for DockerNats {
 
     async fn retire(&self) -> Result<(), String> {
         self.container.signal("USR2").await
-    }
-
-    async fn save_data(&self) -> Result<(), String> {
-        Err(FORGETFUL.to_owned())
-    }
-
-    async fn restore_data(&self) -> Result<(), String> {
-        Err(FORGETFUL.to_owned())
     }
 }

@@ -160,6 +160,18 @@ impl Server for NatsServer {
             }
         }
     }
+
+    async fn save_data(&self) -> Result<(), String> {
+        self.stop().await?;
+        replace(&self.copy(), &self.store())?;
+        self.start_again().await
+    }
+
+    async fn restore_data(&self) -> Result<(), String> {
+        self.kill().await?;
+        replace(&self.store(), &self.copy())?;
+        self.start_again().await
+    }
 }
 
 #[async_trait]
@@ -181,18 +193,6 @@ impl Nats for NatsServer {
 
     async fn retire(&self) -> Result<(), String> {
         self.process.signal("USR2")
-    }
-
-    async fn save_data(&self) -> Result<(), String> {
-        self.stop().await?;
-        replace(&self.copy(), &self.store())?;
-        self.start_again().await
-    }
-
-    async fn restore_data(&self) -> Result<(), String> {
-        self.kill().await?;
-        replace(&self.store(), &self.copy())?;
-        self.start_again().await
     }
 }
 

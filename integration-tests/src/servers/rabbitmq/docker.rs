@@ -4,15 +4,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use broker_conformance::wait::eventually;
-use testcontainers_modules::testcontainers::{
-    ContainerRequest, GenericImage, ImageExt,
-    core::{CmdWaitFor, ExecCommand, Mount},
-};
+use testcontainers_modules::testcontainers::{GenericImage, ImageExt, core::Mount};
 
 use crate::servers::{
     Host, LIMIT, Server,
     certificates::Certificates,
-    docker::{Container, image},
+    docker::{Container, Request, with_file},
     rabbitmq::{
         NEEDS, Rabbit,
         config::{demanding_listener, tls_files, tls_lines},
@@ -24,15 +21,13 @@ const PLAIN: u16 = 5672;
 const TLS: u16 = 5671;
 const DEMANDING_TLS: u16 = 5673;
 const CONTROL: u16 = 15672;
-/// Why the harness does not call what needs a disk.
-const IN_MEMORY: &str = "the container keeps its data in memory";
 /// How long a server may take to start.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A RabbitMQ in a container, on loopback ports of this machine. Dropping it removes the container.
 #[derive(Debug)]
 pub struct DockerRabbit {
-    container: Container<GenericImage>,
+    container: Container,
     certificates: Certificates,
 }
 
@@ -44,21 +39,33 @@ impl DockerRabbit {
     pub async fn start() -> Result<Self, String> {
         let certificates = Certificates::new()?;
         let ports = [PLAIN, TLS, DEMANDING_TLS, CONTROL];
-        let container = Container::start("rabbitmq", &ports, || request(&certificates)).await?;
-        let server = Self { container, certificates };
+        let container = Container::start(&NEEDS, &ports, |_, image| request(&certificates, image));
+        let server = Self { container: container.await?, certificates };
         server.ready().await?;
         Ok(server)
     }
 
-    /// Reads the ports and waits for an answer.
+    /// Waits for an answer, and enables what the chosen version has beyond its defaults: its data are empty.
     async fn ready(&self) -> Result<(), String> {
-        self.container.find_ports().await?;
         let control = self.control();
         eventually("the rabbitmq container to answer", START_LIMIT, || async {
             control.listens(PLAIN).await?;
             control.listens(TLS).await
         })
-        .await
+        .await?;
+        for flag in &NEEDS.version()?.feature_flags {
+            self.enable(flag).await?;
+        }
+        Ok(())
+    }
+
+    /// Enables a feature flag. A version may ask for consent to an experimental one, another does not take it.
+    async fn enable(&self, flag: &str) -> Result<(), String> {
+        let consenting = ["rabbitmqctl", "enable_feature_flag", "--opt-in", flag];
+        if self.container.execute(&consenting).await.is_ok() {
+            return Ok(());
+        }
+        self.container.execute(&["rabbitmqctl", "enable_feature_flag", flag]).await
     }
 }
 
@@ -68,14 +75,11 @@ fn inside(certificates: &Certificates) -> [(&'static str, PathBuf); 3] {
 }
 
 /// A container with the configuration, and the certificates, copied into it.
-fn request(certificates: &Certificates) -> Result<ContainerRequest<GenericImage>, String> {
-    let needed = image(&NEEDS)?;
-    let image = GenericImage::new(&needed.name, &needed.tag);
+fn request(certificates: &Certificates, image: GenericImage) -> Result<Request, String> {
     // Its data is kept in memory, so that it starts again empty.
     let mut request = image.with_mount(Mount::tmpfs_mount("/var/lib/rabbitmq"));
     for ((_, file), (_, inside)) in tls_files(certificates).iter().zip(inside(certificates)) {
-        let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        request = request.with_copy_to(inside.display().to_string(), bytes);
+        request = with_file(request, file, &inside.display().to_string())?;
     }
     let config = tls_lines(&TLS.to_string(), &inside(certificates));
     Ok(request.with_copy_to("/etc/rabbitmq/conf.d/90-tests.conf", config.into_bytes()))
@@ -124,20 +128,7 @@ impl Rabbit for DockerRabbit {
     }
 
     async fn evaluate(&self, expression: &str) -> Result<(), String> {
-        let command = ExecCommand::new(["rabbitmqctl", "eval", &format!("{expression}.")]);
-        self.container.execute(command.with_cmd_ready_condition(CmdWaitFor::exit_code(0))).await
-    }
-
-    async fn start_with_data(&self) -> Result<(), String> {
-        Err(IN_MEMORY.to_owned())
-    }
-
-    async fn save_data(&self) -> Result<(), String> {
-        Err(IN_MEMORY.to_owned())
-    }
-
-    async fn restore_data(&self) -> Result<(), String> {
-        Err(IN_MEMORY.to_owned())
+        self.container.execute(&["rabbitmqctl", "eval", &format!("{expression}.")]).await
     }
 
     async fn is_alive(&self) -> Result<bool, String> {

@@ -187,6 +187,20 @@ impl Server for RabbitServer {
         remove(&self.data())?;
         self.start_with_data().await
     }
+
+    /// As they are if it is killed now.
+    async fn save_data(&self) -> Result<(), String> {
+        self.pause().await?;
+        let copied = replace(&self.saved(), &self.data());
+        self.resume().await?;
+        copied
+    }
+
+    async fn restore_data(&self) -> Result<(), String> {
+        self.kill().await?;
+        replace(&self.data(), &self.saved())?;
+        self.start_with_data().await
+    }
 }
 
 #[async_trait]
@@ -231,20 +245,6 @@ impl Rabbit for RabbitServer {
                 return Err(reason);
             }
         }
-    }
-
-    /// As they are if it is killed now.
-    async fn save_data(&self) -> Result<(), String> {
-        self.pause().await?;
-        let copied = replace(&self.saved(), &self.data());
-        self.resume().await?;
-        copied
-    }
-
-    async fn restore_data(&self) -> Result<(), String> {
-        self.kill().await?;
-        replace(&self.data(), &self.saved())?;
-        self.start_with_data().await
     }
 
     async fn is_alive(&self) -> Result<bool, String> {

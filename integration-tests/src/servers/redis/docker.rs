@@ -5,14 +5,11 @@ use std::net::SocketAddr;
 use async_trait::async_trait;
 use broker_conformance::wait::eventually;
 use redis::ConnectionAddr;
-use testcontainers_modules::{
-    redis::Redis as RedisImage,
-    testcontainers::{ContainerRequest, ImageExt},
-};
+use testcontainers_modules::testcontainers::{GenericImage, ImageExt};
 
 use crate::servers::{
-    Host, LIMIT, Server,
-    docker::{Container, image},
+    Host, LIMIT, Server, Version,
+    docker::{Container, Request, with_file},
     redis::{NEEDS, Redis, config::RedisConfig, control::control},
 };
 
@@ -25,7 +22,7 @@ const TLS: u16 = 6380;
 #[derive(Debug)]
 pub struct DockerRedis {
     config: RedisConfig,
-    container: Container<RedisImage>,
+    container: Container,
 }
 
 impl DockerRedis {
@@ -34,34 +31,34 @@ impl DockerRedis {
     /// # Errors
     /// No engine, no image, a refused configuration, or no answer in time.
     pub async fn start(config: RedisConfig) -> Result<Self, String> {
-        let container = Container::start("redis", &[PLAIN, TLS], || request(&config)).await?;
-        let server = Self { config, container };
+        let container =
+            Container::start(&NEEDS, &[PLAIN, TLS], |version, image| request(&config, version, image));
+        let server = Self { container: container.await?, config };
         server.ready().await?;
         Ok(server)
     }
 
-    /// Reads the ports and waits for an answer.
+    /// Waits for an answer.
     async fn ready(&self) -> Result<(), String> {
-        self.container.find_ports().await?;
         eventually("the redis container to answer", LIMIT, || self.command(&[b"PING"])).await.map(drop)
     }
 }
 
 /// A container with the configuration, and the certificates, copied into it.
-fn request(config: &RedisConfig) -> Result<ContainerRequest<RedisImage>, String> {
+fn request(config: &RedisConfig, version: &Version, image: GenericImage) -> Result<Request, String> {
     let mut text = config.render();
     text += &format!("protected-mode no\nport {PLAIN}\n");
-    let mut request = RedisImage::default().with_tag(image(&NEEDS)?.tag.as_str());
+    let program = version.program.as_ref().unwrap_or(&NEEDS.program);
+    let mut request = image.with_cmd([program.as_str(), "/redis.conf"]);
     for (setting, file) in config.tls_files() {
         let inside = format!("/{setting}.pem");
         text += &format!("{setting} {inside}\n");
-        let bytes = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-        request = request.with_copy_to(inside, bytes);
+        request = with_file(request, &file, &inside)?;
     }
     if config.is_tls() {
         text += &format!("tls-port {TLS}\n");
     }
-    Ok(request.with_copy_to("/redis.conf", text.into_bytes()).with_cmd(["redis-server", "/redis.conf"]))
+    Ok(request.with_copy_to("/redis.conf", text.into_bytes()))
 }
 
 #[async_trait]

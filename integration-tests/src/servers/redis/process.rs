@@ -133,13 +133,6 @@ impl Server for RedisServer {
             }
         }
     }
-}
-
-#[async_trait]
-impl Redis for RedisServer {
-    async fn command(&self, args: &[&[u8]]) -> Result<redis::Value, String> {
-        control(ConnectionAddr::Unix(self.socket()), RedisConfig::control_user(), args).await
-    }
 
     async fn save_data(&self) -> Result<(), String> {
         replace(&self.saved(), &self.data())
@@ -152,6 +145,13 @@ impl Redis for RedisServer {
         self.kill().await?;
         replace(&self.data(), &self.saved())?;
         self.start_again().await
+    }
+}
+
+#[async_trait]
+impl Redis for RedisServer {
+    async fn command(&self, args: &[&[u8]]) -> Result<redis::Value, String> {
+        control(ConnectionAddr::Unix(self.socket()), RedisConfig::control_user(), args).await
     }
 }
 
