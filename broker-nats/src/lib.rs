@@ -1,5 +1,5 @@
 //! The NATS driver: one connection that is never healed, and a round trip behind every promise. For NATS 2.2 or
-//! newer; tested with 2.15.
+//! newer.
 //!
 //! Users depend on the facade `broker` with its feature `nats` and write a URL; this crate exports only
 //! [`BACKEND`].
