@@ -1,6 +1,6 @@
 //! The contract every backend implements, and everything that backends share.
 //!
-//! Applications depend on the crate `broker`, which re-exports all of this and connects by URL. Backends depend on
+//! Applications depend on `broker` (the package `broker-rs`), which re-exports all of this and connects by URL. Backends depend on
 //! this crate alone; [`driver`] is the page to read before writing one.
 //!
 //! **A message posted to a channel reaches every listener on every server, in order, or each listener that may have
@@ -8,6 +8,8 @@
 //! handle of one node; [`Session`] owns listeners and streams, and ends them with itself; [`Subscription`] is a
 //! stream of [`Event`]s, [`MessageStream`] the same as typed values. The documentation of each states what is local
 //! or global, what is bounded, and what is reported.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod broker;
 mod channel;

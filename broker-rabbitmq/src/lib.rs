@@ -108,6 +108,8 @@
 //! channel, and the same for subscribing. Give applications that must not reach each other an exchange or a virtual
 //! host each.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod address;
 mod connection;
 mod consumer;

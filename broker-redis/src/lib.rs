@@ -104,6 +104,8 @@
 //! allowed. When a user's channels are narrowed later, the server closes the connections that are subscribed to
 //! others.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod address;
 mod driver;
 mod errors;

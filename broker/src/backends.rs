@@ -41,7 +41,7 @@ pub(crate) fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
 fn missing(scheme: &str) -> Error {
     if let Some((_, feature)) = KNOWN.iter().find(|(known, _)| *known == scheme) {
         let message = format!(
-            "url scheme `{scheme}`: this build lacks it; turn on the feature `{feature}` of the crate broker"
+            "url scheme `{scheme}`: this build lacks it; turn on the feature `{feature}` of the crate broker-rs"
         );
         return Error::new(ErrorKind::Unsupported, message);
     }

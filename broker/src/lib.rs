@@ -39,7 +39,7 @@
 //! |---|---|---|
 //! | `memory` (default) | `memory:` | every session of this broker |
 //! | `memory` (default) | `memory://name` | every broker of that name in the process |
-//! | `nats` (Rust 1.89) | `nats://`, `tls://` (encrypted) | every process on that server or its cluster |
+//! | `nats` | `nats://`, `tls://` (encrypted) | every process on that server or its cluster |
 //! | `redis` | `redis://`, `redis+unix://` | every process on that server |
 //! | `redis`, `tls` | `rediss://` | the same, encrypted |
 //! | `rabbitmq` | `amqp://` | every process on that virtual host |
@@ -47,6 +47,8 @@
 //!
 //! `msgpack` adds MessagePack beside JSON, `metrics` adds counters; `full` is every feature. Limits and times are
 //! [`Options`], and can be given in the URL (`?prefix=shop&heartbeat=2s`) or a configuration file ([`Config`]).
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backends;
 mod config;

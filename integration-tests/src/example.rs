@@ -11,7 +11,7 @@ use std::{env, path::PathBuf, process::Command};
 /// It does not build: what cargo said.
 pub fn build(name: &str) -> Result<PathBuf, String> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--workspace", "--example", name, "--features", "broker/full"]);
+    cargo.args(["build", "--workspace", "--example", name, "--features", "broker-rs/full"]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     cargo.args((!cfg!(debug_assertions)).then_some("--release"));
     // Cargo told us which package we are; a build that hears it would be another build than without.

@@ -199,9 +199,9 @@ impl Suite {
     fn cargo_test(&self) -> Command {
         let mut command = cargo(&["test", "--no-fail-fast", "--workspace", "--features"]);
         if self.source == Source::Docker {
-            command.arg("broker/full,integration-tests/docker").env("BROKER_TEST_SERVERS", "docker");
+            command.arg("broker-rs/full,integration-tests/docker").env("BROKER_TEST_SERVERS", "docker");
         } else {
-            command.arg("broker/full");
+            command.arg("broker-rs/full");
         }
         let backends: Vec<&str> = self.wanted.iter().map(|server| &*server.backend).collect();
         if !backends.is_empty() {
@@ -313,7 +313,7 @@ mod tests {
             let backends =
                 variables.next().and_then(|(_, value)| Some(value?.to_string_lossy().into_owned()));
             let arguments: Vec<_> =
-                arguments.skip_while(|argument| !argument.starts_with("broker/full")).collect();
+                arguments.skip_while(|argument| !argument.starts_with("broker-rs/full")).collect();
             (arguments.get(1..).unwrap_or_default().join(" "), backends)
         };
         steps.iter().map(text).collect()

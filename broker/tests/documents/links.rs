@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{blocks, pages, read, root};
+use super::{blocks, crate_pages, pages, read, root};
 
 /// The names of a page's headings in links, as GitHub makes them.
 fn anchors(page: &str) -> HashSet<String> {
@@ -69,6 +69,7 @@ fn check(from: &str) -> usize {
 fn every_link_leads_somewhere() {
     let documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "integration-tests/FAULTS.md"];
     let count: usize = documents.into_iter().map(check).sum();
+    let count = count + crate_pages().iter().map(|page| check(page)).sum::<usize>();
     let count = count + pages().iter().map(|page| check(page)).sum::<usize>();
     assert!(count > 50, "only {count} links were found");
 }

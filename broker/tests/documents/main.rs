@@ -37,6 +37,16 @@ fn pages() -> Vec<String> {
     names
 }
 
+/// The page of each crate in the registry, as `broker-core/README.md`. That of the facade is the README.
+fn crate_pages() -> Vec<String> {
+    let folders = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name());
+    let pages = folders.map(|name| format!("{}/README.md", name.to_str().unwrap()));
+    let pages: Vec<_> =
+        pages.filter(|page| page.starts_with("broker-") && root().join(page).exists()).collect();
+    assert!(pages.len() > 5, "{pages:?}");
+    pages
+}
+
 /// The part of a page below a heading, up to the next one of the same level.
 fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     let (_, rest) = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no `{heading}`"));
@@ -105,14 +115,39 @@ fn all_code_that_is_shown_is_compiled() {
 
 #[test]
 fn all_configuration_that_is_shown_is_read() {
-    for page in ["README.md".to_owned()].into_iter().chain(pages()) {
+    for page in ["README.md".to_owned()].into_iter().chain(crate_pages()).chain(pages()) {
         for (_, block) in blocks(&read(&page)).iter().filter(|(language, _)| language == "toml") {
             let table: toml::Table = block.parse().unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
+            check_dependencies(&page, &table);
             if table.contains_key("url") {
                 toml::from_str::<broker::Config>(block).unwrap_or_else(|error| panic!("{page}: {error}"));
             }
         }
     }
+}
+
+/// What is shown to depend on is a package of this workspace, with the features that it has.
+fn check_dependencies(page: &str, table: &toml::Table) {
+    for section in ["dependencies", "dev-dependencies"] {
+        for (name, dependency) in table.get(section).and_then(toml::Value::as_table).into_iter().flatten() {
+            let package = dependency.get("package").and_then(toml::Value::as_str).unwrap_or(name);
+            let folder = if package == "broker-rs" { "broker" } else { package };
+            let manifest: toml::Table = read(&format!("{folder}/Cargo.toml")).parse().unwrap();
+            assert_eq!(manifest["package"]["name"].as_str(), Some(package), "{page}");
+            let features = dependency.get("features").and_then(toml::Value::as_array);
+            for feature in features.into_iter().flatten() {
+                let feature = feature.as_str().unwrap();
+                assert!(manifest["features"].get(feature).is_some(), "{page}: {package} has no {feature}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_the_oldest_toolchain() {
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let oldest = manifest["workspace"]["package"]["rust-version"].as_str().unwrap();
+    assert!(read("README.md").contains(&format!("tokio and Rust {oldest}.")), "{oldest}");
 }
 
 #[test]
