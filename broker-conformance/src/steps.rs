@@ -19,7 +19,6 @@ use crate::wait::{SHORT, next_gap, next_message, text, until, within};
 
 /// What the typed posts of these cases carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Model)]
-#[model(crate = "broker_core")]
 pub struct Count {
     /// Which post it is.
     pub n: u64,

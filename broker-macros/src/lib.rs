@@ -1,15 +1,20 @@
-//! `#[derive(Model)]`: gives a type its name on the wire. Applications use it through the crate `broker`, which
-//! exports it beside the trait of the same name.
+//! `#[derive(Model)]`: gives a type its name on the wire. Applications use it through `broker` (the package
+//! `broker-rs`), which exports it beside the trait of the same name.
 
 use proc_macro::TokenStream;
+use proc_macro_crate::{FoundCrate, crate_name};
+use proc_macro2::Span;
 use quote::quote;
-use syn::{DeriveInput, LitStr, Path, parse_macro_input, parse_quote};
+use syn::{DeriveInput, Ident, LitStr, Path, parse_macro_input, parse_quote};
 
 /// Implements `Model` for a type that serde can encode.
 ///
 /// The name on the wire is the type's own, or the one given by `#[model(name = "…")]`: 1 to 255 bytes.
-/// `#[model(crate = "…")]` names the crate the trait is found in, by default `broker`. A generic
-/// type needs a name for each of its instances: implement `Model` by hand for those.
+/// A generic type needs a name for each of its instances: implement `Model` by hand for those.
+///
+/// The trait is found by the manifest of the crate that is compiled: through `broker-rs`, or without it through
+/// `broker-core`, each also under another name. `#[model(crate = "…")]` names the path instead, for a crate that
+/// depends on neither, or on one of them for its tests only.
 #[proc_macro_derive(Model, attributes(model))]
 pub fn derive_model(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -23,13 +28,13 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     }
     let ident = &input.ident;
     let mut name = LitStr::new(&ident.to_string(), ident.span());
-    let mut krate: Path = parse_quote!(::broker);
+    let mut krate: Option<Path> = None;
     for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("model")) {
         attribute.parse_nested_meta(|meta| {
             if meta.path.is_ident("name") {
                 name = meta.value()?.parse()?;
             } else if meta.path.is_ident("crate") {
-                krate = meta.value()?.parse::<LitStr>()?.parse()?;
+                krate = Some(meta.value()?.parse::<LitStr>()?.parse()?);
             } else {
                 return Err(
                     meta.error("unknown key; write #[model(name = \"…\")] or #[model(crate = \"…\")]")
@@ -41,11 +46,31 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     if name.value().is_empty() || name.value().len() > 255 {
         return Err(syn::Error::new_spanned(&name, "a model's name has 1 to 255 bytes"));
     }
+    let krate = krate.unwrap_or_else(found);
     Ok(quote! {
         impl #krate::Model for #ident {
             const NAME: &'static str = #name;
         }
     })
+}
+
+/// The path of the crate that has the trait, by the name that the manifest of the user gives it.
+fn found() -> Path {
+    let facade = crate_name("broker-rs").map(|found| extern_name(found, "broker_rs", "broker"));
+    let found = facade
+        .or_else(|_| crate_name("broker-core").map(|found| extern_name(found, "broker_core", "broker_core")));
+    // Found in no manifest, for instance in a build without cargo: the name that the documentation uses.
+    let name = Ident::new(&found.unwrap_or_else(|_| "broker".to_owned()), Span::call_site());
+    parse_quote!(::#name)
+}
+
+/// The name of a crate in code: what it was renamed to, or else that of its library, which is not the name of its
+/// package. The tests and examples of a package name its library as well.
+fn extern_name(found: FoundCrate, package: &str, library: &str) -> String {
+    match found {
+        FoundCrate::Name(name) if name != package => name,
+        FoundCrate::Name(_) | FoundCrate::Itself => library.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +101,15 @@ mod tests {
             struct Pixel;
         ));
         assert!(elsewhere.contains("broker_core :: Model"), "{elsewhere}");
+    }
+
+    #[test]
+    fn a_crate_has_the_name_it_was_given_or_that_of_its_library() {
+        let name = |found| extern_name(found, "broker_rs", "broker");
+        assert_eq!(name(FoundCrate::Name("messages".to_owned())), "messages");
+        assert_eq!(name(FoundCrate::Name("broker".to_owned())), "broker");
+        assert_eq!(name(FoundCrate::Name("broker_rs".to_owned())), "broker");
+        assert_eq!(name(FoundCrate::Itself), "broker");
     }
 
     #[test]

@@ -290,7 +290,6 @@ async fn a_call_under_way_ends_by_itself_when_its_session_closes(h: &dyn Harness
 
 /// Closes a session while it is being decoded: between the arrival of the message and the call.
 #[derive(Serialize, Model)]
-#[model(crate = "broker_core")]
 #[serde(transparent)]
 struct Closing {
     node: u64,

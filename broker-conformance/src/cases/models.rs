@@ -4,7 +4,6 @@ use broker_macros::Model;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Model)]
-#[model(crate = "broker_core")]
 pub(super) struct Greeting {
     pub(super) text: String,
     pub(super) number: u64,
@@ -17,14 +16,12 @@ impl Greeting {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Model)]
-#[model(crate = "broker_core")]
 pub(super) struct Farewell {
     pub(super) reason: String,
 }
 
 /// Cannot be encoded, so it gets nowhere that takes an encoding.
 #[derive(Debug, Deserialize, Model)]
-#[model(crate = "broker_core")]
 pub(super) struct Unencodable;
 
 impl Serialize for Unencodable {
@@ -35,7 +32,6 @@ impl Serialize for Unencodable {
 
 /// Has something that is never encoded.
 #[derive(Debug, Serialize, Deserialize, Model)]
-#[model(crate = "broker_core")]
 pub(super) struct Tagged {
     pub(super) number: u64,
     #[serde(skip)]

@@ -54,7 +54,6 @@ async fn a_message_of_another_type_is_an_error_item(h: &dyn Harness) -> Outcome 
 
 /// Has the name of another type and none of its fields.
 #[derive(Debug, serde::Serialize, serde::Deserialize, Model)]
-#[model(crate = "broker_core")]
 #[model(name = "Greeting")]
 struct Impostor {
     mood: f32,
@@ -225,7 +224,6 @@ const SCOPES: [Scope; 3] = [Scope::Local, Scope::Global, Scope::Auto];
 
 /// What an encoding may have no room for.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Model)]
-#[model(crate = "broker_core")]
 enum Odd {
     Leaf,
     Number(f64),

@@ -1,0 +1,11 @@
+//! The facade under another name. That this compiles is the test.
+
+/// Has no attribute that says where the trait is.
+#[derive(Debug, serde::Serialize, serde::Deserialize, messages::Model)]
+pub struct Pixel {
+    /// Where it is.
+    pub index: u32,
+}
+
+/// The name on the wire, found through the trait.
+pub const NAME: &str = <Pixel as messages::Model>::NAME;
