@@ -1,11 +1,12 @@
 //! A URL with a secret in it, made of any bytes, and all that anybody is shown of it.
 //!
-//! Used by the fuzz target `url`, and by a test of the crate `broker` that needs no fuzzer. The oracle: with another
+//! Used by the fuzz target `url`, and by a test of the facade that needs no fuzzer. The oracle: with another
 //! secret of the same form, every text is the same.
 
 use std::{error::Error as StdError, fmt::Write};
 
-use broker::{Backend, BrokerUrl, Config, Error, Options};
+use broker::{Config, Error, Options};
+use broker_core::{Backend, BrokerUrl};
 
 /// What may stand between the letters and digits of a secret, as hosting services make them.
 const BETWEEN: &[u8; 16] = b"/?#@:,%+&=.[]\\ -";

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use broker::driver::Backend;
 use broker_conformance::external_server::{ExternalServer, Verdict};
+use broker_core::Backend;
 use clap::Args;
 
 use crate::{Console, Outcome, place::Place};

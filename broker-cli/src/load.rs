@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Broker, Event, Options, Reach, Scope, Subscription, driver::random};
+use broker::{Broker, Event, Options, Reach, Scope, Subscription};
+use broker_core::driver::random;
 use bytes::{BufMut, Bytes, BytesMut};
 use clap::{Args, value_parser};
 use hdrhistogram::Histogram;

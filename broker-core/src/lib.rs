@@ -1,7 +1,7 @@
 //! The contract every backend implements, and everything that backends share.
 //!
-//! Applications depend on `broker` (the package `broker-rs`), which re-exports all of this and connects by URL. Backends depend on
-//! this crate alone; [`driver`] is the page to read before writing one.
+//! Applications depend on `broker` (the package `broker-rs`), which exports what users need from here and connects by
+//! URL. Backends depend on this crate alone; [`driver`] is the page to read before writing one.
 //!
 //! **A message posted to a channel reaches every listener on every server, in order, or each listener that may have
 //! missed something receives a gap.** A revoked [`Identity`] loses its sessions on every server. [`Broker`] is the

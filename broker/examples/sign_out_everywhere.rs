@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Broker, BrokerUrl, Identity, Options, Revocation};
+use broker::{Broker, Identity, Options, Revocation};
+use broker_core::BrokerUrl;
 use clap::{Parser, Subcommand};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, copy_bidirectional},

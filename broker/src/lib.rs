@@ -47,16 +47,30 @@
 //!
 //! `msgpack` adds MessagePack beside JSON, `metrics` adds counters; `full` is every feature. Limits and times are
 //! [`Options`], and can be given in the URL (`?prefix=shop&heartbeat=2s`) or a configuration file ([`Config`]).
+//!
+//! The [`prelude`] has what most files need. A backend of your own depends on `broker-core`, whose module `driver` is
+//! the contract, and starts with [`Broker::connect`].
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backends;
 mod config;
+pub mod prelude;
 
-pub use broker_core::*;
+// By list: a name here is a promise to users, and `tests/exports.rs` has the list again. What only drivers need stays
+// in `broker_core`: its module `driver`, `Backend`, `BrokerUrl`.
+pub use broker_core::{
+    AuthenticatedAt, Broker, Capabilities, ChannelName, CloseReason, Codec, Confirmation, ConnectionState,
+    Error, ErrorKind, Event, FailMode, Gap, GapCause, Headers, Health, HealthChanges, HookId, Identity,
+    ListenerId, ListenerItem, Malformed, Message, MessageId, MessageStream, Model, NodeId, Options,
+    OrderGuarantee, PermissionScope, Post, Reach, Received, Result, Revocation, RevocationOutcome, Revoked,
+    Scope, Session, StreamError, StreamItem, Subscription, Uncertainty, driver::Inspection,
+};
 /// Gives a type its name on the wire; see the trait of the same name.
 pub use broker_macros::Model;
 pub use config::Config;
+
+use broker_core::{BrokerUrl, driver::Driver};
 
 /// Connects to the backend a URL names, with the default options.
 ///
@@ -111,9 +125,9 @@ pub fn open(url: &str, options: Options) -> Result<Broker> {
 ///
 /// # Errors
 /// As [`connect`], but nothing is subscribed. What the server does not want to say is `None`.
-pub async fn inspect(url: &str, options: Options) -> Result<driver::Inspection> {
+pub async fn inspect(url: &str, options: Options) -> Result<Inspection> {
     let (driver, options) = prepare(url, options)?;
-    driver::Inspection::of(&*driver, &options).await
+    Inspection::of(&*driver, &options).await
 }
 
 /// Connects to the URL in the environment variable `BROKER_URL`; without it, to `memory:`.
@@ -130,7 +144,7 @@ pub async fn from_env() -> Result<Broker> {
     }
 }
 
-fn prepare(url: &str, options: Options) -> Result<(std::sync::Arc<dyn driver::Driver>, Options)> {
+fn prepare(url: &str, options: Options) -> Result<(std::sync::Arc<dyn Driver>, Options)> {
     let url = BrokerUrl::parse(url)?;
     let options = options.with_url(&url)?;
     options.check()?;

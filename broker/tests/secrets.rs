@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use broker::{Backend, Options};
+use broker::Options;
+use broker_core::Backend;
 use proptest::prelude::*;
 
 #[path = "../../fuzz/secret_url.rs"]

@@ -1,7 +1,7 @@
 //! URLs, which come from configuration files: none panics, and nothing that is shown depends on a secret.
 #![no_main]
 
-use broker::Backend;
+use broker_core::Backend;
 
 #[path = "../secret_url.rs"]
 mod secret_url;

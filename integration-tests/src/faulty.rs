@@ -14,7 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use broker::{
+use broker_core::{
     ChannelName, Error, ErrorKind, Result,
     driver::{
         ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, LogCursor, LogPage, LogSpec,

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use broker::{
-    Broker, BrokerUrl, Error, ErrorKind, Event, Identity, Options, Reach, Revocation, RevocationOutcome,
-    Scope, Subscription, driver::random,
+    Broker, Error, ErrorKind, Event, Identity, Options, Reach, Revocation, RevocationOutcome, Scope,
+    Subscription,
 };
+use broker_core::{BrokerUrl, driver::random};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use tokio::time::timeout;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use broker::{Broker, Reach, driver::Inspection};
+use broker::{Broker, Inspection, Reach};
 
 use super::{Finding, checks::shown};
 

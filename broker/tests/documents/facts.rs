@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use broker::{
-    BrokerUrl, ChannelName, ErrorKind, Headers, Options,
+use broker::{ChannelName, ErrorKind, Headers, Options};
+use broker_core::{
+    BrokerUrl,
     driver::{MAX_FRAME, MAX_NAME, MAX_RECORD},
 };
 

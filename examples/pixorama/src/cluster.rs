@@ -9,9 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{
-    Broker, ErrorKind, MessageStream, Model, Scope, Session, StreamError, StreamItem, driver::random,
-};
+use broker::{Broker, ErrorKind, MessageStream, Model, Scope, Session, StreamError, StreamItem};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -88,7 +86,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Cluster {
     /// Joins, and works until it is stopped.
     pub(crate) fn join(broker: Broker, stop: CancellationToken) -> Arc<Self> {
-        let server = random();
+        let server = broker.node_id().as_u64();
         let status = Status {
             backend: broker.backend().unwrap_or("none"),
             connected: broker.health().is_connected(),

@@ -3,8 +3,8 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use broker::{BrokerUrl, Error, ErrorKind, Reach};
 use broker_conformance::{Entry, case::Outcome, free_port, harness::Harness, steps::linked};
+use broker_core::{BrokerUrl, Error, ErrorKind, Reach};
 
 use crate::{
     cases::backend_common::{connect, hear_each_other, refusal, refusal_within},

@@ -8,8 +8,10 @@ use std::{
     },
 };
 
-use broker::driver::{Arrival, Inbox, Missing, Sink};
-use broker::{ChannelName, Error};
+use broker_core::{
+    ChannelName, Error,
+    driver::{Arrival, Inbox, Missing, Sink},
+};
 use bytes::Bytes;
 
 use super::faults::Wrong;

@@ -6,11 +6,13 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use broker::{Backend, Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach, driver::Driver};
 use broker_conformance::{
     Entry,
     harness::{Harness, is_core_own},
     line::Line,
+};
+use broker_core::{
+    Backend, Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach, driver::Driver,
 };
 use broker_memory::{Bus, SavedLogs};
 

@@ -3,7 +3,6 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use broker::{Backend, Capabilities, Confirmation, PermissionScope, Reach};
 use broker_conformance::{
     Entry,
     case::Need,
@@ -11,6 +10,7 @@ use broker_conformance::{
     line::{Line, ProxyLines},
     wait::eventually,
 };
+use broker_core::{Backend, Capabilities, Confirmation, PermissionScope, Reach};
 use serde_json::json;
 
 use crate::{

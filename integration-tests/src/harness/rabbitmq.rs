@@ -9,7 +9,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use broker::{Backend, Capabilities, Confirmation, Options, Reach};
 use broker_conformance::{
     Entry,
     case::Need,
@@ -18,6 +17,7 @@ use broker_conformance::{
     pool::{Lease, Pool},
     wait::{LIMIT, eventually},
 };
+use broker_core::{Backend, Capabilities, Confirmation, Options, Reach};
 use serde_json::json;
 
 use crate::{

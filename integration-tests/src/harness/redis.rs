@@ -9,13 +9,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use broker::{Backend, Capabilities, Confirmation, Options, OrderGuarantee, PermissionScope, Reach};
 use broker_conformance::{
     Entry,
     case::Need,
     harness::{Harness, is_core_own, quick_options},
     line::{Line, ProxyLines},
 };
+use broker_core::{Backend, Capabilities, Confirmation, Options, OrderGuarantee, PermissionScope, Reach};
 use redis::{FromRedisValue, Value};
 
 use crate::{

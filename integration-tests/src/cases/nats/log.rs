@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use broker::driver::{LogCursor, LogDiscontinuity};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
@@ -10,6 +9,7 @@ use broker_conformance::{
     log_link::Opener,
     wait::{LIMIT, eventually, until_is},
 };
+use broker_core::driver::{LogCursor, LogDiscontinuity};
 use futures_util::future::{join_all, try_join_all};
 use serde_json::{Value, json};
 use tokio::time::timeout;

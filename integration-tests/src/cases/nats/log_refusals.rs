@@ -2,10 +2,6 @@
 
 use std::time::Duration;
 
-use broker::{
-    Backend, ErrorKind, Identity, Revocation, Scope,
-    driver::{LogCursor, LogSpec},
-};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
     free_port,
@@ -14,6 +10,10 @@ use broker_conformance::{
     log_link::{LogLink, Opener, RETENTION},
     steps::hears,
     wait::{self, eventually, fence, within},
+};
+use broker_core::{
+    Backend, ErrorKind, Identity, Revocation, Scope,
+    driver::{LogCursor, LogSpec},
 };
 use futures_util::future::try_join_all;
 use serde_json::json;

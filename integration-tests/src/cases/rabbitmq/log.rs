@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use broker::{
-    Error, ErrorKind,
-    driver::{LogCursor, LogDiscontinuity},
-};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
     log_link::{LogLink, Opener},
     wait::{LIMIT, eventually, until_is, within},
+};
+use broker_core::{
+    Error, ErrorKind,
+    driver::{LogCursor, LogDiscontinuity},
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};

@@ -2,7 +2,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use broker::driver::{LogCursor, LogDiscontinuity, LogSpec};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
@@ -10,6 +9,7 @@ use broker_conformance::{
     log_link::{LIMIT, Opener, RETENTION},
     wait::until_is,
 };
+use broker_core::driver::{LogCursor, LogDiscontinuity, LogSpec};
 use futures_util::future::try_join_all;
 use redis::{FromRedisValue, Value};
 

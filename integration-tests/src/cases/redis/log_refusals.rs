@@ -1,15 +1,15 @@
 //! Cases about the revocation log on Redis: the ways in which the server refuses it.
 
-use broker::{
-    Error, ErrorKind,
-    driver::{LogCursor, LogSpec},
-};
 use broker_conformance::{
     case::{Case, Outcome, case},
     free_port,
     harness::Harness,
     log_checks,
     log_link::{LIMIT, LogLink, Opener, RETENTION},
+};
+use broker_core::{
+    Error, ErrorKind,
+    driver::{LogCursor, LogSpec},
 };
 
 use crate::{
