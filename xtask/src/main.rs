@@ -10,6 +10,8 @@ mod fuzz;
 mod lint;
 mod model;
 mod mutants;
+mod packages;
+mod release;
 mod report;
 mod run;
 mod servers;
@@ -46,8 +48,12 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Run the hub and sessions in thousands of orders of its steps, drawn by a model checker.
     Model,
-    /// Check the formatting, the lints in every combination of features that matters, and the documentation.
+    /// Check the formatting, the lints with all features and with each alone, the documentation, and the packages.
+    ///
+    /// Installs cargo-hack.
     Lint,
+    /// Check what must hold before a release. A check whose tool is missing is skipped, and named at the end.
+    ReleaseCheck(release::Options),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +66,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Model => model::run(),
         Command::Lint => lint::run(),
+        Command::ReleaseCheck(options) => release::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
