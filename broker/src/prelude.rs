@@ -22,4 +22,4 @@
 //! # Ok(()) }
 //! ```
 
-pub use crate::{Broker, MessageStream, Model, Scope, Session, StreamError, StreamItem};
+pub use crate::{Broker, Channel, MessageStream, Model, Received, Scope, Session, StreamError, StreamItem};
