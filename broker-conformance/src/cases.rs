@@ -5,6 +5,7 @@ use crate::case::Case;
 mod cluster;
 mod configuration;
 mod draining;
+mod front;
 mod health;
 mod hooks;
 mod hostile;
@@ -46,6 +47,7 @@ const SUBJECTS: &[&[Case]] = &[
     sessions::CASES,
     listeners::CASES,
     hooks::CASES,
+    front::CASES,
     revocation::CASES,
     revocation_outage::CASES,
     cluster::CASES,

@@ -98,7 +98,7 @@ impl fmt::Display for StreamError {
 impl std::error::Error for StreamError {}
 
 /// Why a subscription or a session ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
     /// Its session was closed or dropped.

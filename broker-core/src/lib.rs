@@ -41,5 +41,5 @@ pub use event::{CloseReason, Event, Gap, GapCause, StreamError};
 pub use health::{ConnectionState, Health, HealthChanges};
 pub use message::{Codec, Headers, Malformed, Message, MessageId, Model, NodeId, Post, Received, Scope};
 pub use revocation::{AuthenticatedAt, Identity, Revocation, RevocationOutcome, Revoked, Uncertainty};
-pub use session::{HookId, ListenerId, ListenerItem, Session};
-pub use subscription::{MessageStream, StreamItem, Subscription};
+pub use session::{HookId, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Session};
+pub use subscription::{MessageStream, Owning, StreamItem, Subscription};

@@ -21,6 +21,7 @@ struct Counters {
     /// By cause, and what they tell as missing.
     gaps: [(metrics::Counter, metrics::Counter); CAUSES.len()],
     malformed: metrics::Counter,
+    listener_panics: metrics::Counter,
     links: metrics::Counter,
     failures: metrics::Counter,
     connected: metrics::Gauge,
@@ -50,12 +51,18 @@ impl Meter {
                 )
             }),
             malformed: counter!("broker_malformed_total", "backend" => backend),
+            listener_panics: counter!("broker_listener_panics_total", "backend" => backend),
             links: counter!("broker_links_total", "backend" => backend),
             failures: counter!("broker_link_failures_total", "backend" => backend),
             connected: gauge!("broker_connected", "backend" => backend),
             round_trip: histogram!("broker_probe_round_trip_seconds", "backend" => backend),
         };
         Self { counters: counters.into() }
+    }
+
+    /// A listener's function panicked.
+    pub(crate) fn listener_panicked(&self) {
+        self.counters.listener_panics.increment(1);
     }
 
     pub(crate) fn published_here(&self) {
@@ -108,6 +115,8 @@ impl Meter {
     pub(crate) fn new(_backend: &'static str) -> Self {
         Self {}
     }
+
+    pub(crate) fn listener_panicked(&self) {}
 
     pub(crate) fn published_here(&self) {}
 

@@ -139,7 +139,7 @@ fn a_runtime_without_timers_is_an_error_of_connect_and_good_enough_for_calls() {
     let runtime = Runtime::new().unwrap();
     let broker = runtime.block_on(Scripted::default().connect(options())).unwrap();
     bare.block_on(async {
-        broker.subscribe("news").await.unwrap();
+        drop(broker.subscribe("news").await.unwrap());
         broker.publish("news", "x", Scope::Global).await.unwrap();
         broker.drain().await;
     });

@@ -77,7 +77,7 @@ async fn listen(session: &Session, channel: &str) -> Outcome<(ListenerId, Unboun
         let _ = heard.send(greeting.number);
         async {}
     };
-    Ok((session.add_listener(channel, listener).await?, calls))
+    Ok((session.add_listener(channel, listener).await?.id(), calls))
 }
 
 async fn hear(calls: &mut UnboundedReceiver<u64>) -> Result<Option<u64>, String> {

@@ -36,7 +36,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Unwinds as a panic does, without the noise.
-fn panic_quietly() {
+pub(super) fn panic_quietly() {
     std::panic::resume_unwind(Box::new("a listener of a case"));
 }
 
@@ -158,7 +158,7 @@ async fn a_listener_can_remove_itself(h: &dyn Harness) -> Outcome {
             std::future::ready(())
         }
     };
-    let id = session.add_listener("counts", once).await?;
+    let id = session.add_listener("counts", once).await?.id();
     own.set(id).map_err(|id| format!("{id} is there already"))?;
     let mut other = listener(&session, "counts").await?;
     // Two are in its queue before it can remove itself.

@@ -272,7 +272,7 @@ async fn the_same_function_in_two_sessions_is_two_listeners(h: &dyn Harness) -> 
     let node = h.node().await?;
     let (first, second) = (node.session(), node.session());
     let (calls, function) = counter();
-    let id = first.add_listener("counts", function.clone()).await?;
+    let id = first.add_listener("counts", function.clone()).await?.id();
     second.add_listener("counts", function).await?;
     counted(&node, &["counts"], &calls, 2).await?;
     assert!(first.remove_listener(id));
@@ -322,8 +322,8 @@ async fn a_session_removes_no_listener_of_another(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let (first, second) = (node.session(), node.session());
     let (calls, function) = counter();
-    let id = first.add_listener("counts", function.clone()).await?;
-    let same_number = second.add_listener("counts", function).await?;
+    let id = first.add_listener("counts", function.clone()).await?.id();
+    let same_number = second.add_listener("counts", function).await?.id();
     assert_ne!(id, same_number);
     assert!(!second.remove_listener(id));
     counted(&node, &["counts"], &calls, 2).await?;

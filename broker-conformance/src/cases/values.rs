@@ -159,7 +159,7 @@ async fn headers_arrive_exactly(h: &dyn Harness) -> Outcome {
     let mut typed = session.create_stream::<Greeting>("typed").await?;
     here.publish("typed", greeting, Scope::Global).await?;
     let received = next_item(&mut typed).await??;
-    assert_eq!((&*received, received.headers()), (&Greeting::new(3), headers));
+    assert_eq!((&*received, received.headers()), (&Greeting::new(3), &headers));
     assert_eq!(received.origin(), here.node_id());
     Ok(())
 }

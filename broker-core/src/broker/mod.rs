@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -96,10 +96,13 @@ impl Broker {
     }
 
     /// Runs a task of this broker, which ends by itself when [`abort`](Self::abort) is cancelled.
-    pub(crate) fn spawn(&self, what: &str, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        what: &str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Result<JoinHandle<T>> {
         let runtime = self.0.runtime.handle(what)?;
-        self.0.tasks.spawn_on(task, &runtime);
-        Ok(())
+        Ok(self.0.tasks.spawn_on(task, &runtime))
     }
 
     pub(crate) fn tasks(&self) -> Tasks {

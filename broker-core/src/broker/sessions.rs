@@ -11,7 +11,6 @@ use crate::{CloseReason, Identity, Session, session::state};
 impl Broker {
     /// Opens an anonymous session, which no revocation touches. [`session_for`](Self::session_for) opens that of a
     /// user.
-    #[must_use]
     pub fn session(&self) -> Session {
         Session::new(self.clone(), self.new_session(), None)
     }

@@ -1,7 +1,10 @@
 //! Subscribing: joining a channel here at once, and waiting until the backend delivers it.
 
 use super::Broker;
-use crate::{AsChannel, AsChannelName, ChannelName, MessageStream, Model, Result, Subscription};
+use crate::{
+    AsChannel, AsChannelName, ChannelName, Listener, ListenerFn, ListenerItem, MessageStream, Model, Result,
+    Subscription,
+};
 
 impl Broker {
     /// Subscribes to a channel outside of any session. When it returns, every later post from any process is
@@ -42,6 +45,42 @@ impl Broker {
         let mut subscription = self.join("create_stream", channel.channel_name())?;
         self.confirm("create_stream", &mut subscription).await?;
         Ok(MessageStream::new(subscription))
+    }
+
+    /// Calls a function with every later message of a channel, outside of any session: until the listener is
+    /// [removed](crate::Listener::remove), or the broker ends. All else as
+    /// [`Session::add_listener`](crate::Session::add_listener).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Model, Received, Scope};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
+    /// struct Said { text: String }
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let (sender, mut texts) = tokio::sync::mpsc::unbounded_channel();
+    /// let listener = broker.add_listener("room", move |said: Received<Said>| {
+    ///     let _ = sender.send(said.text.clone());
+    /// }).await?;
+    /// broker.post_message("room", Said { text: "hello".to_owned() }, Scope::Global).await?;
+    /// assert_eq!(texts.recv().await.as_deref(), Some("hello"));
+    /// assert!(listener.remove());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::create_stream`](crate::Session::create_stream).
+    pub async fn add_listener<I, F, K>(
+        &self,
+        channel: impl AsChannel<I::Model> + Send,
+        function: F,
+    ) -> Result<Listener>
+    where
+        I: ListenerItem,
+        F: ListenerFn<(I,), K>,
+    {
+        self.session().add_lasting_listener(channel, function).await
     }
 
     pub(crate) fn join(&self, operation: &'static str, channel: &str) -> Result<Subscription> {

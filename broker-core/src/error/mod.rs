@@ -101,6 +101,15 @@ struct Inner {
     source: Option<std::sync::Arc<Source>>,
 }
 
+/// Two errors are equal if they have the same kind and read the same. Their causes are not compared.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.kind == other.0.kind && self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Error {}
+
 impl Error {
     /// An error of a kind, with a message that says what was wrong and what to do.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {

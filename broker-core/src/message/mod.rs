@@ -80,7 +80,7 @@ pub(crate) struct Wire {
 
 /// A typed message posted in this process: the value itself.
 pub(crate) struct Local<T> {
-    head: Head,
+    pub(crate) head: Head,
     codec: Codec,
     pub(crate) value: T,
 }

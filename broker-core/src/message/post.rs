@@ -1,12 +1,12 @@
 //! Post: a message on its way out, with headers.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::{Codec, Error, ErrorKind, Headers, Model, Options, Result};
 
 /// A message to publish: a payload, a type name if it has one, and headers.
 ///
-/// Anything that turns into [`Bytes`] is a post without type and headers.
+/// Text and bytes are posts without type and headers.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
@@ -90,9 +90,63 @@ impl Post {
     }
 }
 
-impl<P: Into<Bytes>> From<P> for Post {
+/// Text and bytes that are borrowed are copied; the others are not.
+macro_rules! from_bytes {
+    ($($payload:ty: $bytes:expr),* $(,)?) => {$(
+        impl From<$payload> for Post {
+            #[inline]
+            fn from(payload: $payload) -> Self {
+                let bytes: fn($payload) -> Bytes = $bytes;
+                Self::new(bytes(payload))
+            }
+        }
+    )*};
+}
+
+from_bytes! {
+    Bytes: |bytes| bytes,
+    BytesMut: BytesMut::freeze,
+    Vec<u8>: Bytes::from,
+    Box<[u8]>: Bytes::from,
+    String: Bytes::from,
+    &str: |text| Bytes::copy_from_slice(text.as_bytes()),
+    &String: |text| Bytes::copy_from_slice(text.as_bytes()),
+    &[u8]: Bytes::copy_from_slice,
+    &Bytes: Bytes::clone,
+}
+
+impl<const N: usize> From<&[u8; N]> for Post {
     #[inline]
-    fn from(payload: P) -> Self {
-        Self::new(payload)
+    fn from(payload: &[u8; N]) -> Self {
+        Self::new(Bytes::copy_from_slice(payload))
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Post {
+    #[inline]
+    fn from(payload: [u8; N]) -> Self {
+        Self::new(Bytes::copy_from_slice(&payload))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_bytes_of_all_kinds_are_posts() {
+        let (text, bytes) = (String::from("ab"), vec![97, 98]);
+        let posts: [Post; 9] = [
+            text.as_str().into(),
+            (&text).into(),
+            text.clone().into(),
+            bytes.as_slice().into(),
+            bytes.clone().into(),
+            bytes.clone().into_boxed_slice().into(),
+            (&[97, 98]).into(),
+            [97, 98].into(),
+            (&Bytes::from(bytes)).into(),
+        ];
+        assert!(posts.iter().all(|post| post.payload == "ab" && post.codec == Codec::Raw));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use crate::{Headers, Message, MessageId, Model, NodeId, message::Local};
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+
+use crate::{Codec, Headers, Message, MessageId, Model, NodeId, Result, message::Local};
 
 /// A received value: derefs to it, and knows the message it came in.
 ///
@@ -46,8 +49,42 @@ impl<T: Model> Received<T> {
 
     /// The message's headers.
     #[must_use]
-    pub fn headers(&self) -> Headers {
-        self.message().headers().clone()
+    pub fn headers(&self) -> &Headers {
+        match &self.0 {
+            Inner::Local(local) => &local.head.headers,
+            Inner::Wire(message, _) => message.headers(),
+        }
+    }
+
+    /// One of the message's headers.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().get(name)
+    }
+
+    /// The value alone. It is cloned where others share it.
+    #[must_use]
+    pub fn into_inner(self) -> T
+    where
+        T: Clone,
+    {
+        match self.0 {
+            Inner::Local(local) => {
+                Arc::try_unwrap(local).map_or_else(|local| local.value.clone(), |local| local.value)
+            }
+            Inner::Wire(_, value) => Arc::unwrap_or_clone(value),
+        }
+    }
+
+    /// The value as JSON. A payload that came as JSON is passed on as it is; any other value is encoded at every call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value cannot be encoded as JSON.
+    pub fn json(&self) -> Result<Bytes> {
+        match &self.0 {
+            Inner::Wire(message, _) if message.codec() == Codec::Json => message.payload(),
+            _ => Codec::Json.encode::<T>(self),
+        }
     }
 }
 
@@ -68,6 +105,13 @@ impl<T> Clone for Received<T> {
             Inner::Local(local) => Inner::Local(Arc::clone(local)),
             Inner::Wire(message, value) => Inner::Wire(message.clone(), Arc::clone(value)),
         })
+    }
+}
+
+/// As the value alone.
+impl<T: Serialize> Serialize for Received<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
     }
 }
 

@@ -1,13 +1,21 @@
-//! Listeners: the task that calls one function with what a channel brings.
+//! Listener: the task that calls one function with what a channel brings, and its handle.
 
 use std::{
     fmt,
     future::{Future, poll_fn},
     pin::pin,
+    sync::Arc,
     task::Poll,
+    time::{Duration, Instant},
 };
 
-use crate::{Model, Received, StreamError, Subscription, runtime::tasks, subscription::stream};
+use tokio::task::JoinHandle;
+
+use super::{listener_fn::ListenerItem, state::Shared};
+use crate::{ChannelName, CloseReason, Subscription, runtime::tasks};
+
+/// How long a call may hold its thread before the log says so.
+const HELD_LONG: Duration = Duration::from_secs(1);
 
 /// Names a listener of one session, to remove it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,40 +30,89 @@ impl fmt::Display for ListenerId {
     }
 }
 
-/// What a listener's function can take.
+/// A listener that was added. Names it, to remove it again, and reports its end.
 ///
-/// - [`StreamItem<T>`](crate::StreamItem): everything, gaps and unreadable messages included. Take this one where a loss matters.
-/// - [`Received<T>`]: the values alone; gaps and unreadable messages are logged as warnings.
-pub trait ListenerItem: Send + 'static + sealed::Sealed {
-    /// The type of the messages.
-    type Model: Model;
-
-    /// What of an item the function is called with.
-    #[doc(hidden)]
-    fn from_item(item: stream::StreamItem<Self::Model>) -> Result<Self, StreamError>
-    where
-        Self: Sized;
+/// Dropping the handle changes nothing: the listener goes on until it is removed, its session or the broker ends, or its
+/// function panics.
+#[derive(Debug)]
+pub struct Listener {
+    session: Arc<Shared>,
+    number: u64,
+    task: Option<JoinHandle<CloseReason>>,
+    ended: Option<ListenerEnd>,
 }
 
-mod sealed {
-    pub trait Sealed {}
-    impl<T> Sealed for crate::Received<T> {}
-    impl<T> Sealed for crate::StreamItem<T> {}
+/// Why a listener ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ListenerEnd {
+    /// Its subscription ended: it was removed, its session or the broker was closed, or the backend refuses the channel.
+    Closed(CloseReason),
+    /// Its function panicked.
+    Panicked,
 }
 
-impl<T: Model> ListenerItem for Received<T> {
-    type Model = T;
-
-    fn from_item(item: stream::StreamItem<T>) -> Result<Self, StreamError> {
-        item
+impl fmt::Display for ListenerEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(reason) => reason.fmt(f),
+            Self::Panicked => f.write_str("the listener panicked"),
+        }
     }
 }
 
-impl<T: Model> ListenerItem for stream::StreamItem<T> {
-    type Model = T;
+impl Listener {
+    pub(super) fn new(session: Arc<Shared>, number: u64, task: JoinHandle<CloseReason>) -> Self {
+        Self { session, number, task: Some(task), ended: None }
+    }
 
-    fn from_item(item: stream::StreamItem<T>) -> Result<Self, StreamError> {
-        Ok(item)
+    /// Names it among all listeners of the broker.
+    #[must_use]
+    pub fn id(&self) -> ListenerId {
+        ListenerId { session: self.session.id, number: self.number }
+    }
+
+    /// Removes it, as [`Session::remove_listener`](crate::Session::remove_listener) does. Returns whether it was there.
+    pub fn remove(&self) -> bool {
+        self.session.end_listener(self.number)
+    }
+
+    /// Waits until no call runs any more, and says why it ended. Cancel safe; later calls say the same at once.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{CloseReason, Event, ListenerEnd};
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let mut listener = broker.add_listener("news", |event: Event| println!("{event:?}")).await?;
+    /// listener.remove();
+    /// assert_eq!(listener.ended().await, ListenerEnd::Closed(CloseReason::Removed));
+    /// # Ok(()) }
+    /// ```
+    pub async fn ended(&mut self) -> ListenerEnd {
+        if let Some(task) = &mut self.task {
+            let end = match task.await {
+                Ok(reason) => ListenerEnd::Closed(reason),
+                Err(error) if error.is_panic() => ListenerEnd::Panicked,
+                // The runtime is gone, and the broker with it.
+                Err(_) => ListenerEnd::Closed(CloseReason::BrokerClosed),
+            };
+            self.task = None;
+            self.ended = Some(end);
+        }
+        self.ended.clone().unwrap_or(ListenerEnd::Closed(CloseReason::BrokerClosed))
+    }
+}
+
+impl From<&Listener> for ListenerId {
+    fn from(listener: &Listener) -> Self {
+        listener.id()
+    }
+}
+
+impl From<Listener> for ListenerId {
+    fn from(listener: Listener) -> Self {
+        listener.id()
     }
 }
 
@@ -66,7 +123,7 @@ impl<T: Model> ListenerItem for stream::StreamItem<T> {
 pub(crate) fn listen<I, F, Fut>(
     subscription: Subscription,
     mut function: F,
-) -> impl Future<Output = ()> + Send
+) -> impl Future<Output = CloseReason> + Send
 where
     I: ListenerItem,
     F: FnMut(I) -> Fut + Send + 'static,
@@ -76,8 +133,10 @@ where
     async move {
         loop {
             let item = {
-                let Some(event) = reporting.0.next().await else { return };
-                match I::from_item(stream::item(event)) {
+                let Some(event) = reporting.0.next().await else {
+                    return reporting.0.close_reason().cloned().unwrap_or(CloseReason::BrokerClosed);
+                };
+                match I::from_event(event) {
                     Ok(item) => item,
                     Err(error) => {
                         tracing::warn!(channel = %reporting.0.channel(), "a listener was not called: {error}");
@@ -92,10 +151,11 @@ where
             };
             let node = reporting.0.node();
             let mut beginning = Some(beginning);
-            let mut call = pin!(tasks::within(node, || function(item)));
+            let channel = reporting.0.channel();
+            let mut call = pin!(tasks::within(node, || timed(channel, || function(item))));
             let mut aborted = pin!(reporting.0.aborted());
             let ended = poll_fn(move |cx| {
-                let called = tasks::within(node, || call.as_mut().poll(cx));
+                let called = tasks::within(node, || timed(channel, || call.as_mut().poll(cx)));
                 drop(beginning.take());
                 if called.is_ready() {
                     return Poll::Ready(Ended::Called);
@@ -104,10 +164,24 @@ where
                 aborted.as_mut().poll(cx).map(|()| Ended::Aborted)
             });
             if let Ended::Aborted = ended.await {
-                return;
+                return CloseReason::BrokerClosed;
             }
         }
     }
+}
+
+/// Runs a part of a call, and warns when it held its thread for long: meanwhile nothing else ran there.
+fn timed<R>(channel: &ChannelName, part: impl FnOnce() -> R) -> R {
+    let began = Instant::now();
+    let result = part();
+    let took = began.elapsed();
+    if took > HELD_LONG {
+        tracing::warn!(
+            %channel,
+            "a listener held its thread for {took:.1?}; move work that blocks to tokio::task::spawn_blocking"
+        );
+    }
+    result
 }
 
 /// How a call ended.
@@ -122,6 +196,7 @@ struct PanicReport(Subscription);
 impl Drop for PanicReport {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            self.0.meter().listener_panicked();
             tracing::error!(channel = %self.0.channel(), "a listener panicked and was removed");
         }
     }
@@ -132,7 +207,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::*;
-    use crate::Broker;
+    use crate::{Broker, Model, Received};
 
     #[derive(Serialize, Deserialize)]
     struct Tick;

@@ -3,19 +3,24 @@
 mod call_hooks;
 mod hooks;
 mod listener;
+mod listener_fn;
+mod listeners;
 mod registration;
 mod revoke;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 pub(crate) mod state;
 
-pub use self::listener::{ListenerId, ListenerItem};
+pub use self::{
+    listener::{Listener, ListenerEnd, ListenerId},
+    listener_fn::{ListenerFn, ListenerItem},
+};
 
 use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
     AsChannel, AsChannelName, Broker, CloseReason, Error, ErrorKind, Identity, MessageStream, Model, Post,
-    Receipt, Result, Scope, Subscription, runtime::gate::Gate, session::listener::listen,
+    Receipt, Result, Scope, Subscription, runtime::gate::Gate,
 };
 
 use call_hooks::call_hooks;
@@ -46,6 +51,10 @@ pub(crate) use state::{Owner, Shared};
 /// assert!(pixels.next().await.is_none());
 /// # Ok(()) }
 /// ```
+///
+/// Cloning is cheap, and all clones are one session: it ends when the last one is dropped. A stream that is returned
+/// from where its session was opened keeps it by [`owning`](MessageStream::owning).
+#[must_use = "dropping it ends its streams and listeners"]
 pub struct Session {
     broker: Broker,
     shared: Arc<Shared>,
@@ -101,110 +110,6 @@ impl Session {
     ) -> Result<Receipt> {
         self.check_open("post")?;
         self.broker.publish(channel, post, scope).await
-    }
-
-    /// Calls a function with every later message of a channel, one call at a time, in order.
-    ///
-    /// When it returns, every later post from any process is delivered, or reported missing. The function
-    /// takes [`Received<T>`](crate::Received), or [`StreamItem<T>`](crate::StreamItem) to be told of gaps too. It may be
-    /// async; it runs on a task of its own, so a slow one harms nobody, and a panic in it removes this
-    /// listener only. Two listeners are two, also with the same function. Follows Serverpod's `addListener`.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
-    /// use broker::{StreamItem, Model, Scope};
-    ///
-    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
-    /// struct Renamed { name: String }
-    ///
-    /// let broker = broker::connect("memory:").await?;
-    /// let session = broker.session();
-    /// let (heard, mut names) = tokio::sync::mpsc::unbounded_channel();
-    /// let id = session
-    ///     .add_listener("user.42", move |item: StreamItem<Renamed>| {
-    ///         let heard = heard.clone();
-    ///         async move {
-    ///             match item {
-    ///                 Ok(renamed) => drop(heard.send(renamed.name.clone())),
-    ///                 Err(error) => eprintln!("{error}"), // a gap, for one: read the state anew
-    ///             }
-    ///         }
-    ///     })
-    ///     .await?;
-    /// session.post_message("user.42", Renamed { name: "Ada".to_owned() }, Scope::Global).await?;
-    /// assert_eq!(names.recv().await.as_deref(), Some("Ada"));
-    /// session.remove_listener(id);
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// The function must not own its session. A session ends when its last handle is dropped; a listener that holds
-    /// an `Arc<Session>` of its own session keeps it, itself and its subscription alive until somebody calls
-    /// [`close`](Self::close), or the broker is closed. To post from within, hold a `Weak<Session>`, or a clone of
-    /// the [`Broker`], which keeps no session open:
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
-    /// use std::sync::Arc;
-    /// use broker::{Model, Received, Scope};
-    ///
-    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
-    /// struct Note { text: String }
-    ///
-    /// let broker = broker::connect("memory:").await?;
-    /// let session = Arc::new(broker.session());
-    /// # let (alive, mut ended) = tokio::sync::mpsc::channel::<()>(1);
-    /// let own = Arc::downgrade(&session);
-    /// session
-    ///     .add_listener("questions", move |question: Received<Note>| {
-    /// #       let _alive = &alive;
-    ///         let own = own.upgrade(); // `None` once the session is dropped
-    ///         async move {
-    ///             let Some(session) = own else { return };
-    ///             let answer = Note { text: format!("{}: yes", question.text) };
-    ///             if let Err(error) = session.post_message("answers", answer, Scope::Global).await {
-    ///                 eprintln!("not answered: {error}");
-    ///             }
-    ///         }
-    ///     })
-    ///     .await?;
-    /// # let asking = broker.session();
-    /// # let mut answers = asking.create_stream::<Note>("answers").await?;
-    /// # asking.post_message("questions", Note { text: "well".to_owned() }, Scope::Global).await?;
-    /// # assert_eq!(answers.next().await.unwrap().unwrap().text, "well: yes");
-    /// drop(session); // the connection is gone: the listener ends
-    /// # assert_eq!(ended.recv().await, None);
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`create_stream`](Self::create_stream).
-    pub async fn add_listener<I, F, Fut>(
-        &self,
-        channel: impl AsChannelName + Send,
-        function: F,
-    ) -> Result<ListenerId>
-    where
-        I: ListenerItem,
-        F: FnMut(I) -> Fut + Send + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        let gate = Some(Arc::new(Gate::default()));
-        let (subscription, number) = self.open("add_listener", channel.channel_name(), gate).await?;
-        self.broker.spawn("a listener", listen(subscription, function))?;
-        Ok(ListenerId { session: self.shared.id, number })
-    }
-
-    /// Removes a listener: when this returns no call of it starts any more; one that is running ends by itself.
-    /// Returns whether it was there; an unknown id is no error. May be called from within the listener.
-    ///
-    /// Blocks while a call is just starting: until its function has come to its first await, for at most 0.1 s.
-    pub fn remove_listener(&self, id: ListenerId) -> bool {
-        let here = id.session == self.shared.id;
-        let removed = here.then(|| self.shared.remove_listener(id.number)).flatten();
-        let Some((gate, first)) = removed else { return false };
-        // Also if somebody else removes it: each may rely on it when its own call returns.
-        Gate::wait_for_calls(std::slice::from_ref(&gate));
-        first
     }
 
     /// A stream of a channel's messages as values of type `T`.
@@ -350,8 +255,28 @@ impl Session {
     }
 }
 
+impl Clone for Session {
+    fn clone(&self) -> Self {
+        self.shared.add_handle();
+        Self {
+            broker: self.broker.clone(),
+            shared: Arc::clone(&self.shared),
+            identity: self.identity.clone(),
+        }
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
+        if !self.shared.drop_handle() {
+            return;
+        }
+        if let Some(streams) = self.shared.open_streams() {
+            tracing::debug!(
+                session = self.shared.id,
+                "a session was dropped, which ends {streams} streams and listeners of it"
+            );
+        }
         self.close();
         let (broker, identity) = (self.broker.clone(), self.identity.take());
         self.shared.keep_registered(Registration { broker, id: self.shared.id, identity });

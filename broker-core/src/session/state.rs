@@ -16,7 +16,7 @@ use crate::{
         gate::Gate,
         sync::{
             Mutex, MutexGuard,
-            atomic::{AtomicBool, Ordering},
+            atomic::{AtomicBool, AtomicUsize, Ordering},
         },
         user_code::{contain, shielded},
     },
@@ -25,6 +25,8 @@ use crate::{
 /// See the module.
 pub(crate) struct Shared {
     pub(crate) id: u64,
+    /// How many handles there are.
+    handles: AtomicUsize,
     hub: Arc<Hub>,
     /// Set once, when it begins to end; hooks may still have to run.
     closing: OnceLock<CloseReason>,
@@ -72,6 +74,7 @@ impl Shared {
     pub(crate) fn new(id: u64, hub: Arc<Hub>) -> Self {
         Self {
             id,
+            handles: AtomicUsize::new(1),
             hub,
             closing: OnceLock::new(),
             closed: OnceLock::new(),
@@ -80,6 +83,21 @@ impl Shared {
             ended: Notify::new(),
             open: Mutex::default(),
         }
+    }
+
+    pub(super) fn add_handle(&self) {
+        self.handles.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether it was the last one.
+    pub(super) fn drop_handle(&self) -> bool {
+        self.handles.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// How many streams and listeners would end with it now, if some would.
+    pub(super) fn open_streams(&self) -> Option<usize> {
+        let open = self.lock().seats.len();
+        (open > 0 && self.closing.get().is_none()).then_some(open)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Open> {
@@ -208,6 +226,14 @@ impl Shared {
         open.seats.insert(number, seat);
         open.listeners.extend(gate.clone().map(|gate| (number, gate)));
         Some(Owner { session: Arc::clone(self), number, gate })
+    }
+
+    /// The same, and blocks until no call of it is beginning. Whether it was open.
+    pub(super) fn end_listener(&self, number: u64) -> bool {
+        let Some((gate, first)) = self.remove_listener(number) else { return false };
+        // Also if somebody else removes it: each may rely on it when its own call returns.
+        Gate::wait_for_calls(std::slice::from_ref(&gate));
+        first
     }
 
     /// Ends a listener, if the session has it. Its gate, as for [`close`](Self::close), and whether it was open.

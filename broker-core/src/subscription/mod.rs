@@ -1,9 +1,13 @@
 //! Subscription: the stream of a channel's events.
 
 mod decode;
+mod owning;
 pub(crate) mod stream;
 
-pub use self::stream::{MessageStream, StreamItem};
+pub use self::{
+    owning::Owning,
+    stream::{MessageStream, StreamItem},
+};
 
 use std::{
     fmt, mem,
@@ -18,6 +22,7 @@ use tokio_util::sync::WaitForCancellationFuture;
 use crate::{
     Broker, ChannelName, CloseReason, Error, Event, NodeId,
     hub::{Cursor, Entry, Notice, Ring},
+    metrics::Meter,
     runtime::{gate::Gate, user_code::contain},
     session::Owner,
 };
@@ -32,6 +37,7 @@ const BATCH: usize = 32;
 /// [`Gap`](crate::Gap) with their exact number stands in their place. Dropping it unsubscribes.
 ///
 /// The stream ends when its session or the broker is closed; [`close_reason`](Self::close_reason) then says why.
+#[must_use = "dropping it unsubscribes"]
 pub struct Subscription {
     broker: Broker,
     ring: Arc<Ring>,
@@ -197,6 +203,10 @@ impl Subscription {
             hub.released(&self.ring, &self.cursor);
         }
         hub.settle_debt(&self.ring, &self.cursor, false);
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        self.broker.meter()
     }
 
     /// When its broker breaks off what still runs.

@@ -19,6 +19,7 @@ pub type StreamItem<T> = Result<Received<T>, StreamError>;
 ///
 /// A gap, a message of another type and one that does not decode are error items in their place; the stream
 /// lives on. All else is as with [`Subscription`].
+#[must_use = "dropping it unsubscribes"]
 pub struct MessageStream<T> {
     subscription: Subscription,
     item: PhantomData<fn() -> T>,
