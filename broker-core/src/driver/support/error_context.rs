@@ -122,7 +122,9 @@ impl ErrorContext {
     ///
     /// # Errors
     /// Those of the attempt. [`Protocol`] when there is another kind of server, [`Misconfigured`] when it is the right
-    /// one and only one side speaks TLS; both name the scheme that would fit. [`Unavailable`] when it hangs up.
+    /// one and only one side speaks TLS; both name the scheme that would fit. [`Unavailable`] when it hangs up. The
+    /// servers that are recognised are those of this repository's backends, and web and SSH servers; a `product` need
+    /// not be among them.
     pub async fn recognise<T>(
         &self,
         address: SocketAddr,
@@ -166,7 +168,8 @@ impl ErrorContext {
         let (product, plain, secure) = match self.product {
             "Redis" => ("Redis", "redis://", "rediss://"),
             "NATS" => ("NATS", "nats://", "tls:// and the key `tls_first=true`"),
-            _ => ("RabbitMQ", "amqp://", "amqps://"),
+            "RabbitMQ" => ("RabbitMQ", "amqp://", "amqps://"),
+            other => (other, "the scheme without TLS", "the scheme with TLS, if there is one"),
         };
         let (kind, why) = match (looks, encryption) {
             (Looks::Tls, Encryption::First) => return None,
@@ -261,6 +264,10 @@ mod tests {
             ("RabbitMQ", None, "HTTP/1.1 400 Bad Request\r\n", Protocol, "a web server"),
             ("Redis", None, "SSH-2.0-OpenSSH\r\n", Protocol, "an SSH server"),
             ("Redis", None, redis, Unavailable, "while it was being opened"),
+            ("Acme", None, redis, Protocol, "looks like a Redis server, not like Acme; use redis://"),
+            ("Acme", None, rabbit, Protocol, "looks like a RabbitMQ server, not like Acme; use amqp://"),
+            ("Acme", None, "\u{15}\u{3}\u{1}\0\u{2}", Misconfigured, "use the scheme with TLS"),
+            ("Acme", None, "HELLO\r\n", Unavailable, "see `max_something`"),
         ];
         join_all(all.map(async |(product, encryption, greeting, kind, part)| {
             let error = taken_for(product, encryption, greeting).await;
