@@ -66,7 +66,8 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
     /// How many connections of nodes the server has; a link has one or more.
     async fn connections(&self) -> Result<usize, String>;
 
-    /// Publishes bytes that are no frame of ours, as another program would.
+    /// Publishes bytes that are no frame of ours, as another program would: of any length up to 4 MB, and to names that
+    /// no node would use. With a name that the server cannot have it does nothing, and succeeds.
     async fn publish_raw(&self, channel: &str, bytes: &[u8]) -> Result<(), String>;
 
     /// Deletes the revocation log at the server, as an operator would; links live on.
@@ -81,7 +82,7 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
     /// Kills the server, puts the copy of its data in their place, and starts it again. Needs [`Need::Durable`](crate::case::Need::Durable).
     async fn restore_data(&self) -> Result<(), String>;
 
-    /// From now on the server refuses every channel that does not begin with `start`. Needs
+    /// From now on the server refuses every channel that does not begin with `start`, but not the broker's own. Needs
     /// [`Need::Permissions`](crate::case::Need::Permissions); links that are open may be lost by it.
     async fn allow_only(&self, start: &str) -> Result<(), String>;
 

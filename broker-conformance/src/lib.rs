@@ -210,10 +210,14 @@
 //!
 //! # A server over TCP
 //!
+//! `examples/custom-backend` of the repository is a whole crate of this kind: a driver, a server program, and its
+//! `tests/conformance.rs`.
+//!
 //! - Its lines are [`ProxyLines`](line::ProxyLines): a [fault proxy](proxy::Proxy) for each node. Call
 //!   [`lead_to`](line::ProxyLines::lead_to) where the server has another address after a restart.
 //! - A server program takes a [free port](free_port()), and is there when
-//!   [`eventually`](wait::eventually) it answers.
+//!   [`eventually`](wait::eventually) it answers. `SIGSTOP` and `SIGCONT` pause it. It must end with the test, also with
+//!   one that is killed: have it watch its standard input, say.
 //! - A server that starts slowly comes from a [`Pool`](pool::Pool): most cases share one, in a virtual host or below a
 //!   prefix of their own, and those that [need their own](case::Need::OwnServer) take turns at a second one. End the
 //!   pool in [`Entry::end`].
@@ -230,10 +234,13 @@
 //! | [`ChannelOrder`](case::Need::ChannelOrder) | the entry declares [`OrderGuarantee::PerChannel`](broker_core::driver::OrderGuarantee) |
 //! | [`Confirms`](case::Need::Confirms) | it declares [`Confirmation::Accepted`](broker_core::driver::Confirmation) |
 //! | [`Permissions`](case::Need::Permissions) | it declares [`PermissionScope::Channel`](broker_core::driver::PermissionScope) |
-//! | [`OwnServer`](case::Need::OwnServer), [`Process`](case::Need::Process), [`Durable`](case::Need::Durable) | [`Entry::lacks`] does not give a reason |
+//! | [`OwnServer`](case::Need::OwnServer) | [`Entry::lacks`] does not give a reason. `start` gives such a case a server of its own |
+//! | [`Durable`](case::Need::Durable) | as above. `start_server` then keeps the data, and with other cases it removes them |
+//! | [`Process`](case::Need::Process) | as above. No case of this crate needs it; [your own](#cases-of-your-own) may |
 //!
-//! The cases about the revocation log apply to every backend; `wipe_log`, `trim_log`, `save_data` and `restore_data` do to
-//! the log at the server what an operator or a disk may do.
+//! All other cases apply to every backend, those about the revocation log among them; `wipe_log`, `trim_log`,
+//! `save_data` and `restore_data` do to the log at the server what an operator or a disk may do.
+//! [`Reach`](broker_core::driver::Reach) rules no case out.
 //!
 //! # Cases of your own
 //!

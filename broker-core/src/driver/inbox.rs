@@ -87,7 +87,8 @@ impl Inbox {
     }
 
     /// Hands over one frame that arrived on a channel, by the channel's name on the wire. It goes straight
-    /// to the queues of the listeners. Bytes that are no frame are reported to them as malformed. The order of the
+    /// to the queues of the listeners. Bytes that are no frame, of whatever length, are reported to them as malformed: other
+    /// programs may publish, too. The order of the
     /// calls is the order that listeners see; what comes on a channel before it is subscribed is nothing. A frame
     /// that is a slice of a large buffer keeps all of it alive: copy it out.
     pub fn deliver(&self, channel: &str, frame: Bytes) {

@@ -72,7 +72,8 @@ pub trait DurableLog: Send + Sync {
     /// lives on, unless it says otherwise by [`Inbox::lost`](super::Inbox::lost).
     async fn append(&self, log: &LogSpec, record: Bytes) -> Result<()>;
 
-    /// One page of the records after a cursor; makes the log if it is missing.
+    /// One page of the records after a cursor; makes the log if it is missing. A page has 1,000 records at most, and about
+    /// 1 MiB: a long log must not take one call longer than its limit.
     ///
     /// Called by one task at a time. A cursor of an earlier link is valid. A driver that
     /// cannot tell whether a cursor still stands answers `broken`: a false alarm costs a reconnect of some clients,
@@ -84,7 +85,8 @@ pub trait DurableLog: Send + Sync {
 }
 
 /// A place in a revocation log: opaque text, made and understood by one kind of driver. Core keeps it in memory,
-/// across links, and never on disk: a process begins at [`START`](Self::START).
+/// across links, and never on disk: a process begins at [`START`](Self::START). A driver takes any other text, empty or
+/// with spaces in it, for a place in no log, and its page is `broken`; no text may stand for the start.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct LogCursor(Option<Box<str>>);
 

@@ -26,8 +26,9 @@
 //!
 //! A batch has at most 1,024 frames, and ends with the frame that makes it 1 MiB or more; a frame has at most
 //! [`MAX_FRAME`] bytes. Posts that wait together for one channel are one frame by then. A subscribe or unsubscribe call
-//! has at most 1,000 names of at most [`MAX_NAME`] bytes, with the prefix in them. The broker's own names have a segment that starts with `$`; permissions have to let them
-//! through.
+//! has at most 1,000 names of at most [`MAX_NAME`] bytes, with the prefix in them. A name follows the rules of [`ChannelName`], so it
+//! has no white space, no control character, and none of `*`, `>`, `#`. The broker's own names have a segment that starts
+//! with `$`; permissions have to let them through.
 //!
 //! # What drivers would all write
 //!
