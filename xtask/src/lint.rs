@@ -2,13 +2,15 @@
 
 use crate::{
     packages::Published,
-    run::{cargo, run as run_command, succeeds},
+    run::{cargo, cargo_of_custom_backend, run as run_command, succeeds},
 };
 
 pub(crate) fn run() -> Result<(), String> {
     let published = Published::read()?;
     run_command(&mut cargo(&["fmt", "--all", "--check"]))?;
     run_command(cargo(&["clippy", "--workspace", "--all-targets", "--all-features"]).args(DENY))?;
+    run_command(&mut cargo_of_custom_backend(&["fmt", "--check"]))?;
+    run_command(cargo_of_custom_backend(&["clippy", "--all-targets"]).args(DENY))?;
     let skipped = each_feature(&published)?;
     run_command(
         cargo(&["doc", "--workspace", "--no-deps", "--all-features"]).env("RUSTDOCFLAGS", "-Dwarnings"),

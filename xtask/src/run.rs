@@ -38,6 +38,14 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// `cargo` with these arguments for `examples/custom-backend`, which is a workspace of its own.
+pub(crate) fn cargo_of_custom_backend(args: &[&str]) -> Command {
+    let mut command = cargo(args);
+    command.current_dir(root().join("examples/custom-backend"));
+    command.env("CARGO_TARGET_DIR", root().join("target/custom-backend"));
+    command
+}
+
 /// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -13,7 +13,7 @@ use clap::{Args, value_parser};
 use crate::{
     model,
     report::{Done, Report, Summary, minutes},
-    run::{cargo, root, run as run_command, run_by_line},
+    run::{cargo, cargo_of_custom_backend, root, run as run_command, run_by_line},
     servers::{BACKENDS, BROWSER, SERVERS, Server, Source, Version, provide},
 };
 
@@ -62,7 +62,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let count = steps.len() + 1;
     println!("[1/{count}] compile the tests");
     let started = Instant::now();
-    run_command(&mut suite.build(options))?;
+    for mut build in suite.builds(options) {
+        run_command(&mut build)?;
+    }
     let mut all = vec![Done::without_tests("compile", started.elapsed())];
     for (at, mut step) in steps.into_iter().enumerate() {
         println!("\n[{}/{count}] {}", at + 2, step.name);
@@ -157,6 +159,7 @@ impl Suite {
             steps.push(Step::new("the containers themselves", containers));
             return Ok(steps);
         }
+        steps.push(custom_backend());
         steps.push(Step::new("unit tests", self.with_browser(&["--lib", "--bins"])));
         for name in test_targets()?.iter().filter(|name| *name != "conformance") {
             steps.push(Step::new(&format!("tests/{name}"), self.with_browser(&["--test", name])));
@@ -185,14 +188,18 @@ impl Suite {
         step
     }
 
-    /// Compiles what the steps run. Examples are among it: tests run them as programs.
-    fn build(&self, options: &Options) -> Command {
+    /// Compile what the steps run. Examples are among it: tests run them as programs.
+    fn builds(&self, options: &Options) -> Vec<Command> {
         let mut command = self.cargo_test();
         command.arg("--no-run");
         if options.only_the_suite() {
             command.args(["--test", "conformance"]);
+            return vec![command];
         }
-        command
+        if options.docker {
+            return vec![command];
+        }
+        vec![command, cargo_of_custom_backend(&["test", "--no-run"])]
     }
 
     /// `cargo test`, always with the same packages and features, so that every step shares one build.
@@ -219,6 +226,14 @@ impl Suite {
         command.args(arguments);
         command
     }
+}
+
+/// The suite on a backend that is no member of this workspace.
+fn custom_backend() -> Step {
+    let mut command = cargo_of_custom_backend(&["test"]);
+    // It names backends of this workspace.
+    command.env_remove("BROKER_TEST_BACKENDS");
+    Step { name: "examples/custom-backend".to_owned(), of_the_suite: true, command }
 }
 
 /// Runs a step, and reads what its tests print. A quiet one prints that only when it fails.
