@@ -8,7 +8,7 @@ use std::{
 use futures_util::FutureExt;
 use shuttle::{check_random, future::block_on, thread};
 
-use super::*;
+use super::{listener::listen, *};
 use crate::{ChannelName, Event, Revocation};
 
 const ORDERS: usize = 1000;
