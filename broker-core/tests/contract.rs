@@ -8,8 +8,12 @@ use broker_core::{
     Broker, ChannelName, Event, Gap, GapCause, OrderGuarantee, Scope, Subscription, driver::probe_channel,
 };
 use scripted::{Scripted, options};
+use tokio::time::timeout;
 
 mod scripted;
+
+/// In paused time, so that nothing hangs.
+const LIMIT: Duration = Duration::from_secs(600);
 
 fn name(name: &str) -> ChannelName {
     ChannelName::new(name).unwrap()
@@ -22,10 +26,7 @@ async fn connected() -> (Scripted, Broker) {
 }
 
 async fn next(subscription: &mut Subscription) -> Event {
-    tokio::time::timeout(Duration::from_secs(60), subscription.next())
-        .await
-        .expect("an event")
-        .expect("no end")
+    timeout(LIMIT, subscription.next()).await.expect("an event").expect("no end")
 }
 
 async fn text(subscription: &mut Subscription) -> String {
@@ -114,9 +115,12 @@ async fn a_link_of_two_shards_is_given_up_when_one_of_them_is_dead() {
     assert_eq!(broker.health().links, 1, "both shards answer");
     driver.world().dead.insert(format!("{own}.1"));
     let mut health = broker.health_changes();
-    while broker.health().is_connected() {
-        health.next().await.unwrap();
-    }
+    let given_up = async {
+        while broker.health().is_connected() {
+            health.next().await.unwrap();
+        }
+    };
+    timeout(LIMIT, given_up).await.expect("the link to be given up");
     let error = broker.health().last_error.unwrap();
     assert!(error.message().contains(&format!("{own}.1")), "{error}");
     driver.world().dead.clear();
@@ -198,7 +202,8 @@ async fn the_capabilities_are_those_of_the_last_link() {
     assert_eq!(ordering(), OrderGuarantee::PerChannel);
     let mut changes = broker.health_changes();
     driver.lose();
-    while changes.next().await.unwrap().links < 2 {}
+    let second = async { while changes.next().await.unwrap().links < 2 {} };
+    timeout(LIMIT, second).await.expect("a second link");
     assert_eq!(ordering(), OrderGuarantee::PerPublisher);
     broker.close().await;
 }
