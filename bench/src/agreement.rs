@@ -51,10 +51,10 @@ mod tests {
             ("d", Some(9.0)),
             ("f", Some(9.0)),
         ]);
-        let told = "b: 1.65 was 0.50 to 1.50, +10.0 %\n\
+        let expected = "b: 1.65 was 0.50 to 1.50, +10.0 %\n\
                     c: 0.40 was 0.50 to 1.50, -20.0 %\n\
                     1 of 3 ratios lie within the spread of the earlier run\n";
-        assert_eq!(text(&earlier, &now), told);
+        assert_eq!(text(&earlier, &now), expected);
         let other = report(&[("f", Some(1.0))]);
         assert_eq!(text(&earlier, &other), "no ratio of this run is in the earlier one\n");
     }

@@ -62,9 +62,9 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
 }
 
 /// The CPU time of a node that hears some channels, for each post to one of all, in nanoseconds.
-async fn listened(url: &str, hears: usize, busy: usize, posts: usize) -> Outcome<f64> {
+async fn listened(url: &str, subscribed: usize, busy: usize, posts: usize) -> Outcome<f64> {
     let mut node = Command::new(env::current_exe()?)
-        .args([LISTEN, url, &hears.to_string()])
+        .args([LISTEN, url, &subscribed.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -96,11 +96,11 @@ async fn listened(url: &str, hears: usize, busy: usize, posts: usize) -> Outcome
 }
 
 /// The node: hears its channels until its input ends, and says how much CPU time that took.
-pub(crate) async fn listen(url: &str, hears: usize) -> Outcome {
+pub(crate) async fn listen(url: &str, subscribed: usize) -> Outcome {
     let mut options = Options::default();
     options.queue_capacity = 1 << 16;
     let node = broker::connect_with(url, options).await?;
-    let names: Vec<String> = (0..hears).map(|number| format!("busy.{number}")).collect();
+    let names: Vec<String> = (0..subscribed).map(|number| format!("busy.{number}")).collect();
     let mut reading = JoinSet::new();
     for mut channel in try_join_all(names.iter().map(|name| node.subscribe(name))).await? {
         reading.spawn(async move { while channel.next().await.is_some() {} });

@@ -72,10 +72,10 @@ fn main() -> Outcome {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let mut words = env::args().skip(1);
     if words.next().is_some_and(|first| first == interest::LISTEN) {
-        let (Some(url), Some(hears)) = (words.next(), words.next()) else {
+        let (Some(url), Some(subscribed)) = (words.next(), words.next()) else {
             return Err("for the benchmark alone".into());
         };
-        return runtime.block_on(interest::listen(&url, hears.parse()?));
+        return runtime.block_on(interest::listen(&url, subscribed.parse()?));
     }
     let args = Args::parse();
     let scale = if args.smoke {
@@ -113,9 +113,10 @@ fn main() -> Outcome {
 
 /// What an earlier run has written. Before a run begins: it takes minutes.
 fn read(path: &Path) -> Outcome<Report> {
-    let told = |error: &dyn Error| format!("{}: {error}; give a file that `--json` wrote", path.display());
-    let text = fs::read_to_string(path).map_err(|error| told(&error))?;
-    Ok(serde_json::from_str(&text).map_err(|error| told(&error))?)
+    let explained =
+        |error: &dyn Error| format!("{}: {error}; give a file that `--json` wrote", path.display());
+    let text = fs::read_to_string(path).map_err(|error| explained(&error))?;
+    Ok(serde_json::from_str(&text).map_err(|error| explained(&error))?)
 }
 
 /// Everything once.

@@ -178,9 +178,9 @@ async fn revocations(server: &dyn Harness, count: usize, flooded: bool) -> Outco
 
 /// Posters on one node, and a reader on another that takes everything. It has begun, and ends when it is dropped.
 async fn flood(from: &Broker, to: &Broker) -> Outcome<JoinSet<()>> {
-    let heard = Arc::new(AtomicU64::new(0));
+    let received = Arc::new(AtomicU64::new(0));
     let mut channel = to.subscribe("flood").await?;
-    let (counting, mut tasks) = (Arc::clone(&heard), JoinSet::new());
+    let (counting, mut tasks) = (Arc::clone(&received), JoinSet::new());
     tasks.spawn(async move {
         while let Some(event) = channel.next().await {
             let missed = if let Event::Gap(gap) = event { gap.missed.unwrap_or(0) } else { 1 };
@@ -197,7 +197,7 @@ async fn flood(from: &Broker, to: &Broker) -> Outcome<JoinSet<()>> {
         });
     }
     within("a flood", async {
-        while heard.load(Relaxed) < 1000 {
+        while received.load(Relaxed) < 1000 {
             tokio::task::yield_now().await;
         }
     })

@@ -292,8 +292,8 @@ pub(crate) mod tests {
     fn passes_become_one_row_with_the_span_of_all() {
         let passes = [(1.0, 2.0), (4.0, 3.0), (2.0, 7.0)].map(|(ours, ratio)| pass(ours, Some(ratio)));
         // As one process tells the other.
-        let told = passes.map(|pass| serde_json::from_str(&serde_json::to_string(&pass).unwrap()).unwrap());
-        let report = Report::of_passes(&told);
+        let passes = passes.map(|pass| serde_json::from_str(&serde_json::to_string(&pass).unwrap()).unwrap());
+        let report = Report::of_passes(&passes);
         let [row] = &report.rows[..] else { panic!("{report:?}") };
         let Spread { low, median, high } = row.peer.as_ref().unwrap().ratio;
         assert_eq!((row.ours, low, median, high), (2.0, 1.5, 3.0, 7.5));

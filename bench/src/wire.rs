@@ -55,12 +55,12 @@ pub(crate) trait Wire: Sized + Send + Sync + 'static {
     /// Sees to it that everything is on its way.
     fn flush(&self) -> impl Future<Output = Outcome> + Send;
 
-    fn heard(&self) -> &Heard;
+    fn received(&self) -> &Received;
 }
 
 /// How many messages have arrived.
 #[derive(Debug)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     began: Instant,
     count: AtomicU64,
     wanted: AtomicU64,
@@ -69,7 +69,7 @@ pub(crate) struct Heard {
     reached: Notify,
 }
 
-impl Heard {
+impl Received {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             began: Instant::now(),
@@ -106,9 +106,9 @@ impl Heard {
 /// Ours: two nodes in this process.
 pub(crate) struct Ours {
     poster: Broker,
-    _hearer: Broker,
+    _subscriber: Broker,
     channels: Vec<String>,
-    heard: Arc<Heard>,
+    received: Arc<Received>,
     /// Ends with this, lest they go on to hear what others post.
     _readers: JoinSet<()>,
 }
@@ -119,11 +119,11 @@ impl Wire for Ours {
         // Nothing may be lost: there are never more under way.
         options.queue_capacity = 1 << 16;
         let poster = broker::connect_with(url, options.clone()).await?;
-        let hearer = broker::connect_with(url, options).await?;
-        let (channels, heard, mut readers) = (names("", channels), Heard::new(), JoinSet::new());
+        let subscriber = broker::connect_with(url, options).await?;
+        let (channels, received, mut readers) = (names("", channels), Received::new(), JoinSet::new());
         for channel in &channels {
-            let mut subscription = hearer.subscribe(channel).await?;
-            let noting = Arc::clone(&heard);
+            let mut subscription = subscriber.subscribe(channel).await?;
+            let noting = Arc::clone(&received);
             readers.spawn(async move {
                 while let Some(event) = subscription.next().await {
                     match event {
@@ -133,7 +133,7 @@ impl Wire for Ours {
                 }
             });
         }
-        Ok(Self { poster, _hearer: hearer, channels, heard, _readers: readers })
+        Ok(Self { poster, _subscriber: subscriber, channels, received, _readers: readers })
     }
 
     async fn post(&self, caller: usize, payload: Bytes) -> Outcome {
@@ -146,8 +146,8 @@ impl Wire for Ours {
         Ok(())
     }
 
-    fn heard(&self) -> &Heard {
-        &self.heard
+    fn received(&self) -> &Received {
+        &self.received
     }
 }
 
@@ -240,7 +240,7 @@ pub(crate) async fn throughput<W: Wire>(
     callers: usize,
     count: usize,
 ) -> Outcome<Round> {
-    wire.heard().want(count as u64);
+    wire.received().want(count as u64);
     let posting = (0..callers).map(|caller| {
         let (wire, payload) = (Arc::clone(wire), payload.clone());
         tokio::spawn(async move {
@@ -255,7 +255,7 @@ pub(crate) async fn throughput<W: Wire>(
             outcome?;
         }
         wire.flush().await?;
-        wire.heard().reach().await
+        wire.received().reach().await
     };
     Round::time(count, work).await
 }
@@ -265,13 +265,13 @@ async fn latency<W: Wire>(wire: &W, count: usize) -> Outcome<Histogram<u64>> {
     let mut took = Histogram::new(3)?;
     let payload = Bytes::from_static(&[b'x'; 64]);
     for _ in 0..count {
-        let heard = wire.heard();
-        heard.want(1);
-        let posted = heard.now();
+        let received = wire.received();
+        received.want(1);
+        let posted = received.now();
         wire.post(0, payload.clone()).await?;
         wire.flush().await?;
-        heard.reach().await?;
-        took.record(heard.at.load(SeqCst) - posted)?;
+        received.reach().await?;
+        took.record(received.at.load(SeqCst) - posted)?;
     }
     Ok(took)
 }

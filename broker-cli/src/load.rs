@@ -37,7 +37,7 @@ pub(crate) struct Bench {
 }
 
 /// What the hearing side has counted.
-struct Heard {
+struct Received {
     took: Histogram<u64>,
     missing: u64,
 }
@@ -49,14 +49,14 @@ impl Bench {
         options.queue_capacity = 1 << 16;
         let poster = broker::connect_with(&self.url, options.clone()).await?;
         // Another node, unless there can be none that hears this one.
-        let hearer = match poster.capabilities() {
+        let subscriber = match poster.capabilities() {
             Some(capabilities) if capabilities.reach == Reach::Cluster => {
                 broker::connect_with(&self.url, options).await?
             }
             _ => poster.clone(),
         };
         let channel = format!("bench.{:016x}", random());
-        let subscription = hearer.subscribe(&channel).await?;
+        let subscription = subscriber.subscribe(&channel).await?;
         let began = Instant::now();
         let reading = tokio::spawn(read(subscription, began));
         let (posted, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
@@ -84,15 +84,17 @@ impl Bench {
         }
         let rate = posted.load(Relaxed) as f64 / began.elapsed().as_secs_f64();
         // What was posted has come back when the node that hears is drained; then its stream ends.
-        hearer.drain().await;
+        subscriber.drain().await;
         poster.close().await;
-        let heard =
+        let received =
             timeout(Duration::from_secs(60), reading).await.map_err(|_| "the reader does not end")???;
         console.say(format!("{rate:.0} messages/s of {} bytes, {} callers", self.size, self.callers)).await?;
-        if heard.missing > 0 {
-            console.say(format!("{} messages are missing, and were told as missing", heard.missing)).await?;
+        if received.missing > 0 {
+            console
+                .say(format!("{} messages are missing, and were told as missing", received.missing))
+                .await?;
         }
-        for line in drawn(&heard.took) {
+        for line in drawn(&received.took) {
             console.say(line).await?;
         }
         Ok(ExitCode::SUCCESS)
@@ -118,8 +120,8 @@ async fn post(
     Ok(())
 }
 
-async fn read(mut subscription: Subscription, began: Instant) -> Outcome<Heard> {
-    let mut heard = Heard { took: Histogram::new(3)?, missing: 0 };
+async fn read(mut subscription: Subscription, began: Instant) -> Outcome<Received> {
+    let mut received = Received { took: Histogram::new(3)?, missing: 0 };
     while let Some(event) = subscription.next().await {
         match event {
             Event::Message(message) => {
@@ -127,13 +129,13 @@ async fn read(mut subscription: Subscription, began: Instant) -> Outcome<Heard> 
                 let Some(posted) = payload.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)) else {
                     continue;
                 };
-                heard.took.record((began.elapsed().as_nanos() as u64).saturating_sub(posted).max(1))?;
+                received.took.record((began.elapsed().as_nanos() as u64).saturating_sub(posted).max(1))?;
             }
-            Event::Gap(gap) => heard.missing += gap.missed.unwrap_or(0),
+            Event::Gap(gap) => received.missing += gap.missed.unwrap_or(0),
             _ => {}
         }
     }
-    Ok(heard)
+    Ok(received)
 }
 
 /// From post to receipt: the quantiles, and a bar for each power of two.

@@ -33,14 +33,14 @@ impl Revoke {
         };
         let outcome = broker.revoke(revocation).await;
         broker.close().await;
-        let told = match outcome? {
+        let text = match outcome? {
             RevocationOutcome::Logged => "revoked, and stored: a server that is cut off now learns it later",
             RevocationOutcome::Announced => {
                 "revoked on every server that is connected now; this backend keeps no log for the others"
             }
             _ => "revoked",
         };
-        console.say(told).await?;
+        console.say(text).await?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    async fn heard(post: Post) -> Event {
+    async fn received(post: Post) -> Event {
         let broker = Broker::local();
         let mut news = broker.subscribe("news").await.expect("a subscription");
         broker.publish("news", post, Scope::Local).await.expect("a post");
@@ -111,13 +111,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_could_move_the_cursor_is_escaped() {
-        let event = heard(Post::new("a\r\x1b[2Kb\nc")).await;
+        let event = received(Post::new("a\r\x1b[2Kb\nc")).await;
         assert_eq!(pretty("news", &event, false), "news  a\\r\\u{1b}[2Kb\\nc");
     }
 
     #[tokio::test]
     async fn bytes_are_shown_by_their_length_and_as_base64() {
-        let event = heard(Post::new(vec![0xff; 40])).await;
+        let event = received(Post::new(vec![0xff; 40])).await;
         assert!(pretty("news", &event, false).starts_with("news  (40 bytes) ffff"));
         let value: Value = serde_json::from_str(&json("news", &event)).expect("JSON");
         assert_eq!(value["payload_base64"], STANDARD.encode([0xff; 40]));
@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn headers_and_type_are_there_when_asked_for() {
         let post = Post::encoded("tick", Codec::Json, "{}").with_header("trace", "7");
-        let event = heard(post).await;
+        let event = received(post).await;
         assert_eq!(pretty("news", &event, true), "news  tick  trace=7  {}");
         let value: Value = serde_json::from_str(&json("news", &event)).expect("JSON");
         assert_eq!((&value["type"], &value["headers"][0][1]), (&json!("tick"), &json!("7")));

@@ -43,9 +43,9 @@ async fn piped(url: &str) -> String {
     let posted = posting.wait_with_output().await.unwrap();
     let said = String::from_utf8(posted.stderr).unwrap();
     assert!(posted.status.success() && said.contains("5 messages published"), "{said}");
-    let heard = listening.wait_with_output().await.unwrap();
-    assert!(heard.status.success());
-    String::from_utf8(heard.stdout).unwrap()
+    let received = listening.wait_with_output().await.unwrap();
+    assert!(received.status.success());
+    String::from_utf8(received.stdout).unwrap()
 }
 
 /// Two commands in this process, which is as far as `memory:` reaches.

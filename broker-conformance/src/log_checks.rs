@@ -256,11 +256,11 @@ pub async fn wiped(o: &Opener, wipe: impl Future<Output = Result<(), String>> + 
     let read = two.rest(&LogCursor::START).await?;
     one.append("unread").await?;
     wipe.await?;
-    let told = two.rest(&read.cursor).await?;
-    told.is_broken(&[]);
-    two.rest(&told.cursor).await?.is(&[]);
+    let rest = two.rest(&read.cursor).await?;
+    rest.is_broken(&[]);
+    two.rest(&rest.cursor).await?.is(&[]);
     one.append("b").await?;
-    two.rest(&told.cursor).await?.is(&["b"]);
+    two.rest(&rest.cursor).await?.is(&["b"]);
     // Another one who had read as far is told as well.
     o.open().await?.rest(&read.cursor).await?.is_broken(&["b"]);
     Ok(())
@@ -282,9 +282,9 @@ pub async fn wiped_and_grown(o: &Opener, wipe: impl Future<Output = Result<(), S
     for record in anew {
         one.append(record).await?;
     }
-    let told = two.rest(&read.cursor).await?;
-    told.is_broken(&anew);
-    two.rest(&told.cursor).await?.is(&[]);
+    let rest = two.rest(&read.cursor).await?;
+    rest.is_broken(&anew);
+    two.rest(&rest.cursor).await?.is(&[]);
     Ok(())
 }
 
@@ -323,11 +323,11 @@ pub async fn trimmed(o: &Opener, trim: impl Future<Output = Result<(), String>> 
     one.append("unread").await?;
     one.append("unread too").await?;
     trim.await?;
-    let told = two.rest(&read.cursor).await?;
-    told.is_broken(&[]);
-    assert_eq!(told.broken, Some(LogDiscontinuity::Trimmed));
+    let rest = two.rest(&read.cursor).await?;
+    rest.is_broken(&[]);
+    assert_eq!(rest.broken, Some(LogDiscontinuity::Trimmed));
     one.append("b").await?;
-    two.rest(&told.cursor).await?.is(&["b"]);
+    two.rest(&rest.cursor).await?.is(&["b"]);
     two.rest(&LogCursor::START).await?.is(&["b"]);
     Ok(())
 }

@@ -122,9 +122,9 @@ impl Link for LossyLink {
             Fate::Arrives => outcomes.next(),
             Fate::Twice => outcomes.next().and(outcomes.next()),
         };
-        let told = fates.iter().filter_map(outcome).collect();
+        let outcomes = fates.iter().filter_map(outcome).collect();
         self.losses.0.digests.fetch_add(digests, Ordering::SeqCst);
-        told
+        outcomes
     }
 
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {

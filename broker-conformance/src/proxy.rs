@@ -38,10 +38,10 @@ struct State {
     upstream: SocketAddr,
     refusing: bool,
     stalled: bool,
-    deaf: bool,
+    stalled_downstream: bool,
     ends: u64,
     stalls: u64,
-    deafenings: u64,
+    downstream_stalls: u64,
 }
 
 impl Proxy {
@@ -56,10 +56,10 @@ impl Proxy {
             upstream,
             refusing: false,
             stalled: false,
-            deaf: false,
+            stalled_downstream: false,
             ends: 0,
             stalls: 0,
-            deafenings: 0,
+            downstream_stalls: 0,
         };
         let (state, view) = watch::channel(state);
         let (end, live) = (CancellationToken::new(), Arc::default());
@@ -103,8 +103,8 @@ impl Proxy {
     /// Loses everything on its way from server to client; the other direction works.
     pub fn stall_downstream(&self) {
         self.state.send_modify(|state| {
-            state.deaf = true;
-            state.deafenings += 1;
+            state.stalled_downstream = true;
+            state.downstream_stalls += 1;
         });
     }
 
@@ -114,7 +114,7 @@ impl Proxy {
         self.state.send_modify(|state| {
             state.refusing = false;
             state.stalled = false;
-            state.deaf = false;
+            state.stalled_downstream = false;
         });
     }
 
@@ -229,8 +229,9 @@ impl Connection {
                 // Whoever waits for these counts takes over.
                 return std::future::pending().await;
             }
-            let deaf = self.born.deaf || now.deafenings != self.born.deafenings;
-            if !(downstream && deaf) && to.write_all(&buffer[..length]).await.is_err() {
+            let stalled_downstream =
+                self.born.stalled_downstream || now.downstream_stalls != self.born.downstream_stalls;
+            if !(downstream && stalled_downstream) && to.write_all(&buffer[..length]).await.is_err() {
                 return;
             }
         }

@@ -36,14 +36,14 @@ pub async fn count(node: &Broker, channel: &str, n: u64) -> Result<(), String> {
 }
 
 /// The next event is this text.
-pub async fn hears(subscription: &mut Subscription, expected: &str) -> Result<(), String> {
+pub async fn receives(subscription: &mut Subscription, expected: &str) -> Result<(), String> {
     let found = text(&next_message(subscription).await?)?;
     if found == expected { Ok(()) } else { Err(format!("expected `{expected}`, heard `{found}`")) }
 }
 
 /// Nothing more has arrived at any of these subscriptions of one channel, nor will: as
 /// [`fence`](crate::wait::fence), for several.
-pub async fn hear_nothing_more(
+pub async fn receive_nothing_more(
     publisher: &Broker,
     subscriptions: &mut [&mut Subscription],
 ) -> Result<(), String> {
@@ -51,13 +51,13 @@ pub async fn hear_nothing_more(
     let channel = channel.ok_or("no subscription")?;
     post(publisher, channel.as_str(), "nothing more").await?;
     for subscription in subscriptions {
-        hears(subscription, "nothing more").await?;
+        receives(subscription, "nothing more").await?;
     }
     Ok(())
 }
 
 /// The next event is the gap of a lost link, and nothing before it.
-pub async fn told_of_the_loss(subscription: &mut Subscription) -> Result<(), String> {
+pub async fn receives_link_loss(subscription: &mut Subscription) -> Result<(), String> {
     lost_link(&next_gap(subscription).await?)
 }
 
@@ -70,19 +70,19 @@ pub fn lost_link(gap: &Gap) -> Result<(), String> {
 }
 
 /// Nothing but a missing echo tells that a link is dead, and that soon.
-pub fn alert(options: &mut Options) {
+pub fn quick_detection(options: &mut Options) {
     options.heartbeat_timeout = SHORT;
     options.connect_timeout = SHORT;
     options.publish_timeout = Duration::from_secs(60);
 }
 
 /// Waits until a node has noticed that its link is gone.
-pub async fn down(node: &Broker) -> Result<(), String> {
+pub async fn wait_for_disconnect(node: &Broker) -> Result<(), String> {
     until("the loss to be noticed", || !node.health().is_connected()).await
 }
 
 /// Waits until a node is connected through its `links`-th link, or a later one.
-pub async fn linked(node: &Broker, links: u64) -> Result<(), String> {
+pub async fn wait_for_link(node: &Broker, links: u64) -> Result<(), String> {
     let connected = || {
         let health = node.health();
         health.is_connected() && health.links >= links
@@ -92,9 +92,9 @@ pub async fn linked(node: &Broker, links: u64) -> Result<(), String> {
 
 /// Posts until one post is heard, for nodes whose links may break in between. Returns how many gaps stood
 /// before it.
-pub async fn heard_again(publisher: &Broker, subscription: &mut Subscription) -> Result<usize, String> {
+pub async fn receives_again(publisher: &Broker, subscription: &mut Subscription) -> Result<usize, String> {
     let channel = subscription.channel().clone();
-    let hearing = async {
+    let receiving = async {
         let mut gaps = 0;
         while let Some(event) = subscription.next().await {
             match event {
@@ -119,7 +119,7 @@ pub async fn heard_again(publisher: &Broker, subscription: &mut Subscription) ->
     };
     within("to be heard again", async {
         tokio::select! {
-            heard = hearing => heard,
+            received = receiving => received,
             () = calling => Ok(0),
         }
     })
@@ -131,14 +131,14 @@ pub async fn listener(
     session: &Session,
     channel: &str,
 ) -> Result<UnboundedReceiver<StreamItem<Count>>, String> {
-    let (heard, hearing) = unbounded_channel();
-    let heard = Arc::new(heard);
+    let (received, receiving) = unbounded_channel();
+    let received = Arc::new(received);
     let function = move |item: StreamItem<Count>| {
-        let heard = Arc::clone(&heard);
-        async move { drop(heard.send(item)) }
+        let received = Arc::clone(&received);
+        async move { drop(received.send(item)) }
     };
     session.add_listener(channel, function).await.map_err(|error| error.to_string())?;
-    Ok(hearing)
+    Ok(receiving)
 }
 
 /// The next call of a listener.
@@ -155,7 +155,7 @@ pub async fn called_with(calls: &mut UnboundedReceiver<StreamItem<Count>>, n: u6
 }
 
 /// The next call of a listener is with the gap of a lost link.
-pub async fn called_with_the_loss(calls: &mut UnboundedReceiver<StreamItem<Count>>) -> Result<(), String> {
+pub async fn called_with_link_loss(calls: &mut UnboundedReceiver<StreamItem<Count>>) -> Result<(), String> {
     match next_call(calls).await? {
         Err(StreamError::Gap(gap)) => lost_link(&gap),
         other => Err(format!("expected a call with a gap, got {other:?}")),

@@ -103,8 +103,8 @@ impl HealthChanges {
 
     fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Option<Health>> {
         let (health, receiver) = ready!(self.next.poll(cx));
-        let told = health.as_ref().map(|health| (health.state, health.since));
-        self.next.set(change(receiver, told.or(Some((ConnectionState::Closed, SystemTime::UNIX_EPOCH)))));
+        let last = health.as_ref().map(|health| (health.state, health.since));
+        self.next.set(change(receiver, last.or(Some((ConnectionState::Closed, SystemTime::UNIX_EPOCH)))));
         Poll::Ready(health)
     }
 }
@@ -112,14 +112,14 @@ impl HealthChanges {
 /// Waits for a state that has not been told.
 async fn change(
     mut health: watch::Receiver<Health>,
-    told: Option<(ConnectionState, SystemTime)>,
+    last: Option<(ConnectionState, SystemTime)>,
 ) -> (Option<Health>, watch::Receiver<Health>) {
     loop {
         let now = health.borrow_and_update().clone();
-        if told.is_some_and(|(state, _)| state == ConnectionState::Closed) {
+        if last.is_some_and(|(state, _)| state == ConnectionState::Closed) {
             return (None, health);
         }
-        if told != Some((now.state, now.since)) {
+        if last != Some((now.state, now.since)) {
             return (Some(now), health);
         }
         if shielded(health.changed()).await.is_err() {

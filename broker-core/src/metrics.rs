@@ -104,7 +104,7 @@ impl Meter {
         self.counters.failures.increment(failed.into());
     }
 
-    pub(crate) fn came_back(&self, after: Duration) {
+    pub(crate) fn record_round_trip(&self, after: Duration) {
         self.counters.round_trip.record(after);
     }
 }
@@ -130,7 +130,7 @@ impl Meter {
 
     pub(crate) fn link_is_down(&self, _failed: bool) {}
 
-    pub(crate) fn came_back(&self, _after: Duration) {}
+    pub(crate) fn record_round_trip(&self, _after: Duration) {}
 }
 
 impl std::fmt::Debug for Meter {

@@ -184,7 +184,7 @@ fn calls_outside_of_any_runtime_do_what_they_do_inside() {
     let broker = runtime.block_on(driver.connect(options)).unwrap();
     let session = broker.session();
     let mut news = block_on(broker.subscribe("news")).unwrap();
-    let (told, heard) = oneshot::channel();
+    let (told, received) = oneshot::channel();
     let mut told = Some(told);
     let listener = move |note: Received<Note>| {
         told.take().into_iter().for_each(|told| drop(told.send(note.0.clone())));
@@ -192,7 +192,7 @@ fn calls_outside_of_any_runtime_do_what_they_do_inside() {
     };
     block_on(session.add_listener("notes", listener)).unwrap();
     block_on(session.post_message("notes", note(), Scope::Global)).unwrap();
-    assert_eq!(block_on(heard).unwrap(), "hello");
+    assert_eq!(block_on(received).unwrap(), "hello");
     block_on(broker.publish("news", "x", Scope::Global)).unwrap();
     assert!(block_on(news.next()).is_some());
     block_on(broker.ready()).unwrap();

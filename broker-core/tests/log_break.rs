@@ -11,7 +11,7 @@ use broker_core::{
 };
 use bytes::Bytes;
 use scripted::{Scripted, options};
-use signing_in::{doubt, sign_in, until, with_log};
+use signing_in::{sign_in, uncertainty, until, with_log};
 use tokio::time::sleep;
 
 /// How long the frame of a nudge is that has no record.
@@ -24,7 +24,7 @@ async fn a_log_that_forgets_what_it_said_it_stored_is_found_out() {
     let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
     driver.world().log.as_mut().unwrap().forget = true;
     assert_eq!(broker.revoke(Revocation::user("ada")).await.unwrap(), RevocationOutcome::Logged);
-    assert_eq!(doubt(&eve).await, Uncertainty::LogBroken(LogDiscontinuity::Forgotten));
+    assert_eq!(uncertainty(&eve).await, Uncertainty::LogBroken(LogDiscontinuity::Forgotten));
     driver.world().log.as_mut().unwrap().forget = false;
     until("the record to be stored again", || !driver.world().log.as_ref().unwrap().records.is_empty()).await;
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use broker_core::{Broker, ErrorKind, FailMode, Identity, Revocation, RevocationOutcome, Scope, Uncertainty};
 use bytes::Bytes;
 use scripted::{Scripted, options};
-use signing_in::{doubt, sign_in, until, with_log};
+use signing_in::{sign_in, uncertainty, until, with_log};
 use tokio::time::sleep;
 
 /// Where the nudges stand among what was published.
@@ -86,7 +86,7 @@ async fn a_node_that_was_cut_off_without_a_log_closes_what_it_cannot_vouch_for()
         }
         assert_eq!(ada.is_closed(), !keep, "gap: {gap}");
         if !keep {
-            assert_eq!(doubt(&ada).await, Uncertainty::Unlogged);
+            assert_eq!(uncertainty(&ada).await, Uncertainty::Unlogged);
         }
         assert!(!anonymous.is_closed());
         assert!(!sign_in(&broker).await.is_closed());
@@ -228,7 +228,7 @@ async fn the_lease_counts_from_the_last_read_that_was_complete() {
     assert!(!ada.is_closed(), "it is renewed");
     // The link lives, and every echo comes back; but nobody can read the log.
     driver.world().log.as_mut().unwrap().refuse_read = Some(ErrorKind::Forbidden);
-    assert_eq!(doubt(&ada).await, Uncertainty::LeaseExpired);
+    assert_eq!(uncertainty(&ada).await, Uncertainty::LeaseExpired);
     let error = broker.session_for(Identity::new("ada", Instant::now())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     driver.world().log.as_mut().unwrap().refuse_read = None;
@@ -248,7 +248,7 @@ async fn without_a_log_the_lease_counts_from_the_last_echo() {
     assert!(!ada.is_closed());
     driver.world().refuse_connect = Some(ErrorKind::Unavailable);
     driver.lose();
-    assert_eq!(doubt(&ada).await, Uncertainty::LeaseExpired);
+    assert_eq!(uncertainty(&ada).await, Uncertainty::LeaseExpired);
     driver.world().refuse_connect = None;
     until("another link", || broker.health().is_connected()).await;
     assert!(!sign_in(&broker).await.is_closed());

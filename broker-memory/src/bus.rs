@@ -300,7 +300,7 @@ impl Bus {
     fn enqueue(&self, frames: impl IntoIterator<Item = (ChannelName, Bytes)>) {
         let mut state = self.lock();
         for (channel, frame) in frames {
-            let members = state.hearing(&channel);
+            let members = state.subscribers_of(&channel);
             state.queue.push_back((members, channel, frame));
         }
         if mem::replace(&mut state.delivering, true) {
@@ -331,7 +331,7 @@ fn deliver(inbox: &Inbox, channel: &ChannelName, frame: &Bytes) {
 }
 
 impl State {
-    fn hearing(&self, channel: &ChannelName) -> Vec<Inbox> {
+    fn subscribers_of(&self, channel: &ChannelName) -> Vec<Inbox> {
         let ids = self.channels.get(channel).into_iter().flatten();
         ids.filter_map(|id| self.members.get(id)).filter(|m| !m.dead).map(|m| m.inbox.clone()).collect()
     }

@@ -59,7 +59,7 @@ impl ConnectionState {
     }
 
     /// A message arrived: inside the client's task, so this must not block.
-    pub(crate) fn hear(&self, message: Message) {
+    pub(crate) fn receive(&self, message: Message) {
         let Some(number) = message.subject.strip_prefix(&*self.own) else {
             // Messages live long, and this one is a slice of all that was read with it.
             return self.inbox.deliver(&message.subject, Bytes::copy_from_slice(&message.payload));
@@ -157,20 +157,20 @@ impl ConnectionState {
     }
 
     /// Of these subjects those that have no subscription.
-    pub(crate) fn unheard(&self, mut subjects: Vec<String>) -> Vec<String> {
+    pub(crate) fn not_subscribed(&self, mut subjects: Vec<String>) -> Vec<String> {
         let state = self.lock();
         subjects.retain(|subject| !state.subscriptions.contains_key(subject));
         subjects
     }
 
     /// Once the server has seen new subscriptions: ends those it refused, and says why; the others are proven.
-    pub(crate) fn settle(&self, fresh: Vec<(String, Arc<Subscription>)>) -> Result<()> {
+    pub(crate) fn confirm_subscribed(&self, new: Vec<(String, Arc<Subscription>)>) -> Result<()> {
         let mut state = self.lock();
         let (refused, full) = (mem::take(&mut state.no_subscribe), mem::take(&mut state.full));
         // There may be more refusals than we have heard of.
         let all = full || refused.len() >= COMPLAINTS;
         let (ended, proven): (Vec<_>, _) =
-            fresh.into_iter().partition(|(subject, _)| all || refused.contains(subject));
+            new.into_iter().partition(|(subject, _)| all || refused.contains(subject));
         state.subscriptions.extend(proven);
         drop(state);
         ended.iter().for_each(|(_, subscription)| subscription.end());

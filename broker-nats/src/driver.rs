@@ -80,7 +80,7 @@ impl NatsDriver {
         let own = format!("{}.{:016x}{:016x}", self.0.inbox, random(), random());
         let connection = ConnectionState::new(peer.clone(), inbox, own);
         let opened = Arc::new(AtomicBool::new(false));
-        let (again, told) = (Arc::clone(&opened), Arc::clone(&connection));
+        let (again, noting) = (Arc::clone(&opened), Arc::clone(&connection));
         let options = self.0.options().await?;
         let options = options
             .client_capacity(WAITING_CALLS)
@@ -89,7 +89,7 @@ impl NatsDriver {
             // The client always tries again. It has to wait with that for longer than it lives: it ends with its link.
             .reconnect_delay_callback(move |_| if again.load(Relaxed) { NO_LIMIT } else { Duration::ZERO })
             .event_callback(move |event| {
-                told.note(&event);
+                noting.note(&event);
                 ready(())
             });
         let (client_thread, server) = (ClientThread::new(connection)?, self.0.client_addr(server)?);

@@ -57,7 +57,7 @@ impl NatsLink {
             careful: AtomicBool::new(false),
             log_created: AtomicBool::new(false),
         };
-        link.hear(vec![format!("{}.*", link.connection.own)]).await?;
+        link.subscribe_subjects(vec![format!("{}.*", link.connection.own)]).await?;
         Ok(link)
     }
 
@@ -78,8 +78,8 @@ impl NatsLink {
     }
 
     /// Subscribes, and waits until the server has taken or refused it.
-    async fn hear(&self, subjects: Vec<String>) -> Result<()> {
-        let subjects = self.connection.unheard(subjects);
+    async fn subscribe_subjects(&self, subjects: Vec<String>) -> Result<()> {
+        let subjects = self.connection.not_subscribed(subjects);
         let (client, connection) = (self.client.clone(), Arc::clone(&self.connection));
         let begun = self.client_thread.run(async move {
             let mut subscriptions = Vec::with_capacity(subjects.len());
@@ -89,9 +89,9 @@ impl NatsLink {
             }
             Some(subscriptions)
         });
-        let fresh = begun.await.flatten().ok_or_else(|| self.connection.over())?;
+        let new = begun.await.flatten().ok_or_else(|| self.connection.over())?;
         self.barrier().await?;
-        self.connection.settle(fresh)
+        self.connection.confirm_subscribed(new)
     }
 
     /// Sends frames and waits until the server has them.
@@ -145,7 +145,7 @@ impl Link for NatsLink {
     }
 
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
-        self.hear(channels.iter().map(ToString::to_string).collect()).await
+        self.subscribe_subjects(channels.iter().map(ToString::to_string).collect()).await
     }
 
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {

@@ -149,18 +149,18 @@ impl<'a> Log<'a> {
 
     /// See [`Link::inspect`](broker_core::driver::Link::inspect).
     pub(crate) async fn inspect(&self) -> Result<Inspection> {
-        let told = self.api("INFO", String::new(), NO_STREAM).await?.unwrap_or_default();
+        let reply = self.api("INFO", String::new(), NO_STREAM).await?.unwrap_or_default();
         // Without a stream nobody tells the time, and not every server does with one.
-        let clock = parse_rfc3339(&text(&told["ts"])).ok();
-        Ok(Inspection::new(clock, told["config"]["storage"].as_str().map(|storage| storage == "file")))
+        let clock = parse_rfc3339(&text(&reply["ts"])).ok();
+        Ok(Inspection::new(clock, reply["config"]["storage"].as_str().map(|storage| storage == "file")))
     }
 
     /// Records by their numbers; `None` for one that is gone.
     async fn fetch(&self, numbers: RangeInclusive<u64>) -> Result<Vec<Option<Record>>> {
         let one = |number| async move {
             let question = json!({ "seq": number }).to_string();
-            let Some(told) = self.api("MSG.GET", question, NO_RECORD).await? else { return Ok(None) };
-            let (data, time) = (&told["message"]["data"], text(&told["message"]["time"]));
+            let Some(reply) = self.api("MSG.GET", question, NO_RECORD).await? else { return Ok(None) };
+            let (data, time) = (&reply["message"]["data"], text(&reply["message"]["time"]));
             let bytes = BASE64_STANDARD.decode(data.as_str().unwrap_or_default());
             let bytes = bytes.map_err(|_| self.link.connection.peer.not_this_protocol())?.into();
             Ok(Some(Record { bytes, time }))
@@ -173,8 +173,8 @@ impl<'a> Log<'a> {
         for _ in 0..ROUNDS {
             match self.api("INFO", String::new(), NO_STREAM).await? {
                 // In the middle of being made.
-                Some(told) if text(&told["created"]).starts_with("0001-") => {}
-                Some(told) => return self.usable(&told),
+                Some(reply) if text(&reply["created"]).starts_with("0001-") => {}
+                Some(reply) => return self.usable(&reply),
                 None => {
                     self.link.log_created.store(true, Relaxed);
                     self.create().await?;
@@ -192,8 +192,8 @@ impl<'a> Log<'a> {
     }
 
     /// Whether the stream can be this log, whoever made it.
-    fn usable(&self, told: &Value) -> Result<Info> {
-        let (config, state, cluster) = (&told["config"], &told["state"], &told["cluster"]);
+    fn usable(&self, reply: &Value) -> Result<Info> {
+        let (config, state, cluster) = (&reply["config"], &reply["state"], &reply["cluster"]);
         if config["subjects"] != json!([self.subject]) {
             return Err(self.taken());
         }
@@ -207,7 +207,7 @@ impl<'a> Log<'a> {
         }
         let last = number(&state["last_seq"]);
         Ok(Info {
-            created: text(&told["created"]),
+            created: text(&reply["created"]),
             // 0 in an empty stream, which is no number of a record.
             first: number(&state["first_seq"]).max(1),
             last,
@@ -227,10 +227,10 @@ impl<'a> Log<'a> {
     }
 
     fn read(&self, answer: &Message, expected: &[u64]) -> Result<Option<Value>> {
-        let told: Value = serde_json::from_slice(&answer.payload)
+        let reply: Value = serde_json::from_slice(&answer.payload)
             .map_err(|_| self.link.connection.peer.not_this_protocol())?;
-        match told.get("error").map(|error| number(&error["err_code"])) {
-            None => Ok(Some(told)),
+        match reply.get("error").map(|error| number(&error["err_code"])) {
+            None => Ok(Some(reply)),
             Some(code) if expected.contains(&code) => Ok(None),
             Some(code) => Err(self.refusal(code)),
         }

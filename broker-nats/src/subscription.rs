@@ -50,7 +50,7 @@ impl Wake for Subscription {
         while let Some(open) = subscriber.as_mut() {
             // Not on the budget of the client's task: with that used up, a full queue would look empty.
             match pin!(unconstrained(open.next())).poll(&mut Context::from_waker(&waker)) {
-                Poll::Ready(Some(message)) => self.connection.hear(message),
+                Poll::Ready(Some(message)) => self.connection.receive(message),
                 Poll::Ready(None) => {
                     *subscriber = None;
                     self.connection.lose(self.connection.peer.disconnected());

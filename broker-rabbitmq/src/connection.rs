@@ -42,10 +42,10 @@ impl Connection {
         if let Some(open) = last.filter(|channel| channel.status().connected()) {
             return Ok(open);
         }
-        let fresh = self.connection.create_channel().await?;
-        fresh.confirm_select(ConfirmSelectOptions::default()).await?;
-        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
-        Ok(fresh)
+        let channel = self.connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel.clone());
+        Ok(channel)
     }
 
     /// Consumes a queue, on an AMQP channel of its own: an error closes the one that it is on. The server sends at most
@@ -56,10 +56,10 @@ impl Connection {
         window: u16,
         arguments: FieldTable,
     ) -> lapin::Result<(Consumer, AmqpChannel)> {
-        let fresh = self.connection.create_channel().await?;
-        fresh.basic_qos(window, BasicQosOptions::default()).await?;
+        let channel = self.connection.create_channel().await?;
+        channel.basic_qos(window, BasicQosOptions::default()).await?;
         let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-        Ok((fresh.basic_consume(queue.clone(), tag, options, arguments).await?, fresh))
+        Ok((channel.basic_consume(queue.clone(), tag, options, arguments).await?, channel))
     }
 
     pub(crate) async fn close(&self) -> lapin::Result<()> {

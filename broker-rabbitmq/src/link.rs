@@ -65,16 +65,16 @@ impl Link for RabbitLink {
         let confirms = confirms.await;
         let mut errors = confirms.iter().filter_map(|confirm| confirm.as_ref().err());
         let failure = errors.next().map(|error| {
-            let told = self.address.error(error);
+            let translated = self.address.error(error);
             // A refusal closes the AMQP channel that it came by, and the link lives on. What was deleted took bindings
             // with it: that is none. Of a connection that is gone the one who receives hears as well.
-            let refusal = error.is_amqp_soft_error() && told.kind() != ErrorKind::Unavailable;
+            let refusal = error.is_amqp_soft_error() && translated.kind() != ErrorKind::Unavailable;
             if !refusal {
-                self.inbox.lost(told.clone());
+                self.inbox.lost(translated.clone());
             }
             // The only frame without an answer is the one that was refused.
             let alone = refusal && errors.next().is_none();
-            if alone { told } else { Error::new(ErrorKind::Interrupted, told.message()) }
+            if alone { translated } else { Error::new(ErrorKind::Interrupted, translated.message()) }
         });
         let outcomes = confirms.iter().map(|confirm| match (confirm, &failure) {
             (Err(_), Some(failure)) => Err(failure.clone()),

@@ -149,7 +149,7 @@ impl Stream<'_> {
     /// Appends an entry, and returns its id. Where the log is missing it is only made.
     async fn append(&self, kind: &str, body: &[u8]) -> Result<String> {
         let (peer, id) = (&self.address.peer, format!("{:016x}{:016x}", random(), random()));
-        match self.told(self.publish(kind, &id, body)).await? {
+        match self.translated(self.publish(kind, &id, body)).await? {
             Confirmation::Ack(None) => Ok(id),
             // Confirmed, but it went nowhere.
             Confirmation::Ack(Some(_)) => {
@@ -178,16 +178,16 @@ impl Stream<'_> {
         arguments.insert("x-max-age".into(), AMQPValue::LongString(format!("{seconds}s").into()));
         arguments.insert("x-stream-max-segment-size-bytes".into(), AMQPValue::LongLongInt(SEGMENT));
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        let control = self.told(self.connection.channel()).await?;
+        let control = self.translated(self.connection.channel()).await?;
         match control.queue_declare(self.name.clone(), options, arguments).await {
             // That of a node with another retention is used as it is.
             Err(error) if !has_other_limits(&error) => return Err(self.address.error(&error)),
             _ => {}
         }
-        let control = self.told(self.connection.channel()).await?;
+        let control = self.translated(self.connection.channel()).await?;
         let (queue, exchange, key) = (self.name.clone(), self.address.exchange.clone(), self.name.clone());
         let (options, plain) = (QueueBindOptions::default(), FieldTable::default());
-        self.told(control.queue_bind(queue, exchange, key, options, plain)).await
+        self.translated(control.queue_bind(queue, exchange, key, options, plain)).await
     }
 
     /// What stands after a cursor, as far as the fence or a whole page.
@@ -251,14 +251,14 @@ impl Stream<'_> {
     async fn entries(&self, offset: AMQPValue) -> Result<Reading> {
         let mut from = FieldTable::default();
         from.insert("x-stream-offset".into(), offset);
-        self.told(self.connection.consume(&self.name, PAGE + 1, from)).await
+        self.translated(self.connection.consume(&self.name, PAGE + 1, from)).await
     }
 
     /// Ends a reading. A consumer that is not cancelled stays in the server's lists for minutes. An AMQP channel that is
     /// dropped closes at some time later, and a connection cannot be closed in good order in the middle of that.
     async fn done(&self, (entries, channel): Reading) -> Result<()> {
-        self.told(channel.basic_cancel(entries.tag(), BasicCancelOptions::default())).await?;
-        self.told(channel.close(REPLY_SUCCESS, "OK".into())).await
+        self.translated(channel.basic_cancel(entries.tag(), BasicCancelOptions::default())).await?;
+        self.translated(channel.close(REPLY_SUCCESS, "OK".into())).await
     }
 
     async fn next(&self, (entries, _): &mut Reading) -> Result<Entry> {
@@ -270,7 +270,7 @@ impl Stream<'_> {
         }
     }
 
-    async fn told<T>(&self, call: impl Future<Output = lapin::Result<T>>) -> Result<T> {
+    async fn translated<T>(&self, call: impl Future<Output = lapin::Result<T>>) -> Result<T> {
         call.await.map_err(|error| self.address.error(&error))
     }
 }

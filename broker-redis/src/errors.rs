@@ -48,7 +48,7 @@ pub(crate) fn translate_of_log(peer: &ErrorContext, error: &RedisError) -> Error
         }
         _ => return translate(peer, error),
     };
-    told(peer, kind, why, code)
+    refusal(peer, kind, why, code)
 }
 
 /// The server answered with an error.
@@ -68,11 +68,11 @@ fn answered(peer: &ErrorContext, error: &RedisError) -> Error {
         ("MISCONF", _) => (Misconfigured, "refuses work because it cannot save to disk; see its log"),
         _ => (Other, "refused the command"),
     };
-    told(peer, kind, why, code)
+    refusal(peer, kind, why, code)
 }
 
 /// An error with the server's code for it.
-fn told(peer: &ErrorContext, kind: ErrorKind, why: &str, code: &str) -> Error {
+fn refusal(peer: &ErrorContext, kind: ErrorKind, why: &str, code: &str) -> Error {
     // A code is one short word in capitals; anything else is not a code, and may be anything.
     let plain = code.len() <= 20 && code.bytes().all(|b| b.is_ascii_uppercase());
     peer.error(kind, format!("{why} ({})", if plain { code } else { "unknown" }))
@@ -82,7 +82,7 @@ fn told(peer: &ErrorContext, kind: ErrorKind, why: &str, code: &str) -> Error {
 fn local(peer: &ErrorContext, error: &RedisError) -> Error {
     // The client wraps what it got in an Arc of its own, and shows that as the source.
     let inner = error.source().and_then(|source| source.downcast_ref::<Arc<Boxed>>());
-    let told = match inner.and_then(|inner| inner.downcast_ref::<io::Error>()) {
+    let translated = match inner.and_then(|inner| inner.downcast_ref::<io::Error>()) {
         Some(io) if io.kind() == io::ErrorKind::InvalidInput => {
             Error::new(InvalidInput, format!("cannot use the address {}: {io}", peer.place()))
         }
@@ -90,7 +90,7 @@ fn local(peer: &ErrorContext, error: &RedisError) -> Error {
         None if error.kind() == Kind::Io => peer.unreachable(error),
         None => Error::new(Misconfigured, format!("these settings do not fit {}: {error}", peer.place())),
     };
-    told.with_source(error.clone())
+    translated.with_source(error.clone())
 }
 
 type Boxed = dyn std::error::Error + Send + Sync;

@@ -31,7 +31,7 @@ use crate::{
 
 const PUBLISH: &str = "PUBLISH";
 /// How long the server may take to tell its limits.
-const TELLING: Duration = Duration::from_secs(1);
+const INFO_LIMIT: Duration = Duration::from_secs(1);
 /// Whoever closes a connection that was quiet for so long may have done so for that.
 const QUIET: Duration = Duration::from_millis(900);
 
@@ -89,9 +89,9 @@ pub(crate) async fn ask_info(connection: &MultiplexedConnection) -> LinkInfo {
 async fn version(connection: &MultiplexedConnection) -> Option<Arc<str>> {
     let mut asking = connection.clone();
     let hello = redis::cmd("HELLO");
-    let said = timeout(TELLING, hello.query_async(&mut asking)).await.ok()?;
-    let said: HashMap<String, Value> = said.ok()?;
-    let version: String = from_redis_value(said.get("version")?.clone()).ok()?;
+    let reply = timeout(INFO_LIMIT, hello.query_async(&mut asking)).await.ok()?;
+    let reply: HashMap<String, Value> = reply.ok()?;
+    let version: String = from_redis_value(reply.get("version")?.clone()).ok()?;
     Some(version.into())
 }
 
@@ -101,9 +101,9 @@ async fn idle_limit(connection: &MultiplexedConnection) -> Option<Duration> {
     let mut question = redis::cmd("CONFIG");
     question.arg("GET").arg("timeout");
     // A proxy may not answer; a link does without.
-    let told = timeout(TELLING, question.query_async(&mut asking)).await.ok()?;
-    let told: HashMap<String, u64> = told.ok()?;
-    told.get("timeout").filter(|seconds| **seconds > 0).map(|seconds| Duration::from_secs(*seconds))
+    let reply = timeout(INFO_LIMIT, question.query_async(&mut asking)).await.ok()?;
+    let reply: HashMap<String, u64> = reply.ok()?;
+    reply.get("timeout").filter(|seconds| **seconds > 0).map(|seconds| Duration::from_secs(*seconds))
 }
 
 /// One link. Dropping it drops the last handles of both connections, and with them their tasks and sockets.

@@ -92,13 +92,13 @@ async fn connect(url: &str) -> broker::Result<Broker> {
 
 /// One of the servers: says what happens to ada, until its input ends.
 async fn serve(broker: &Broker) -> Outcome {
-    let until_told = async {
+    let until_stopped = async {
         let _ = tokio::io::stdin().read(&mut [0]).await;
     };
     tokio::select! {
         ended = keep_ada(broker) => ended?,
         () = watch_the_link(broker) => {}
-        () = until_told => {}
+        () = until_stopped => {}
     }
     broker.close().await;
     Ok(())

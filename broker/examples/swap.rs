@@ -56,11 +56,11 @@ async fn main() -> Outcome {
 async fn serve(counter: &Broker, kitchen: &Broker) -> Outcome {
     let (at_counter, in_kitchen) = (counter.session(), kitchen.session());
     let mut orders = in_kitchen.create_stream::<Order>("orders").await?;
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (sender, mut received) = mpsc::unbounded_channel();
     let listener = at_counter
         .add_listener("ready", move |ready: StreamItem<Ready>| {
-            let tell = tell.clone();
-            async move { drop(tell.send(ready.map(|ready| ready.table))) }
+            let sender = sender.clone();
+            async move { drop(sender.send(ready.map(|ready| ready.table))) }
         })
         .await?;
     for (table, dish) in [(4, "soup"), (7, "pie"), (4, "tea")] {
@@ -73,7 +73,7 @@ async fn serve(counter: &Broker, kitchen: &Broker) -> Outcome {
         in_kitchen.post_message("ready", Ready { table: order.table }, Scope::Global).await?;
     }
     for _ in 0..3 {
-        println!("counter: table {} is ready", told.recv().await.ok_or("nobody listens")??);
+        println!("counter: table {} is ready", received.recv().await.ok_or("nobody listens")??);
     }
     at_counter.remove_listener(listener);
     in_kitchen.close();

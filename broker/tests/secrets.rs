@@ -66,8 +66,8 @@ impl Write for Log {
 fn quoting(answer: &'static str) -> (u16, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let keep = Arc::clone(&heard);
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&received);
     std::thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
             let mut said = vec![0; 4096];
@@ -80,7 +80,7 @@ fn quoting(answer: &'static str) -> (u16, Arc<Mutex<Vec<u8>>>) {
             let _ = write!(socket, "-ERR '{quoted}'\r\n");
         }
     });
-    (port, heard)
+    (port, received)
 }
 
 const INFO: &str = concat!(
@@ -112,7 +112,7 @@ async fn a_password_is_sent_as_it_is_or_refused_and_never_shown() {
             ("nats://", INFO),
             ("amqp://ada:", ""),
         ] {
-            let (port, heard) = quoting(answer);
+            let (port, received) = quoting(answer);
             let url = format!("{before}{word}@127.0.0.1:{port}");
             let mut options = Options::default();
             options.connect_timeout = Duration::from_secs(20);
@@ -124,13 +124,13 @@ async fn a_password_is_sent_as_it_is_or_refused_and_never_shown() {
                 let line = shown.lines().find(|line| line.contains(piece));
                 assert!(line.is_none(), "{url} shows {piece}: {line:?}");
             }
-            let heard = String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();
+            let received = String::from_utf8_lossy(&received.lock().unwrap()).into_owned();
             let can_hold = !word.contains(['/', '?', '#']);
             if !can_hold {
                 assert!(error.message().contains("%2F"), "{url}: {error}");
-                assert_eq!(heard, "", "{url}");
+                assert_eq!(received, "", "{url}");
             }
-            sent += usize::from(heard.contains(word));
+            sent += usize::from(received.contains(word));
         }
         // AMQP has nothing to send before the server has spoken.
         assert_eq!(sent, if word.contains(['/', '?', '#']) { 0 } else { 5 }, "{word}");

@@ -75,12 +75,12 @@ async fn a_local_post_is_queued_when_it_returns_and_not_handled() {
 async fn close_does_not_wait_for_hooks_and_closed_does() {
     let broker = broker::connect("memory:").await.unwrap();
     let session = broker.session();
-    let (go_on, (told, mut hook)) = (Arc::new(Notify::new()), mpsc::unbounded_channel());
-    let until_told = Arc::clone(&go_on);
+    let (go_on, (sender, mut hook)) = (Arc::new(Notify::new()), mpsc::unbounded_channel());
+    let until_allowed = Arc::clone(&go_on);
     session
         .on_close(async move |_| {
-            until_told.notified().await;
-            told.send(()).unwrap();
+            until_allowed.notified().await;
+            sender.send(()).unwrap();
         })
         .unwrap();
     session.close();

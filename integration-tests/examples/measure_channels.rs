@@ -110,13 +110,13 @@ async fn measure(args: &Args, harness: &dyn Harness) -> Outcome {
     }
     let (started, done) = (Instant::now(), AtomicU64::new(0));
     let length = Duration::from_secs_f64(args.minutes * 60.0);
-    let mut told = Duration::ZERO;
+    let mut next_line = Duration::ZERO;
     println!("   s    channels  gaps  subscriber kB  poster kB");
     let mut gaps = 0;
     while started.elapsed() < length {
         gaps += round(&node, done.fetch_add(BATCH, Relaxed)).await?;
-        if started.elapsed() >= told {
-            told += length / 20;
+        if started.elapsed() >= next_line {
+            next_line += length / 20;
             let (here, there) = (resident(None)?, resident(poster)?);
             let seconds = started.elapsed().as_secs();
             println!("{seconds:4} {:11} {gaps:5} {here:14} {there:10}", done.load(Relaxed));

@@ -73,7 +73,7 @@ pub async fn run(
     let harness: Arc<dyn Harness> = (entry.start)(&[Need::OwnServer]).await?.into();
     let history = Arc::new(Mutex::new(History::default()));
     let mut cluster = Cluster::start(Arc::clone(&harness), Arc::clone(&history), &plan).await?;
-    let (begun, mut told) = (Instant::now(), Instant::now());
+    let (begun, mut reported) = (Instant::now(), Instant::now());
     let mut draw = faults::Draw::new(plan.seed, plan.nodes, cluster.has_processes());
     let (mut recoveries, mut done) = (Vec::new(), Vec::new());
     while begun.elapsed() < plan.length {
@@ -85,8 +85,8 @@ pub async fn run(
         cluster.suffer(fault).await.map_err(context)?;
         recoveries.push(cluster.recover().await.map_err(context)?);
         done.push(name);
-        if told.elapsed() > Duration::from_secs(10) {
-            told = Instant::now();
+        if reported.elapsed() > Duration::from_secs(10) {
+            reported = Instant::now();
             let totals = history.lock().unwrap_or_else(PoisonError::into_inner).totals();
             progress(format!("{:4.0} s: {totals}, {} faults", begun.elapsed().as_secs_f64(), done.len()));
         }

@@ -50,7 +50,7 @@ struct Chat {
     output: UnboundedReceiver<String>,
     errors: UnboundedReceiver<String>,
     /// What it printed so far.
-    heard: Vec<String>,
+    received: Vec<String>,
     /// What it wrote to standard error so far.
     notes: Vec<String>,
 }
@@ -63,7 +63,7 @@ impl Chat {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take(), lines(child.stdout.take().unwrap()));
         let errors = lines(child.stderr.take().unwrap());
-        Self { child, input, output, errors, heard: Vec::new(), notes: Vec::new() }
+        Self { child, input, output, errors, received: Vec::new(), notes: Vec::new() }
     }
 
     async fn say(&mut self, text: impl AsRef<[u8]>) {
@@ -73,17 +73,17 @@ impl Chat {
     }
 
     /// Waits until it prints such a line, or has.
-    async fn hears(&mut self, what: &str, such: impl Fn(&str) -> bool + Sync + Send) {
-        let found = await_line(&mut self.output, &mut self.heard, &such).await;
-        assert!(found, "not heard: {what}; the last: {:?}; {:?}", self.heard.last(), self.notes);
+    async fn receives(&mut self, what: &str, such: impl Fn(&str) -> bool + Sync + Send) {
+        let found = await_line(&mut self.output, &mut self.received, &such).await;
+        assert!(found, "not heard: {what}; the last: {:?}; {:?}", self.received.last(), self.notes);
     }
 
     async fn hears_line(&mut self, line: &str) {
-        self.hears(line, |heard| heard == line).await;
+        self.receives(line, |received| received == line).await;
     }
 
     async fn hears_gap(&mut self) {
-        self.hears("a gap", |heard| heard.starts_with('!')).await;
+        self.receives("a gap", |received| received.starts_with('!')).await;
     }
 
     /// Waits until it writes such a line to standard error, or has.
@@ -100,7 +100,7 @@ impl Chat {
 
     async fn ended(&mut self) -> ExitStatus {
         let status = timeout(LIMIT, self.child.wait()).await.expect("it ends").unwrap();
-        await_line(&mut self.output, &mut self.heard, &|_: &str| false).await;
+        await_line(&mut self.output, &mut self.received, &|_: &str| false).await;
         await_line(&mut self.errors, &mut self.notes, &|_: &str| false).await;
         status
     }
@@ -108,16 +108,16 @@ impl Chat {
     /// The numbers that somebody said, as they were heard.
     fn numbers_of(&self, name: &str) -> Vec<u32> {
         let of = |line: &String| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok();
-        self.heard.iter().filter_map(of).collect()
+        self.received.iter().filter_map(of).collect()
     }
 
     /// In order, none twice; and where some are missing, there stands a gap.
     fn assert_that_holes_are_told(&self) {
         let mut last: HashMap<&str, u32> = HashMap::new();
-        let mut told: Vec<&str> = Vec::new();
-        for line in &self.heard {
+        let mut reported: Vec<&str> = Vec::new();
+        for line in &self.received {
             if line.starts_with('!') {
-                told = last.keys().copied().collect();
+                reported = last.keys().copied().collect();
             }
             let Some((name, Ok(number))) = line.split_once(": ").map(|(name, text)| (name, text.parse()))
             else {
@@ -125,8 +125,8 @@ impl Chat {
             };
             let before = last.insert(name, number).unwrap_or_default();
             assert!(number > before, "{line} after {before}");
-            assert!(number == before + 1 || told.contains(&name), "{line} after {before}, and no gap");
-            told.retain(|other| *other != name);
+            assert!(number == before + 1 || reported.contains(&name), "{line} after {before}, and no gap");
+            reported.retain(|other| *other != name);
         }
     }
 }
@@ -190,8 +190,8 @@ async fn without_arguments_each_line_comes_back_to_two_sessions() {
     chat.say("a").await;
     chat.say("b").await;
     assert!(chat.leave().await.success(), "{:?}", chat.notes);
-    chat.heard.sort(); // order holds within each of the two
-    assert_eq!(chat.heard, ["guest: a", "guest: a", "guest: b", "guest: b"]);
+    chat.received.sort(); // order holds within each of the two
+    assert_eq!(chat.received, ["guest: a", "guest: a", "guest: b", "guest: b"]);
 }
 
 #[tokio::test]
@@ -201,9 +201,9 @@ async fn strange_input_is_one_line_each_and_a_line_too_long_is_named() {
     chat.say(vec![b'x'; 600_000]).await;
     chat.say("").await;
     assert!(chat.leave().await.success(), "{:?}", chat.notes);
-    chat.heard.sort();
-    chat.heard.dedup();
-    assert_eq!(chat.heard, ["Zoë: ", "Zoë: \u{fffd}\u{fffd}[2Jab\tc"]);
+    chat.received.sort();
+    chat.received.dedup();
+    assert_eq!(chat.received, ["Zoë: ", "Zoë: \u{fffd}\u{fffd}[2Jab\tc"]);
     assert!(chat.notes.iter().any(|note| note.contains("too large")), "{:?}", chat.notes);
 }
 
@@ -224,7 +224,7 @@ async fn a_thousand_lines_each_way_arrive_in_order() {
         }
     }
     // Redis has one order for all.
-    let after_hello = |chat: &Chat| chat.heard.iter().rev().take(2000).cloned().collect::<Vec<_>>();
+    let after_hello = |chat: &Chat| chat.received.iter().rev().take(2000).cloned().collect::<Vec<_>>();
     assert_eq!(after_hello(&ada), after_hello(&bob));
 }
 
@@ -266,11 +266,11 @@ async fn a_line_said_while_the_server_is_away_waits_for_it() {
     ada.notes("waits to be sent: `meanwhile`").await;
     server.start_again().await.unwrap();
     assert!(ada.leave().await.success(), "{:?}", ada.notes);
-    let [hello, gap, meanwhile] = &ada.heard[..] else { panic!("{:?}", ada.heard) };
+    let [hello, gap, meanwhile] = &ada.received[..] else { panic!("{:?}", ada.received) };
     assert!(
         hello == "ada: hello" && gap.starts_with('!') && meanwhile == "ada: meanwhile",
         "{:?}",
-        ada.heard
+        ada.received
     );
 }
 
@@ -306,7 +306,7 @@ async fn what_cannot_work_is_an_error_with_status_1() {
         assert_eq!(chat.ended().await.code(), Some(1), "{args:?}");
         let notes = chat.notes.join("\n");
         assert!(notes.contains(why) && !notes.contains("s3cret"), "{args:?}: {notes}");
-        assert_eq!(chat.heard, [""; 0], "{args:?}");
+        assert_eq!(chat.received, [""; 0], "{args:?}");
     };
     fails(&["redis"], "no scheme").await;
     fails(&["gopher://:s3cret@localhost"], "`gopher` is unknown").await;

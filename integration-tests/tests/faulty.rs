@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Why a case fails with this wrong; `None` when it passes.
 fn failure(case: Case, wrong: Wrong) -> Option<String> {
     let limit = if wrong == Wrong::NothingAtAll { PATIENCE } else { LIMIT };
-    let (tell, told) = mpsc::channel();
+    let (sender, outcomes) = mpsc::channel();
     // Some faults block their thread.
     let run = move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -45,10 +45,11 @@ fn failure(case: Case, wrong: Wrong) -> Option<String> {
             }
         });
         runtime.shutdown_timeout(Duration::from_secs(1));
-        let _ = tell.send(outcome);
+        let _ = sender.send(outcome);
     };
     thread::spawn(run);
-    told.recv_timeout(limit + Duration::from_secs(5))
+    outcomes
+        .recv_timeout(limit + Duration::from_secs(5))
         .unwrap_or_else(|_| Some("it blocks its thread".to_owned()))
 }
 

@@ -48,8 +48,8 @@ async fn output_beside(program: &Path, url: &str, node: &Broker) -> String {
     let mut orders = node.subscribe("orders").await.unwrap();
     let printed = output(program, url).await;
     if node.capabilities().unwrap().reach == Reach::Cluster {
-        let heard = collect(&mut orders, 3).await.unwrap();
-        assert!(heard[1].contains("pie"), "{heard:?}");
+        let received = collect(&mut orders, 3).await.unwrap();
+        assert!(received[1].contains("pie"), "{received:?}");
     }
     fence(node, &mut orders).await.unwrap();
     printed

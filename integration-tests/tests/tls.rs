@@ -57,9 +57,9 @@ async fn all_backends_speak_tls_side_by_side() {
     }
     for broker in &brokers {
         let backend = broker.backend().unwrap_or_default();
-        let mut heard = broker.subscribe("news").await.unwrap();
+        let mut received = broker.subscribe("news").await.unwrap();
         broker.publish("news", backend, Scope::Global).await.unwrap();
-        let Some(Event::Message(message)) = within("the post", heard.next()).await.unwrap() else {
+        let Some(Event::Message(message)) = within("the post", received.next()).await.unwrap() else {
             panic!("no message on {backend}");
         };
         assert_eq!(message.payload().unwrap(), backend);

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::task::JoinSet;
 
-use super::{Heard, Wire, names};
+use super::{Received, Wire, names};
 use crate::Outcome;
 
 pub(crate) struct Raw {
     publisher: Client,
-    _hearer: Client,
+    _subscriber: Client,
     subjects: Vec<Subject>,
-    heard: Arc<Heard>,
+    received: Arc<Received>,
     _readers: JoinSet<()>,
 }
 
@@ -22,12 +22,12 @@ impl Wire for Raw {
     async fn open(url: &str, channels: usize) -> Outcome<Self> {
         let publisher = async_nats::connect(url).await?;
         // As much as there is ever under way: it drops what does not fit.
-        let hearer = ConnectOptions::new().subscription_capacity(1 << 18).connect(url).await?;
+        let receiving = ConnectOptions::new().subscription_capacity(1 << 18).connect(url).await?;
         let subjects: Vec<Subject> = names("raw.", channels).into_iter().map(Subject::from).collect();
-        let (heard, mut readers) = (Heard::new(), JoinSet::new());
+        let (received, mut readers) = (Received::new(), JoinSet::new());
         for subject in &subjects {
-            let mut subscriber = hearer.subscribe(subject.clone()).await?;
-            let noting = Arc::clone(&heard);
+            let mut subscriber = receiving.subscribe(subject.clone()).await?;
+            let noting = Arc::clone(&received);
             readers.spawn(async move {
                 while subscriber.next().await.is_some() {
                     noting.note();
@@ -35,10 +35,10 @@ impl Wire for Raw {
             });
         }
         // A flush does not wait for the server: a message behind the subscriptions, on their connection, does.
-        heard.want(1);
-        hearer.publish(subjects[0].clone(), Bytes::new()).await?;
-        heard.reach().await?;
-        Ok(Self { publisher, _hearer: hearer, subjects, heard, _readers: readers })
+        received.want(1);
+        receiving.publish(subjects[0].clone(), Bytes::new()).await?;
+        received.reach().await?;
+        Ok(Self { publisher, _subscriber: receiving, subjects, received, _readers: readers })
     }
 
     async fn post(&self, caller: usize, payload: Bytes) -> Outcome {
@@ -50,7 +50,7 @@ impl Wire for Raw {
         Ok(self.publisher.flush().await?)
     }
 
-    fn heard(&self) -> &Heard {
-        &self.heard
+    fn received(&self) -> &Received {
+        &self.received
     }
 }

@@ -13,7 +13,7 @@ use lapin::{
 };
 use tokio::task::JoinSet;
 
-use super::{Heard, Wire, names};
+use super::{Received, Wire, names};
 use crate::Outcome;
 
 const EXCHANGE: &str = "amq.direct";
@@ -22,7 +22,7 @@ pub(super) struct Raw {
     publisher: Channel,
     _connections: [Connection; 2],
     keys: Vec<ShortString>,
-    heard: Arc<Heard>,
+    received: Arc<Received>,
     _readers: JoinSet<()>,
 }
 
@@ -32,8 +32,8 @@ impl Wire for Raw {
         let publisher = posting.create_channel().await?;
         publisher.confirm_select(ConfirmSelectOptions::default()).await?;
 
-        let hearing = Connection::connect(url, ConnectionProperties::default()).await?;
-        let channel = hearing.create_channel().await?;
+        let consuming = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = consuming.create_channel().await?;
         let (own, plain) =
             (QueueDeclareOptions { exclusive: true, ..Default::default() }, FieldTable::default);
         let queue = channel.queue_declare("".into(), own, plain()).await?.name().clone();
@@ -44,15 +44,15 @@ impl Wire for Raw {
         }
         let silent = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let mut consumer = channel.basic_consume(queue, "".into(), silent, plain()).await?;
-        let (heard, mut readers) = (Heard::new(), JoinSet::new());
-        let noting = Arc::clone(&heard);
+        let (received, mut readers) = (Received::new(), JoinSet::new());
+        let noting = Arc::clone(&received);
         readers.spawn(async move {
             while let Some(Ok(_)) = consumer.next().await {
                 noting.note();
             }
             drop(channel);
         });
-        Ok(Self { publisher, _connections: [posting, hearing], keys, heard, _readers: readers })
+        Ok(Self { publisher, _connections: [posting, consuming], keys, received, _readers: readers })
     }
 
     async fn post(&self, caller: usize, payload: Bytes) -> Outcome {
@@ -67,7 +67,7 @@ impl Wire for Raw {
         Ok(())
     }
 
-    fn heard(&self) -> &Heard {
-        &self.heard
+    fn received(&self) -> &Received {
+        &self.received
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, aio::MultiplexedConnection};
 use tokio::process::Command;
 
-use super::{Heard, Ours, Wire, names, throughput};
+use super::{Ours, Received, Wire, names, throughput};
 use crate::{
     Outcome,
     report::{ErrorContext, Report, Row, Target},
@@ -20,14 +20,14 @@ pub(crate) struct Raw {
     publisher: MultiplexedConnection,
     _subscriber: MultiplexedConnection,
     channels: Vec<String>,
-    heard: Arc<Heard>,
+    received: Arc<Received>,
 }
 
 impl Wire for Raw {
     async fn open(url: &str, channels: usize) -> Outcome<Self> {
         let client = Client::open(format!("{url}?protocol=resp3"))?;
-        let heard = Heard::new();
-        let noting = Arc::clone(&heard);
+        let received = Received::new();
+        let noting = Arc::clone(&received);
         let note = move |push: PushInfo| {
             if push.kind == PushKind::Message {
                 noting.note();
@@ -41,7 +41,7 @@ impl Wire for Raw {
         let mut subscriber = client.get_multiplexed_async_connection_with_config(&settings).await?;
         let channels = names("raw ", channels);
         subscriber.subscribe(&channels).await?;
-        Ok(Self { publisher, _subscriber: subscriber, channels, heard })
+        Ok(Self { publisher, _subscriber: subscriber, channels, received })
     }
 
     async fn post(&self, caller: usize, payload: Bytes) -> Outcome {
@@ -54,8 +54,8 @@ impl Wire for Raw {
         Ok(())
     }
 
-    fn heard(&self) -> &Heard {
-        &self.heard
+    fn received(&self) -> &Received {
+        &self.received
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Examination<'a> {
     revokes: bool,
     url: Option<BrokerUrl>,
     broker: Option<Broker>,
-    told: Option<ServerReport>,
+    report: Option<ServerReport>,
     next: usize,
 }
 
@@ -39,7 +39,7 @@ fn channel() -> String {
 
 impl<'a> Examination<'a> {
     pub(super) fn new(raw: &'a str, limit: Duration, revokes: bool) -> Self {
-        Self { raw, limit, revokes, url: None, broker: None, told: None, next: 0 }
+        Self { raw, limit, revokes, url: None, broker: None, report: None, next: 0 }
     }
 
     /// What the next check finds; `None` after the last.
@@ -60,13 +60,13 @@ impl<'a> Examination<'a> {
                     9 => {
                         let stored = if self.revokes { Some(revoke_nobody(broker).await) } else { None };
                         let (options, began) = (broker.options().clone(), SystemTime::now());
-                        let told = broker::inspect(self.raw, options).await.unwrap_or_default();
-                        let finding = revocations(broker, stored, told.log_on_disk);
-                        self.told = Some((began, told, SystemTime::now()));
+                        let report = broker::inspect(self.raw, options).await.unwrap_or_default();
+                        let finding = revocations(broker, stored, report.log_on_disk);
+                        self.report = Some((began, report, SystemTime::now()));
                         Some(finding)
                     }
-                    10 => Some(clock(broker.options().clock_skew, self.told.as_ref())),
-                    11 => Some(idle(broker.options().heartbeat, self.told.as_ref())),
+                    10 => Some(clock(broker.options().clock_skew, self.report.as_ref())),
+                    11 => Some(idle(broker.options().heartbeat, self.report.as_ref())),
                     12 => Some(health(broker)),
                     _ => None,
                 }
@@ -214,7 +214,7 @@ async fn barrier(broker: &Broker) -> Result<Finding, Error> {
         let name = channel();
         let mut subscription = broker.subscribe(&name).await?;
         broker.publish(&name, "at once", Scope::Global).await?;
-        hear(&mut subscription).await?;
+        receive(&mut subscription).await?;
     }
     Ok(Finding::ok("barrier", format!("{TIMES} of {TIMES} posts heard that followed a subscription at once")))
 }
@@ -227,7 +227,7 @@ async fn latency(broker: &Broker) -> Result<Finding, Error> {
     for _ in 0..TIMES {
         let posted = Instant::now();
         broker.publish(&name, "echo", Scope::Global).await?;
-        hear(&mut subscription).await?;
+        receive(&mut subscription).await?;
         took.record(posted.elapsed().as_nanos() as u64).map_err(|error| of_ours(&error))?;
     }
     let at = |quantile| shown(Duration::from_nanos(took.value_at_quantile(quantile)));
@@ -246,11 +246,11 @@ async fn payload(broker: &Broker) -> Result<Finding, Error> {
     let (name, most) = (channel(), broker.options().max_payload);
     let mut subscription = broker.subscribe(&name).await?;
     broker.publish(&name, Bytes::from(vec![b'x'; most]), Scope::Global).await?;
-    hear(&mut subscription).await?;
+    receive(&mut subscription).await?;
     Ok(Finding::ok("payload", format!("the largest message of max_payload, {most} bytes, arrives")))
 }
 
-async fn hear(subscription: &mut Subscription) -> Result<(), Error> {
+async fn receive(subscription: &mut Subscription) -> Result<(), Error> {
     match subscription.next().await {
         Some(Event::Message(_)) => Ok(()),
         Some(Event::Gap(gap)) => Err(Error::new(ErrorKind::Other, format!("instead of the message: {gap}"))),

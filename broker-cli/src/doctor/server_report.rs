@@ -10,8 +10,8 @@ use super::{Finding, checks::shown};
 pub(super) type ServerReport = (SystemTime, Inspection, SystemTime);
 
 /// Two servers that are within half of `clock_skew` of this one are within all of it of each other.
-pub(super) fn clock(allowed: Duration, told: Option<&ServerReport>) -> Finding {
-    let Some((before, Inspection { clock: Some(at), .. }, after)) = told else {
+pub(super) fn clock(allowed: Duration, report: Option<&ServerReport>) -> Finding {
+    let Some((before, Inspection { clock: Some(at), .. }, after)) = report else {
         return Finding::unknown("clock", "the server does not tell the time");
     };
     let apart = |a: &SystemTime, b: &SystemTime| a.duration_since(*b).unwrap_or_default();
@@ -34,8 +34,8 @@ pub(super) fn clock(allowed: Duration, told: Option<&ServerReport>) -> Finding {
 }
 
 /// Connections that are idle until the next heartbeat stay open.
-pub(super) fn idle(heartbeat: Duration, told: Option<&ServerReport>) -> Finding {
-    match told.and_then(|(_, told, _)| told.idle_limit) {
+pub(super) fn idle(heartbeat: Duration, report: Option<&ServerReport>) -> Finding {
+    match report.and_then(|(_, report, _)| report.idle_limit) {
         None => Finding::ok("idle", "the server names no limit to idle connections"),
         Some(limit) if limit > heartbeat => Finding::ok(
             "idle",
@@ -79,8 +79,8 @@ mod tests {
     fn an_idle_limit_within_the_heartbeat_is_told() {
         let (second, now) = (Duration::from_secs(1), SystemTime::now());
         let look = |limit| {
-            let told = (now, Inspection::default().with_idle_limit(limit), now);
-            idle(5 * second, Some(&told)).verdict
+            let report = (now, Inspection::default().with_idle_limit(limit), now);
+            idle(5 * second, Some(&report)).verdict
         };
         assert_eq!(look(None), Verdict::Ok);
         assert_eq!(look(Some(6 * second)), Verdict::Ok);

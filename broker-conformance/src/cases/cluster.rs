@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use broker_core::{Broker, Codec, Scope};
 use futures_util::future::{try_join, try_join_all};
 
-use crate::steps::{Count, hear_nothing_more, hears, post};
+use crate::steps::{Count, post, receive_nothing_more, receives};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::{Harness, Node},
@@ -30,29 +30,29 @@ async fn application(h: &dyn Harness, name: &str) -> Result<Node, String> {
 async fn applications_with_different_prefixes_never_hear_each_other(h: &dyn Harness) -> Outcome {
     let (shop, shopping) = (application(h, "shop").await?, application(h, "shopping").await?);
     let second = application(h, "shop").await?;
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for node in [&shop, &shopping, &second] {
         for channel in ["news", "ping.news", "shop.news"] {
-            heard.push((node, node.subscribe(channel).await?));
+            received.push((node, node.subscribe(channel).await?));
         }
     }
     for channel in ["news", "ping.news", "shop.news"] {
         post(&shop, channel, format!("shop to {channel}")).await?;
         post(&shopping, channel, format!("shopping to {channel}")).await?;
     }
-    for (node, subscription) in &mut heard {
+    for (node, subscription) in &mut received {
         let name = if node.node_id() == shopping.node_id() { "shopping" } else { "shop" };
         let expected = format!("{name} to {}", subscription.channel());
-        hears(subscription, &expected).await?;
+        receives(subscription, &expected).await?;
     }
     // Now each of them alone: nothing of the other application stands before it.
     for channel in ["news", "ping.news", "shop.news"] {
         post(&second, channel, "shop, again").await?;
         post(&shopping, channel, "shopping, again").await?;
     }
-    for (node, subscription) in &mut heard {
+    for (node, subscription) in &mut received {
         let name = if node.node_id() == shopping.node_id() { "shopping" } else { "shop" };
-        hears(subscription, &format!("{name}, again")).await?;
+        receives(subscription, &format!("{name}, again")).await?;
     }
     Ok(())
 }
@@ -65,7 +65,7 @@ async fn the_prefix_stands_before_the_name_on_the_wire(h: &dyn Harness) -> Outco
     // So an application without a prefix can listen in, which is why each has its own.
     let mut listening_in = bare.subscribe("shop.news").await?;
     post(&shop, "news", "secret").await?;
-    hears(&mut listening_in, "secret").await?;
+    receives(&mut listening_in, "secret").await?;
     Ok(())
 }
 
@@ -74,7 +74,7 @@ async fn nodes_join_leave_and_crash_and_the_others_miss_nothing(h: &dyn Harness)
     let large = |options: &mut broker_core::Options| options.queue_capacity = 1 << 20;
     let publisher = h.node().await?;
     let watchers = [h.node_with(large).await?, h.node_with(large).await?];
-    let mut heard = [watchers[0].subscribe("numbers").await?, watchers[1].subscribe("numbers").await?];
+    let mut received = [watchers[0].subscribe("numbers").await?, watchers[1].subscribe("numbers").await?];
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let storm = async {
         let mut n = 0;
@@ -102,21 +102,21 @@ async fn nodes_join_leave_and_crash_and_the_others_miss_nothing(h: &dyn Harness)
         Ok(())
     };
     let (count, ()) = try_join(storm, coming_and_going).await?;
-    for heard in &mut heard {
+    for received in &mut received {
         for n in 0..count {
-            hears(heard, &n.to_string()).await?;
+            receives(received, &n.to_string()).await?;
         }
     }
     assert!(watchers.iter().all(|watcher| watcher.health().links == 1));
-    hear_nothing_more(&publisher, &mut heard.iter_mut().collect::<Vec<_>>()).await?;
+    receive_nothing_more(&publisher, &mut received.iter_mut().collect::<Vec<_>>()).await?;
     Ok(())
 }
 
 async fn three_nodes_hear_everything_of_each_other(h: &dyn Harness) -> Outcome {
     let nodes = [h.node().await?, h.node().await?, h.node().await?];
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for node in &nodes {
-        heard.push(node.subscribe("news").await?);
+        received.push(node.subscribe("news").await?);
     }
     let posts = |node: &Node| {
         let broker = node.broker.clone();
@@ -128,10 +128,10 @@ async fn three_nodes_hear_everything_of_each_other(h: &dyn Harness) -> Outcome {
         }
     };
     try_join_all(nodes.iter().map(posts)).await?;
-    for heard in &mut heard {
+    for received in &mut received {
         let mut by_origin: BTreeMap<_, Vec<String>> = BTreeMap::new();
         for _ in 0..150 {
-            let message = next_message(heard).await?;
+            let message = next_message(received).await?;
             by_origin.entry(message.origin()).or_default().push(text(&message)?);
         }
         assert_eq!(by_origin.len(), 3);
@@ -140,37 +140,37 @@ async fn three_nodes_hear_everything_of_each_other(h: &dyn Harness) -> Outcome {
             assert!(row.iter().eq(&(0..50).map(|n| n.to_string()).collect::<Vec<_>>()), "{row:?}");
         }
     }
-    hear_nothing_more(&nodes[0], &mut heard.iter_mut().collect::<Vec<_>>()).await?;
+    receive_nothing_more(&nodes[0], &mut received.iter_mut().collect::<Vec<_>>()).await?;
     Ok(())
 }
 
 async fn twenty_nodes_share_a_channel(h: &dyn Harness) -> Outcome {
     let nodes = try_join_all((0..20).map(|_| h.node())).await?;
-    let mut heard = try_join_all(nodes.iter().map(|node| node.subscribe("news"))).await?;
+    let mut received = try_join_all(nodes.iter().map(|node| node.subscribe("news"))).await?;
     try_join_all(nodes.iter().map(|node| post(node, "news", node.node_id().to_string()))).await?;
     let everyone: BTreeSet<String> = nodes.iter().map(|node| node.node_id().to_string()).collect();
-    for heard in &mut heard {
-        let texts = collect(heard, nodes.len()).await?;
+    for received in &mut received {
+        let texts = collect(received, nodes.len()).await?;
         assert_eq!(texts.into_iter().collect::<BTreeSet<_>>(), everyone);
     }
-    hear_nothing_more(&nodes[7], &mut heard.iter_mut().collect::<Vec<_>>()).await?;
+    receive_nothing_more(&nodes[7], &mut received.iter_mut().collect::<Vec<_>>()).await?;
     Ok(())
 }
 
 /// Its numbers begin again, and nobody takes them for duplicates.
 async fn a_node_that_starts_anew_is_another_node(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     let mut origins = BTreeSet::new();
     for _ in 0..3 {
         let starting = h.node().await?;
         post(&starting, "news", "hello").await?;
-        let message = next_message(&mut heard).await?;
+        let message = next_message(&mut received).await?;
         assert_eq!((text(&message)?.as_str(), message.sequence()), ("hello", Some(1)));
         assert!(origins.insert(message.origin()));
         starting.close().await;
     }
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     Ok(())
 }
 

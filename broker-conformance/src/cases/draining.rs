@@ -37,15 +37,15 @@ pub(super) const CASES: &[Case] = &[
 
 async fn draining_delivers_what_was_accepted(h: &dyn Harness) -> Outcome {
     let (leaves, stays) = (h.node().await?, h.node().await?);
-    let (_session, heard) = count_on(&leaves, "news").await?;
+    let (_session, received) = count_on(&leaves, "news").await?;
     let (mut here, mut there) = (leaves.subscribe("news").await?, stays.subscribe("news").await?);
     let reading = tokio::spawn(async move {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Some(event) = here.next().await {
             let broker_core::Event::Message(message) = event else { return Err(format!("{event:?}")) };
-            heard.push(message.decode::<Greeting>().map_err(|error| error.to_string())?.number);
+            received.push(message.decode::<Greeting>().map_err(|error| error.to_string())?.number);
         }
-        Ok(heard)
+        Ok(received)
     });
     let posting = leaves.session();
     let mut posts = Vec::new();
@@ -60,7 +60,7 @@ async fn draining_delivers_what_was_accepted(h: &dyn Harness) -> Outcome {
         outcome?;
     }
     assert_eq!(reading.await??, (0..500).collect::<Vec<u64>>());
-    assert_eq!(heard.load(Ordering::SeqCst), 500);
+    assert_eq!(received.load(Ordering::SeqCst), 500);
     let elsewhere = collect(&mut there, 500).await?;
     assert!(elsewhere[499].contains("greeting 499"), "{}", elsewhere[499]);
     Ok(())
@@ -138,13 +138,13 @@ async fn closing_cuts_a_drain_short(h: &dyn Harness) -> Outcome {
 }
 
 /// A limit that no case waits for: what is not waited for ends far earlier.
-fn patient(options: &mut Options) {
+fn long_limits(options: &mut Options) {
     options.drain_timeout = Duration::from_secs(3600);
 }
 
 async fn draining_waits_for_no_stream_that_has_nothing_to_yield(h: &dyn Harness) -> Outcome {
     let (node, session) = {
-        let node = h.node_with(patient).await?;
+        let node = h.node_with(long_limits).await?;
         let session = node.session();
         (node, session)
     };
@@ -177,18 +177,18 @@ async fn a_drain_that_nobody_waits_for_any_more_is_completed(h: &dyn Harness) ->
 
 async fn a_listener_may_drain_and_close_its_own_broker(h: &dyn Harness) -> Outcome {
     for drain in [false, true] {
-        let node = h.node_with(patient).await?;
+        let node = h.node_with(long_limits).await?;
         let (session, broker) = (node.session(), node.broker.clone());
-        let (told, mut returned) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, mut returned) = tokio::sync::mpsc::unbounded_channel();
         let listener = move |_: Received<Greeting>| {
-            let (broker, told) = (broker.clone(), told.clone());
+            let (broker, sender) = (broker.clone(), sender.clone());
             async move {
                 if drain {
                     broker.drain().await;
                 } else {
                     broker.close().await;
                 }
-                let _ = told.send(());
+                let _ = sender.send(());
             }
         };
         session.add_listener("news", listener).await?;
@@ -245,11 +245,11 @@ async fn draining_and_closing_in_any_order_is_harmless(h: &dyn Harness) -> Outco
     let mut news = node.subscribe("news").await?;
     node.publish("news", "last", Scope::Global).await?;
     let reading = tokio::spawn(async move {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Some(broker_core::Event::Message(message)) = news.next().await {
-            heard.push(text(&message));
+            received.push(text(&message));
         }
-        heard
+        received
     });
     within("two drains at once", join(node.drain(), node.drain())).await?;
     within("a close", node.close()).await?;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use broker_core::{ConnectionState, ErrorKind};
 
-use crate::steps::{alert, down, heard_again, hears, linked, post, told_of_the_loss};
+use crate::steps::{
+    post, quick_detection, receives, receives_again, receives_link_loss, wait_for_disconnect, wait_for_link,
+};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
@@ -30,7 +32,7 @@ pub(super) const CASES: &[Case] = &[
 /// The connection can be opened, and that is all.
 async fn a_server_that_never_answers_is_never_connected(h: &dyn Harness) -> Outcome {
     h.pause_server().await?;
-    let node = h.open_node(alert).await?;
+    let node = h.open_node(quick_detection).await?;
     let mut ready = std::pin::pin!(node.ready());
     tokio::select! {
         early = &mut ready => return Err(format!("ready before the server answered: {early:?}").into()),
@@ -44,15 +46,15 @@ async fn a_server_that_never_answers_is_never_connected(h: &dyn Harness) -> Outc
 }
 
 async fn while_a_line_is_stalled_it_is_not_connected(h: &dyn Harness) -> Outcome {
-    let (node, other) = (h.node_with(alert).await?, h.node().await?);
-    let mut heard = node.subscribe("news").await?;
+    let (node, other) = (h.node_with(quick_detection).await?, h.node().await?);
+    let mut received = node.subscribe("news").await?;
     node.line.stall();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     let (links, failures) = (node.health().links, node.health().failures);
     until("three more attempts", || node.health().failures >= failures + 3).await?;
     assert_eq!((node.health().state, node.health().links), (ConnectionState::Connecting, links));
     node.line.heal();
-    assert!(heard_again(&other, &mut heard).await? >= 1, "no gap");
+    assert!(receives_again(&other, &mut received).await? >= 1, "no gap");
     Ok(())
 }
 
@@ -71,7 +73,7 @@ async fn health_says_why_and_how_often_it_failed(h: &dyn Harness) -> Outcome {
         assert_eq!(error.backend(), Some(h.backend().name), "{error}");
     }
     node.line.heal();
-    linked(&node, 2).await?;
+    wait_for_link(&node, 2).await?;
     let health = node.health();
     assert_eq!((health.failures, health.links, health.last_error.is_some()), (0, 2, true));
     Ok(())
@@ -81,12 +83,12 @@ async fn health_says_since_when(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let connected = node.health().since;
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     let lost = node.health().since;
     until("more failures", || node.health().failures >= 4).await?;
     assert_eq!(node.health().since, lost);
     node.line.heal();
-    linked(&node, 2).await?;
+    wait_for_link(&node, 2).await?;
     let again = node.health().since;
     assert!(connected < lost && lost < again, "{connected:?}, {lost:?}, {again:?}");
     assert_eq!(node.health().since, again);
@@ -97,7 +99,7 @@ async fn whoever_waits_to_be_ready_is_told(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     within("a node that is ready", node.ready()).await??;
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     let mut ready = std::pin::pin!(node.ready());
     assert!(futures_util::poll!(&mut ready).is_pending());
     let failures = node.health().failures;
@@ -108,7 +110,7 @@ async fn whoever_waits_to_be_ready_is_told(h: &dyn Harness) -> Outcome {
     // As the caller sees it: a post works now.
     post(&node, "news", "works").await?;
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     let (ready, ()) = futures_util::join!(within("to be told of the end", node.ready()), node.close());
     assert_eq!(ready?.map_err(|error| error.kind()), Err(ErrorKind::Closed));
     Ok(())
@@ -119,7 +121,7 @@ async fn a_closed_broker_is_closed_for_good(h: &dyn Harness) -> Outcome {
         let node = h.node().await?;
         if cut {
             node.line.cut();
-            down(&node).await?;
+            wait_for_disconnect(&node).await?;
         }
         within("the broker to close", node.close()).await?;
         let health = node.health();
@@ -144,22 +146,22 @@ async fn a_node_on_a_dead_server_works_once_it_lives(h: &dyn Harness) -> Outcome
     let starting = h.start_server();
     let (subscribed, started) = futures_util::join!(subscribing, starting);
     started?;
-    let mut heard = subscribed?;
+    let mut received = subscribed?;
     within("a link", node.ready()).await??;
     assert_eq!(node.health().failures, 0);
     post(&node, "news", "first").await?;
-    hears(&mut heard, "first").await?;
+    receives(&mut received, "first").await?;
     Ok(())
 }
 
 /// Many heartbeats later it is the same link, and nobody was told of anything.
 async fn a_healthy_link_is_left_alone(h: &dyn Harness) -> Outcome {
     let node = h.node_with(|options| options.heartbeat = Duration::from_millis(5)).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     let since = node.health().since;
     for n in 0..200 {
         post(&node, "news", n.to_string()).await?;
-        hears(&mut heard, &n.to_string()).await?;
+        receives(&mut received, &n.to_string()).await?;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert_eq!((node.health().links, node.health().since), (1, since));
@@ -168,8 +170,8 @@ async fn a_healthy_link_is_left_alone(h: &dyn Harness) -> Outcome {
 
 /// Its posts would still go out; but it would not hear them.
 async fn a_receive_path_that_dies_alone_turns_it_red(h: &dyn Harness) -> Outcome {
-    let node = h.node_with(alert).await?;
-    let mut heard = node.subscribe("news").await?;
+    let node = h.node_with(quick_detection).await?;
+    let mut received = node.subscribe("news").await?;
     let mut changes = node.health_changes();
     assert_eq!(
         within("the present state", changes.next()).await?.map(|health| health.state),
@@ -177,10 +179,10 @@ async fn a_receive_path_that_dies_alone_turns_it_red(h: &dyn Harness) -> Outcome
     );
     for round in 0..3 {
         h.drop_receivers().await?;
-        linked(&node, round + 2).await?;
+        wait_for_link(&node, round + 2).await?;
         post(&node, "news", round.to_string()).await?;
-        told_of_the_loss(&mut heard).await?;
-        hears(&mut heard, &round.to_string()).await?;
+        receives_link_loss(&mut received).await?;
+        receives(&mut received, &round.to_string()).await?;
     }
     let health = within("a change", changes.next()).await?.ok_or("the end")?;
     assert!(health.last_error.is_some(), "{health:?}");
@@ -188,10 +190,10 @@ async fn a_receive_path_that_dies_alone_turns_it_red(h: &dyn Harness) -> Outcome
 }
 
 async fn a_permission_withdrawn_from_its_own_channel_turns_it_red(h: &dyn Harness) -> Outcome {
-    let node = h.node_with(alert).await?;
-    let mut heard = node.subscribe("news").await?;
+    let node = h.node_with(quick_detection).await?;
+    let mut received = node.subscribe("news").await?;
     h.allow_nothing().await?;
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     let refused = || node.health().last_error.is_some_and(|error| error.kind() == ErrorKind::Forbidden);
     until("the refusal", refused).await?;
     let failures = node.health().failures;
@@ -199,10 +201,10 @@ async fn a_permission_withdrawn_from_its_own_channel_turns_it_red(h: &dyn Harnes
     assert_eq!(node.health().state, ConnectionState::Connecting);
     assert!(post(&node, "news", "x").await.is_err());
     h.allow_everything().await?;
-    linked(&node, 2).await?;
+    wait_for_link(&node, 2).await?;
     post(&node, "news", "again").await?;
-    told_of_the_loss(&mut heard).await?;
-    hears(&mut heard, "again").await?;
+    receives_link_loss(&mut received).await?;
+    receives(&mut received, "again").await?;
     Ok(())
 }
 
@@ -224,9 +226,9 @@ async fn changes_of_health_are_told_in_turn(h: &dyn Harness) -> Outcome {
     assert_eq!((again.state, again.links), (ConnectionState::Connected, 2));
     // Over before anybody looks.
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     node.line.heal();
-    linked(&node, 3).await?;
+    wait_for_link(&node, 3).await?;
     let third = next().await?.ok_or("the end")?;
     assert_eq!((third.state, third.links), (ConnectionState::Connected, 3));
     node.close().await;
@@ -240,7 +242,7 @@ async fn a_link_promises_what_its_backend_declares(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     assert_eq!(node.capabilities(), Some(h.capabilities()));
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     assert_eq!(node.capabilities(), Some(h.capabilities()));
     let cut_off = h.open(&node.line.url(), h.options())?;
     assert_eq!(cut_off.capabilities(), None);

@@ -17,7 +17,7 @@ use tokio::sync::{
 use crate::{
     case::{Case, Outcome, case},
     harness::Harness,
-    steps::{hears, post, revocation::sign_out},
+    steps::{post, receives, revocation::sign_out},
     wait::within,
 };
 
@@ -36,23 +36,23 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// A hook that says that it was called, and with what.
-fn telling(
-    told: &UnboundedSender<String>,
+fn reporting_hook(
+    sender: &UnboundedSender<String>,
     name: &str,
 ) -> impl FnOnce(CloseReason) -> std::future::Ready<()> + Send + 'static {
-    let (told, name) = (told.clone(), name.to_owned());
+    let (sender, name) = (sender.clone(), name.to_owned());
     move |reason| {
-        let _ = told.send(format!("{name}: {reason}"));
+        let _ = sender.send(format!("{name}: {reason}"));
         std::future::ready(())
     }
 }
 
-async fn next(told: &mut UnboundedReceiver<String>) -> Result<String, String> {
-    within("a hook to be called", told.recv()).await?.ok_or_else(|| "nobody is left to call one".to_owned())
+async fn next(calls: &mut UnboundedReceiver<String>) -> Result<String, String> {
+    within("a hook to be called", calls.recv()).await?.ok_or_else(|| "nobody is left to call one".to_owned())
 }
 
-async fn nothing_more(told: &mut UnboundedReceiver<String>) -> Result<(), String> {
-    match within("the last hook to be gone", told.recv()).await? {
+async fn nothing_more(calls: &mut UnboundedReceiver<String>) -> Result<(), String> {
+    match within("the last hook to be gone", calls.recv()).await? {
         None => Ok(()),
         Some(more) => Err(format!("one more call: {more}")),
     }
@@ -69,24 +69,24 @@ async fn hooks_are_called_in_order_and_once_before_anything_ends(h: &dyn Harness
     let (node, session) = user_session(h).await?;
     let other = h.node().await?;
     let mut news = session.subscribe("news").await?;
-    let (told, mut hooks) = unbounded_channel();
+    let (sender, mut hooks) = unbounded_channel();
     let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (reach, wait) = (Arc::clone(&reached), Arc::clone(&go_on));
     session.on_close(async move |_| {
         reach.notify_one();
         wait.notified().await;
     })?;
-    session.on_close(telling(&told, "second"))?;
-    session.on_close(telling(&told, "third"))?;
-    drop(told);
+    session.on_close(reporting_hook(&sender, "second"))?;
+    session.on_close(reporting_hook(&sender, "third"))?;
+    drop(sender);
     session.close();
     within("the first hook", reached.notified()).await?;
     // It has begun to end, and nothing has ended yet.
     assert!(!session.is_closed());
     post(&other, "news", "meanwhile").await?;
-    hears(&mut news, "meanwhile").await?;
+    receives(&mut news, "meanwhile").await?;
     session.post("news", "a last word", Scope::Global).await?;
-    hears(&mut news, "a last word").await?;
+    receives(&mut news, "a last word").await?;
     assert_eq!(session.on_close(async |_| {}).expect_err("too late").kind(), ErrorKind::Closed);
     session.close();
     go_on.notify_one();
@@ -139,7 +139,7 @@ async fn a_revoked_session_is_closed_before_its_hooks_are_called(h: &dyn Harness
     within("the first hook", begun.notified()).await?;
     is_cut_off(&session, &mut news).await?;
     go_on.notify_one();
-    hears(&mut farewells, "revoked: every authentication of the user").await?;
+    receives(&mut farewells, "revoked: every authentication of the user").await?;
     Ok(())
 }
 
@@ -178,14 +178,14 @@ async fn a_hook_may_close_and_drain_its_own_broker(h: &dyn Harness) -> Outcome {
     for drain in [false, true] {
         let node = h.node_with(|options| options.drain_timeout = Duration::from_secs(3600)).await?;
         let (session, broker) = (node.session(), node.broker.clone());
-        let (told, mut hooks) = unbounded_channel();
+        let (sender, mut hooks) = unbounded_channel();
         session.on_close(async move |_| {
             if drain {
                 broker.drain().await;
             } else {
                 broker.close().await;
             }
-            let _ = told.send("returned".to_owned());
+            let _ = sender.send("returned".to_owned());
         })?;
         session.close();
         assert_eq!(next(&mut hooks).await?, "returned");
@@ -197,18 +197,18 @@ async fn a_hook_may_close_and_drain_its_own_broker(h: &dyn Harness) -> Outcome {
 
 async fn a_hook_hears_why_its_session_ends(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
-    let (told, mut hooks) = unbounded_channel();
+    let (sender, mut hooks) = unbounded_channel();
     let closed = node.session();
-    closed.on_close(telling(&told, "closed"))?;
+    closed.on_close(reporting_hook(&sender, "closed"))?;
     closed.close();
     assert_eq!(next(&mut hooks).await?, "closed: the session is closed");
     let identity = Identity::new("ada", Instant::now()).with_auth_id("k1");
     let revoked = node.session_for(identity).await?;
-    revoked.on_close(telling(&told, "revoked"))?;
+    revoked.on_close(reporting_hook(&sender, "revoked"))?;
     node.revoke(Revocation::auth_id("ada", "k1")).await?;
     assert_eq!(next(&mut hooks).await?, "revoked: revoked: this authentication of the user");
     let last = node.session();
-    last.on_close(telling(&told, "last"))?;
+    last.on_close(reporting_hook(&sender, "last"))?;
     node.close().await;
     assert_eq!(next(&mut hooks).await?, "last: the broker is closed");
     Ok(())
@@ -217,12 +217,12 @@ async fn a_hook_hears_why_its_session_ends(h: &dyn Harness) -> Outcome {
 async fn a_hook_that_was_removed_is_not_called(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let (session, other) = (node.session(), node.session());
-    let (told, mut hooks) = unbounded_channel();
+    let (sender, mut hooks) = unbounded_channel();
     // As many as there: the ids have the same numbers.
     other.on_close(async |_| {})?;
-    let first = session.on_close(telling(&told, "first"))?;
-    let second = session.on_close(telling(&told, "second"))?;
-    drop(told);
+    let first = session.on_close(reporting_hook(&sender, "first"))?;
+    let second = session.on_close(reporting_hook(&sender, "second"))?;
+    drop(sender);
     assert!(!other.remove_hook(first), "of another session");
     assert!(session.remove_hook(first) && !session.remove_hook(first));
     session.close();
@@ -235,10 +235,10 @@ async fn a_hook_that_was_removed_is_not_called(h: &dyn Harness) -> Outcome {
 async fn a_hook_that_panics_keeps_no_other_and_no_session(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
-    let (told, mut hooks) = unbounded_channel();
+    let (sender, mut hooks) = unbounded_channel();
     session.on_close(async |_| panic!("on purpose"))?;
     session.on_close(|_| -> std::future::Ready<()> { panic!("on purpose, before the first await") })?;
-    session.on_close(telling(&told, "after"))?;
+    session.on_close(reporting_hook(&sender, "after"))?;
     session.close();
     assert!(next(&mut hooks).await?.starts_with("after"));
     within("the session to end", session.closed()).await?;
@@ -247,15 +247,15 @@ async fn a_hook_that_panics_keeps_no_other_and_no_session(h: &dyn Harness) -> Ou
 
 async fn a_hook_that_hangs_ends_at_the_limit(h: &dyn Harness) -> Outcome {
     let node = h.node_with(|options| options.close_timeout = Duration::from_millis(100)).await?;
-    let (told, mut hooks) = unbounded_channel();
+    let (sender, mut hooks) = unbounded_channel();
     let session = node.session();
-    let held = told.clone();
+    let held = sender.clone();
     session.on_close(async move |_| {
         let _held = held;
         pending::<()>().await;
     })?;
-    session.on_close(telling(&told, "never"))?;
-    drop(told);
+    session.on_close(reporting_hook(&sender, "never"))?;
+    drop(sender);
     session.close();
     within("the session to end", session.closed()).await?;
     nothing_more(&mut hooks).await?;
@@ -274,16 +274,16 @@ async fn a_hook_can_still_post_when_the_broker_closes(h: &dyn Harness) -> Outcom
         broker.publish("news", "ada has left", Scope::Global).await.expect("it is open still");
     })?;
     within("the broker to close", node.close()).await?;
-    hears(&mut news, "ada has left").await?;
+    receives(&mut news, "ada has left").await?;
     Ok(())
 }
 
 async fn a_session_that_is_dropped_calls_its_hooks_too(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
-    let (told, mut hooks) = unbounded_channel();
-    session.on_close(telling(&told, "dropped"))?;
-    drop((told, session));
+    let (sender, mut hooks) = unbounded_channel();
+    session.on_close(reporting_hook(&sender, "dropped"))?;
+    drop((sender, session));
     assert_eq!(next(&mut hooks).await?, "dropped: the session is closed");
     nothing_more(&mut hooks).await?;
     Ok(())

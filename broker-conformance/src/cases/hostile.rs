@@ -7,7 +7,10 @@ use broker_core::{
 };
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::steps::{Count, alert, called_with, count, down, heard_again, hears, listener, next_call, post};
+use crate::steps::{
+    Count, called_with, count, listener, next_call, post, quick_detection, receives, receives_again,
+    wait_for_disconnect,
+};
 use crate::{
     case::{Case, Outcome, case},
     harness::{Harness, Node},
@@ -82,9 +85,9 @@ async fn foreign_text_is_told_and_disturbs_nothing(h: &dyn Harness) -> Outcome {
 async fn a_listener_of_values_is_not_called_with_foreign_text(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
-    let (heard, mut calls) = unbounded_channel();
+    let (sender, mut calls) = unbounded_channel();
     let function = move |count: Received<Count>| {
-        let _ = heard.send(Ok(count));
+        let _ = sender.send(Ok(count));
         std::future::ready(())
     };
     session.add_listener("counts", function).await?;
@@ -97,21 +100,21 @@ async fn a_listener_of_values_is_not_called_with_foreign_text(h: &dyn Harness) -
 /// Cut anywhere before its payload it is malformed; whole it is a message.
 async fn every_truncated_frame_is_malformed(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
-    let mut heard = node.subscribe("counts").await?;
+    let mut received = node.subscribe("counts").await?;
     let whole = frame(1, "{\"n\":7}");
     let head = whole.len() - "{\"n\":7}".len();
     for length in 0..head {
         h.publish_raw("counts", &whole[..length]).await?;
         let malformed =
-            next_malformed(&mut heard).await.map_err(|error| format!("{length} bytes: {error}"))?;
+            next_malformed(&mut received).await.map_err(|error| format!("{length} bytes: {error}"))?;
         assert_eq!(malformed.length(), length);
     }
     h.publish_raw("counts", &whole).await?;
-    let message = next_message(&mut heard).await?;
+    let message = next_message(&mut received).await?;
     assert_eq!((message.origin().as_u64(), message.sequence()), (0x0102_0304_0506_0708, Some(1)));
     assert_eq!((message.type_name(), message.headers().get("k")), (Some("Count"), Some("v")));
     assert_eq!(message.decode::<Count>()?.n, 7);
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     assert_eq!((node.health().malformed, node.health().links), (head as u64, 1));
     Ok(())
 }
@@ -119,7 +122,7 @@ async fn every_truncated_frame_is_malformed(h: &dyn Harness) -> Outcome {
 /// What stands behind the break is not heard, and missed: it had numbers.
 async fn a_broken_bundle_is_told_once_behind_what_reads(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
-    let mut heard = node.subscribe("counts").await?;
+    let mut received = node.subscribe("counts").await?;
     let bundle = |frames: &[Vec<u8>]| {
         let with_lengths =
             frames.iter().flat_map(|frame| [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat());
@@ -127,28 +130,28 @@ async fn a_broken_bundle_is_told_once_behind_what_reads(h: &dyn Harness) -> Outc
     };
     let (foreign, number) = (vec![0xFF; 40], |n| frame(n, &format!("{{\"n\":{n}}}")));
     h.publish_raw("counts", &bundle(&[number(1), foreign, number(2)])).await?;
-    assert_eq!(next_message(&mut heard).await?.decode::<Count>()?.n, 1);
-    assert_eq!(next_malformed(&mut heard).await?.length(), 40, "one that does not read, by itself");
-    assert_eq!(next_message(&mut heard).await?.decode::<Count>()?.n, 2);
+    assert_eq!(next_message(&mut received).await?.decode::<Count>()?.n, 1);
+    assert_eq!(next_malformed(&mut received).await?.length(), 40, "one that does not read, by itself");
+    assert_eq!(next_message(&mut received).await?.decode::<Count>()?.n, 2);
     let broken = bundle(&[number(3), b"short".to_vec(), number(4)]);
     h.publish_raw("counts", &broken).await?;
-    assert_eq!(next_message(&mut heard).await?.decode::<Count>()?.n, 3);
-    let malformed = next_malformed(&mut heard).await?;
+    assert_eq!(next_message(&mut received).await?.decode::<Count>()?.n, 3);
+    let malformed = next_malformed(&mut received).await?;
     assert_eq!((malformed.length(), malformed.reason().contains("too short")), (broken.len(), true));
     h.publish_raw("counts", &bundle(&[number(5)])).await?;
-    let gap = next_gap(&mut heard).await?;
+    let gap = next_gap(&mut received).await?;
     assert_eq!((gap.missed, gap.cause), (Some(1), GapCause::Skipped));
-    assert_eq!(next_message(&mut heard).await?.decode::<Count>()?.n, 5);
+    assert_eq!(next_message(&mut received).await?.decode::<Count>()?.n, 5);
     h.publish_raw("counts", &bundle(&[])).await?;
-    assert!(next_malformed(&mut heard).await?.reason().contains("too early"));
-    fence(&node, &mut heard).await?;
+    assert!(next_malformed(&mut received).await?.reason().contains("too early"));
+    fence(&node, &mut received).await?;
     assert_eq!((node.health().malformed, node.health().links), (3, 1));
     Ok(())
 }
 
 async fn frames_of_other_versions_are_told_apart(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
-    let mut heard = node.subscribe("counts").await?;
+    let mut received = node.subscribe("counts").await?;
     let whole = frame(1, "{\"n\":7}");
     for (at, byte, reason) in [
         (0, b'{', "something else"),
@@ -166,10 +169,10 @@ async fn frames_of_other_versions_are_told_apart(h: &dyn Harness) -> Outcome {
         let mut changed = whole.clone();
         changed[at] = byte;
         h.publish_raw("counts", &changed).await?;
-        let malformed = next_malformed(&mut heard).await.map_err(|error| format!("{reason}: {error}"))?;
+        let malformed = next_malformed(&mut received).await.map_err(|error| format!("{reason}: {error}"))?;
         assert!(malformed.reason().contains(reason), "expected `{reason}`: {malformed}");
     }
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     assert_eq!(node.health().links, 1);
     Ok(())
 }
@@ -211,7 +214,7 @@ async fn random_bytes_are_survived(h: &dyn Harness) -> Outcome {
 async fn survive(h: &dyn Harness, mut random: Random) -> Result<(), String> {
     let node = h.node().await?;
     let session = node.session();
-    let mut heard = session.subscribe("counts").await.map_err(|error| error.to_string())?;
+    let mut received = session.subscribe("counts").await.map_err(|error| error.to_string())?;
     let mut calls = listener(&session, "counts").await?;
     let mut malformed = 0;
     for _ in 0..500 {
@@ -220,7 +223,7 @@ async fn survive(h: &dyn Harness, mut random: Random) -> Result<(), String> {
         // Whatever it was, it is one event at most, perhaps with a gap before it; and the listener is called as often.
         let mut events = 0;
         while events < 3 {
-            match next_event(&mut heard).await? {
+            match next_event(&mut received).await? {
                 Event::Malformed(end) if end.length() == END => break,
                 Event::Malformed(_) => malformed += 1,
                 Event::Gap(gap) if gap.cause == GapCause::Skipped => {}
@@ -239,26 +242,26 @@ async fn survive(h: &dyn Harness, mut random: Random) -> Result<(), String> {
             other => return Err(format!("expected the end of what {events} events were, got {other:?}")),
         }
     }
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     let health = node.health();
     if (health.malformed, health.links) == (malformed, 1) { Ok(()) } else { Err(format!("{health:?}")) }
 }
 
 async fn a_foreign_payload_beyond_every_limit_is_malformed(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
-    let mut heard = node.subscribe("counts").await?;
+    let mut received = node.subscribe("counts").await?;
     let mut long = frame(1, "");
     long.resize(MAX_FRAME, b' ');
     h.publish_raw("counts", &long).await?;
-    next_message(&mut heard).await?;
+    next_message(&mut received).await?;
     for length in [MAX_FRAME + 1, 4 * MAX_FRAME] {
         long.resize(length, b' ');
         h.publish_raw("counts", &long).await?;
-        let malformed = next_malformed(&mut heard).await?;
+        let malformed = next_malformed(&mut received).await?;
         assert_eq!(malformed.length(), length);
         assert!(malformed.reason().contains("longer than any frame"), "{malformed}");
     }
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     assert_eq!(node.health().links, 1);
     Ok(())
 }
@@ -271,13 +274,13 @@ async fn a_storm_of_foreign_text_pushes_out_and_is_counted_like_messages(h: &dyn
         h.publish_raw("news", b"noise").await?;
         next_malformed(&mut quick).await?;
         post(&node, "news", n.to_string()).await?;
-        hears(&mut quick, &n.to_string()).await?;
+        receives(&mut quick, &n.to_string()).await?;
     }
     let gap = crate::wait::next_gap(&mut slow).await?;
     assert_eq!(gap.missed, Some(32));
     for n in 16..20 {
         next_malformed(&mut slow).await?;
-        hears(&mut slow, &n.to_string()).await?;
+        receives(&mut slow, &n.to_string()).await?;
     }
     fence(&node, &mut slow).await?;
     Ok(())
@@ -322,7 +325,7 @@ async fn node_and_its_channel(
 
 async fn nobody_can_spoil_the_health_of_a_node(h: &dyn Harness) -> Outcome {
     let (node, channel) = node_and_its_channel(h, |_| {}).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     let since = node.health().since;
     for text in ["", "hello", "\u{0}", "{\"n\":1}"] {
         h.publish_raw(&channel, text.as_bytes()).await?;
@@ -333,14 +336,14 @@ async fn nobody_can_spoil_the_health_of_a_node(h: &dyn Harness) -> Outcome {
     }
     // Those without a possible sequence are malformed too.
     until("the malformed ones to be counted", || node.health().malformed == 6).await?;
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     assert_eq!((node.health().links, node.health().since), (1, since));
     Ok(())
 }
 
 /// Frames in the name of the node itself, with numbers that it has not used yet.
 async fn nobody_can_feign_the_echo_of_a_dead_link(h: &dyn Harness) -> Outcome {
-    let (node, channel) = node_and_its_channel(h, alert).await?;
+    let (node, channel) = node_and_its_channel(h, quick_detection).await?;
     let mut forged = frame(1 << 48, "");
     forged[4..12].copy_from_slice(&node.node_id().as_u64().to_be_bytes());
     // One for each kind of probe.
@@ -348,23 +351,23 @@ async fn nobody_can_feign_the_echo_of_a_dead_link(h: &dyn Harness) -> Outcome {
         forged[20..24].copy_from_slice(&epoch.to_be_bytes());
         h.publish_raw(&channel, &forged).await?;
     }
-    let mut heard = node.subscribe("news").await?;
-    fence(&node, &mut heard).await?;
+    let mut received = node.subscribe("news").await?;
+    fence(&node, &mut received).await?;
     node.line.stall();
-    within("the dead link to be found", down(&node)).await??;
+    within("the dead link to be found", wait_for_disconnect(&node)).await??;
     node.line.heal();
-    assert!(heard_again(&node, &mut heard).await? >= 1, "no gap");
+    assert!(receives_again(&node, &mut received).await? >= 1, "no gap");
     Ok(())
 }
 
 async fn an_empty_payload_is_a_message(h: &dyn Harness) -> Outcome {
     let (node, other) = (h.node().await?, h.node().await?);
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     for _ in 0..3 {
         post(&other, "news", "").await?;
-        hears(&mut heard, "").await?;
+        receives(&mut received, "").await?;
     }
-    fence(&other, &mut heard).await?;
+    fence(&other, &mut received).await?;
     assert_eq!(node.health().malformed, 0);
     Ok(())
 }
@@ -373,12 +376,12 @@ async fn an_empty_payload_is_a_message(h: &dyn Harness) -> Outcome {
 async fn foreign_text_while_nobody_listens_is_nothing(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     drop(node.subscribe("old").await?);
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     for channel in ["old", "never", "old.", "a b", "*"] {
         h.publish_raw(channel, b"hello").await?;
         h.publish_raw(channel, &frame(1, "")).await?;
     }
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     assert_eq!(node.health().links, 1);
     Ok(())
 }

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::models::Greeting;
-use crate::steps::hears;
+use crate::steps::receives;
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
@@ -42,9 +42,9 @@ async fn channels_with_similar_names_are_isolated(h: &dyn Harness) -> Outcome {
         here.publish(name, format!("here for {name}"), Scope::Local).await?;
     }
     for (name, subscription) in SIMILAR.iter().zip(&mut subscriptions) {
-        let mut heard = collect(subscription, 2).await?;
-        heard.sort_unstable();
-        assert_eq!(heard, [format!("for {name}"), format!("here for {name}")]);
+        let mut received = collect(subscription, 2).await?;
+        received.sort_unstable();
+        assert_eq!(received, [format!("for {name}"), format!("here for {name}")]);
         fence(&there, subscription).await?;
     }
     Ok(())
@@ -71,16 +71,16 @@ async fn leaving_a_channel_leaves_those_with_similar_names(h: &dyn Harness) -> O
 
 /// A listener, its id, and what it hears.
 async fn listen(session: &Session, channel: &str) -> Outcome<(ListenerId, UnboundedReceiver<u64>)> {
-    let (heard, calls) = mpsc::unbounded_channel();
+    let (sender, calls) = mpsc::unbounded_channel();
     let listener = move |greeting: Received<Greeting>| {
         // Fails once nobody looks any more.
-        let _ = heard.send(greeting.number);
+        let _ = sender.send(greeting.number);
         async {}
     };
     Ok((session.add_listener(channel, listener).await?.id(), calls))
 }
 
-async fn hear(calls: &mut UnboundedReceiver<u64>) -> Result<Option<u64>, String> {
+async fn next_call_or_end(calls: &mut UnboundedReceiver<u64>) -> Result<Option<u64>, String> {
     within("a call, or the end of the listener", calls.recv()).await
 }
 
@@ -90,11 +90,17 @@ async fn of_two_listeners_one_leaves_and_the_other_stays(h: &dyn Harness) -> Out
     let (leaver, mut leaving) = listen(&session, "room").await?;
     let (_, mut staying) = listen(&session, "room").await?;
     poster.post_message("room", Greeting::new(1), Scope::Global).await?;
-    assert_eq!((hear(&mut leaving).await?, hear(&mut staying).await?), (Some(1), Some(1)));
+    assert_eq!(
+        (next_call_or_end(&mut leaving).await?, next_call_or_end(&mut staying).await?),
+        (Some(1), Some(1))
+    );
 
     assert!(session.remove_listener(leaver));
     poster.post_message("room", Greeting::new(2), Scope::Global).await?;
-    assert_eq!((hear(&mut leaving).await?, hear(&mut staying).await?), (None, Some(2)));
+    assert_eq!(
+        (next_call_or_end(&mut leaving).await?, next_call_or_end(&mut staying).await?),
+        (None, Some(2))
+    );
     let room = h.subscribed_channels().await?;
     assert_eq!(room.len(), 1);
     drop(session.subscribe("lobby").await?);
@@ -102,7 +108,7 @@ async fn of_two_listeners_one_leaves_and_the_other_stays(h: &dyn Harness) -> Out
 
     let (_, mut another) = listen(&session, "room").await?;
     session.close();
-    assert_eq!((hear(&mut staying).await?, hear(&mut another).await?), (None, None));
+    assert_eq!((next_call_or_end(&mut staying).await?, next_call_or_end(&mut another).await?), (None, None));
     until_is("the server to forget the channel", Vec::new(), || h.subscribed_channels()).await?;
     Ok(())
 }
@@ -121,12 +127,15 @@ async fn after_a_listener_is_removed_it_is_not_called(h: &dyn Harness) -> Outcom
             before += 1;
         }
         session.post_message("room", Greeting::new(3), Scope::Local).await?;
-        let mut heard = Vec::new();
-        while let Some(number) = hear(&mut calls).await? {
-            heard.push(number);
+        let mut received = Vec::new();
+        while let Some(number) = next_call_or_end(&mut calls).await? {
+            received.push(number);
         }
         // A call that ran while it was removed may end after; one call, and not of what came later.
-        assert!(heard.len() <= 1 && !heard.contains(&3), "round {round}: {before} before, {heard:?} after");
+        assert!(
+            received.len() <= 1 && !received.contains(&3),
+            "round {round}: {before} before, {received:?} after"
+        );
     }
     Ok(())
 }
@@ -139,14 +148,14 @@ async fn removing_twice_or_an_unknown_listener_is_no_error(h: &dyn Harness) -> O
     assert!(!other.remove_listener(id), "another session's listener");
     assert!(!session.remove_listener(others), "another session's listener");
     session.post_message("room", Greeting::new(1), Scope::Global).await?;
-    assert_eq!(hear(&mut calls).await?, Some(1));
+    assert_eq!(next_call_or_end(&mut calls).await?, Some(1));
 
     assert!(session.remove_listener(id));
     assert!(!session.remove_listener(id));
     let (_, mut next) = listen(&session, "room").await?;
     assert!(!session.remove_listener(id), "an id is not given twice");
     session.post_message("room", Greeting::new(2), Scope::Global).await?;
-    assert_eq!((hear(&mut calls).await?, hear(&mut next).await?), (None, Some(2)));
+    assert_eq!((next_call_or_end(&mut calls).await?, next_call_or_end(&mut next).await?), (None, Some(2)));
     session.close();
     assert!(!session.remove_listener(id));
     Ok(())
@@ -184,7 +193,7 @@ async fn a_refused_post_among_others_is_told_to_its_poster(h: &dyn Harness) -> O
     // First, since links that are open may be lost by it.
     h.allow_only("open").await?;
     let node = h.node().await?;
-    let mut heard = node.subscribe("open").await?;
+    let mut received = node.subscribe("open").await?;
     // An order that is another one when it is read backwards, wherever a batch of them begins and ends; and so large
     // that no two of them go together.
     let (is_shut, text) = (|n: usize| n * n * n % 7 < 2, |n: usize| format!("{n:040000}"));
@@ -196,7 +205,7 @@ async fn a_refused_post_among_others_is_told_to_its_poster(h: &dyn Harness) -> O
     for (n, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Err(error) if is_shut(n) => assert_eq!(error.kind(), ErrorKind::Forbidden, "{n}: {error}"),
-            Ok(_) if !is_shut(n) => hears(&mut heard, &text(n)).await?,
+            Ok(_) if !is_shut(n) => receives(&mut received, &text(n)).await?,
             other => return Err(format!("{n}: {other:?}").into()),
         }
     }
@@ -234,7 +243,7 @@ async fn a_channel_refused_at_a_reconnect_ends_and_says_why(h: &dyn Harness) -> 
         return Err(format!("ended because: {:?}", shut.close_reason()).into());
     };
     assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
-    assert_eq!(hear(&mut calls).await?, None);
+    assert_eq!(next_call_or_end(&mut calls).await?, None);
     assert_eq!(next_gap(&mut open).await?.cause, GapCause::LinkLost);
     // The server may have ended the link twice: for its new rules, and when it was asked to.
     let post =

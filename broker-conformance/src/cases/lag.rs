@@ -2,7 +2,7 @@
 
 use broker_core::{Broker, Gap, GapCause, Subscription};
 
-use crate::steps::{called_with, count, hear_nothing_more, hears, listener, post};
+use crate::steps::{called_with, count, listener, post, receive_nothing_more, receives};
 use crate::{
     case::{Case, Outcome, case},
     harness::{Harness, Node},
@@ -32,7 +32,7 @@ async fn posted(
 ) -> Result<(), String> {
     for n in numbers {
         post(publisher, "news", n.to_string()).await?;
-        hears(quick, &n.to_string()).await?;
+        receives(quick, &n.to_string()).await?;
     }
     Ok(())
 }
@@ -44,9 +44,12 @@ async fn lost(subscription: &mut Subscription, missed: u64) -> Result<(), String
     }
 }
 
-async fn hears_all(subscription: &mut Subscription, numbers: std::ops::Range<usize>) -> Result<(), String> {
+async fn receives_all(
+    subscription: &mut Subscription,
+    numbers: std::ops::Range<usize>,
+) -> Result<(), String> {
     for n in numbers {
-        hears(subscription, &n.to_string()).await?;
+        receives(subscription, &n.to_string()).await?;
     }
     Ok(())
 }
@@ -58,9 +61,9 @@ async fn a_slow_subscriber_is_told_exactly_how_many_it_lost(h: &dyn Harness) -> 
     let mut elsewhere = publisher.subscribe("news").await?;
     posted(&publisher, &mut quick, 0..100).await?;
     lost(&mut slow, 92).await?;
-    hears_all(&mut slow, 92..100).await?;
-    hears_all(&mut elsewhere, 0..100).await?;
-    hear_nothing_more(&publisher, &mut [&mut slow, &mut quick, &mut elsewhere]).await?;
+    receives_all(&mut slow, 92..100).await?;
+    receives_all(&mut elsewhere, 0..100).await?;
+    receive_nothing_more(&publisher, &mut [&mut slow, &mut quick, &mut elsewhere]).await?;
     Ok(())
 }
 
@@ -68,15 +71,15 @@ async fn lag_is_told_where_it_happened(h: &dyn Harness) -> Outcome {
     let (publisher, node) = (h.node().await?, small_node(h).await?);
     let (mut slow, mut quick) = (node.subscribe("news").await?, node.subscribe("news").await?);
     posted(&publisher, &mut quick, 0..3).await?;
-    hears_all(&mut slow, 0..3).await?;
+    receives_all(&mut slow, 0..3).await?;
     posted(&publisher, &mut quick, 3..23).await?;
     lost(&mut slow, 12).await?;
-    hears_all(&mut slow, 15..23).await?;
+    receives_all(&mut slow, 15..23).await?;
     posted(&publisher, &mut quick, 23..31).await?;
-    hears_all(&mut slow, 23..31).await?;
+    receives_all(&mut slow, 23..31).await?;
     posted(&publisher, &mut quick, 31..40).await?;
     lost(&mut slow, 1).await?;
-    hears_all(&mut slow, 32..40).await?;
+    receives_all(&mut slow, 32..40).await?;
     fence(&publisher, &mut slow).await?;
     Ok(())
 }
@@ -88,15 +91,15 @@ async fn two_slow_subscribers_are_each_told_their_own_loss(h: &dyn Harness) -> O
     let (mut slow, mut slower) = (node.subscribe("news").await?, node.subscribe("news").await?);
     posted(&publisher, &mut quick, 0..10).await?;
     lost(&mut slow, 2).await?;
-    hears(&mut slow, "2").await?;
+    receives(&mut slow, "2").await?;
     posted(&publisher, &mut quick, 10..30).await?;
     // What it had taken at its look is not lost.
-    hears_all(&mut slow, 3..10).await?;
+    receives_all(&mut slow, 3..10).await?;
     lost(&mut slow, 12).await?;
     lost(&mut slower, 22).await?;
-    hears_all(&mut slow, 22..30).await?;
-    hears_all(&mut slower, 22..30).await?;
-    hear_nothing_more(&publisher, &mut [&mut slow, &mut slower, &mut quick]).await?;
+    receives_all(&mut slow, 22..30).await?;
+    receives_all(&mut slower, 22..30).await?;
+    receive_nothing_more(&publisher, &mut [&mut slow, &mut slower, &mut quick]).await?;
     Ok(())
 }
 
@@ -106,13 +109,13 @@ async fn a_slow_listener_is_told_what_it_lost_and_goes_on(h: &dyn Harness) -> Ou
 
     let (publisher, node) = (h.node().await?, small_node(h).await?);
     let session = node.session();
-    let (turns, (heard, mut calls)) = (Arc::new(Semaphore::new(0)), unbounded_channel());
+    let (turns, (sender, mut calls)) = (Arc::new(Semaphore::new(0)), unbounded_channel());
     let slow = {
         let turns = Arc::clone(&turns);
         move |item: broker_core::StreamItem<crate::steps::Count>| {
-            let (turns, heard) = (Arc::clone(&turns), heard.clone());
+            let (turns, sender) = (Arc::clone(&turns), sender.clone());
             async move {
-                drop(heard.send(item));
+                drop(sender.send(item));
                 let turn = turns.acquire().await;
                 turn.map_or_else(drop, tokio::sync::SemaphorePermit::forget);
             }

@@ -35,8 +35,8 @@ pub(super) async fn count_on(
     broker: &Broker,
     channel: &str,
 ) -> Outcome<(broker_core::Session, Arc<AtomicU64>)> {
-    let (session, heard) = (broker.session(), Arc::new(AtomicU64::new(0)));
-    let count = Arc::clone(&heard);
+    let (session, received) = (broker.session(), Arc::new(AtomicU64::new(0)));
+    let count = Arc::clone(&received);
     let listener = move |_: Received<Greeting>| {
         let count = Arc::clone(&count);
         async move {
@@ -45,7 +45,7 @@ pub(super) async fn count_on(
         }
     };
     session.add_listener(channel, listener).await?;
-    Ok((session, heard))
+    Ok((session, received))
 }
 
 async fn closing_is_idempotent_and_concurrent(h: &dyn Harness) -> Outcome {
@@ -135,7 +135,7 @@ async fn closing_while_connecting_is_quick_and_leaves_nothing(h: &dyn Harness) -
 async fn after_closing_every_handle_errors_alike(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
-    let (_counting, heard) = count_on(&node, "news").await?;
+    let (_counting, received) = count_on(&node, "news").await?;
     let mut stream = session.create_stream::<Greeting>("news").await?;
     node.close().await;
 
@@ -161,7 +161,7 @@ async fn after_closing_every_handle_errors_alike(h: &dyn Harness) -> Outcome {
     }
     assert!(within("the end of the stream", stream.next()).await?.is_none());
     assert!(within("the same again", stream.next()).await?.is_none());
-    assert_eq!(heard.load(Ordering::SeqCst), 0);
+    assert_eq!(received.load(Ordering::SeqCst), 0);
     Ok(())
 }
 

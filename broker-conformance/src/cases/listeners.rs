@@ -88,16 +88,16 @@ async fn a_panic_before_the_first_await_is_no_worse(h: &dyn Harness) -> Outcome 
 async fn calls_are_one_at_a_time_also_when_they_are_slow(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node().await?, h.node().await?);
     let session = node.session();
-    let (busy, (heard, mut calls)) = (Arc::new(AtomicBool::new(false)), unbounded_channel());
+    let (busy, (sender, mut calls)) = (Arc::new(AtomicBool::new(false)), unbounded_channel());
     let slow = move |item: StreamItem<Count>| {
-        let (busy, heard) = (Arc::clone(&busy), heard.clone());
+        let (busy, sender) = (Arc::clone(&busy), sender.clone());
         async move {
             let alone = !busy.swap(true, Ordering::SeqCst);
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
             busy.store(false, Ordering::SeqCst);
-            let _ = heard.send((alone, item.map(|count| count.n).ok()));
+            let _ = sender.send((alone, item.map(|count| count.n).ok()));
         }
     };
     session.add_listener("counts", slow).await?;
@@ -113,14 +113,14 @@ async fn calls_are_one_at_a_time_also_when_they_are_slow(h: &dyn Harness) -> Out
 async fn a_slow_listener_delays_no_other(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node().await?, h.node().await?);
     let session = node.session();
-    let (turns, (heard, mut slow)) = (Arc::new(Semaphore::new(0)), unbounded_channel());
+    let (turns, (sender, mut slow)) = (Arc::new(Semaphore::new(0)), unbounded_channel());
     for channel in ["counts", "others"] {
-        let (turns, heard) = (Arc::clone(&turns), heard.clone());
+        let (turns, sender) = (Arc::clone(&turns), sender.clone());
         let hanging = move |item: StreamItem<Count>| {
-            let (turns, heard) = (Arc::clone(&turns), heard.clone());
+            let (turns, sender) = (Arc::clone(&turns), sender.clone());
             async move {
                 drop(turns.acquire().await.map(tokio::sync::SemaphorePermit::forget));
-                drop(heard.send(item));
+                drop(sender.send(item));
             }
         };
         session.add_listener(channel, hanging).await?;
@@ -148,13 +148,13 @@ async fn a_listener_can_remove_itself(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = Arc::new(node.session());
     let own: Arc<OnceLock<ListenerId>> = Arc::default();
-    let (heard, mut calls) = unbounded_channel();
+    let (sender, mut calls) = unbounded_channel();
     let once = {
         let (session, own) = (Arc::downgrade(&session), Arc::clone(&own));
         move |item: StreamItem<Count>| {
             let removed =
                 session.upgrade().zip(own.get()).is_some_and(|(session, id)| session.remove_listener(*id));
-            let _ = heard.send((removed, item.map(|count| count.n).ok()));
+            let _ = sender.send((removed, item.map(|count| count.n).ok()));
             std::future::ready(())
         }
     };
@@ -183,13 +183,13 @@ async fn node_count(session: &Session, n: u64) -> Result<(), String> {
 async fn a_listener_can_close_its_session(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = Arc::new(node.session());
-    let (heard, mut calls) = unbounded_channel();
+    let (sender, mut calls) = unbounded_channel();
     let closing = {
         let session = Arc::downgrade(&session);
         move |item: StreamItem<Count>| {
-            let (session, heard) = (session.clone(), heard.clone());
+            let (session, sender) = (session.clone(), sender.clone());
             async move {
-                drop(heard.send(item));
+                drop(sender.send(item));
                 if let Some(session) = session.upgrade() {
                     session.close();
                 }
@@ -236,16 +236,16 @@ async fn a_listener_can_close_its_broker_without_hanging(h: &dyn Harness) -> Out
 async fn a_listener_can_post_and_listen_itself(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = Arc::new(node.session());
-    let (heard, mut calls) = unbounded_channel();
+    let (sender, mut calls) = unbounded_channel();
     let (done, mut outcomes) = unbounded_channel();
     let answering = {
         let session = Arc::downgrade(&session);
         move |question: Received<Count>| {
-            let (session, heard, done) = (session.clone(), heard.clone(), done.clone());
+            let (session, sender, done) = (session.clone(), sender.clone(), done.clone());
             async move {
                 let Some(session) = session.upgrade() else { return };
                 let listening = move |item: StreamItem<Count>| {
-                    let _ = heard.send(item);
+                    let _ = sender.send(item);
                     std::future::ready(())
                 };
                 let added = session.add_listener("answers", listening).await.map(drop);
@@ -265,15 +265,15 @@ async fn a_listener_can_post_and_listen_itself(h: &dyn Harness) -> Outcome {
 async fn a_call_under_way_ends_by_itself_when_its_session_closes(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
-    let (turns, (heard, mut calls)) = (Arc::new(Semaphore::new(0)), unbounded_channel());
+    let (turns, (sender, mut calls)) = (Arc::new(Semaphore::new(0)), unbounded_channel());
     let waiting = {
         let turns = Arc::clone(&turns);
         move |_: StreamItem<Count>| {
-            let (turns, heard) = (Arc::clone(&turns), heard.clone());
+            let (turns, sender) = (Arc::clone(&turns), sender.clone());
             async move {
-                let _ = heard.send("begun");
+                let _ = sender.send("begun");
                 drop(turns.acquire().await);
-                let _ = heard.send("ended");
+                let _ = sender.send("ended");
             }
         }
     };
@@ -314,9 +314,9 @@ async fn a_call_that_is_being_prepared_does_not_begin_after_closing(h: &dyn Harn
     let session = Arc::new(node.session());
     let key = node.node_id().as_u64();
     SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).push((key, Arc::downgrade(&session)));
-    let (heard, mut calls) = unbounded_channel();
+    let (sender, mut calls) = unbounded_channel();
     let function = move |item: StreamItem<Closing>| {
-        let _ = heard.send(item.map(|closing| closing.node));
+        let _ = sender.send(item.map(|closing| closing.node));
         std::future::ready(())
     };
     session.add_listener("closing", function).await?;
@@ -329,11 +329,11 @@ async fn a_call_that_is_being_prepared_does_not_begin_after_closing(h: &dyn Harn
 async fn closing_the_broker_ends_a_call_that_waits_for_ever(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
-    let (heard, mut calls) = unbounded_channel();
+    let (sender, mut calls) = unbounded_channel();
     let stuck = move |_: StreamItem<Count>| {
-        let heard = heard.clone();
+        let sender = sender.clone();
         async move {
-            let _ = heard.send(());
+            let _ = sender.send(());
             pending::<()>().await;
         }
     };

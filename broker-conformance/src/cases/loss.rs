@@ -4,8 +4,8 @@ use futures_util::future::try_join_all;
 use tokio::task::JoinSet;
 
 use crate::steps::{
-    alert, called_with, called_with_the_loss, count, down, heard_again, hears, linked, listener, lost_link,
-    post, tasks, told_of_the_loss,
+    called_with, called_with_link_loss, count, listener, lost_link, post, quick_detection, receives,
+    receives_again, receives_link_loss, tasks, wait_for_disconnect, wait_for_link,
 };
 use crate::{
     case::{Case, Need, Outcome, case},
@@ -39,19 +39,19 @@ async fn after_a_restart_every_stream_and_listener_is_told_and_lives_on(h: &dyn 
     }
     h.restart_server().await?;
     for node in &nodes {
-        linked(node, 2).await?;
+        wait_for_link(node, 2).await?;
     }
     for (n, node) in nodes.iter().enumerate() {
         post(node, "news", n.to_string()).await?;
         count(node, "counts", n as u64).await?;
     }
     for stream in &mut streams {
-        told_of_the_loss(stream).await?;
-        hears(stream, "0").await?;
-        hears(stream, "1").await?;
+        receives_link_loss(stream).await?;
+        receives(stream, "0").await?;
+        receives(stream, "1").await?;
     }
     for calls in &mut listeners {
-        called_with_the_loss(calls).await?;
+        called_with_link_loss(calls).await?;
         called_with(calls, 0).await?;
         called_with(calls, 1).await?;
     }
@@ -62,7 +62,7 @@ async fn after_a_restart_every_stream_and_listener_is_told_and_lives_on(h: &dyn 
 /// from the gap on none is missing.
 async fn the_gap_stands_before_everything_posted_after_the_break(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node().await?, h.node().await?);
-    let mut heard = node.subscribe("numbers").await?;
+    let mut received = node.subscribe("numbers").await?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (posted, posting) = tokio::sync::watch::channel(0_u64);
     let storm = async {
@@ -85,7 +85,7 @@ async fn the_gap_stands_before_everything_posted_after_the_break(h: &dyn Harness
         let at_the_break = *posting.borrow();
         more(50).await?;
         node.line.heal();
-        linked(&node, 2).await?;
+        wait_for_link(&node, 2).await?;
         more(50).await?;
         stop.send_replace(true);
         Ok::<u64, String>(at_the_break)
@@ -93,7 +93,7 @@ async fn the_gap_stands_before_everything_posted_after_the_break(h: &dyn Harness
     let (last, at_the_break) = futures_util::try_join!(storm, breaking)?;
     let mut before = 0;
     let gap = loop {
-        match crate::wait::next_event(&mut heard).await? {
+        match crate::wait::next_event(&mut received).await? {
             broker_core::Event::Message(message) => assert_eq!(text(&message)?, before.to_string()),
             broker_core::Event::Gap(gap) => break gap,
             other => return Err(format!("{other:?}").into()),
@@ -106,13 +106,13 @@ async fn the_gap_stands_before_everything_posted_after_the_break(h: &dyn Harness
         before <= at_the_break + 1,
         "{before} heard before the gap, {at_the_break} posted before the cut"
     );
-    let first = text(&crate::wait::next_message(&mut heard).await?)?;
+    let first = text(&crate::wait::next_message(&mut received).await?)?;
     let first: u64 = first.parse().map_err(|_| format!("`{first}` is the first after the gap"))?;
     assert!(first >= at_the_break + 50, "{first} was posted while the line was cut");
     for n in first + 1..last {
-        hears(&mut heard, &n.to_string()).await?;
+        receives(&mut received, &n.to_string()).await?;
     }
-    hears(&mut heard, "end").await?;
+    receives(&mut received, "end").await?;
     Ok(())
 }
 
@@ -134,7 +134,7 @@ async fn a_waiting_stream_wakes_up_for_the_gap(h: &dyn Harness) -> Outcome {
     drop(asleep);
     assert_eq!(within("all to wait", sleepers.recv()).await?, None::<()>);
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     node.line.heal();
     while let Some(event) = within("a stream to wake up", waiting.join_next()).await? {
         match event? {
@@ -147,7 +147,7 @@ async fn a_waiting_stream_wakes_up_for_the_gap(h: &dyn Harness) -> Outcome {
 
 async fn a_link_that_breaks_disturbs_no_other_node(h: &dyn Harness) -> Outcome {
     let (broken, node, publisher) = (h.node().await?, h.node().await?, h.node().await?);
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     let _lost = broken.subscribe("news").await?;
     for n in 0..50 {
         match n {
@@ -157,58 +157,58 @@ async fn a_link_that_breaks_disturbs_no_other_node(h: &dyn Harness) -> Outcome {
         }
         post(&publisher, "news", n.to_string()).await?;
     }
-    linked(&broken, 2).await?;
+    wait_for_link(&broken, 2).await?;
     for n in 0..50 {
-        hears(&mut heard, &n.to_string()).await?;
+        receives(&mut received, &n.to_string()).await?;
     }
-    fence(&publisher, &mut heard).await?;
+    fence(&publisher, &mut received).await?;
     assert_eq!((node.health().links, publisher.health().links), (1, 1));
     Ok(())
 }
 
 async fn a_stalled_line_is_found_and_recovers(h: &dyn Harness) -> Outcome {
-    let (node, publisher) = (h.node_with(alert).await?, h.node().await?);
-    let mut heard = node.subscribe("news").await?;
+    let (node, publisher) = (h.node_with(quick_detection).await?, h.node().await?);
+    let mut received = node.subscribe("news").await?;
     node.line.stall();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     node.line.heal();
-    assert!(heard_again(&publisher, &mut heard).await? >= 1, "no gap");
+    assert!(receives_again(&publisher, &mut received).await? >= 1, "no gap");
     Ok(())
 }
 
 async fn a_line_that_swallows_only_what_comes_down_is_found(h: &dyn Harness) -> Outcome {
-    let (node, publisher) = (h.node_with(alert).await?, h.node().await?);
-    let mut heard = node.subscribe("news").await?;
+    let (node, publisher) = (h.node_with(quick_detection).await?, h.node().await?);
+    let mut received = node.subscribe("news").await?;
     node.line.stall_downstream();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     node.line.heal();
-    assert!(heard_again(&publisher, &mut heard).await? >= 1, "no gap");
+    assert!(receives_again(&publisher, &mut received).await? >= 1, "no gap");
     Ok(())
 }
 
 async fn a_server_that_hangs_is_found_and_recovers(h: &dyn Harness) -> Outcome {
-    let (node, publisher) = (h.node_with(alert).await?, h.node_with(alert).await?);
-    let mut heard = node.subscribe("news").await?;
+    let (node, publisher) = (h.node_with(quick_detection).await?, h.node_with(quick_detection).await?);
+    let mut received = node.subscribe("news").await?;
     h.pause_server().await?;
-    down(&node).await?;
-    down(&publisher).await?;
+    wait_for_disconnect(&node).await?;
+    wait_for_disconnect(&publisher).await?;
     h.resume_server().await?;
-    assert!(heard_again(&publisher, &mut heard).await? >= 1, "no gap");
+    assert!(receives_again(&publisher, &mut received).await? >= 1, "no gap");
     Ok(())
 }
 
 async fn links_that_the_server_drops_come_back_with_a_gap(h: &dyn Harness) -> Outcome {
     let nodes = [h.node().await?, h.node().await?];
-    let mut heard = [nodes[0].subscribe("news").await?, nodes[1].subscribe("news").await?];
+    let mut received = [nodes[0].subscribe("news").await?, nodes[1].subscribe("news").await?];
     for round in 0..5 {
         h.drop_links().await?;
         for node in &nodes {
-            linked(node, round + 2).await?;
+            wait_for_link(node, round + 2).await?;
         }
         post(&nodes[0], "news", round.to_string()).await?;
-        for heard in &mut heard {
-            told_of_the_loss(heard).await?;
-            hears(heard, &round.to_string()).await?;
+        for received in &mut received {
+            receives_link_loss(received).await?;
+            receives(received, &round.to_string()).await?;
         }
     }
     Ok(())
@@ -219,13 +219,13 @@ async fn five_thousand_channels_are_subscribed_again_and_told(h: &dyn Harness) -
     let names: Vec<String> = (0..5000).map(|n| format!("room.{n}")).collect();
     let mut rooms = try_join_all(names.iter().map(|name| node.subscribe(name))).await?;
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     node.line.heal();
-    linked(&node, 2).await?;
+    wait_for_link(&node, 2).await?;
     try_join_all(names.iter().map(|name| post(&publisher, name, name.as_str()))).await?;
     for (room, name) in rooms.iter_mut().zip(&names) {
-        told_of_the_loss(room).await?;
-        hears(room, name).await?;
+        receives_link_loss(room).await?;
+        receives(room, name).await?;
     }
     Ok(())
 }
@@ -233,39 +233,39 @@ async fn five_thousand_channels_are_subscribed_again_and_told(h: &dyn Harness) -
 /// Twenty cuts: ten of them noticed, ten healed at once. Then there is one link again, and no task more.
 async fn a_flapping_line_leaks_nothing(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node().await?, h.node().await?);
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     let (connections, at_first) = (h.connections().await?, tasks());
     for round in 0..10 {
         node.line.cut();
-        down(&node).await?;
+        wait_for_disconnect(&node).await?;
         node.line.heal();
-        linked(&node, round + 2).await?;
+        wait_for_link(&node, round + 2).await?;
     }
     for _ in 0..10 {
         node.line.cut();
         node.line.heal();
         tokio::task::yield_now().await;
     }
-    assert!(heard_again(&publisher, &mut heard).await? >= 1, "no gap");
+    assert!(receives_again(&publisher, &mut received).await? >= 1, "no gap");
     until_is("one link for each node", connections, || h.connections()).await?;
     until("the tasks of lost links to end", || tasks() <= at_first).await?;
     assert_eq!(h.subscribed_channels().await?.len(), 1);
-    drop(heard);
+    drop(received);
     until_is("the server to forget the channel", Vec::new(), || h.subscribed_channels()).await?;
     Ok(())
 }
 
 /// Nobody tells a node that they are dead, nor the server that they were given up.
 async fn links_found_dead_leave_nothing_behind(h: &dyn Harness) -> Outcome {
-    let node = h.node_with(alert).await?;
+    let node = h.node_with(quick_detection).await?;
     let _heard = node.subscribe("news").await?;
     let (connections, at_first) = (h.connections().await?, tasks());
     for _ in 0..3 {
         let links = node.health().links;
         node.line.stall();
-        down(&node).await?;
+        wait_for_disconnect(&node).await?;
         node.line.heal();
-        linked(&node, links + 1).await?;
+        wait_for_link(&node, links + 1).await?;
     }
     until_is("one link", connections, || h.connections()).await?;
     until("the tasks of dead links to end", || tasks() <= at_first).await?;

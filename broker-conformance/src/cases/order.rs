@@ -61,7 +61,7 @@ fn flooding(broker: &Broker, channel: &str, count: u64) -> JoinHandle<Outcome> {
 }
 
 /// Hears numbers in their order, without a hole, from 0 on.
-async fn hear_in_order(subscription: &mut Subscription, count: u64) -> Outcome {
+async fn receive_in_order(subscription: &mut Subscription, count: u64) -> Outcome {
     for n in 0..count {
         let message = next_message(subscription).await.map_err(|error| format!("after {n}: {error}"))?;
         assert_eq!(text(&message)?, n.to_string());
@@ -78,8 +78,8 @@ async fn one_publisher_keeps_its_order_under_load(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node_with(roomy).await?, h.node_with(roomy).await?);
     let (mut near, mut far) = (here.subscribe("news").await?, there.subscribe("news").await?);
     let flood = flooding(&here, "news", 5000);
-    hear_in_order(&mut near, 5000).await?;
-    hear_in_order(&mut far, 5000).await?;
+    receive_in_order(&mut near, 5000).await?;
+    receive_in_order(&mut far, 5000).await?;
     within("the flood's end", flood).await???;
     Ok(())
 }
@@ -95,9 +95,9 @@ async fn busy_channels_do_not_disturb_the_order_of_another(h: &dyn Harness) -> O
         floods.push(flooding(if n % 2 == 0 { &here } else { &there }, &channel, 1000));
     }
     let flood = flooding(&here, "calm", 1000);
-    hear_in_order(&mut calm, 1000).await?;
+    receive_in_order(&mut calm, 1000).await?;
     for subscription in &mut busy {
-        hear_in_order(subscription, 1000).await?;
+        receive_in_order(subscription, 1000).await?;
     }
     for flood in floods.into_iter().chain([flood]) {
         within("the floods' end", flood).await???;
@@ -113,17 +113,17 @@ async fn many_publishers_each_keep_their_order(h: &dyn Harness) -> Outcome {
         nodes.push(h.node().await?);
     }
     let floods: Vec<_> = nodes.iter().map(|node| flooding(node, "news", 500)).collect();
-    let mut heard: HashMap<NodeId, u64> = nodes.iter().map(|node| (node.node_id(), 0)).collect();
+    let mut received: HashMap<NodeId, u64> = nodes.iter().map(|node| (node.node_id(), 0)).collect();
     for _ in 0..2000 {
         let message = next_message(&mut news).await?;
-        let Some(next) = heard.get_mut(&message.origin()) else { return Err("an unknown origin".into()) };
+        let Some(next) = received.get_mut(&message.origin()) else { return Err("an unknown origin".into()) };
         assert_eq!((text(&message)?, message.sequence()), (next.to_string(), Some(*next + 1)));
         *next += 1;
     }
     for flood in floods {
         within("the floods' end", flood).await???;
     }
-    assert!(heard.values().all(|count| *count == 500), "{heard:?}");
+    assert!(received.values().all(|count| *count == 500), "{received:?}");
     Ok(())
 }
 
@@ -150,16 +150,16 @@ async fn sequence_numbers_count_the_posts_of_one_origin_on_one_channel(h: &dyn H
 async fn a_listener_hears_in_order_one_call_at_a_time(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node_with(roomy).await?, h.node().await?);
     let (session, poster) = (here.session(), there.session());
-    let (heard, mut calls) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut calls) = tokio::sync::mpsc::unbounded_channel();
     let running = Arc::new(AtomicBool::new(false));
     let listener = move |greeting: Received<Greeting>| {
-        let (heard, running) = (heard.clone(), Arc::clone(&running));
+        let (sender, running) = (sender.clone(), Arc::clone(&running));
         async move {
             let alone = !running.swap(true, Ordering::SeqCst);
             tokio::task::yield_now().await;
             running.store(false, Ordering::SeqCst);
             // Fails once the case is over.
-            let _ = heard.send((greeting.number, alone));
+            let _ = sender.send((greeting.number, alone));
         }
     };
     session.add_listener("news", listener).await?;
@@ -210,9 +210,13 @@ fn post_until(broker: &Broker, stop: &Arc<AtomicBool>) -> JoinHandle<Result<u64,
 
 /// Hears numbers that only ever rise, over a number of broken links, until one of them is above `beyond`.
 /// Returns how many were heard, and how many gaps were told.
-async fn hear_rising(news: &mut Subscription, last: &mut Option<(u64, u64)>, enough: usize) -> Outcome<u64> {
-    let (mut heard, mut gaps, mut holes_allowed) = (0, 0, 0_u64);
-    while heard < enough {
+async fn receive_rising(
+    news: &mut Subscription,
+    last: &mut Option<(u64, u64)>,
+    enough: usize,
+) -> Outcome<u64> {
+    let (mut received, mut gaps, mut holes_allowed) = (0, 0, 0_u64);
+    while received < enough {
         match next_event(news).await? {
             Event::Gap(gap) => {
                 assert_eq!(gap.cause, GapCause::LinkLost);
@@ -228,7 +232,7 @@ async fn hear_rising(news: &mut Subscription, last: &mut Option<(u64, u64)>, eno
                 }
                 holes_allowed = 0;
                 *last = Some((number, sequence));
-                heard += 1;
+                received += 1;
             }
             other => return Err(format!("{other:?}").into()),
         }
@@ -242,7 +246,7 @@ async fn order_holds_when_the_readers_link_breaks(h: &dyn Harness) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let posting = post_until(&there, &stop);
     let mut last = None;
-    assert_eq!(hear_rising(&mut news, &mut last, 100).await?, 0);
+    assert_eq!(receive_rising(&mut news, &mut last, 100).await?, 0);
     for round in 1..=5 {
         here.line.cut();
         until("the loss to be noticed", || !here.health().is_connected()).await?;
@@ -251,7 +255,7 @@ async fn order_holds_when_the_readers_link_breaks(h: &dyn Harness) -> Outcome {
         // Far enough that the gap lies behind.
         let (before, mut gaps) = (there.health().links, 0);
         while gaps == 0 {
-            gaps = hear_rising(&mut news, &mut last, 100).await?;
+            gaps = receive_rising(&mut news, &mut last, 100).await?;
         }
         assert_eq!((gaps, before), (1, 1), "round {round}");
     }
@@ -265,15 +269,15 @@ async fn order_holds_when_the_publishers_link_breaks(h: &dyn Harness) -> Outcome
     let mut news = here.subscribe("news").await?;
     let stop = Arc::new(AtomicBool::new(false));
     let posting = post_until(&there, &stop);
-    let (mut last, mut told): (Option<(u64, u64)>, u64) = (None, 0);
+    let (mut last, mut reported): (Option<(u64, u64)>, u64) = (None, 0);
     for round in 1..=5 {
-        let mut heard = 0;
-        while heard < 100 {
+        let mut received = 0;
+        while received < 100 {
             let message = match next_event(&mut news).await? {
                 Event::Message(message) => message,
                 // What was on its way may be gone.
                 Event::Gap(gap) if gap.cause == GapCause::Skipped => {
-                    told += gap.missed.ok_or("a gap of unknown size")?;
+                    reported += gap.missed.ok_or("a gap of unknown size")?;
                     continue;
                 }
                 other => return Err(format!("{other:?}").into()),
@@ -283,10 +287,10 @@ async fn order_holds_when_the_publishers_link_breaks(h: &dyn Harness) -> Outcome
             // Nothing comes twice or late, and what is missing is told.
             if let Some((before, sequence_before)) = last {
                 assert!(number > before, "{number} after {before}");
-                assert_eq!(sequence, sequence_before + told + 1, "{number} after {before}");
+                assert_eq!(sequence, sequence_before + reported + 1, "{number} after {before}");
             }
-            (last, told) = (Some((number, sequence)), 0);
-            heard += 1;
+            (last, reported) = (Some((number, sequence)), 0);
+            received += 1;
         }
         there.line.cut();
         until("the loss to be noticed", || !there.health().is_connected()).await?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Debug, ops::Range};
 use broker_core::{Broker, Error, ErrorKind, Event, GapCause, Message, Receipt, Scope, Subscription};
 use tokio::sync::watch;
 
-use crate::steps::{alert, down, hears, linked, post};
+use crate::steps::{post, quick_detection, receives, wait_for_disconnect, wait_for_link};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::{Harness, Node},
@@ -33,9 +33,9 @@ fn unavailable<T: Debug>(outcome: Result<T, Error>) -> Result<(), String> {
 
 async fn posts_while_cut_off_fail_at_once_and_none_is_hoarded(h: &dyn Harness) -> Outcome {
     let (node, other) = (h.node().await?, h.node().await?);
-    let mut heard = other.subscribe("news").await?;
+    let mut received = other.subscribe("news").await?;
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     // So many that waiting for each would take longer than the limit.
     within("a thousand refusals", async {
         for n in 0..1000 {
@@ -45,22 +45,22 @@ async fn posts_while_cut_off_fail_at_once_and_none_is_hoarded(h: &dyn Harness) -
     })
     .await??;
     node.line.heal();
-    linked(&node, 2).await?;
-    fence(&node, &mut heard).await?;
+    wait_for_link(&node, 2).await?;
+    fence(&node, &mut received).await?;
     Ok(())
 }
 
 /// Before the stall is noticed a post waits for its answer; after, it is refused at once.
 async fn a_post_into_a_stalled_line_ends_and_is_not_hoarded(h: &dyn Harness) -> Outcome {
-    let (node, other) = (h.node_with(alert).await?, h.node().await?);
-    let mut heard = other.subscribe("news").await?;
+    let (node, other) = (h.node_with(quick_detection).await?, h.node().await?);
+    let mut received = other.subscribe("news").await?;
     node.line.stall();
     let early = within("the first post", node.publish("news", "early", Scope::Global)).await?;
     match early {
         Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Unavailable) => {}
         other => return Err(format!("a post into a stalled line: {other:?}").into()),
     }
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     within("a hundred refusals", async {
         for n in 0..100 {
             unavailable(node.publish("news", n.to_string(), Scope::Global).await)?;
@@ -69,26 +69,26 @@ async fn a_post_into_a_stalled_line_ends_and_is_not_hoarded(h: &dyn Harness) -> 
     })
     .await??;
     node.line.heal();
-    linked(&node, 2).await?;
-    fence(&node, &mut heard).await?;
+    wait_for_link(&node, 2).await?;
+    fence(&node, &mut received).await?;
     Ok(())
 }
 
 async fn auto_never_falls_back_to_local(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     unavailable(node.publish("news", "auto", Scope::Auto).await)?;
     node.publish("news", "local", Scope::Local).await?;
-    hears(&mut heard, "local").await?;
+    receives(&mut received, "local").await?;
     Ok(())
 }
 
 async fn subscribing_while_cut_off_waits_and_is_confirmed_after_healing(h: &dyn Harness) -> Outcome {
     let (node, other) = (h.node().await?, h.node().await?);
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     let failures = node.health().failures;
     let mut subscribing = std::pin::pin!(node.subscribe("news"));
     // It still waits when three more attempts to connect have failed.
@@ -97,16 +97,16 @@ async fn subscribing_while_cut_off_waits_and_is_confirmed_after_healing(h: &dyn 
         tried = until("more attempts", || node.health().failures >= failures + 3) => tried?,
     }
     node.line.heal();
-    let mut heard = within("the confirmation", subscribing).await??;
+    let mut received = within("the confirmation", subscribing).await??;
     post(&other, "news", "first").await?;
-    hears(&mut heard, "first").await?;
+    receives(&mut received, "first").await?;
     Ok(())
 }
 
 async fn subscribing_while_cut_off_fails_in_time_and_leaves_no_trace(h: &dyn Harness) -> Outcome {
     let node = h.node_with(|options| options.subscribe_timeout = SHORT).await?;
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     let session = node.session();
     let (one, two) = futures_util::join!(
         within("a refusal", node.subscribe("ghost.1")),
@@ -115,7 +115,7 @@ async fn subscribing_while_cut_off_fails_in_time_and_leaves_no_trace(h: &dyn Har
     unavailable(one?.map(drop))?;
     unavailable(two?.map(drop))?;
     node.line.heal();
-    linked(&node, 2).await?;
+    wait_for_link(&node, 2).await?;
     // What was asked for before this one would be subscribed by now.
     let _later = node.subscribe("later").await?;
     let [only] = &h.subscribed_channels().await?[..] else { return Err("a trace is left".into()) };
@@ -147,7 +147,7 @@ impl Posted {
 /// Posts numbers, ten at a time, until told to stop; then `end`. Says how many were accepted so far.
 async fn row(
     node: &Broker,
-    told: &watch::Sender<u64>,
+    accepted_count: &watch::Sender<u64>,
     stop: &watch::Receiver<bool>,
 ) -> Result<Posted, String> {
     let (mut posted, mut n) = (Posted::default(), 0);
@@ -158,7 +158,7 @@ async fn row(
             posted.note(n, outcome)?;
         }
         n = batch.end;
-        told.send_replace(posted.accepted.len() as u64);
+        accepted_count.send_replace(posted.accepted.len() as u64);
         if batch.end % 100 == 0 {
             // Not more refusals than a few hundred.
             within("a link", node.ready()).await?.map_err(|error| error.to_string())?;
@@ -170,7 +170,7 @@ async fn row(
 }
 
 /// What a subscriber heard of the row: stretches without a gap between them, each strictly rising.
-async fn heard_of_the_row(subscription: &mut Subscription) -> Result<Vec<Vec<u64>>, String> {
+async fn received_of_the_row(subscription: &mut Subscription) -> Result<Vec<Vec<u64>>, String> {
     let (mut stretches, mut sequence) = (vec![Vec::new()], 0);
     loop {
         match next_event(subscription).await? {
@@ -197,13 +197,13 @@ fn rising(message: &Message, last: u64) -> Result<u64, String> {
 
 /// Nothing refused was heard; everything accepted was heard, or lies in a gap.
 fn check(posted: &Posted, stretches: &[Vec<u64>]) -> Result<(), String> {
-    let heard: BTreeSet<u64> = stretches.iter().flatten().copied().collect();
-    if let Some(n) = heard.intersection(&posted.refused).next() {
+    let received: BTreeSet<u64> = stretches.iter().flatten().copied().collect();
+    if let Some(n) = received.intersection(&posted.refused).next() {
         return Err(format!("{n} was refused, and heard"));
     }
     let gaps: Vec<Range<u64>> = gaps(stretches);
-    let told = |n: &u64| gaps.iter().any(|gap| gap.contains(n));
-    match posted.accepted.difference(&heard).find(|n| !told(n)) {
+    let in_a_gap = |n: &u64| gaps.iter().any(|gap| gap.contains(n));
+    match posted.accepted.difference(&received).find(|n| !in_a_gap(n)) {
         Some(n) => Err(format!("{n} was accepted, and neither heard nor in a gap: {gaps:?}")),
         None => Ok(()),
     }
@@ -216,8 +216,8 @@ fn gaps(stretches: &[Vec<u64>]) -> Vec<Range<u64>> {
     (1..stretches.len()).map(|at| last(at)..first(at)).collect()
 }
 
-async fn more(told: &watch::Sender<u64>, count: u64) -> Result<(), String> {
-    let (mut accepted, before) = (told.subscribe(), *told.borrow());
+async fn more(accepted_count: &watch::Sender<u64>, count: u64) -> Result<(), String> {
+    let (mut accepted, before) = (accepted_count.subscribe(), *accepted_count.borrow());
     within("more accepted posts", accepted.wait_for(|now| *now >= before + count))
         .await?
         .map(drop)
@@ -228,24 +228,24 @@ async fn what_a_killed_server_took_was_heard_or_lies_in_a_gap(h: &dyn Harness) -
     // All of it fits into the queues: overflow is another subject.
     let large = |options: &mut broker_core::Options| options.queue_capacity = 1 << 20;
     let (publisher, other): (Node, Node) = (h.node_with(large).await?, h.node_with(large).await?);
-    let mut heard = [publisher.subscribe("numbers").await?, other.subscribe("numbers").await?];
-    let ((told, _), (stop, stopping)) = (watch::channel(0), watch::channel(false));
+    let mut received = [publisher.subscribe("numbers").await?, other.subscribe("numbers").await?];
+    let ((accepted_count, _), (stop, stopping)) = (watch::channel(0), watch::channel(false));
     let breaking = async {
         for round in 0..2 {
-            more(&told, 200).await?;
+            more(&accepted_count, 200).await?;
             h.kill_server().await?;
-            down(&publisher).await?;
+            wait_for_disconnect(&publisher).await?;
             h.start_server().await?;
-            linked(&other, round + 2).await?;
+            wait_for_link(&other, round + 2).await?;
         }
-        more(&told, 200).await?;
+        more(&accepted_count, 200).await?;
         stop.send_replace(true);
         Ok(())
     };
-    let (posted, ()) = futures_util::try_join!(row(&publisher, &told, &stopping), breaking)?;
+    let (posted, ()) = futures_util::try_join!(row(&publisher, &accepted_count, &stopping), breaking)?;
     assert!(!posted.refused.is_empty() || !posted.unknown.is_empty(), "the server was never away");
-    for heard in &mut heard {
-        let stretches = heard_of_the_row(heard).await?;
+    for received in &mut received {
+        let stretches = received_of_the_row(received).await?;
         assert_eq!(stretches.len(), 3, "two gaps expected");
         check(&posted, &stretches)?;
     }
@@ -254,8 +254,8 @@ async fn what_a_killed_server_took_was_heard_or_lies_in_a_gap(h: &dyn Harness) -
 
 /// The server takes the posts and its answers get lost, as far as the backend knows directions.
 async fn a_post_whose_answer_is_lost_is_not_said_to_be_refused(h: &dyn Harness) -> Outcome {
-    let (publisher, other) = (h.node_with(alert).await?, h.node().await?);
-    let mut heard = other.subscribe("numbers").await?;
+    let (publisher, other) = (h.node_with(quick_detection).await?, h.node().await?);
+    let mut received = other.subscribe("numbers").await?;
     publisher.line.stall_downstream();
     let mut posted = Posted::default();
     let posts = (0..10_u64).map(|n| publisher.publish("numbers", n.to_string(), Scope::Global));
@@ -264,34 +264,34 @@ async fn a_post_whose_answer_is_lost_is_not_said_to_be_refused(h: &dyn Harness) 
         posted.note(n, outcome)?;
     }
     publisher.line.heal();
-    linked(&publisher, 2).await?;
+    wait_for_link(&publisher, 2).await?;
     post(&publisher, "numbers", "end").await?;
     assert!(posted.accepted.is_empty(), "accepted without an answer: {:?}", posted.accepted);
-    check(&posted, &heard_of_the_row(&mut heard).await?)?;
+    check(&posted, &received_of_the_row(&mut received).await?)?;
     Ok(())
 }
 
 async fn what_a_reader_missed_while_cut_off_lies_in_its_gaps(h: &dyn Harness) -> Outcome {
     let large = |options: &mut broker_core::Options| options.queue_capacity = 1 << 20;
     let (publisher, other): (Node, Node) = (h.node().await?, h.node_with(large).await?);
-    let mut heard = other.subscribe("numbers").await?;
-    let ((told, _), (stop, stopping)) = (watch::channel(0), watch::channel(false));
+    let mut received = other.subscribe("numbers").await?;
+    let ((accepted_count, _), (stop, stopping)) = (watch::channel(0), watch::channel(false));
     let breaking = async {
         for round in 0..10 {
-            more(&told, 50).await?;
+            more(&accepted_count, 50).await?;
             other.line.cut();
-            down(&other).await?;
-            more(&told, 50).await?;
+            wait_for_disconnect(&other).await?;
+            more(&accepted_count, 50).await?;
             other.line.heal();
-            linked(&other, round + 2).await?;
+            wait_for_link(&other, round + 2).await?;
         }
-        more(&told, 50).await?;
+        more(&accepted_count, 50).await?;
         stop.send_replace(true);
         Ok(())
     };
-    let (posted, ()) = futures_util::try_join!(row(&publisher, &told, &stopping), breaking)?;
+    let (posted, ()) = futures_util::try_join!(row(&publisher, &accepted_count, &stopping), breaking)?;
     assert_eq!((posted.refused.len(), posted.unknown.len()), (0, 0));
-    let stretches = heard_of_the_row(&mut heard).await?;
+    let stretches = received_of_the_row(&mut received).await?;
     assert_eq!(stretches.len(), 11, "ten gaps expected");
     check(&posted, &stretches)?;
     Ok(())
@@ -300,22 +300,22 @@ async fn what_a_reader_missed_while_cut_off_lies_in_its_gaps(h: &dyn Harness) ->
 async fn what_was_accepted_before_the_publisher_was_cut_off_is_heard(h: &dyn Harness) -> Outcome {
     let large = |options: &mut broker_core::Options| options.queue_capacity = 1 << 20;
     let (publisher, other): (Node, Node) = (h.node_with(large).await?, h.node_with(large).await?);
-    let mut heard = other.subscribe("numbers").await?;
-    let ((told, _), (stop, stopping)) = (watch::channel(0), watch::channel(false));
+    let mut received = other.subscribe("numbers").await?;
+    let ((accepted_count, _), (stop, stopping)) = (watch::channel(0), watch::channel(false));
     let breaking = async {
         for round in 0..10 {
-            more(&told, 50).await?;
+            more(&accepted_count, 50).await?;
             publisher.line.cut();
-            down(&publisher).await?;
+            wait_for_disconnect(&publisher).await?;
             publisher.line.heal();
-            linked(&publisher, round + 2).await?;
+            wait_for_link(&publisher, round + 2).await?;
         }
         stop.send_replace(true);
         Ok(())
     };
-    let (posted, ()) = futures_util::try_join!(row(&publisher, &told, &stopping), breaking)?;
+    let (posted, ()) = futures_util::try_join!(row(&publisher, &accepted_count, &stopping), breaking)?;
     assert!(!posted.refused.is_empty() || !posted.unknown.is_empty(), "the publisher was never cut off");
-    let stretches = heard_of_the_row(&mut heard).await?;
+    let stretches = received_of_the_row(&mut received).await?;
     assert_eq!(stretches.len(), 1, "a gap where no link of this node was lost");
     check(&posted, &stretches)?;
     Ok(())

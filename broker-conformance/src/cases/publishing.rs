@@ -51,9 +51,9 @@ async fn every_subscriber_of_every_node_hears_a_post_once(h: &dyn Harness) -> Ou
     }
     expected.sort_unstable();
     for subscription in &mut subscriptions {
-        let mut heard = collect(subscription, 60).await?;
-        heard.sort_unstable();
-        assert_eq!(heard, expected);
+        let mut received = collect(subscription, 60).await?;
+        received.sort_unstable();
+        assert_eq!(received, expected);
     }
     // A second copy of anything would stand before these.
     for (n, node) in nodes.iter().enumerate() {
@@ -206,11 +206,11 @@ async fn a_message_has_one_identity_on_every_node(h: &dyn Harness) -> Outcome {
 async fn a_post_that_the_server_did_not_take_is_no_success(h: &dyn Harness) -> Outcome {
     let (node, other) =
         (h.node_with(|options| options.publish_timeout = crate::wait::SHORT).await?, h.node().await?);
-    let mut heard = other.subscribe("news").await?;
+    let mut received = other.subscribe("news").await?;
     node.line.stall();
     let outcome = within("the outcome", node.publish("news", "swallowed", Scope::Global)).await?;
     let kind = outcome.err().map(|error| error.kind());
     assert!(matches!(kind, Some(ErrorKind::Interrupted | ErrorKind::Timeout)), "{kind:?}");
-    fence(&other, &mut heard).await?;
+    fence(&other, &mut received).await?;
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::{
     case::{Case, Outcome, case},
     harness::Harness,
     steps::{
-        Count, count, hears, listener, no_more_calls, post,
+        Count, count, listener, no_more_calls, post, receives,
         revocation::{open, refused, sign_in, sign_out, signed_out},
     },
     wait::{until, within},
@@ -106,7 +106,7 @@ async fn anonymous_sessions_and_other_users_go_on(h: &dyn Harness) -> Outcome {
     signed_out(&ada).await?;
     post(&a, "news", "life goes on").await?;
     for stream in &mut streams {
-        hears(stream, "life goes on").await?;
+        receives(stream, "life goes on").await?;
     }
     Ok(())
 }
@@ -316,8 +316,8 @@ async fn a_revocation_is_not_held_up_by_a_flooded_channel(h: &dyn Harness) -> Ou
     let (a, b, flooder) = (h.node().await?, h.node().await?, h.node().await?);
     let ada = sign_in(&b, "ada").await?;
     let listening = b.session();
-    let heard = Arc::new(AtomicUsize::new(0));
-    let counting = Arc::clone(&heard);
+    let received = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&received);
     let function = move |_: Received<Count>| {
         counting.fetch_add(1, Relaxed);
         async {}
@@ -331,11 +331,11 @@ async fn a_revocation_is_not_held_up_by_a_flooded_channel(h: &dyn Harness) -> Ou
         #[expect(unreachable_code, reason = "says what the task ends with")]
         Ok::<(), String>(())
     });
-    until("the flood", || heard.load(Relaxed) > 2000).await?;
+    until("the flood", || received.load(Relaxed) > 2000).await?;
     sign_out(&a, "ada").await?;
     signed_out(&ada).await?;
-    let at_end = heard.load(Relaxed);
-    until("the flood to go on", || heard.load(Relaxed) > at_end).await?;
+    let at_end = received.load(Relaxed);
+    until("the flood to go on", || received.load(Relaxed) > at_end).await?;
     flood.abort();
     Ok(())
 }

@@ -11,8 +11,8 @@ use crate::{
     case::{Case, Need, Outcome, case},
     harness::{Harness, Node},
     steps::{
-        down, linked,
         revocation::{open, refused, sign_in, sign_out, signed_out},
+        wait_for_disconnect, wait_for_link,
     },
     wait::{SHORT, until, within},
 };
@@ -41,9 +41,9 @@ fn vigilant(options: &mut broker_core::Options) {
     options.revocation_poll = Duration::from_millis(100);
 }
 
-async fn in_doubt(session: &Session) -> Result<Uncertainty, String> {
+async fn closed_as_uncertain(session: &Session) -> Result<Uncertainty, String> {
     match within("the session to be in doubt", session.closed()).await? {
-        CloseReason::AuthenticationUncertain(doubt) => Ok(doubt),
+        CloseReason::AuthenticationUncertain(uncertainty) => Ok(uncertainty),
         other => Err(format!("expected a session in doubt, it ended because {other}")),
     }
 }
@@ -51,7 +51,7 @@ async fn in_doubt(session: &Session) -> Result<Uncertainty, String> {
 /// The session ends because the log lost records. How they were lost no backend can always tell: one that was wiped and
 /// has grown again may look as if it were rolled back.
 async fn broken_log(session: &Session) -> Result<(), String> {
-    match in_doubt(session).await? {
+    match closed_as_uncertain(session).await? {
         Uncertainty::LogBroken(_) => Ok(()),
         other => Err(format!("expected a log that broke, and {other}")),
     }
@@ -76,12 +76,12 @@ async fn a_revocation_issued_while_a_node_is_cut_off_is_applied_on_heal(h: &dyn 
     let (a, b) = (h.node().await?, h.node().await?);
     let (ada, eve) = (sign_in(&b, "ada").await?, sign_in(&b, "eve").await?);
     b.line.cut();
-    down(&b).await?;
+    wait_for_disconnect(&b).await?;
     sign_out(&a, "ada").await?;
     assert!(!ada.is_closed(), "nobody can have told it");
     b.line.heal();
     signed_out(&ada).await?;
-    linked(&b, 2).await?;
+    wait_for_link(&b, 2).await?;
     assert!(!eve.is_closed());
     Ok(())
 }
@@ -106,7 +106,7 @@ async fn a_revocation_survives_the_server(h: &dyn Harness) -> Outcome {
     let began = Instant::now();
     let (ada, eve) = (sign_in(&b, "ada").await?, sign_in(&b, "eve").await?);
     b.line.cut();
-    down(&b).await?;
+    wait_for_disconnect(&b).await?;
     sign_out(&a, "ada").await?;
     // Nobody is left who remembers.
     a.close().await;
@@ -115,17 +115,17 @@ async fn a_revocation_survives_the_server(h: &dyn Harness) -> Outcome {
     b.line.heal();
     signed_out(&ada).await?;
     refused(&*h.node().await?, Identity::new("ada", began)).await?;
-    linked(&b, 2).await?;
+    wait_for_link(&b, 2).await?;
     assert!(!eve.is_closed(), "{}", eve.closed().await);
     Ok(())
 }
 
 async fn a_revocation_waits_for_a_server_that_comes_back(h: &dyn Harness) -> Outcome {
-    let patient = |options: &mut broker_core::Options| options.revoke_timeout = Duration::from_secs(60);
-    let (a, b) = (h.node_with(patient).await?, h.node().await?);
+    let long_limits = |options: &mut broker_core::Options| options.revoke_timeout = Duration::from_secs(60);
+    let (a, b) = (h.node_with(long_limits).await?, h.node().await?);
     let ada = sign_in(&b, "ada").await?;
     h.kill_server().await?;
-    down(&a).await?;
+    wait_for_disconnect(&a).await?;
     let revoker = a.broker.clone();
     let revoking = tokio::spawn(async move { revoker.revoke(Revocation::user("ada")).await });
     h.start_server().await?;
@@ -140,7 +140,7 @@ async fn sessions_here_are_closed_before_the_call_does_any_io(h: &dyn Harness) -
     let (a, b) = (h.node_with(hasty).await?, h.node().await?);
     let (here, there) = (sign_in(&a, "ada").await?, sign_in(&b, "ada").await?);
     a.line.cut();
-    down(&a).await?;
+    wait_for_disconnect(&a).await?;
     let mut revoking = Box::pin(a.revoke(Revocation::user("ada")));
     assert!(futures_util::poll!(&mut revoking).is_pending());
     signed_out(&here).await?;
@@ -149,7 +149,7 @@ async fn sessions_here_are_closed_before_the_call_does_any_io(h: &dyn Harness) -
     assert!(error.message().contains("others may not know"), "{error}");
     assert!(!there.is_closed());
     a.line.heal();
-    linked(&a, 2).await?;
+    wait_for_link(&a, 2).await?;
     sign_out(&a, "ada").await?;
     Ok(signed_out(&there).await?)
 }
@@ -220,10 +220,10 @@ async fn two_nodes_that_start_behind_a_wiped_log_both_know_what_was_revoked(h: &
     let (one, two) = (h.node_with(trusting).await?, h.node_with(trusting).await?);
     h.wipe_log().await?;
     let identity = Identity::new("ada", issued);
-    let (known, told) =
+    let (known, rest) =
         tokio::join!(refused_in_the_end(&one, &identity), refused_in_the_end(&two, &identity));
     known?;
-    told?;
+    rest?;
     Ok(())
 }
 
@@ -234,13 +234,13 @@ async fn a_log_that_was_trimmed_past_a_node_is_noticed_and_repaired(h: &dyn Harn
     let (ada, eve) = (sign_in(&b, "ada").await?, sign_in(&b, "eve").await?);
     let aware = sign_in(&a, "ada").await?;
     b.line.cut();
-    down(&b).await?;
+    wait_for_disconnect(&b).await?;
     sign_out(&a, "ada").await?;
     signed_out(&aware).await?;
     h.trim_log().await?;
     b.line.heal();
     broken_log(&eve).await?;
-    in_doubt(&ada).await?;
+    closed_as_uncertain(&ada).await?;
     known_to_a_new_node(h, &Identity::new("ada", began)).await?;
     Ok(())
 }
@@ -290,10 +290,10 @@ async fn an_operator_may_keep_sessions_when_the_log_breaks(h: &dyn Harness) -> O
     };
     let (a, b) = (h.node_with(keeping).await?, h.node_with(vigilant).await?);
     let began = Instant::now();
-    let (kept, doubted) = (sign_in(&a, "ada").await?, sign_in(&b, "ada").await?);
+    let (kept, closed) = (sign_in(&a, "ada").await?, sign_in(&b, "ada").await?);
     sign_out(&b, "eve").await?;
     h.wipe_log().await?;
-    in_doubt(&doubted).await?;
+    closed_as_uncertain(&closed).await?;
     known_to_a_new_node(h, &Identity::new("eve", began)).await?;
     // It has noticed as well, since it is still told of what is revoked.
     assert!(!kept.is_closed());
@@ -305,11 +305,11 @@ async fn a_cut_off_node_keeps_its_sessions_without_a_lease(h: &dyn Harness) -> O
     let node = h.node().await?;
     let ada = sign_in(&node, "ada").await?;
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     // Also new ones: what was revoked until the cut is known.
     sign_in(&node, "eve").await.map(drop)?;
     node.line.heal();
-    linked(&node, 2).await?;
+    wait_for_link(&node, 2).await?;
     assert!(!ada.is_closed());
     Ok(())
 }
@@ -325,13 +325,13 @@ async fn a_node_out_of_reach_for_its_lease_closes_its_sessions(h: &dyn Harness) 
     let node = h.node_with(leased).await?;
     let (ada, anonymous) = (sign_in(&node, "ada").await?, node.session());
     node.line.cut();
-    assert_eq!(in_doubt(&ada).await?, Uncertainty::LeaseExpired);
+    assert_eq!(closed_as_uncertain(&ada).await?, Uncertainty::LeaseExpired);
     let error = node.session_for(Identity::new("ada", Instant::now())).await.expect_err("nobody vouches");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.message().contains("revocation_lease"), "{error}");
     assert!(!anonymous.is_closed());
     node.line.heal();
-    linked(&node, 2).await?;
+    wait_for_link(&node, 2).await?;
     let opened = async {
         loop {
             match node.session_for(Identity::new("ada", Instant::now())).await {
@@ -367,7 +367,7 @@ async fn a_node_that_never_read_the_log_opens_no_session(h: &dyn Harness) -> Out
     let error = opened.expect_err("it cannot know");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     node.line.heal();
-    linked(&node, 1).await?;
+    wait_for_link(&node, 1).await?;
     let opened = async {
         loop {
             match node.session_for(identity()).await {

@@ -8,7 +8,9 @@ use std::sync::{
 use broker_core::{CloseReason, ErrorKind, Received, Scope};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::steps::{Count, called_with, count, down, hears, linked, listener, no_more_calls, post};
+use crate::steps::{
+    Count, called_with, count, listener, no_more_calls, post, receives, wait_for_disconnect, wait_for_link,
+};
 use crate::{
     case::{Case, Outcome, case},
     harness::Harness,
@@ -127,9 +129,9 @@ async fn what_is_queued_is_not_yielded_after_closing(h: &dyn Harness) -> Outcome
     for n in 0..100 {
         post(&node, "news", n.to_string()).await?;
     }
-    hears(&mut stream, "0").await?;
+    receives(&mut stream, "0").await?;
     for n in 0..100 {
-        hears(&mut outside, &n.to_string()).await?;
+        receives(&mut outside, &n.to_string()).await?;
     }
     session.close();
     assert!(within("the end", stream.next()).await?.is_none());
@@ -340,9 +342,9 @@ async fn a_listener_of_values_goes_on_after_a_gap(h: &dyn Harness) -> Outcome {
     session.add_listener("counts", function).await?;
     counted(&node, &["counts"], &calls, 1).await?;
     node.line.cut();
-    down(&node).await?;
+    wait_for_disconnect(&node).await?;
     node.line.heal();
-    linked(&node, 2).await?;
+    wait_for_link(&node, 2).await?;
     counted(&node, &["counts"], &calls, 2).await?;
     Ok(())
 }

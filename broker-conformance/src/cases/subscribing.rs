@@ -50,9 +50,9 @@ async fn every_way_to_listen_is_subscribed_when_it_returns(h: &dyn Harness) -> O
     let (session, poster) = (here.session(), there.session());
     for n in 0..50 {
         let channel = format!("fresh.{n}");
-        let (heard, mut calls) = mpsc::unbounded_channel();
+        let (received, mut calls) = mpsc::unbounded_channel();
         let listener = move |greeting: Received<Greeting>| {
-            let sent = heard.send(greeting.number);
+            let sent = received.send(greeting.number);
             async move { assert!(sent.is_ok()) }
         };
         session.add_listener(&channel, listener).await?;
@@ -233,9 +233,9 @@ async fn a_subscribe_call_that_is_dropped_leaves_nothing(h: &dyn Harness) -> Out
 }
 
 async fn subscribing_waits_for_the_server_and_no_longer_than_the_limit(h: &dyn Harness) -> Outcome {
-    let patient = h.node().await?;
+    let long_limits = h.node().await?;
     let hasty = h.node_with(|options| options.subscribe_timeout = crate::wait::SHORT).await?;
-    for node in [&patient, &hasty] {
+    for node in [&long_limits, &hasty] {
         node.line.cut();
     }
     let error = within("the limit", hasty.subscribe("room")).await?.err();
@@ -244,13 +244,13 @@ async fn subscribing_waits_for_the_server_and_no_longer_than_the_limit(h: &dyn H
     assert_eq!(error.channel().map(|name| name.as_str()), Some("room"), "{error}");
     assert_eq!(error.backend(), Some(h.backend().name), "{error}");
 
-    let mut waiting = Box::pin(patient.subscribe("room"));
+    let mut waiting = Box::pin(long_limits.subscribe("room"));
     assert!(poll_immediate(&mut waiting).await.is_none());
-    patient.line.heal();
+    long_limits.line.heal();
     let mut room = within("the subscription", waiting).await??;
     // Channels are confirmed a moment before posts are taken again.
-    within("the link", patient.ready()).await??;
-    patient.publish("room", "here", Scope::Global).await?;
+    within("the link", long_limits.ready()).await??;
+    long_limits.publish("room", "here", Scope::Global).await?;
     // A link was lost while it waited; whether the gap of that stands in its past or here does not matter.
     let first = crate::wait::next_event(&mut room).await?;
     let message = match first {

@@ -110,10 +110,10 @@ async fn foreign_bytes_are_an_error_item_and_counted(h: &dyn Harness) -> Outcome
 async fn a_listener_for_values_hears_the_good_ones_only(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
-    let (heard, mut calls) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut calls) = tokio::sync::mpsc::unbounded_channel();
     let listener = move |greeting: Received<Greeting>| {
         // Fails once the case is over.
-        let _ = heard.send(greeting.number);
+        let _ = sender.send(greeting.number);
         async {}
     };
     session.add_listener("mixed", listener).await?;
@@ -257,7 +257,7 @@ async fn refused(node: &Broker, value: Odd) -> Outcome {
 async fn a_value_that_would_not_come_back_is_refused_in_every_scope(h: &dyn Harness) -> Outcome {
     for codec in [Codec::Json, Codec::MsgPack] {
         let node = h.node_with(|options| options.codec = codec).await?;
-        let mut heard = node.subscribe("odd").await?;
+        let mut received = node.subscribe("odd").await?;
         for value in [Odd::Twice(Some(None)), Odd::Nothing(Some(())), nested(128), nested(5000)] {
             refused(&node, Odd::List(vec![Odd::Leaf, value])).await?;
         }
@@ -268,7 +268,7 @@ async fn a_value_that_would_not_come_back_is_refused_in_every_scope(h: &dyn Harn
             }
             refused(&node, Odd::Keyed([((1, 2), 3)].into())).await?;
         }
-        fence(&node, &mut heard).await?;
+        fence(&node, &mut received).await?;
     }
     Ok(())
 }

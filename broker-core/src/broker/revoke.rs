@@ -133,7 +133,7 @@ impl Broker {
 
     fn follow_log(&self, backend: &Backend) {
         if backend.follower.want() {
-            backend.subscriptions.ring();
+            backend.subscriptions.wake();
         }
     }
 

@@ -137,7 +137,7 @@ impl Broker {
         let drained = async {
             self.flush().await;
             self.0.hub.end();
-            self.0.hub.settled().await;
+            self.0.hub.drained().await;
         };
         tokio::select! {
             drained = self.0.runtime.timeout(limit, drained) => {
@@ -167,7 +167,7 @@ impl Broker {
             outcomes.push(outcome);
         }
         // Their outcomes come after those of the posts before them, which their echoes may overtake.
-        let come_back = async {
+        let round_trip = async {
             for outcome in outcomes {
                 if !matches!(outcome.await, Ok(Ok(_))) {
                     return;
@@ -177,7 +177,7 @@ impl Broker {
         };
         let mut health = self.0.health.subscribe();
         tokio::select! {
-            () = come_back => {}
+            () = round_trip => {}
             _ = health.wait_for(|health| health.failures > 0 || health.state == ConnectionState::Closed) => {}
         }
     }

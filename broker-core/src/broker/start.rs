@@ -61,8 +61,8 @@ impl Broker {
     pub async fn connect(driver: Arc<dyn Driver>, options: Options) -> Result<Self> {
         let broker = Self::start(driver, options)?;
         let mut health = broker.0.health.subscribe();
-        let settled = |health: &Health| health.failures > 0 || health.state != ConnectionState::Connecting;
-        let failed = match health.wait_for(settled).await {
+        let decided = |health: &Health| health.failures > 0 || health.state != ConnectionState::Connecting;
+        let failed = match health.wait_for(decided).await {
             Ok(health) if health.is_connected() => None,
             Ok(health) => Some(health.last_error.clone().unwrap_or_else(Error::closed)),
             Err(_) => Some(Error::closed()),

@@ -11,22 +11,22 @@ impl Hub {
 
     /// Once the hub has ended: a subscriber has nothing to yield just now, or is `finished`.
     #[inline]
-    pub(crate) fn settle_debt(&self, ring: &Ring, cursor: &Cursor, finished: bool) {
-        if self.has_ended() && ring.settle_debt(cursor.seat, finished) {
-            self.one_less();
+    pub(crate) fn note_read(&self, ring: &Ring, cursor: &Cursor, finished: bool) {
+        if self.has_ended() && ring.note_read(cursor.seat, finished) {
+            self.one_less_owing();
         }
     }
 
     /// The session of a seat, or its listener, is closed.
     pub(crate) fn close_seat(&self, ring: &Ring, seat: u8, wakes: &mut WakeList) {
         if ring.close_seat(seat, wakes) {
-            self.one_less();
+            self.one_less_owing();
         }
     }
 
-    fn one_less(&self) {
+    fn one_less_owing(&self) {
         if self.owing.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.settled.notify_waiters();
+            self.drained.notify_waiters();
         }
     }
 
@@ -67,13 +67,13 @@ impl Hub {
 
     /// After [`end`](Self::end): returns when every stream has yielded what was there, or is closed, and every
     /// listener has returned from its last call.
-    pub(crate) async fn settled(&self) {
+    pub(crate) async fn drained(&self) {
         loop {
-            let settled = self.settled.notified();
+            let drained = self.drained.notified();
             if self.owing.load(Ordering::SeqCst) == 0 {
                 return;
             }
-            settled.await;
+            drained.await;
         }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) struct Hub {
     /// Subscribers that had something to read, or to finish, when the hub ended, and have not yet.
     owing: AtomicUsize,
     /// Notified when `owing` falls to zero.
-    settled: Notify,
+    drained: Notify,
     /// The newest probe epoch that has begun, from 1, and the newest that has come back.
     begun: AtomicU64,
     back: AtomicU64,
@@ -126,7 +126,7 @@ impl Hub {
             ended: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             owing: AtomicUsize::new(0),
-            settled: Notify::new(),
+            drained: Notify::new(),
             begun: AtomicU64::new(1),
             back: AtomicU64::new(0),
         }
@@ -184,7 +184,7 @@ impl Hub {
 
     /// Removes a subscriber. True when the channel has nobody left here.
     pub(crate) fn leave(&self, ring: &Ring, cursor: &Cursor) -> bool {
-        self.settle_debt(ring, cursor, true);
+        self.note_read(ring, cursor, true);
         let mut wakes = WakeList::default();
         let last = ring.leave(cursor, &mut wakes) && self.remove_if_empty(&ring.channel);
         wakes.finish();
@@ -264,12 +264,12 @@ impl Hub {
     }
 
     /// A probe epoch begins; its number.
-    pub(crate) fn begin_beat(&self) -> u64 {
+    pub(crate) fn begin_probe_epoch(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// A probe epoch has come back.
-    pub(crate) fn beat_is_back(&self, probe_epoch: u64) {
+    pub(crate) fn confirm_probe_epoch(&self, probe_epoch: u64) {
         self.back.fetch_max(probe_epoch, Ordering::SeqCst);
     }
 
@@ -291,7 +291,7 @@ impl Hub {
     }
 
     /// The link is gone: none is.
-    pub(crate) fn unhear_all(&self) {
+    pub(crate) fn reset_all(&self) {
         self.rings().iter().for_each(|ring| ring.reset());
     }
 

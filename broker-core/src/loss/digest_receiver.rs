@@ -140,8 +140,8 @@ mod tests {
         receive(&mut receiver, &confirm(sender.next(NODE, spans(1))), 1);
         drop(sender.next(NODE, spans(400))); // the link broke
         let again = confirm(sender.next(NODE, spans(2)));
-        let told: usize = again.iter().map(|(_, digest)| digest.spans.len()).sum();
-        assert_eq!(told, 402);
+        let total: usize = again.iter().map(|(_, digest)| digest.spans.len()).sum();
+        assert_eq!(total, 402);
         assert_eq!(receive(&mut receiver, &again, 2), [since(1); 3]);
     }
 

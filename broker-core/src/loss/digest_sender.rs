@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How many spans may wait to be told again. With more the node rather says that it has not told everything.
-const OWED: usize = 200_000;
+const MAX_UNCONFIRMED: usize = 200_000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -28,9 +28,9 @@ pub(crate) struct DigestSender {
     /// The last round, until its outcome is looked at.
     under_way: Vec<Part>,
     /// Told in a round that failed: told again in the next.
-    owed: Vec<Span>,
+    unconfirmed: Vec<Span>,
     /// The last round told of something.
-    told: bool,
+    had_spans: bool,
     /// The backend takes no digests from this node, and somebody has been told.
     refused: bool,
 }
@@ -48,20 +48,20 @@ pub(crate) type Sending = (BytesMut, oneshot::Sender<Result<Receipt>>);
 impl DigestSender {
     /// The frames of the next round: none when there is nothing to tell. The outcomes of the last round must be
     /// known; those that are not count as failures.
-    pub(crate) fn next(&mut self, origin: NodeId, fresh: Vec<Span>) -> Vec<Sending> {
-        self.settle();
-        self.owed.extend(fresh);
-        if self.owed.len() > OWED {
+    pub(crate) fn next(&mut self, origin: NodeId, new_spans: Vec<Span>) -> Vec<Sending> {
+        self.check_outcomes();
+        self.unconfirmed.extend(new_spans);
+        if self.unconfirmed.len() > MAX_UNCONFIRMED {
             // A digest that nobody will ever hear: everyone is told that something may be missing.
-            self.owed = Vec::new();
+            self.unconfirmed = Vec::new();
             self.number += 1;
             self.confirmed = self.number;
         }
-        let spans = mem::take(&mut self.owed);
-        if spans.is_empty() && !self.told {
+        let spans = mem::take(&mut self.unconfirmed);
+        if spans.is_empty() && !self.had_spans {
             return Vec::new();
         }
-        self.told = !spans.is_empty();
+        self.had_spans = !spans.is_empty();
         let (after, begin) = (self.confirmed, self.number + 1);
         let mut frames = Vec::new();
         for spans in split(spans) {
@@ -87,15 +87,15 @@ impl DigestSender {
     }
 
     /// Looks at what became of the last round.
-    fn settle(&mut self) {
+    fn check_outcomes(&mut self) {
         for mut part in mem::take(&mut self.under_way) {
             match part.outcome.try_recv() {
                 // What follows a failure is told again too: only a whole beginning of a round is confirmed.
-                Ok(Ok(_)) if self.owed.is_empty() => self.confirmed = part.number,
+                Ok(Ok(_)) if self.unconfirmed.is_empty() => self.confirmed = part.number,
                 Ok(Err(error)) if !error.is_transient() => self.refused(&error),
                 _ => {
-                    self.told = true;
-                    self.owed.extend(part.spans);
+                    self.had_spans = true;
+                    self.unconfirmed.extend(part.spans);
                 }
             }
         }

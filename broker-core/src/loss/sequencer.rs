@@ -45,7 +45,7 @@ struct Counter {
     wire_name: ChannelName,
     last: u64,
     /// The last number that a digest has told.
-    told: u64,
+    digested: u64,
 }
 
 impl Sequencer {
@@ -77,9 +77,9 @@ impl Sequencer {
         let counter = self.counters.entry(channel.clone()).or_insert_with_key(|channel| Counter {
             wire_name: self.names.share_to_wire(channel),
             last: 0,
-            told: 0,
+            digested: 0,
         });
-        if counter.last == counter.told {
+        if counter.last == counter.digested {
             self.used.push(channel.clone());
         }
         counter.last += 1;
@@ -99,7 +99,7 @@ impl Sequencer {
         }
         if let Some(counter) = self.counters.get_mut(&number.channel)
             && counter.last == number.sequence
-            && counter.told < counter.last
+            && counter.digested < counter.last
         {
             counter.last -= 1;
         }
@@ -110,8 +110,8 @@ impl Sequencer {
         let mut spans = Vec::new();
         for channel in mem::take(&mut self.used) {
             let Some(counter) = self.counters.get_mut(&channel) else { continue };
-            let (first, last) = (counter.told + 1, counter.last);
-            counter.told = last;
+            let (first, last) = (counter.digested + 1, counter.last);
+            counter.digested = last;
             if first <= last {
                 spans.push(Span { channel, epoch: self.epoch, first, last });
             }

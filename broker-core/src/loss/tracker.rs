@@ -29,7 +29,7 @@ pub(crate) struct SequenceTracker {
     young: HashMap<NodeId, Last, RandomState>,
     old: HashMap<NodeId, Last, RandomState>,
     /// Somebody has been forgotten: a node without an entry may have been heard all the same.
-    pub(crate) forgetful: bool,
+    pub(crate) has_evicted: bool,
 }
 
 /// The last message heard from a node.
@@ -92,7 +92,7 @@ impl SequenceTracker {
 
     fn insert(&mut self, origin: NodeId, last: Last) {
         if self.young.len() >= GENERATION {
-            self.forgetful |= !self.old.is_empty();
+            self.has_evicted |= !self.old.is_empty();
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(origin, last);
@@ -115,68 +115,68 @@ mod tests {
 
     #[test]
     fn a_jump_is_counted_and_a_repeat_is_known() {
-        let mut heard = SequenceTracker::default();
-        assert_eq!(heard.message(A, 1, 7), Some(0), "what came before the first is not ours");
-        assert_eq!(heard.message(A, 1, 8), Some(0));
-        assert_eq!(heard.message(B, 1, 1), Some(0), "every node counts for itself");
-        assert_eq!(heard.message(A, 1, 12), Some(3));
-        assert_eq!(heard.message(A, 1, 12), None);
-        assert_eq!(heard.message(A, 1, 9), None, "late, and told as missing already");
-        assert_eq!(heard.message(A, 1, 13), Some(0));
+        let mut tracker = SequenceTracker::default();
+        assert_eq!(tracker.message(A, 1, 7), Some(0), "what came before the first is not ours");
+        assert_eq!(tracker.message(A, 1, 8), Some(0));
+        assert_eq!(tracker.message(B, 1, 1), Some(0), "every node counts for itself");
+        assert_eq!(tracker.message(A, 1, 12), Some(3));
+        assert_eq!(tracker.message(A, 1, 12), None);
+        assert_eq!(tracker.message(A, 1, 9), None, "late, and told as missing already");
+        assert_eq!(tracker.message(A, 1, 13), Some(0));
     }
 
     #[test]
     fn a_new_epoch_begins_at_one() {
-        let mut heard = SequenceTracker::default();
-        assert_eq!(heard.message(A, 1, 70), Some(0));
-        assert_eq!(heard.message(A, 3, 1), Some(0));
-        assert_eq!(heard.message(A, 5, 3), Some(2));
-        assert_eq!(heard.message(A, 4, 9), None, "an epoch that is over");
+        let mut tracker = SequenceTracker::default();
+        assert_eq!(tracker.message(A, 1, 70), Some(0));
+        assert_eq!(tracker.message(A, 3, 1), Some(0));
+        assert_eq!(tracker.message(A, 5, 3), Some(2));
+        assert_eq!(tracker.message(A, 4, 9), None, "an epoch that is over");
     }
 
     #[test]
     fn a_digest_tells_of_a_lost_tail_once() {
-        let mut heard = SequenceTracker::default();
-        assert_eq!(heard.message(A, 1, 5), Some(0));
-        assert_eq!(heard.digest(A, &span(1, 3, 8), AfterReceived), 3);
-        assert_eq!(heard.digest(A, &span(1, 3, 8), Everything), 0);
-        assert_eq!(heard.message(A, 1, 8), None, "told as missing");
-        assert_eq!(heard.message(A, 1, 9), Some(0));
-        assert_eq!(heard.digest(A, &span(1, 9, 9), Everything), 0);
-        assert_eq!(heard.digest(A, &span(2, 1, 4), AfterReceived), 4, "a whole epoch went by unheard");
-        assert_eq!(heard.digest(A, &span(1, 9, 12), Everything), 0, "an epoch that is over");
+        let mut tracker = SequenceTracker::default();
+        assert_eq!(tracker.message(A, 1, 5), Some(0));
+        assert_eq!(tracker.digest(A, &span(1, 3, 8), AfterReceived), 3);
+        assert_eq!(tracker.digest(A, &span(1, 3, 8), Everything), 0);
+        assert_eq!(tracker.message(A, 1, 8), None, "told as missing");
+        assert_eq!(tracker.message(A, 1, 9), Some(0));
+        assert_eq!(tracker.digest(A, &span(1, 9, 9), Everything), 0);
+        assert_eq!(tracker.digest(A, &span(2, 1, 4), AfterReceived), 4, "a whole epoch went by unheard");
+        assert_eq!(tracker.digest(A, &span(1, 9, 12), Everything), 0, "an epoch that is over");
     }
 
     #[test]
     fn a_digest_tells_of_what_was_lost_before_the_first_message_only_when_it_is_ours() {
         for (coverage, missing) in [(Everything, 2), (AfterDigest, 0)] {
-            let mut heard = SequenceTracker::default();
-            assert_eq!(heard.message(A, 1, 5), Some(0));
-            assert_eq!(heard.digest(A, &span(1, 3, 5), coverage), missing);
-            assert_eq!(heard.digest(A, &span(1, 3, 5), Everything), 0, "told once");
-            let mut unheard = SequenceTracker::default();
-            assert_eq!(unheard.digest(A, &span(1, 3, 4), coverage), missing);
-            assert_eq!(unheard.message(A, 1, 6), Some(1), "the digest is where counting begins");
+            let mut tracker = SequenceTracker::default();
+            assert_eq!(tracker.message(A, 1, 5), Some(0));
+            assert_eq!(tracker.digest(A, &span(1, 3, 5), coverage), missing);
+            assert_eq!(tracker.digest(A, &span(1, 3, 5), Everything), 0, "told once");
+            let mut untracked = SequenceTracker::default();
+            assert_eq!(untracked.digest(A, &span(1, 3, 4), coverage), missing);
+            assert_eq!(untracked.message(A, 1, 6), Some(1), "the digest is where counting begins");
         }
     }
 
     #[test]
     fn a_digest_from_before_the_subscription_proves_nothing() {
-        let mut heard = SequenceTracker::default();
-        assert_eq!(heard.digest(A, &span(1, 3, 4), AfterReceived), 0);
-        assert_eq!(heard.message(A, 1, 9), Some(0));
-        assert_eq!(heard.digest(A, &span(1, 5, 9), AfterReceived), 0);
+        let mut tracker = SequenceTracker::default();
+        assert_eq!(tracker.digest(A, &span(1, 3, 4), AfterReceived), 0);
+        assert_eq!(tracker.message(A, 1, 9), Some(0));
+        assert_eq!(tracker.digest(A, &span(1, 5, 9), AfterReceived), 0);
     }
 
     #[test]
     fn however_many_nodes_come_the_memory_has_a_bound_and_who_posts_is_remembered() {
-        let mut heard = SequenceTracker::default();
+        let mut tracker = SequenceTracker::default();
         for number in 1..10_000 {
-            assert_eq!(heard.message(A, 1, number), Some(0));
-            assert_eq!(heard.message(NodeId::from_u64(number + 10), 1, 1), Some(0));
-            assert!(heard.young.len() + heard.old.len() <= 2 * GENERATION + 1);
+            assert_eq!(tracker.message(A, 1, number), Some(0));
+            assert_eq!(tracker.message(NodeId::from_u64(number + 10), 1, 1), Some(0));
+            assert!(tracker.young.len() + tracker.old.len() <= 2 * GENERATION + 1);
         }
-        assert!(heard.forgetful);
+        assert!(tracker.has_evicted);
     }
 
     proptest! {
@@ -184,36 +184,36 @@ mod tests {
         /// posted, and nothing is heard twice.
         #[test]
         fn what_is_heard_and_what_is_told_add_up(steps in proptest::collection::vec((0..6_u8, 1..4_u64), 0..200)) {
-            let mut heard = SequenceTracker::default();
-            let (mut posted, mut accounted, mut epoch, mut sequence, mut told) = (0, 0, 1, 0, 0);
+            let mut tracker = SequenceTracker::default();
+            let (mut posted, mut accounted, mut epoch, mut sequence, mut covered) = (0, 0, 1, 0, 0);
             for (step, count) in steps {
                 match step {
                     0 => sequence += count, // lost
                     1 if sequence > 0 => {
-                        accounted += heard.message(A, epoch, sequence.saturating_sub(count).max(1)).map_or(0, |n| n + 1);
+                        accounted += tracker.message(A, epoch, sequence.saturating_sub(count).max(1)).map_or(0, |n| n + 1);
                     }
-                    2 if sequence > told => {
-                        accounted += heard.digest(A, &span(epoch, told + 1, sequence), Everything);
-                        told = sequence;
+                    2 if sequence > covered => {
+                        accounted += tracker.digest(A, &span(epoch, covered + 1, sequence), Everything);
+                        covered = sequence;
                     }
                     3 => {
                         // Told before it ends.
-                        if sequence > told {
-                            accounted += heard.digest(A, &span(epoch, told + 1, sequence), Everything);
+                        if sequence > covered {
+                            accounted += tracker.digest(A, &span(epoch, covered + 1, sequence), Everything);
                         }
                         posted += sequence;
-                        (epoch, sequence, told) = (epoch + 1, 0, 0);
+                        (epoch, sequence, covered) = (epoch + 1, 0, 0);
                     }
                     _ => {
                         sequence += 1;
-                        let before = heard.message(A, epoch, sequence);
+                        let before = tracker.message(A, epoch, sequence);
                         prop_assert!(before.is_some(), "a new one taken for a repeat");
                         accounted += before.map_or(0, |n| n + 1);
                     }
                 }
             }
-            if sequence > told {
-                accounted += heard.digest(A, &span(epoch, told + 1, sequence), Everything);
+            if sequence > covered {
+                accounted += tracker.digest(A, &span(epoch, covered + 1, sequence), Everything);
             }
             prop_assert_eq!(accounted, posted + sequence);
         }

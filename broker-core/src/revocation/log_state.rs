@@ -38,9 +38,9 @@ pub(crate) struct Follower {
     state: Mutex<State>,
     standing: watch::Sender<Standing>,
     /// Notified when the log should be read.
-    pub(crate) read_bell: Notify,
+    pub(crate) read_notify: Notify,
     /// Notified when something is to be appended.
-    pub(crate) append_bell: Notify,
+    pub(crate) append_notify: Notify,
     turns: Semaphore,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct State {
     /// From the first identity or revocation of the process on. Who has neither needs no log, and no permission.
     pub(crate) wanted: bool,
     /// The present link is subscribed to the announcements.
-    pub(crate) listening: bool,
+    pub(crate) subscribed: bool,
     pub(crate) cursor: LogCursor,
     pub(crate) waiting: VecDeque<Append>,
     /// Appended by this node and not met in the log yet; and whether the backend has said that it stored it.
@@ -57,9 +57,9 @@ pub(crate) struct State {
     /// The log lost records that may be remembered here.
     pub(crate) repair: bool,
     /// And nobody else has been told yet.
-    pub(crate) alarm: bool,
+    pub(crate) announce_loss: bool,
     /// The log is a new one, and others may remember what stood in the last: until then they are waited for.
-    pub(crate) settles: Option<Instant>,
+    pub(crate) recovery_ends: Option<Instant>,
     /// Why the last append failed, if it did.
     pub(crate) append_error: Option<Error>,
     announcements: u64,
@@ -67,11 +67,11 @@ pub(crate) struct State {
 
 impl State {
     /// Whether nobody has to be waited for any more, at a read of the log that began then.
-    pub(crate) fn has_settled(&mut self, began: Instant) -> bool {
-        if !self.alarm && self.settles.is_some_and(|settles| settles <= began) {
-            self.settles = None;
+    pub(crate) fn has_recovered(&mut self, began: Instant) -> bool {
+        if !self.announce_loss && self.recovery_ends.is_some_and(|recovery_ends| recovery_ends <= began) {
+            self.recovery_ends = None;
         }
-        self.settles.is_none()
+        self.recovery_ends.is_none()
     }
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Standing {
     /// Why the last read failed.
     pub(crate) error: Option<Error>,
     /// The log is a new one, and others may still store in it what they remember.
-    pub(crate) unsettled: bool,
+    pub(crate) recovering: bool,
     /// The announcements are refused to this node: it learns of revocations by the poll only, and takes no new identities.
     pub(crate) announcements_refused: Option<Error>,
 }
@@ -112,8 +112,8 @@ impl Follower {
             lease: options.revocation_lease,
             state: Mutex::default(),
             standing: watch::Sender::default(),
-            read_bell: Notify::new(),
-            append_bell: Notify::new(),
+            read_notify: Notify::new(),
+            append_notify: Notify::new(),
             turns: Semaphore::new(WAITING),
         }
     }
@@ -126,7 +126,7 @@ impl Follower {
     pub(crate) fn want(&self) -> bool {
         let new = !std::mem::replace(&mut self.lock().wanted, true);
         if new {
-            self.read_bell.notify_one();
+            self.read_notify.notify_one();
         }
         new
     }
@@ -136,21 +136,21 @@ impl Follower {
     }
 
     /// The channel of the announcements on the wire, if the present link is to be subscribed to it and is not yet.
-    pub(crate) fn to_listen(&self) -> Option<ChannelName> {
+    pub(crate) fn channel_to_subscribe(&self) -> Option<ChannelName> {
         let state = self.lock();
         let wanted =
-            state.wanted && !state.listening && self.standing.borrow().announcements_refused.is_none();
+            state.wanted && !state.subscribed && self.standing.borrow().announcements_refused.is_none();
         wanted.then(|| self.log.name.clone())
     }
 
     /// The present link is subscribed to the announcements, or it is another one and is not.
-    pub(crate) fn set_listening(&self, listening: bool) {
-        self.lock().listening = listening;
-        self.set_deaf(None);
+    pub(crate) fn set_announcements_subscribed(&self, subscribed: bool) {
+        self.lock().subscribed = subscribed;
+        self.set_announcements_refused(None);
     }
 
     /// The backend refuses the announcements, or may be asked again.
-    pub(crate) fn set_deaf(&self, error: Option<Error>) {
+    pub(crate) fn set_announcements_refused(&self, error: Option<Error>) {
         self.change_standing(|standing| {
             let changed = standing.announcements_refused.is_some() || error.is_some();
             standing.announcements_refused = error;
@@ -159,7 +159,7 @@ impl Follower {
         let standing = self.standing.borrow();
         if standing.unlogged && standing.announcements_refused.is_some() {
             drop(standing);
-            self.doubt_unlogged();
+            self.close_unlogged();
         }
     }
 
@@ -171,7 +171,7 @@ impl Follower {
         }
         if record.is_empty() {
             self.lock().repair = true;
-            self.read_bell.notify_one();
+            self.read_notify.notify_one();
         } else if let Err(reason) = self.registry.receive(record) {
             tracing::warn!(channel = REVOCATIONS, "a announcement that is no revocation: {reason}");
         }
@@ -179,16 +179,16 @@ impl Follower {
 
     /// The client dropped messages, perhaps an announcement.
     pub(crate) fn missed(&self) {
-        self.read_bell.notify_one();
+        self.read_notify.notify_one();
         if self.standing.borrow().unlogged {
-            self.doubt_unlogged();
+            self.close_unlogged();
         }
     }
 
     /// This node was cut off, and nobody keeps what it missed.
-    pub(crate) fn doubt_unlogged(&self) {
+    pub(crate) fn close_unlogged(&self) {
         if self.on_unlogged_gap == FailMode::Closed {
-            self.registry.doubt(std::time::Instant::now(), Uncertainty::Unlogged);
+            self.registry.close_uncertain(std::time::Instant::now(), Uncertainty::Unlogged);
         }
     }
 
@@ -221,17 +221,17 @@ impl Follower {
     /// Waits until it is known what has been revoked.
     pub(crate) async fn known(&self, runtime: &Runtime, limit: Duration) -> Result<()> {
         let mut standing = self.standing();
-        let settled = |standing: &Standing| {
+        let decided = |standing: &Standing| {
             let failed = standing.error.as_ref().is_some_and(|error| !error.is_transient());
             standing.known || failed || standing.announcements_refused.is_some()
         };
-        let last = match runtime.timeout(limit, standing.wait_for(settled)).await {
+        let last = match runtime.timeout(limit, standing.wait_for(decided)).await {
             Ok(Ok(standing)) if standing.known && standing.announcements_refused.is_none() => return Ok(()),
             Ok(Ok(standing)) => standing.announcements_refused.clone().or(standing.error.clone()),
             Ok(Err(_)) => return Err(Error::closed()),
             Err(_) => self.standing.borrow().error.clone(),
         };
-        let away = if self.standing.borrow().unsettled {
+        let away = if self.standing.borrow().recovering {
             "the log was missing, and others are still asked what they remember; call again"
         } else {
             "the backend is away"
@@ -258,7 +258,7 @@ impl Follower {
         let _turn = self.turns.acquire().await.map_err(|_| Error::closed())?;
         let (outcome, appended) = oneshot::channel();
         self.lock().waiting.push_back(Append { id, record, outcome });
-        self.append_bell.notify_one();
+        self.append_notify.notify_one();
         appended.await.unwrap_or_else(|_| Err(Error::closed()))
     }
 

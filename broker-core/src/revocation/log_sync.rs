@@ -27,7 +27,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 const REPAIR_SPREAD: Duration = Duration::from_secs(1);
 /// How long a node that has found no log waits for others to store in it what they remember, before it admits anybody:
 /// until the last of them begins, and as long again.
-const SETTLE: Duration = Duration::from_secs(2);
+const RECOVERY_WAIT: Duration = Duration::from_secs(2);
 
 impl Supervisor {
     fn follower(&self) -> &Follower {
@@ -44,7 +44,7 @@ impl Supervisor {
             Err(Failure::Link(error)) => return Err(error),
             Err(Failure::Log(error)) => {
                 tracing::warn!(backend = self.driver.name(), "the revocation log cannot be read: {error}");
-                self.follower().read_bell.notify_one();
+                self.follower().read_notify.notify_one();
             }
             Ok(()) => {}
         }
@@ -57,10 +57,10 @@ impl Supervisor {
         let mut backoff = self.backoff();
         let mut next = self.next_poll();
         loop {
-            if timeout_at(next, follower.read_bell.notified()).await.is_err() {
+            if timeout_at(next, follower.read_notify.notified()).await.is_err() {
                 // Perhaps an operator has changed something.
-                follower.set_deaf(None);
-                self.receivers.subscriptions.ring();
+                follower.set_announcements_refused(None);
+                self.receivers.subscriptions.wake();
             }
             follower.registry.forget_old();
             next = self.next_poll();
@@ -74,7 +74,8 @@ impl Supervisor {
             match read {
                 Ok(()) => {
                     backoff = self.backoff();
-                    next = follower.lock().settles.map_or(next, |settles| next.min(settles));
+                    next =
+                        follower.lock().recovery_ends.map_or(next, |recovery_ends| next.min(recovery_ends));
                 }
                 Err(Failure::Link(error)) => return Err(error),
                 Err(Failure::Log(error)) => {
@@ -103,11 +104,11 @@ impl Supervisor {
     async fn read_log(&self, link: &dyn Link) -> Result<(), Failure> {
         let follower = self.follower();
         let (began, real) = (Instant::now(), std::time::Instant::now());
-        let (stored, listening) = {
+        let (stored, subscribed) = {
             let state = follower.lock();
             let stored: Vec<RecordId> =
                 state.own.iter().filter(|(_, stored)| **stored).map(|(id, _)| *id).collect();
-            (stored, state.listening)
+            (stored, state.subscribed)
         };
         let read = match self.pages(link, real).await {
             Err(broken @ Failure::Link(_)) => return Err(broken),
@@ -119,12 +120,12 @@ impl Supervisor {
         if read.is_ok() && forgotten(&follower.lock()) {
             self.log_broke(LogDiscontinuity::Forgotten, real);
         }
-        let settled = read.is_ok() && follower.lock().has_settled(began);
+        let recovered = read.is_ok() && follower.lock().has_recovered(began);
         let unlogged = read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported);
         let outcome = if unlogged { Ok(()) } else { read };
         follower.set_standing(|standing| match &outcome {
             Ok(()) => {
-                let known = standing.known || (listening && (settled || unlogged));
+                let known = standing.known || (subscribed && (recovered || unlogged));
                 // Without a log it is the echo that tells whether announcements would be heard.
                 let as_of = standing.as_of.filter(|_| unlogged).or(Some(began));
                 let announcements_refused = standing.announcements_refused.take();
@@ -133,7 +134,7 @@ impl Supervisor {
                     unlogged,
                     as_of,
                     error: None,
-                    unsettled: !settled,
+                    recovering: !recovered,
                     announcements_refused,
                 };
             }
@@ -180,10 +181,10 @@ impl Supervisor {
             "the revocation log is new; others are asked what they remember"
         );
         let mut state = self.follower().lock();
-        state.settles = Some(Instant::now() + SETTLE);
-        (state.repair, state.alarm) = (true, true);
+        state.recovery_ends = Some(Instant::now() + RECOVERY_WAIT);
+        (state.repair, state.announce_loss) = (true, true);
         drop(state);
-        self.follower().read_bell.notify_one();
+        self.follower().read_notify.notify_one();
     }
 
     fn log_broke(&self, why: LogDiscontinuity, began: std::time::Instant) {
@@ -195,23 +196,23 @@ impl Supervisor {
         {
             let mut state = self.follower().lock();
             state.own.retain(|_, stored| !*stored);
-            (state.repair, state.alarm) = (true, true);
+            (state.repair, state.announce_loss) = (true, true);
         }
-        self.follower().read_bell.notify_one();
+        self.follower().read_notify.notify_one();
         if self.options.on_log_break == FailMode::Closed {
-            self.follower().registry.doubt(began, Uncertainty::LogBroken(why));
+            self.follower().registry.close_uncertain(began, Uncertainty::LogBroken(why));
         }
     }
 
     /// Appends again what is remembered and not in the log.
     async fn repair(&self, link: &dyn Link) -> Result<(), Failure> {
         let follower = self.follower();
-        if follower.lock().alarm {
+        if follower.lock().announce_loss {
             // What is lost may be remembered by a node that had read it, and notices nothing.
-            self.alarm().await.map_err(Failure::Log)?;
+            self.announce_loss().await.map_err(Failure::Log)?;
             let mut state = follower.lock();
-            state.alarm = false;
-            state.settles = state.settles.map(|_| Instant::now() + SETTLE);
+            state.announce_loss = false;
+            state.recovery_ends = state.recovery_ends.map(|_| Instant::now() + RECOVERY_WAIT);
         }
         sleep(REPAIR_SPREAD.mul_f64(fraction())).await;
         {
@@ -229,16 +230,16 @@ impl Supervisor {
         }
         tracing::info!(backend = self.driver.name(), "{count} revocations were stored again");
         // A node that came to the log before them knows nothing of them.
-        let alarmed = self.alarm().await;
-        if alarmed.is_err() {
+        let announced = self.announce_loss().await;
+        if announced.is_err() {
             let mut state = follower.lock();
-            (state.repair, state.alarm) = (true, true);
+            (state.repair, state.announce_loss) = (true, true);
         }
-        alarmed.map_err(Failure::Log)
+        announced.map_err(Failure::Log)
     }
 
     /// Has every node read the log, and store in it what it remembers. Where that may not be posted nobody can be told.
-    async fn alarm(&self) -> Result<()> {
+    async fn announce_loss(&self) -> Result<()> {
         let (name, frame) = self.follower().announcement(&Bytes::new());
         let posted = self.outbox.send_control(&name, frame, Priority::Ahead)?;
         match posted.await.unwrap_or_else(|_| Err(Error::closed())) {
@@ -278,7 +279,7 @@ impl Supervisor {
                 state.waiting.drain(..count).collect()
             };
             if batch.is_empty() {
-                follower.append_bell.notified().await;
+                follower.append_notify.notified().await;
                 continue;
             }
             if self.append_batch(link, PutBack { follower, batch }).await? {
@@ -309,7 +310,7 @@ impl Supervisor {
             }
         }
         // What was stored has to be met in the log; so read.
-        follower.read_bell.notify_one();
+        follower.read_notify.notify_one();
         Ok(batch.batch.is_empty())
     }
 
@@ -357,7 +358,7 @@ impl Supervisor {
             let Some(end) = as_of.map(|as_of| as_of + lease) else { continue };
             tokio::select! {
                 () = sleep_until(end) => {
-                    follower.registry.doubt(std::time::Instant::now(), Uncertainty::LeaseExpired);
+                    follower.registry.close_uncertain(std::time::Instant::now(), Uncertainty::LeaseExpired);
                     let newer = |standing: &Standing| standing.as_of > as_of;
                     if standing.wait_for(newer).await.is_err() {
                         return;

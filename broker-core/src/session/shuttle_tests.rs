@@ -20,21 +20,21 @@ fn post(broker: &Broker, count: u8) {
 }
 
 /// What is heard until the stream ends. Nothing may be any more once it was told so.
-async fn read(mut stream: Subscription, told: Arc<atomic::AtomicBool>) -> Vec<u8> {
-    let mut heard = Vec::new();
+async fn read(mut stream: Subscription, ended: Arc<atomic::AtomicBool>) -> Vec<u8> {
+    let mut received = Vec::new();
     loop {
-        let told = told.load(atomic::Ordering::SeqCst);
+        let ended = ended.load(atomic::Ordering::SeqCst);
         match stream.next().await {
-            Some(Event::Message(message)) if !told => heard.push(message.payload().unwrap()[0]),
+            Some(Event::Message(message)) if !ended => received.push(message.payload().unwrap()[0]),
             Some(event) => panic!("{event:?} after the end, or beside it"),
-            None => return heard,
+            None => return received,
         }
     }
 }
 
 fn assert_nothing_is_left(broker: &Broker) {
     assert!(!broker.hub().contains("news"));
-    assert!(broker.hub().settled().now_or_never().is_some(), "the hub counts somebody");
+    assert!(broker.hub().drained().now_or_never().is_some(), "the hub counts somebody");
 }
 
 /// A stream that is read while it is ended by one of these, which say whether it still yields the rest.
@@ -45,16 +45,16 @@ fn ended_beside_a_reader(end: fn(&Session, ListenerId) -> bool) {
     let (stream, number) = block_on(session.open("add_listener", "news", gate)).unwrap();
     // No more later on: it would wake a reader whom the end has not woken.
     post(&broker, 2);
-    let told = Arc::new(atomic::AtomicBool::new(false));
+    let ended = Arc::new(atomic::AtomicBool::new(false));
     let reading = {
-        let told = Arc::clone(&told);
-        thread::spawn(move || block_on(read(stream, told)))
+        let ended = Arc::clone(&ended);
+        thread::spawn(move || block_on(read(stream, ended)))
     };
     let yields_the_rest = end(&session, ListenerId { session: session.shared.id, number });
-    told.store(!yields_the_rest, atomic::Ordering::SeqCst);
-    let heard = reading.join().unwrap();
-    assert!([0, 1].starts_with(&heard), "{heard:?}");
-    assert!(heard.len() == 2 || !yields_the_rest, "{heard:?}");
+    ended.store(!yields_the_rest, atomic::Ordering::SeqCst);
+    let received = reading.join().unwrap();
+    assert!([0, 1].starts_with(&received), "{received:?}");
+    assert!(received.len() == 2 || !yields_the_rest, "{received:?}");
     assert!(session.shared.lock().seat(number).is_none());
     assert_nothing_is_left(&broker);
 }

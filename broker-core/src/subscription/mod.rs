@@ -202,7 +202,7 @@ impl Subscription {
         if mem::take(&mut self.holding) {
             hub.released(&self.ring, &self.cursor);
         }
-        hub.settle_debt(&self.ring, &self.cursor, false);
+        hub.note_read(&self.ring, &self.cursor, false);
     }
 
     pub(crate) fn meter(&self) -> &Meter {
@@ -234,7 +234,7 @@ impl Subscription {
         if self.ended.is_none() {
             self.ended = Some(Box::new(reason));
             self.discard();
-            self.broker.hub().settle_debt(&self.ring, &self.cursor, true);
+            self.broker.hub().note_read(&self.ring, &self.cursor, true);
         }
     }
 }

@@ -45,8 +45,8 @@ impl Failures {
 
     fn is_worth_a_line(&mut self, now: Instant, error: &Error) -> bool {
         let text = error.to_string();
-        let told = |(when, last): &(Instant, String)| *last == text && now - *when < REMINDER;
-        if self.logged.as_ref().is_some_and(told) {
+        let is_repeat = |(when, last): &(Instant, String)| *last == text && now - *when < REMINDER;
+        if self.logged.as_ref().is_some_and(is_repeat) {
             self.left_out += 1;
             return false;
         }

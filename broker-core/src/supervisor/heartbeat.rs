@@ -14,10 +14,10 @@ impl Supervisor {
         loop {
             sleep(pace).await;
             let Receivers { hub, follower, .. } = &self.receivers;
-            let (sent, probe_epoch) = (Instant::now(), hub.begin_beat());
-            self.come_back(Kind::Heartbeat).await?;
-            self.receivers.meter.came_back(sent.elapsed());
-            hub.beat_is_back(probe_epoch);
+            let (sent, probe_epoch) = (Instant::now(), hub.begin_probe_epoch());
+            self.round_trip(Kind::Heartbeat).await?;
+            self.receivers.meter.record_round_trip(sent.elapsed());
+            hub.confirm_probe_epoch(probe_epoch);
             follower.echoed(sent);
         }
     }

@@ -153,7 +153,7 @@ impl Supervisor {
                 self.write(link),
                 self.reconcile(link),
                 self.heartbeat(link),
-                self.tell_digests(dispatch),
+                self.send_digests(dispatch),
                 self.follow(link),
                 self.append(link),
             )?;
@@ -170,20 +170,20 @@ impl Supervisor {
     async fn bring_up(&self, link: &dyn Link) -> Result<Vec<ChannelName>> {
         let Receivers { hub, subscriptions, probe, follower, .. } = &self.receivers;
         subscriptions.begin();
-        follower.set_listening(false);
+        follower.set_announcements_subscribed(false);
         // Some backends end the link when the log is made; nothing that is subscribed is lost by it yet.
         self.catch_up(link).await?;
         for name in probe.begin(link.probe_channels(&probe.wire_name)) {
             self.subscribe_own(link, &name).await?;
         }
-        self.listen_to_digests(link).await?;
-        self.listen_to_announcements(link).await?;
+        self.subscribe_digests(link).await?;
+        self.subscribe_announcements(link).await?;
         let subscribed = self.subscribe_all(link, &hub.channels()).await?;
         self.catch_up(link).await?;
         if follower.standing().borrow().unlogged {
-            follower.doubt_unlogged();
+            follower.close_unlogged();
         }
-        let (sent, probe_epoch) = (Instant::now(), hub.begin_beat());
+        let (sent, probe_epoch) = (Instant::now(), hub.begin_probe_epoch());
         let (token, frames) = probe.next(Kind::Heartbeat);
         let batch: Vec<_> =
             frames.into_iter().map(|(name, frame)| Outgoing::new(name, frame.freeze())).collect();
@@ -192,14 +192,14 @@ impl Supervisor {
             outcome.map_err(|error| reconcile::about_own(error, &outgoing.channel))?;
         }
         probe.echo(token, self.options.heartbeat_timeout).await?;
-        hub.beat_is_back(probe_epoch);
+        hub.confirm_probe_epoch(probe_epoch);
         follower.echoed(sent);
         Ok(subscribed)
     }
 
     /// Tells others what was posted here. With many digests to hear each node tells less often, so that no node hears
     /// many more than [`MOST_DIGESTS`] a second.
-    async fn tell_digests(&self, dispatch: &Dispatch) -> Result<()> {
+    async fn send_digests(&self, dispatch: &Dispatch) -> Result<()> {
         loop {
             let few = Duration::from_secs(1) / MOST_DIGESTS * dispatch.take_digest_count();
             sleep(self.options.digest_interval.max(few)).await;
@@ -208,7 +208,7 @@ impl Supervisor {
     }
 
     /// Posts to itself, ahead of everything, and waits for the echo.
-    async fn come_back(&self, kind: Kind) -> Result<()> {
+    async fn round_trip(&self, kind: Kind) -> Result<()> {
         let probe = &self.receivers.probe;
         let (token, frames) = probe.next(kind);
         for (name, frame) in frames {
@@ -228,7 +228,7 @@ impl Supervisor {
         };
         self.outbox.shut(&unavailable);
         self.receivers.meter.link_is_down(error.is_some());
-        self.receivers.hub.unhear_all();
+        self.receivers.hub.reset_all();
         let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));
         for name in self.receivers.subscriptions.end(error.unwrap_or(&Error::closed())) {
             self.receivers.hub.mark_gap(&name, &gap);

@@ -47,7 +47,7 @@ struct Path {
 impl Path {
     fn new(names: &Names, wire_name: ChannelName) -> Self {
         let name = names.strip(wire_name.as_str()).unwrap_or(wire_name.as_str()).into();
-        let count = || Count { sent: AtomicU64::new(0), heard: watch::Sender::new(0) };
+        let count = || Count { sent: AtomicU64::new(0), received: watch::Sender::new(0) };
         Self { name, wire_name, kinds: [count(), count(), count()] }
     }
 }
@@ -55,7 +55,7 @@ impl Path {
 #[derive(Debug)]
 struct Count {
     sent: AtomicU64,
-    heard: watch::Sender<u64>,
+    received: watch::Sender<u64>,
 }
 
 /// What a probe proves when it comes back.
@@ -123,10 +123,10 @@ impl Probe {
         let paths = self.paths();
         let path = paths.iter().find(|path| *path.name == *name);
         if let Some(count) = path.and_then(|path| path.kinds.get(header.epoch as usize)) {
-            count.heard.send_if_modified(|heard| {
-                let newer = header.number > *heard && header.number <= count.sent.load(Ordering::Relaxed);
+            count.received.send_if_modified(|received| {
+                let newer = header.number > *received && header.number <= count.sent.load(Ordering::Relaxed);
                 if newer {
-                    *heard = header.number;
+                    *received = header.number;
                 }
                 newer
             });
@@ -143,8 +143,8 @@ impl Probe {
         let Token { kind, paths, numbers } = token;
         let end = tokio::time::Instant::now() + limit;
         for (path, number) in paths.iter().zip(numbers) {
-            let mut heard = path.kinds[kind as usize].heard.subscribe();
-            if timeout_at(end, heard.wait_for(|heard| *heard >= number)).await.is_err() {
+            let mut received = path.kinds[kind as usize].received.subscribe();
+            if timeout_at(end, received.wait_for(|received| *received >= number)).await.is_err() {
                 let message = format!(
                     "a post of our own to `{}` did not come back within {limit:?}: the link is dead or the backend stuck",
                     path.wire_name

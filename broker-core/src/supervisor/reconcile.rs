@@ -16,7 +16,7 @@ impl Supervisor {
     }
 
     /// Subscribes to what other nodes say they have posted.
-    pub(super) async fn listen_to_digests(&self, link: &dyn Link) -> Result<()> {
+    pub(super) async fn subscribe_digests(&self, link: &dyn Link) -> Result<()> {
         match self.subscribe_own(link, &self.receivers.names.to_wire(DIGESTS)).await {
             Err(error) if error.is_transient() => Err(error),
             Err(error) => {
@@ -29,20 +29,20 @@ impl Supervisor {
     }
 
     /// Subscribes to the announcements, once somebody needs to know what is revoked.
-    pub(super) async fn listen_to_announcements(&self, link: &dyn Link) -> Result<()> {
+    pub(super) async fn subscribe_announcements(&self, link: &dyn Link) -> Result<()> {
         let follower = &self.receivers.follower;
-        let Some(name) = follower.to_listen() else { return Ok(()) };
+        let Some(name) = follower.channel_to_subscribe() else { return Ok(()) };
         match self.subscribe_own(link, &name).await {
             Ok(()) => {
-                follower.set_listening(true);
+                follower.set_announcements_subscribed(true);
                 // What was revoked between the last read and now was not heard.
-                follower.read_bell.notify_one();
+                follower.read_notify.notify_one();
             }
             Err(error) if error.is_transient() => return Err(error),
             // No reason to do without messages. Who needs to be told of revocations is told of this.
             Err(error) => {
                 tracing::error!(backend = self.driver.name(), "no session can be opened for a user: {error}");
-                follower.set_deaf(Some(error));
+                follower.set_announcements_refused(Some(error));
             }
         }
         Ok(())
@@ -52,7 +52,7 @@ impl Supervisor {
     pub(super) async fn reconcile(&self, link: &dyn Link) -> Result<()> {
         let Receivers { hub, subscriptions, .. } = &self.receivers;
         loop {
-            self.listen_to_announcements(link).await?;
+            self.subscribe_announcements(link).await?;
             let asked = subscriptions.take_asked(hub);
             for chunk in asked.chunks(CHUNK) {
                 let subscribed = self.subscribe_all(link, chunk).await?;
@@ -65,7 +65,7 @@ impl Supervisor {
             if !left.is_empty() {
                 // A rest of them may still be under way. A channel that is subscribed anew must not begin with
                 // it: there would be a hole behind it.
-                self.come_back(Kind::Flush).await?;
+                self.round_trip(Kind::Flush).await?;
                 left.iter().for_each(|name| hub.reset(name));
             }
             subscriptions.changed().await;

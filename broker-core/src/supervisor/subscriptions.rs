@@ -118,7 +118,7 @@ impl Subscriptions {
     }
 
     /// There is something to look at.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn wake(&self) {
         self.notify.notify_one();
     }
 
@@ -214,22 +214,22 @@ impl Subscriptions {
 
     /// The backend has confirmed these.
     pub(crate) fn confirm(&self, names: &[ChannelName]) {
-        let mut told = Vec::new();
+        let mut waiters = Vec::new();
         {
             let mut state = self.lock();
             state.trying.clear();
             for name in names {
                 state.actual.insert(name.clone());
-                told.extend(state.waiters.remove(name).into_iter().flatten());
+                waiters.extend(state.waiters.remove(name).into_iter().flatten());
             }
         }
-        told.into_iter().for_each(|waiter| answer(waiter, Ok(())));
+        waiters.into_iter().for_each(|waiter| answer(waiter, Ok(())));
     }
 
     /// The backend has refused this one.
     pub(crate) fn refuse(&self, name: &ChannelName, error: &Error) {
-        let told = self.lock().waiters.remove(name);
-        told.into_iter().flatten().for_each(|waiter| answer(waiter, Err(error.clone())));
+        let waiters = self.lock().waiters.remove(name);
+        waiters.into_iter().flatten().for_each(|waiter| answer(waiter, Err(error.clone())));
     }
 
     /// What is subscribed at the backend.

@@ -165,7 +165,7 @@ impl Link for Scripted {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let panics = self.world().panic_publish;
         assert!(!panics, "the test makes the driver panic");
-        let (hang, slow, echo_first, miscount, heard, inbox) = {
+        let (hang, slow, echo_first, miscount, received, inbox) = {
             let mut world = self.world();
             world.published.extend_from_slice(batch);
             world.under_way += 1;
@@ -174,10 +174,10 @@ impl Link for Scripted {
                 let channel = out.channel.as_str();
                 world.subscribed.contains(channel) && !world.dead.contains(channel)
             };
-            let heard: Vec<Outgoing> = batch.iter().filter(arrives).cloned().collect();
-            let heard = if world.swallow || world.hang_publish { Vec::new() } else { heard };
+            let received: Vec<Outgoing> = batch.iter().filter(arrives).cloned().collect();
+            let received = if world.swallow || world.hang_publish { Vec::new() } else { received };
             let inbox = world.inboxes.last().cloned().unwrap();
-            (world.hang_publish, world.slow_publish, world.echo_first, world.miscount, heard, inbox)
+            (world.hang_publish, world.slow_publish, world.echo_first, world.miscount, received, inbox)
         };
         if hang {
             pending::<()>().await;
@@ -185,7 +185,7 @@ impl Link for Scripted {
         if !echo_first {
             tokio::time::sleep(slow).await;
         }
-        heard.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame));
+        received.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame));
         if echo_first {
             tokio::time::sleep(slow).await;
         }

@@ -31,9 +31,9 @@ pub(crate) async fn sign_in(broker: &Broker) -> Session {
     broker.session_for(Identity::new("ada", Instant::now())).await.unwrap()
 }
 
-pub(crate) async fn doubt(session: &Session) -> Uncertainty {
+pub(crate) async fn uncertainty(session: &Session) -> Uncertainty {
     match soon("the session to end", session.closed()).await {
-        CloseReason::AuthenticationUncertain(doubt) => doubt,
+        CloseReason::AuthenticationUncertain(uncertainty) => uncertainty,
         other => panic!("ended because {other}"),
     }
 }

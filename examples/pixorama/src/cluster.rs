@@ -61,7 +61,7 @@ pub(crate) struct Cluster {
 }
 
 /// Whatever arrives on one of the channels.
-enum Heard {
+enum Received {
     Stroke(Stroke),
     Board(Picture),
     Wanted(Wanted),
@@ -70,12 +70,12 @@ enum Heard {
     Nothing,
 }
 
-fn heard<T: Model + Clone>(item: StreamItem<T>, as_heard: fn(T) -> Heard) -> Heard {
+fn received<T: Model + Clone>(item: StreamItem<T>, as_received: fn(T) -> Received) -> Received {
     match item {
-        Ok(value) => as_heard((*value).clone()),
-        Err(StreamError::Gap(_)) => Heard::Gap,
+        Ok(value) => as_received((*value).clone()),
+        Err(StreamError::Gap(_)) => Received::Gap,
         // Somebody else posts on our channel.
-        Err(_) => Heard::Nothing,
+        Err(_) => Received::Nothing,
     }
 }
 
@@ -160,14 +160,14 @@ impl Cluster {
                 Ok((mut strokes, mut boards, mut wanted, mut people)) => {
                     self.unequal.notify_one();
                     loop {
-                        let heard = tokio::select! {
-                            Some(item) = strokes.next() => heard(item, Heard::Stroke),
-                            Some(item) = boards.next() => heard(item, Heard::Board),
-                            Some(item) = wanted.next() => heard(item, Heard::Wanted),
-                            Some(item) = people.next() => heard(item, Heard::People),
+                        let received = tokio::select! {
+                            Some(item) = strokes.next() => received(item, Received::Stroke),
+                            Some(item) = boards.next() => received(item, Received::Board),
+                            Some(item) = wanted.next() => received(item, Received::Wanted),
+                            Some(item) = people.next() => received(item, Received::People),
                             else => break,
                         };
-                        self.hear(heard).await;
+                        self.receive(received).await;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Closed => return,
@@ -196,15 +196,15 @@ impl Cluster {
         )
     }
 
-    async fn hear(&self, heard: Heard) {
-        match heard {
-            Heard::Stroke(stroke) => {
+    async fn receive(&self, received: Received) {
+        match received {
+            Received::Stroke(stroke) => {
                 if lock(&self.board).add(&stroke) {
                     let Stroke { x, y, colour, .. } = stroke;
                     self.show(Change::Pixel { x, y, colour }).await;
                 }
             }
-            Heard::Board(picture) => {
+            Received::Board(picture) => {
                 let news = {
                     let mut board = lock(&self.board);
                     picture.strokes.iter().fold(false, |news, stroke| board.add(stroke) | news)
@@ -213,23 +213,23 @@ impl Cluster {
                     self.show(Change::Everything).await;
                 }
             }
-            Heard::Wanted(wanted) => {
+            Received::Wanted(wanted) => {
                 let differs = lock(&self.board).digest() != wanted.digest;
                 if wanted.server != self.server && differs {
                     self.asked.notify_one();
                 }
             }
-            Heard::People(people) if people.server != self.server => {
+            Received::People(people) if people.server != self.server => {
                 lock(&self.census).note(people, Instant::now());
                 self.recount();
             }
-            Heard::Gap => {
+            Received::Gap => {
                 self.status.send_modify(|status| status.gaps += 1);
                 self.unequal.notify_one();
                 // And the pages look anew: what they show may lack the same.
                 self.show(Change::Everything).await;
             }
-            Heard::People(_) | Heard::Nothing => {}
+            Received::People(_) | Received::Nothing => {}
         }
     }
 

@@ -109,14 +109,14 @@ impl Page {
         let mut status = self.cluster.status.subscribe();
         status.mark_changed();
         self.show_everything().await?;
-        let (mut asking, mut heard) = (interval(self.limits.silent / 4), Instant::now());
+        let (mut asking, mut received) = (interval(self.limits.silent / 4), Instant::now());
         let mut pause = interval(self.limits.status_pause);
         pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Err(Gone),
                 message = self.socket.recv() => {
-                    heard = Instant::now();
+                    received = Instant::now();
                     match message {
                         Some(Ok(Message::Text(text))) => self.wish(text.as_str()).await?,
                         Some(Ok(Message::Binary(_))) => self.refuse_nonsense("text, not bytes").await?,
@@ -126,7 +126,7 @@ impl Page {
                 }
                 change = self.changes.next() => match change {
                     Some(Ok(change)) => match *change {
-                        Change::Pixel { x, y, colour } => self.tell(&Word::Pixel { x, y, colour }).await?,
+                        Change::Pixel { x, y, colour } => self.send_word(&Word::Pixel { x, y, colour }).await?,
                         Change::Everything => self.show_everything().await?,
                     },
                     // This browser was too slow for single strokes.
@@ -137,10 +137,10 @@ impl Page {
                 changed = async { pause.tick().await; status.changed().await } => {
                     changed.map_err(|_| Gone)?;
                     let status = status.borrow_and_update().clone();
-                    self.tell(&Word::Status { status: &status }).await?;
+                    self.send_word(&Word::Status { status: &status }).await?;
                 }
                 _ = asking.tick() => {
-                    if heard.elapsed() > self.limits.silent {
+                    if received.elapsed() > self.limits.silent {
                         return Err(Gone);
                     }
                     self.send(Message::Ping(Vec::new().into())).await?;
@@ -156,18 +156,18 @@ impl Page {
         }
     }
 
-    async fn tell(&mut self, word: &Word<'_>) -> Result<(), Gone> {
+    async fn send_word(&mut self, word: &Word<'_>) -> Result<(), Gone> {
         let text = serde_json::to_string(word).map_err(|_| Gone)?;
         self.send(Message::Text(text.into())).await
     }
 
     async fn show_everything(&mut self) -> Result<(), Gone> {
         let pixels = self.cluster.colours();
-        self.tell(&Word::Board { pixels }).await
+        self.send_word(&Word::Board { pixels }).await
     }
 
     async fn refuse(&mut self, why: &str) -> Result<(), Gone> {
-        self.tell(&Word::Refused { why }).await
+        self.send_word(&Word::Refused { why }).await
     }
 
     async fn refuse_nonsense(&mut self, why: &str) -> Result<(), Gone> {
@@ -222,11 +222,13 @@ impl Page {
             Ok(session) => {
                 self.enter(session).await?;
                 self.name = Some(name.to_owned());
-                self.tell(&Word::SignedIn { name, since }).await
+                self.send_word(&Word::SignedIn { name, since }).await
             }
             Err(error) if error.kind() == ErrorKind::Revoked => {
-                self.tell(&Word::SignedOut { why: "You were signed out everywhere while you were away." })
-                    .await
+                self.send_word(&Word::SignedOut {
+                    why: "You were signed out everywhere while you were away.",
+                })
+                .await
             }
             Err(error) => self.refuse(&format!("cannot sign in now: {}", error.public_message())).await,
         }
@@ -259,7 +261,7 @@ impl Page {
         self.name = None;
         let anonymous = self.cluster.broker.session();
         self.enter(anonymous).await?;
-        self.tell(&Word::SignedOut { why }).await
+        self.send_word(&Word::SignedOut { why }).await
     }
 }
 

@@ -51,7 +51,7 @@ impl Census {
 
     /// How many servers, and people on them, besides this one.
     pub(crate) fn others(&mut self, now: Instant) -> (u32, u32) {
-        self.0.retain(|_, (_, heard)| now.duration_since(*heard) < GONE);
+        self.0.retain(|_, (_, received)| now.duration_since(*received) < GONE);
         let people = self.0.values().fold(0_u32, |sum, (here, _)| sum.saturating_add(*here));
         (self.0.len() as u32, people)
     }

@@ -6,7 +6,7 @@ use broker::{Broker, Error, ErrorKind, Scope};
 use broker_conformance::{
     case::Outcome,
     harness::Harness,
-    steps::{hears, linked, post, told_of_the_loss},
+    steps::{post, receives, receives_link_loss, wait_for_link},
     wait::{fence, until, within},
 };
 use futures_util::{FutureExt, future::join_all};
@@ -63,7 +63,7 @@ pub(super) async fn refusal_within(
 
 /// Two brokers hear each other. Both listen all the while and hear every post, so that none of them is still on
 /// its way when the next subscription to the channel begins.
-pub(super) async fn hear_each_other(one: &Broker, two: &Broker) -> Result<(), String> {
+pub(super) async fn receive_from_each_other(one: &Broker, two: &Broker) -> Result<(), String> {
     let mut ends = Vec::new();
     for node in [one, two] {
         ends.push(node.subscribe("news").await.map_err(|error| error.to_string())?);
@@ -72,7 +72,7 @@ pub(super) async fn hear_each_other(one: &Broker, two: &Broker) -> Result<(), St
         for word in ["hello", "that was all"] {
             post(from, "news", word).await?;
             for end in &mut ends {
-                hears(end, word).await?;
+                receives(end, word).await?;
             }
         }
     }
@@ -100,14 +100,14 @@ pub(super) async fn a_thousand_channels_keep_one_order(h: &dyn Harness) -> Outco
     // The last one heard means that all are there.
     let last = all.last_mut().ok_or("no channel")?;
     for n in (999..5000).step_by(1000) {
-        hears(last, &n.to_string()).await?;
+        receives(last, &n.to_string()).await?;
     }
     // Nobody waits for anything from here on.
     for (n, subscription) in all.iter_mut().enumerate().take(999) {
         for round in 0..5 {
             let expected = (round * 1000 + n).to_string();
-            let heard = unconstrained(hears(subscription, &expected)).now_or_never();
-            heard.ok_or_else(|| format!("room {n} is behind the last one"))??;
+            let received = unconstrained(receives(subscription, &expected)).now_or_never();
+            received.ok_or_else(|| format!("room {n} is behind the last one"))??;
         }
     }
     Ok(())
@@ -136,18 +136,18 @@ pub(super) async fn impostor(answer: Option<&'static str>, close: bool) -> Resul
 }
 
 /// What two nodes hear of each other again, after `lose` has broken their links.
-pub(super) async fn heard_again_after(
+pub(super) async fn receives_again_after(
     one: &Broker,
     two: &Broker,
     lose: impl Future<Output = Result<(), String>> + Send,
 ) -> Outcome {
-    let mut heard = one.subscribe("news").await?;
+    let mut received = one.subscribe("news").await?;
     lose.await?;
-    linked(one, 2).await?;
-    linked(two, 2).await?;
+    wait_for_link(one, 2).await?;
+    wait_for_link(two, 2).await?;
     post(two, "news", "again").await?;
-    told_of_the_loss(&mut heard).await?;
-    Ok(hears(&mut heard, "again").await?)
+    receives_link_loss(&mut received).await?;
+    Ok(receives(&mut received, "again").await?)
 }
 
 /// A server ends, and is started again.
@@ -166,8 +166,8 @@ pub(super) async fn there_is_room_for_one(h: &dyn Harness, server: &dyn Server) 
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     let second = open(h, &url)?;
     until("two attempts", || second.health().failures >= 2).await?;
-    let mut heard = first.subscribe("news").await?;
-    fence(&first, &mut heard).await?;
+    let mut received = first.subscribe("news").await?;
+    fence(&first, &mut received).await?;
     assert_eq!(first.health().links, 1);
     first.close().await;
     within("room for the second", second.ready()).await??;

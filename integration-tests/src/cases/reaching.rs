@@ -3,11 +3,11 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use broker_conformance::{Entry, case::Outcome, free_port, harness::Harness, steps::linked};
+use broker_conformance::{Entry, case::Outcome, free_port, harness::Harness, steps::wait_for_link};
 use broker_core::{BrokerUrl, Error, ErrorKind, Reach};
 
 use crate::{
-    cases::backend_common::{connect, hear_each_other, refusal, refusal_within},
+    cases::backend_common::{connect, receive_from_each_other, refusal, refusal_within},
     harness::ENTRIES,
     silent::Silent,
 };
@@ -35,9 +35,9 @@ pub(super) async fn hosts_that_do_not_answer_delay_and_no_more(h: &dyn Harness) 
         assert_eq!((node.health().links, node.health().failures), (1, 0));
         if round == 0 {
             h.drop_links().await?;
-            linked(&node, 2).await?;
+            wait_for_link(&node, 2).await?;
         }
-        hear_each_other(&node, &connect(h, &h.url()).await?).await?;
+        receive_from_each_other(&node, &connect(h, &h.url()).await?).await?;
         node.close().await;
     }
     Ok(())

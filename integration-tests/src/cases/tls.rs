@@ -5,7 +5,7 @@ use std::path::Path;
 use broker::ErrorKind;
 use broker_conformance::{case::Outcome, harness::Harness};
 
-use super::backend_common::{connect, hear_each_other, heard_again_after, refusal, with_keys};
+use super::backend_common::{connect, receive_from_each_other, receives_again_after, refusal, with_keys};
 use crate::servers::certificates::Certificates;
 
 /// Two nodes that trust this authority reach each other, also after `lose` has broken their links.
@@ -17,8 +17,8 @@ pub(super) async fn works_from_end_to_end(
 ) -> Outcome {
     let url = with_keys(url, &[("ca", ca)]);
     let (one, two) = (connect(h, &url).await?, connect(h, &url.replace("127.0.0.1", "localhost")).await?);
-    hear_each_other(&one, &two).await?;
-    heard_again_after(&one, &two, lose).await
+    receive_from_each_other(&one, &two).await?;
+    receives_again_after(&one, &two, lose).await
 }
 
 /// A node that trusts another authority, or only the public ones, is refused by an error that names the key.
@@ -54,7 +54,7 @@ pub(super) async fn a_client_certificate_is_demanded(
     }
     let url = with_keys(url, &own);
     let (one, two) = (connect(h, &url).await?, connect(h, &url).await?);
-    Ok(hear_each_other(&one, &two).await?)
+    Ok(receive_from_each_other(&one, &two).await?)
 }
 
 /// A node that begins with TLS where there is none, or without where there is, fails for good, and the error has the

@@ -20,7 +20,7 @@ use super::faults::Wrong;
 pub(super) struct FaultyInbox {
     pub(super) inner: Inbox,
     wrong: Wrong,
-    heard: AtomicUsize,
+    received: AtomicUsize,
     held: Mutex<VecDeque<(String, Bytes)>>,
     busy: Mutex<HashMap<String, usize>>,
     /// The node behind this link; its frames carry it.
@@ -33,7 +33,7 @@ impl FaultyInbox {
         Self {
             inner,
             wrong,
-            heard: AtomicUsize::new(0),
+            received: AtomicUsize::new(0),
             held: Mutex::default(),
             busy: Mutex::default(),
             own: AtomicU64::new(0),
@@ -49,7 +49,7 @@ impl FaultyInbox {
         if channel.contains('$') {
             return self.inner.deliver(channel, frame);
         }
-        let count = self.heard.fetch_add(1, Ordering::SeqCst) + 1;
+        let count = self.received.fetch_add(1, Ordering::SeqCst) + 1;
         match self.wrong {
             Wrong::LosesOneInTwenty if count.is_multiple_of(20) => {}
             Wrong::DeliversTwice => {
@@ -77,7 +77,7 @@ impl FaultyInbox {
     fn swap(&self, channel: &str, frame: Bytes) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = held.pop_front();
-        if waiting.is_none() && self.heard.load(Ordering::SeqCst).is_multiple_of(4) {
+        if waiting.is_none() && self.received.load(Ordering::SeqCst).is_multiple_of(4) {
             held.push_back((channel.to_owned(), frame));
             return;
         }

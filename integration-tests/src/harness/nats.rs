@@ -46,7 +46,7 @@ fn lacks(need: Need) -> Option<&'static str> {
 }
 
 /// How long connections may take to come and go.
-const SETTLED: Duration = Duration::from_secs(1);
+const STEADY: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -151,7 +151,7 @@ impl Harness for NatsHarness {
     async fn connections(&self) -> Result<usize, String> {
         let monitor = self.server.monitor();
         // A link that has closed has no subscription left, but the server hears a moment later that it hung up.
-        let settled = eventually("every connection to be subscribed", SETTLED, || async {
+        let settled = eventually("every connection to be subscribed", STEADY, || async {
             let all = connections(monitor).await?;
             if all.iter().all(|one| !one.subjects.is_empty()) { Ok(all) } else { Err(String::new()) }
         });

@@ -46,7 +46,7 @@ const EXCHANGE: &str = "broker";
 const SEGMENT: usize = 1_000_000;
 
 /// So often the same list of connections is the list.
-const SETTLED: u32 = 20;
+const STEADY: u32 = 20;
 
 static SERVERS: Pool<Box<dyn Rabbit>> = Pool::new();
 
@@ -214,7 +214,7 @@ impl Harness for RabbitHarness {
         let control = self.server.control();
         let (mut last, mut same) = (control.connections(&self.name).await?, 0);
         // The server writes its list a moment after it opened or closed one.
-        while same < SETTLED {
+        while same < STEADY {
             let now = control.connections(&self.name).await?;
             same = if now == last { same + 1 } else { 0 };
             last = now;

@@ -28,7 +28,7 @@ use super::{
 /// How long the nodes may take to be connected again after a fault. A server may have to start in it.
 const RECOVERY: Duration = Duration::from_secs(60);
 /// For so long nothing arrives anywhere any more: the last messages and digests are there.
-const SETTLE: Duration = Duration::from_secs(4);
+const QUIET: Duration = Duration::from_secs(4);
 
 /// See the module.
 #[derive(Debug)]
@@ -168,13 +168,13 @@ impl Cluster {
     }
 
     /// Waits until what was posted has arrived.
-    async fn settle(&self) -> Result<(), String> {
+    async fn wait_for_quiet(&self) -> Result<(), String> {
         let totals = || self.history.lock().unwrap_or_else(PoisonError::into_inner).totals();
         let calm = async {
             let mut before = None;
             while before != Some(totals()) {
                 before = Some(totals());
-                sleep(SETTLE).await;
+                sleep(QUIET).await;
             }
         };
         timeout(RECOVERY, calm).await.map_err(|_| format!("messages do not stop: {}", totals()))
@@ -188,7 +188,7 @@ impl Cluster {
         for member in &mut self.members {
             member.order(Order::Stop).await?;
         }
-        self.settle().await?;
+        self.wait_for_quiet().await?;
         self.recover().await?;
         for mut member in std::mem::take(&mut self.members) {
             member.order(Order::Finish).await?;

@@ -16,7 +16,7 @@ pub struct History {
     /// What each incarnation of a node posted, by channel.
     pub(super) posted: HashMap<(u32, u32), Posted>,
     /// What each incarnation of a node heard, by channel.
-    pub(super) heard: HashMap<(u32, u32), Heard>,
+    pub(super) received: HashMap<(u32, u32), Received>,
     /// When each was connected and not, in turn.
     pub(super) connected: HashMap<u32, Vec<(bool, u64)>>,
     /// Those that came to their end in good order.
@@ -36,7 +36,7 @@ pub(super) struct Posted {
 
 /// What one subscriber heard on one channel.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct Received {
     /// When it was subscribed.
     pub(super) since: u64,
     /// What each publisher's messages were, and behind how many gaps each range stands.
@@ -51,15 +51,17 @@ impl History {
     /// A node said something.
     pub fn note(&mut self, node: u32, record: Record) {
         match record {
-            Record::Subscribed { channel, at } => self.heard.entry((node, channel)).or_default().since = at,
-            Record::Heard { channel, publisher, first, last } => {
-                self.heard.entry((node, channel)).or_default().add(publisher, first, last);
+            Record::Subscribed { channel, at } => {
+                self.received.entry((node, channel)).or_default().since = at
+            }
+            Record::Received { channel, publisher, first, last } => {
+                self.received.entry((node, channel)).or_default().add(publisher, first, last);
             }
             Record::Gap { channel, missed } => {
-                self.heard.entry((node, channel)).or_default().gaps.push(missed);
+                self.received.entry((node, channel)).or_default().gaps.push(missed);
             }
             Record::Backwards { channel, publisher, number } => {
-                self.heard.entry((node, channel)).or_default().backwards.push((publisher, number));
+                self.received.entry((node, channel)).or_default().backwards.push((publisher, number));
             }
             Record::Posted { channel, at, next, known } => {
                 let posted = self.posted.entry((node, channel)).or_default();
@@ -86,13 +88,13 @@ impl History {
         let sent =
             self.posted.values().filter_map(|posted| posted.marks.last()).map(|(_, next)| next - 1).sum();
         let failed: usize = self.posted.values().map(|posted| posted.failed.len()).sum();
-        let ranges = self.heard.values().flat_map(|heard| heard.ranges.values().flatten());
+        let ranges = self.received.values().flat_map(|received| received.ranges.values().flatten());
         let delivered = ranges.map(|((first, last), _)| last - first + 1).sum();
         Totals { sent, failed: failed as u64, delivered }
     }
 }
 
-impl Heard {
+impl Received {
     fn add(&mut self, publisher: u32, first: u64, last: u64) {
         let gaps = self.gaps.len();
         let ranges = self.ranges.entry(publisher).or_default();

@@ -140,7 +140,7 @@ async fn listen(mut node: Shared, channel: u32) {
         }
     };
     (node.say)(Record::Subscribed { channel, at: now() });
-    let mut heard = Heard { channel, say: Arc::clone(&node.say), last: HashMap::new() };
+    let mut received = Received { channel, say: Arc::clone(&node.say), last: HashMap::new() };
     let mut flush = interval(EVERY);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -148,33 +148,33 @@ async fn listen(mut node: Shared, channel: u32) {
         sleep_until(slow_until).await;
         tokio::select! {
             event = stream.next() => match event {
-                Some(event) => heard.event(event),
+                Some(event) => received.event(event),
                 None => break,
             },
-            _ = flush.tick() => heard.flush(),
+            _ = flush.tick() => received.flush(),
             _ = node.finished.changed() => break,
         }
     }
-    rest(&mut stream, &mut heard);
-    heard.flush();
+    rest(&mut stream, &mut received);
+    received.flush();
 }
 
 /// What is in the queue already.
-fn rest(stream: &mut Subscription, heard: &mut Heard) {
+fn rest(stream: &mut Subscription, received: &mut Received) {
     while let Some(Some(event)) = stream.next().now_or_never() {
-        heard.event(event);
+        received.event(event);
     }
 }
 
 /// What was heard on one channel and not said yet.
-struct Heard {
+struct Received {
     channel: u32,
     say: Say,
     /// By publisher: the first number that was not said, and the last that was heard.
     last: HashMap<u32, (u64, u64)>,
 }
 
-impl Heard {
+impl Received {
     fn event(&mut self, event: Event) {
         match event {
             Event::Message(message) => {
@@ -197,7 +197,7 @@ impl Heard {
             Some((_, last)) if number == *last + 1 => *last = number,
             Some((_, last)) if number <= *last => say(Record::Backwards { channel, publisher, number }),
             Some((first, last)) => {
-                say_heard(say, channel, publisher, *first, *last);
+                say_received(say, channel, publisher, *first, *last);
                 (*first, *last) = (number, number);
             }
             None => {
@@ -208,15 +208,15 @@ impl Heard {
 
     fn flush(&mut self) {
         for (publisher, (first, last)) in &mut self.last {
-            say_heard(&self.say, self.channel, *publisher, *first, *last);
+            say_received(&self.say, self.channel, *publisher, *first, *last);
             *first = *last + 1;
         }
     }
 }
 
-fn say_heard(say: &Say, channel: u32, publisher: u32, first: u64, last: u64) {
+fn say_received(say: &Say, channel: u32, publisher: u32, first: u64, last: u64) {
     if first <= last {
-        say(Record::Heard { channel, publisher, first, last });
+        say(Record::Received { channel, publisher, first, last });
     }
 }
 

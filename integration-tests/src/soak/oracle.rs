@@ -7,14 +7,14 @@
 
 use std::fmt;
 
-use super::history::{Heard, History, Posted, Totals};
+use super::history::{History, Posted, Received, Totals};
 
 /// What the oracle found.
 #[derive(Debug)]
 pub struct Verdict {
     totals: Totals,
     /// What all gaps tell that name a number, and how many do not.
-    told: u64,
+    reported: u64,
     unknown: usize,
     /// Accepted, not heard, and not told. Must be 0.
     unexplained: u64,
@@ -48,7 +48,7 @@ struct Hole {
 pub fn judge(history: &History) -> Verdict {
     let mut verdict = Verdict {
         totals: history.totals(),
-        told: 0,
+        reported: 0,
         unknown: 0,
         unexplained: 0,
         disorder: 0,
@@ -57,26 +57,29 @@ pub fn judge(history: &History) -> Verdict {
         red: history.connected.values().map(|said| red(said)).sum(),
         examples: Vec::new(),
     };
-    let mut heard: Vec<_> = history.heard.iter().collect();
-    heard.sort_by_key(|(key, _)| **key);
-    for ((node, channel), heard) in heard {
-        verdict.told += heard.gaps.iter().flatten().sum::<u64>();
-        verdict.unknown += heard.gaps.iter().filter(|missed| missed.is_none()).count();
-        verdict.look_at_repeats(heard, &format!("node {node} on channel {channel}"));
+    let mut received: Vec<_> = history.received.iter().collect();
+    received.sort_by_key(|(key, _)| **key);
+    for ((node, channel), received) in received {
+        verdict.reported += received.gaps.iter().flatten().sum::<u64>();
+        verdict.unknown += received.gaps.iter().filter(|missed| missed.is_none()).count();
+        verdict.look_at_repeats(received, &format!("node {node} on channel {channel}"));
         let mut holes = Vec::new();
         for ((publisher, there), posted) in &history.posted {
             if there == channel {
                 let name = format!("node {node} on channel {channel}, of publisher {publisher}");
-                verdict.look_at_undead(heard, *publisher, posted, &name);
+                verdict.look_at_undead(received, *publisher, posted, &name);
                 let ended = history.done.contains(node);
                 holes.extend(
-                    holes_of(heard, *publisher, posted, ended).into_iter().map(|hole| (hole, name.clone())),
+                    holes_of(received, *publisher, posted, ended)
+                        .into_iter()
+                        .map(|hole| (hole, name.clone())),
                 );
             }
         }
-        for (hole, missing, name) in untold(holes, &heard.gaps) {
+        for (hole, missing, name) in unreported(holes, &received.gaps) {
             verdict.unexplained += missing;
-            let around = heard.gaps.get(hole.from.saturating_sub(1)..heard.gaps.len().min(hole.until + 1));
+            let around =
+                received.gaps.get(hole.from.saturating_sub(1)..received.gaps.len().min(hole.until + 1));
             verdict.example(format!("{name}: {missing} unexplained in {hole:?}, gaps around it {around:?}"));
         }
     }
@@ -84,16 +87,16 @@ pub fn judge(history: &History) -> Verdict {
 }
 
 /// What is missing of one publisher's accepted messages.
-fn holes_of(heard: &Heard, publisher: u32, posted: &Posted, ended: bool) -> Vec<Hole> {
-    let begin = posted.marks.iter().find(|(at, _)| *at >= heard.since).map(|(_, next)| *next);
-    let Some(begin) = begin.filter(|_| heard.since > 0) else { return Vec::new() };
+fn holes_of(received: &Received, publisher: u32, posted: &Posted, ended: bool) -> Vec<Hole> {
+    let begin = posted.marks.iter().find(|(at, _)| *at >= received.since).map(|(_, next)| *next);
+    let Some(begin) = begin.filter(|_| received.since > 0) else { return Vec::new() };
     let accepted = |first: u64, until: u64| {
         let until = until.min(posted.known);
         if first >= until { 0 } else { until - first - posted.failed.range(first..until).count() as u64 }
     };
     let (mut holes, mut next, mut from) = (Vec::new(), begin, 0);
-    let all = heard.gaps.len();
-    for (at, ((first, last), behind)) in heard.ranges.get(&publisher).into_iter().flatten().enumerate() {
+    let all = received.gaps.len();
+    for (at, ((first, last), behind)) in received.ranges.get(&publisher).into_iter().flatten().enumerate() {
         // What is lost before the first message may be found out later, by a digest.
         let until = if at == 0 { all } else { *behind };
         holes.push(Hole { count: accepted(next, *first), from, until });
@@ -107,17 +110,17 @@ fn holes_of(heard: &Heard, publisher: u32, posted: &Posted, ended: bool) -> Vec<
 }
 
 /// The holes that no gap tells of, and how much of each. Gaps in their order, each to the holes that end first.
-fn untold(mut holes: Vec<(Hole, String)>, gaps: &[Option<u64>]) -> Vec<(Hole, u64, String)> {
+fn unreported(mut holes: Vec<(Hole, String)>, gaps: &[Option<u64>]) -> Vec<(Hole, u64, String)> {
     holes.sort_by_key(|(hole, _)| (hole.until, hole.from));
     let mut left: Vec<u64> = holes.iter().map(|(hole, _)| hole.count).collect();
     for (at, gap) in gaps.iter().enumerate() {
         let mut budget = gap.unwrap_or(u64::MAX);
         for ((hole, _), left) in holes.iter().zip(&mut left) {
             if (hole.from..hole.until).contains(&at) {
-                let told = (*left).min(budget);
-                *left -= told;
+                let reported = (*left).min(budget);
+                *left -= reported;
                 if gap.is_some() {
-                    budget -= told;
+                    budget -= reported;
                 }
             }
         }
@@ -142,9 +145,9 @@ impl Verdict {
         self.unexplained + self.disorder + self.duplicates + self.undead == 0 && self.totals.delivered > 0
     }
 
-    fn look_at_repeats(&mut self, heard: &Heard, name: &str) {
-        for (publisher, number) in &heard.backwards {
-            let ranges = heard.ranges.get(publisher).into_iter().flatten();
+    fn look_at_repeats(&mut self, received: &Received, name: &str) {
+        for (publisher, number) in &received.backwards {
+            let ranges = received.ranges.get(publisher).into_iter().flatten();
             let twice = ranges.clone().any(|((first, last), _)| (first..=last).contains(&number));
             if twice {
                 self.duplicates += 1;
@@ -158,8 +161,8 @@ impl Verdict {
         }
     }
 
-    fn look_at_undead(&mut self, heard: &Heard, publisher: u32, posted: &Posted, name: &str) {
-        for ((first, last), _) in heard.ranges.get(&publisher).into_iter().flatten() {
+    fn look_at_undead(&mut self, received: &Received, publisher: u32, posted: &Posted, name: &str) {
+        for ((first, last), _) in received.ranges.get(&publisher).into_iter().flatten() {
             for (number, _) in posted.failed.range(first..=last).filter(|(_, perhaps)| !**perhaps) {
                 self.undead += 1;
                 self.example(format!("{name}: {number} was heard, and had failed for certain"));
@@ -183,7 +186,7 @@ impl fmt::Display for Verdict {
         writeln!(
             f,
             "  told missing        {} by number, and {} gaps of unknown size",
-            self.told, self.unknown
+            self.reported, self.unknown
         )?;
         for (name, count) in [
             ("unexplained", self.unexplained),
@@ -272,7 +275,7 @@ mod tests {
             history.note(1, Record::Posted { channel: 0, at, next, known: next });
         }
         history.note(2, Record::Subscribed { channel: 0, at: 50 });
-        history.note(2, Record::Heard { channel: 0, publisher: 1, first: 8, last: 10 });
+        history.note(2, Record::Received { channel: 0, publisher: 1, first: 8, last: 10 });
         assert_eq!(
             judge(&history).unexplained,
             2,
@@ -287,9 +290,9 @@ mod tests {
             history.note(1, Record::Posted { channel: 0, at, next, known: next });
         }
         history.note(2, Record::Subscribed { channel: 0, at: 50 });
-        history.note(2, Record::Heard { channel: 0, publisher: 1, first: 1, last: 4 });
+        history.note(2, Record::Received { channel: 0, publisher: 1, first: 1, last: 4 });
         assert!(judge(&history).is_good());
-        history.note(2, Record::Heard { channel: 0, publisher: 1, first: 6, last: 6 });
+        history.note(2, Record::Received { channel: 0, publisher: 1, first: 6, last: 6 });
         assert_eq!(judge(&history).unexplained, 1);
     }
 

@@ -11,7 +11,7 @@ pub enum Record {
         at: u64,
     },
     /// It heard these messages of a publisher, all of them and in order.
-    Heard {
+    Received {
         /// Where.
         channel: u32,
         /// The publisher.
@@ -74,7 +74,7 @@ impl Record {
     pub fn line(&self) -> String {
         match *self {
             Self::Subscribed { channel, at } => format!("S {channel} {at}"),
-            Self::Heard { channel, publisher, first, last } => {
+            Self::Received { channel, publisher, first, last } => {
                 format!("H {channel} {publisher} {first} {last}")
             }
             // 0 for a gap of unknown size: one of no messages is never told.
@@ -98,7 +98,7 @@ impl Record {
         Some(match (kind, &numbers[..]) {
             ("S", &[channel, at]) => Self::Subscribed { channel: small(channel)?, at },
             ("H", &[channel, publisher, first, last]) => {
-                Self::Heard { channel: small(channel)?, publisher: small(publisher)?, first, last }
+                Self::Received { channel: small(channel)?, publisher: small(publisher)?, first, last }
             }
             ("G", &[channel, missed]) => {
                 Self::Gap { channel: small(channel)?, missed: Some(missed).filter(|n| *n > 0) }
@@ -125,7 +125,7 @@ mod tests {
     fn what_is_written_is_read() {
         for record in [
             Record::Subscribed { channel: 1, at: 2 },
-            Record::Heard { channel: 1, publisher: 2, first: 3, last: 4 },
+            Record::Received { channel: 1, publisher: 2, first: 3, last: 4 },
             Record::Gap { channel: 1, missed: Some(7) },
             Record::Gap { channel: 1, missed: None },
             Record::Backwards { channel: 1, publisher: 2, number: 3 },

@@ -34,11 +34,11 @@ impl Ring {
 
     /// Whether a subscriber has just become one that nobody waits for: the ring has ended, and its stream has yielded
     /// everything, or `finished` says that it is over.
-    pub(in crate::hub) fn settle_debt(&self, seat: u8, finished: bool) -> bool {
+    pub(in crate::hub) fn note_read(&self, seat: u8, finished: bool) -> bool {
         let mut state = self.lock();
         let bit = 1 << seat;
         let read = state.caught_up & !state.listening & bit != 0;
-        (finished || read) && state.forgive(bit)
+        (finished || read) && state.note_finished(bit)
     }
 
     /// The session of this seat, or its listener, is closed: wakes it so that it looks. Whether the end of the ring
@@ -54,13 +54,13 @@ impl Ring {
             return false;
         }
         state.silent |= bit;
-        state.forgive(bit)
+        state.note_finished(bit)
     }
 }
 
 impl State {
     /// Whether the end waited for this seat; it does not any more.
-    fn forgive(&mut self, bit: u64) -> bool {
+    fn note_finished(&mut self, bit: u64) -> bool {
         let Some(end) = &mut self.ended else { return false };
         let owed = end.owing & bit != 0;
         end.owing &= !bit;

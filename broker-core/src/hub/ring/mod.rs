@@ -196,7 +196,7 @@ impl Ring {
         let coverage = probe_epochs.coverage(subscribed.get());
         let tracker = state.tracker.get_or_insert_default();
         let missing = tracker.digest(origin, span, coverage);
-        if mem::take(&mut tracker.forgetful) {
+        if mem::take(&mut tracker.has_evicted) {
             state.subscribed = NonZero::new(probe_epochs.begun);
         }
         missing

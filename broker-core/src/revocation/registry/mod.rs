@@ -98,14 +98,20 @@ pub(crate) struct Refused {
 impl RevocationRule {
     /// Of a record that is known here from a moment on; `limit`: when it took effect by the clock of this server, where
     /// that is not that moment.
-    fn new(record: Record, bytes: Bytes, heard: Moment, skew: Duration, limit: Option<SystemTime>) -> Self {
+    fn new(
+        record: Record,
+        bytes: Bytes,
+        received: Moment,
+        skew: Duration,
+        limit: Option<SystemTime>,
+    ) -> Self {
         Self {
             id: record.id,
             record: bytes,
             what: record.what,
             by_any: with_skew(record.at, skew),
-            by_own: limit.map_or(heard.no_earlier, |limit| limit.min(heard.no_earlier)),
-            here: limit.map_or(Some(heard.mono), |limit| heard.when(limit)),
+            by_own: limit.map_or(received.no_earlier, |limit| limit.min(received.no_earlier)),
+            here: limit.map_or(Some(received.mono), |limit| received.when(limit)),
         }
     }
 
@@ -183,7 +189,7 @@ impl Registry {
     /// Makes a revocation of this node: closes whom it hits here, and returns its record. Who begins a check after
     /// this returned is not hit.
     pub(crate) fn revoke(&self, revocation: Revocation) -> Result<(RecordId, Bytes)> {
-        let heard = Moment::now();
+        let received = Moment::now();
         let number = {
             let mut state = self.lock();
             state.numbers += 1;
@@ -193,9 +199,9 @@ impl Registry {
         let record = Record::new(revocation, RecordId { node: self.node, number });
         let (id, bytes) = (record.id, record.encode()?);
         // When this returns no call of a listener that was cut off begins any more.
-        Gate::wait_for_calls(&self.apply(record, bytes.clone(), heard, limit));
+        Gate::wait_for_calls(&self.apply(record, bytes.clone(), received, limit));
         // Coarse clocks: the next line has to be later. One that was set back is not waited for.
-        while Instant::now() <= heard.mono || SystemTime::now() == heard.no_earlier {
+        while Instant::now() <= received.mono || SystemTime::now() == received.no_earlier {
             std::hint::spin_loop();
         }
         Ok((id, bytes))
@@ -215,17 +221,17 @@ impl Registry {
         &self,
         record: Record,
         bytes: Bytes,
-        heard: Moment,
+        received: Moment,
         limit: Option<SystemTime>,
     ) -> Vec<Arc<Gate>> {
         let (id, name) = (record.id, record.user.clone());
-        let rule = RevocationRule::new(record, bytes, heard, self.skew, limit);
+        let rule = RevocationRule::new(record, bytes, received, self.skew, limit);
         let mut state = self.lock();
         state.forget_old(self.retention);
         if !state.seen.insert(id) {
             return Vec::new();
         }
-        state.ages.push_back((heard.mono, id, name.clone()));
+        state.ages.push_back((received.mono, id, name.clone()));
         let user = state.users.entry(name).or_default();
         let hit = user.sessions.extract_if(|_, (identity, _)| rule.hits(identity));
         let hit: Vec<Arc<Session>> = hit.filter_map(|(_, (_, session))| session.upgrade()).collect();
@@ -239,7 +245,7 @@ impl Registry {
     }
 
     /// Closes every identified session whose check began before a moment: nobody can tell whether it still holds.
-    pub(crate) fn doubt(&self, before: Instant, why: Uncertainty) {
+    pub(crate) fn close_uncertain(&self, before: Instant, why: Uncertainty) {
         let wall = AuthenticatedAt::from(before).wall;
         let old = |identity: &Identity| match identity.authenticated_at.clock {
             Clock::Process(here) => here < before,

@@ -138,10 +138,12 @@ fn a_clock_that_was_corrected_since_the_sign_in_saves_nobody() {
 fn a_clock_that_is_set_back_between_two_revocations_uncovers_nobody() {
     let now = Moment::now();
     let back = |at: SystemTime| at - HOUR;
-    let rule = |number, heard: Moment| {
-        let record =
-            Record::new(Revocation::user("ada").effective(heard.no_earlier), RecordId { node: NODE, number });
-        RevocationRule::new(record, Bytes::new(), heard, SKEW, None)
+    let rule = |number, received: Moment| {
+        let record = Record::new(
+            Revocation::user("ada").effective(received.no_earlier),
+            RecordId { node: NODE, number },
+        );
+        RevocationRule::new(record, Bytes::new(), received, SKEW, None)
     };
     let later = now.mono + Duration::from_secs(1);
     let first = rule(1, now);
@@ -269,7 +271,7 @@ fn doubt_closes_who_began_before() {
         [admit(&registry, 1, &ada(Instant::now())).unwrap(), admit(&registry, 2, &ada(UNIX_EPOCH)).unwrap()];
     let now = Instant::now();
     let new = admit(&registry, 3, &ada(now)).unwrap();
-    registry.doubt(now, Uncertainty::LeaseExpired);
+    registry.close_uncertain(now, Uncertainty::LeaseExpired);
     assert!(old.iter().all(|session| !is_open(session)) && is_open(&new));
 }
 

@@ -7,14 +7,14 @@ use broker_conformance::{
     case::{Case, Need, Outcome, case},
     free_port,
     harness::Harness,
-    steps::{hears, linked, post, told_of_the_loss},
+    steps::{post, receives, receives_link_loss, wait_for_link},
 };
 
 use crate::{
     cases::{
         backend_common::{
-            a_thousand_channels_keep_one_order, connect, hear_each_other, impostor, refusal, refusal_within,
-            restart, there_is_room_for_one, with_keys,
+            a_thousand_channels_keep_one_order, connect, impostor, receive_from_each_other, refusal,
+            refusal_within, restart, there_is_room_for_one, with_keys,
         },
         reaching::{
             another_kind_of_server_is_named_with_its_scheme, every_host_that_failed_is_named,
@@ -70,7 +70,7 @@ async fn a_wrong_password_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
     }
     let one = connect(h, &server.url_at(addr)).await?;
     let two = connect(h, &format!("nats://ada:s3cret2@{addr}")).await?;
-    hear_each_other(&one, &two).await?;
+    receive_from_each_other(&one, &two).await?;
     Ok(())
 }
 
@@ -91,7 +91,8 @@ async fn an_nkey_signs_in_and_another_does_not(h: &dyn Harness) -> Outcome {
     let error = refusal(h, &other, &server.addr().to_string()).await?;
     assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
     assert!(seeds.iter().all(|seed| !format!("{error:?}").contains(seed)), "{error:?}");
-    hear_each_other(&connect(h, &one).await?, &connect(h, &server.url_at(server.addr())).await?).await?;
+    receive_from_each_other(&connect(h, &one).await?, &connect(h, &server.url_at(server.addr())).await?)
+        .await?;
     Ok(())
 }
 
@@ -156,8 +157,11 @@ async fn a_server_that_begins_with_tls_needs_a_key(h: &dyn Harness) -> Outcome {
         tls::one_side_only_is_named(h, &url, &addr, "`tls_first=true`").await?;
     }
     let url = format!("{}&tls_first=true", with_keys(&format!("tls://{addr}"), &[("ca", &ca)]));
-    hear_each_other(&connect(h, &url).await?, &connect(h, &url.replace("127.0.0.1", "localhost")).await?)
-        .await?;
+    receive_from_each_other(
+        &connect(h, &url).await?,
+        &connect(h, &url.replace("127.0.0.1", "localhost")).await?,
+    )
+    .await?;
     let addr = second.addr().to_string();
     let url = format!("{}&tls_first=true", with_keys(&format!("tls://{addr}"), &[("ca", &ca)]));
     tls::one_side_only_is_named(h, &url, &addr, "leave out the key `tls_first`").await
@@ -186,14 +190,14 @@ async fn a_lame_duck_is_left_for_another_server(h: &dyn Harness) -> Outcome {
     let (first, second) = (server(config()).await?, server(config()).await?);
     second.kill().await?;
     let node = connect(h, &format!("nats://{},{}", first.addr(), second.addr())).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     second.start_again().await?;
     first.retire().await?;
-    linked(&node, 2).await?;
-    told_of_the_loss(&mut heard).await?;
+    wait_for_link(&node, 2).await?;
+    receives_link_loss(&mut received).await?;
     let other = connect(h, &second.url_at(second.addr())).await?;
     post(&other, "news", "over here").await?;
-    hears(&mut heard, "over here").await?;
+    receives(&mut received, "over here").await?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use broker::{CloseReason, ErrorKind, Event, GapCause, Scope, Subscription};
 use broker_conformance::{
     case::{Case, Outcome, case},
     harness::Harness,
-    steps::{hears, linked, post, told_of_the_loss},
+    steps::{post, receives, receives_link_loss, wait_for_link},
     wait::{fence, next_event, until, within},
 };
 use futures_util::future::join_all;
@@ -38,8 +38,8 @@ async fn without_permission_for_its_inbox_it_is_never_connected(h: &dyn Harness)
     assert_eq!(node.health().links, 0);
     // With another place for it, it works.
     let node = connect(h, &format!("{url}?inbox=replies")).await?;
-    let mut heard = node.subscribe("news").await?;
-    fence(&node, &mut heard).await?;
+    let mut received = node.subscribe("news").await?;
+    fence(&node, &mut received).await?;
     Ok(())
 }
 
@@ -74,7 +74,7 @@ async fn every_refused_post_is_told_and_no_other(h: &dyn Harness) -> Outcome {
             }
         }
         for n in (0..900).step_by(3) {
-            hears(&mut open, &format!("{round}.{n}")).await?;
+            receives(&mut open, &format!("{round}.{n}")).await?;
         }
     }
     assert_eq!(node.health().links, 1);
@@ -117,8 +117,8 @@ async fn a_permission_withdrawn_ends_its_channel_and_no_other(h: &dyn Harness) -
         return Err(format!("ended because: {:?}", shut.close_reason()).into());
     };
     assert_eq!((error.kind(), error.channel().map(AsRef::as_ref)), (ErrorKind::Forbidden, Some("shut")));
-    linked(&node, 2).await?;
-    told_of_the_loss(&mut open).await?;
+    wait_for_link(&node, 2).await?;
+    receives_link_loss(&mut open).await?;
     fence(&node, &mut open).await?;
     let refused = node.subscribe("shut").await.map(drop).map_err(|error| error.kind());
     assert_eq!(refused, Err(ErrorKind::Forbidden));
@@ -136,21 +136,21 @@ async fn a_permission_withdrawn_ends_its_channel_and_no_other(h: &dyn Harness) -
 async fn more_channels_than_a_connection_may_have_are_refused(h: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default().line("max_subscriptions: 10")).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let error = loop {
-        match node.subscribe(format!("room.{}", heard.len())).await {
-            Ok(subscription) => heard.push(subscription),
+        match node.subscribe(format!("room.{}", received.len())).await {
+            Ok(subscription) => received.push(subscription),
             Err(error) => break error,
         }
     };
     // The node's own three count as well.
-    assert_eq!(heard.len(), 7);
+    assert_eq!(received.len(), 7);
     assert!(matches!(error.kind(), ErrorKind::Misconfigured | ErrorKind::Forbidden), "{error}");
-    for subscription in &mut heard {
+    for subscription in &mut received {
         fence(&node, subscription).await?;
     }
-    drop(heard.pop());
-    let mut next = heard.len();
+    drop(received.pop());
+    let mut next = received.len();
     // The place is free once the one that left has been unsubscribed.
     let mut subscription = loop {
         next += 1;
@@ -165,9 +165,9 @@ async fn more_channels_than_a_connection_may_have_are_refused(h: &dyn Harness) -
 }
 
 /// The next message has this many bytes. Refused posts of the same batch may count as missing before it.
-async fn hears_behind_refusals(heard: &mut Subscription, size: usize) -> Result<(), String> {
+async fn receives_behind_refusals(received: &mut Subscription, size: usize) -> Result<(), String> {
     loop {
-        match next_event(heard).await? {
+        match next_event(received).await? {
             Event::Gap(gap) if gap.cause == GapCause::Skipped => {}
             Event::Message(message) if message.payload().is_ok_and(|payload| payload.len() == size) => {
                 return Ok(());
@@ -181,13 +181,13 @@ async fn hears_behind_refusals(heard: &mut Subscription, size: usize) -> Result<
 async fn posts_that_go_together_stay_within_the_servers_limit(h: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default().line("max_payload: 2048")).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     let posts = (0..200).map(|n| node.publish("news", format!("{n:0100}"), Scope::Global));
     for outcome in within("the outcomes", join_all(posts)).await? {
         outcome?;
     }
     for n in 0..200 {
-        hears(&mut heard, &format!("{n:0100}")).await?;
+        receives(&mut received, &format!("{n:0100}")).await?;
     }
     Ok(())
 }
@@ -195,13 +195,13 @@ async fn posts_that_go_together_stay_within_the_servers_limit(h: &dyn Harness) -
 async fn a_post_over_the_servers_limit_is_refused_and_no_other(h: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default().line("max_payload: 2048")).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     let sizes = [10, 5_000, 20, 500_000, 30];
     let posts = sizes.map(|size| node.publish("news", "x".repeat(size), Scope::Global));
     let outcomes = within("the outcomes", join_all(posts)).await?;
     for (size, outcome) in sizes.into_iter().zip(outcomes) {
         match outcome {
-            Ok(_) if size < 2048 => hears_behind_refusals(&mut heard, size).await?,
+            Ok(_) if size < 2048 => receives_behind_refusals(&mut received, size).await?,
             Err(error) if size > 2048 => {
                 assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
                 assert!(
@@ -216,9 +216,9 @@ async fn a_post_over_the_servers_limit_is_refused_and_no_other(h: &dyn Harness) 
     for n in 0..3 {
         assert!(node.publish("news", "x".repeat(5_000), Scope::Global).await.is_err());
         post(&node, "news", n.to_string()).await?;
-        hears(&mut heard, &n.to_string()).await?;
+        receives(&mut received, &n.to_string()).await?;
     }
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     assert_eq!(node.health().links, 1);
     Ok(())
 }

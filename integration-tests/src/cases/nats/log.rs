@@ -74,18 +74,18 @@ async fn a_log_put_back_from_a_copy_is_told(h: &dyn Harness) -> Outcome {
     }
     let late = link.rest(&early).await?.cursor;
     h.restore_data().await?;
-    let (link, told) = opener.read_again(&late).await?;
-    assert_eq!(told.broken, Some(LogDiscontinuity::RolledBack));
-    told.is_broken(&["a"]);
+    let (link, rest) = opener.read_again(&late).await?;
+    assert_eq!(rest.broken, Some(LogDiscontinuity::RolledBack));
+    rest.is_broken(&["a"]);
     link.rest(&early).await?.is(&[]);
     // It grows again, to less than it had been, to as much, and to more; the place stays lost.
     let mut grown = vec!["a"];
     for record in ["d", "e", "f"] {
         link.append(record).await?;
         grown.push(record);
-        let told = link.rest(&late).await?;
-        assert_eq!(told.broken, Some(LogDiscontinuity::RolledBack), "after {record}");
-        told.is_broken(&grown);
+        let rest = link.rest(&late).await?;
+        assert_eq!(rest.broken, Some(LogDiscontinuity::RolledBack), "after {record}");
+        rest.is_broken(&grown);
         link.rest(&early).await?.is(&grown[1..]);
     }
     Ok(())
@@ -97,10 +97,10 @@ async fn a_log_that_is_gone_with_its_server_is_told(h: &dyn Harness) -> Outcome 
     link.append("a").await?;
     let cursor = link.rest(&LogCursor::START).await?.cursor;
     h.restart_server().await?;
-    let (link, told) = opener.read_again(&cursor).await?;
-    assert_eq!(told.broken, Some(LogDiscontinuity::Replaced));
-    told.is_broken(&[]);
-    link.rest(&told.cursor).await?.is(&[]);
+    let (link, rest) = opener.read_again(&cursor).await?;
+    assert_eq!(rest.broken, Some(LogDiscontinuity::Replaced));
+    rest.is_broken(&[]);
+    link.rest(&rest.cursor).await?.is(&[]);
     Ok(())
 }
 
@@ -147,16 +147,16 @@ async fn a_record_deleted_unread_is_told_once(h: &dyn Harness) -> Outcome {
     order(h, "MSG.DELETE", &json!({ "seq": 400 })).await?;
     let left: Vec<&str> =
         ["1"].into_iter().chain(records.iter().map(String::as_str)).filter(|r| *r != "400").collect();
-    let told = link.rest(&early).await?;
-    assert_eq!(told.broken, Some(LogDiscontinuity::Trimmed));
-    told.is_broken(&left);
+    let rest = link.rest(&early).await?;
+    assert_eq!(rest.broken, Some(LogDiscontinuity::Trimmed));
+    rest.is_broken(&left);
     let read = link.rest(&LogCursor::START).await?;
     read.is(&left);
-    for cursor in [&late, &told.cursor, &read.cursor] {
+    for cursor in [&late, &rest.cursor, &read.cursor] {
         link.rest(cursor).await?.is(&[]);
     }
     link.append("701").await?;
-    for cursor in [late, told.cursor, read.cursor] {
+    for cursor in [late, rest.cursor, read.cursor] {
         link.rest(&cursor).await?.is(&["701"]);
     }
     Ok(())
@@ -210,8 +210,8 @@ async fn old_records_go_and_a_place_behind_them_stays(h: &dyn Harness) -> Outcom
     })
     .await?;
     link.rest(&read.cursor).await?.is(&[]);
-    let told = link.rest(&before).await?;
-    assert_eq!(told.broken, Some(LogDiscontinuity::Trimmed));
+    let rest = link.rest(&before).await?;
+    assert_eq!(rest.broken, Some(LogDiscontinuity::Trimmed));
     link.append("b").await?;
     link.rest(&read.cursor).await?.is(&["b"]);
     Ok(())

@@ -8,7 +8,7 @@ use broker_conformance::{
     harness::Harness,
     log_checks as checks,
     log_link::{LogLink, Opener, RETENTION},
-    steps::hears,
+    steps::receives,
     wait::{self, eventually, fence, within},
 };
 use broker_core::{
@@ -107,12 +107,12 @@ async fn the_permissions_of_the_documentation_are_enough_and_all_needed(_: &dyn 
         let appended = link.append("b").await.err();
         let read = link.page(&LogCursor::START).await.err();
         assert!(since.elapsed() < AT_ONCE, "{:?}", since.elapsed());
-        let told = match *missing {
+        let rest = match *missing {
             record if record.ends_with(".log") => vec![appended.ok_or("appended")?],
             get if get.contains("MSG.GET") => vec![read.ok_or("read")?],
             _ => vec![appended.ok_or("appended")?, read.ok_or("read")?],
         };
-        for error in told {
+        for error in rest {
             assert_eq!(error.kind(), ErrorKind::Forbidden, "{missing}: {error}");
             assert!(error.message().contains(&format!("`{missing}`")), "{missing}: {error}");
         }
@@ -132,7 +132,7 @@ async fn a_log_without_permission_disturbs_no_post(h: &dyn Harness) -> Outcome {
     let config = NatsConfig::default().jetstream().allow(&["news", "$node.>", "$revocations", "_INBOX.>"]);
     let server = server(config).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     let revoking = async {
         for _ in 0..50 {
             let identity = Identity::new("ada", std::time::Instant::now());
@@ -147,7 +147,7 @@ async fn a_log_without_permission_disturbs_no_post(h: &dyn Harness) -> Outcome {
     let posting = async {
         for n in 0..500 {
             node.publish("news", n.to_string(), Scope::Global).await?;
-            hears(&mut heard, &n.to_string()).await?;
+            receives(&mut received, &n.to_string()).await?;
             let refused =
                 node.publish("shut", n.to_string(), Scope::Global).await.map_err(|error| error.kind());
             assert_eq!(refused, Err(ErrorKind::Forbidden));
@@ -157,7 +157,7 @@ async fn a_log_without_permission_disturbs_no_post(h: &dyn Harness) -> Outcome {
     let (revoked, posted) = within("both", async { tokio::join!(revoking, posting) }).await?;
     revoked?;
     posted?;
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     assert_eq!(node.health().links, 1);
     Ok(())
 }

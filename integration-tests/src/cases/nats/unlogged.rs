@@ -8,8 +8,8 @@ use broker_conformance::{
     harness::Harness,
     proxy::Proxy,
     steps::{
-        down, linked,
         revocation::{sign_in, signed_out},
+        wait_for_disconnect, wait_for_link,
     },
     wait::within,
 };
@@ -37,7 +37,7 @@ async fn without_a_log_a_revocation_is_announced_and_who_was_cut_off_is_in_doubt
     assert!(!eve.is_closed());
 
     proxy.cut();
-    down(&b).await?;
+    wait_for_disconnect(&b).await?;
     assert!(!eve.is_closed(), "it may still be told of nothing");
     a.revoke(Revocation::user("eve")).await?;
     proxy.heal();
@@ -45,7 +45,7 @@ async fn without_a_log_a_revocation_is_announced_and_who_was_cut_off_is_in_doubt
         CloseReason::AuthenticationUncertain(Uncertainty::Unlogged) => {}
         other => return Err(format!("ended because {other}").into()),
     }
-    linked(&b, 2).await?;
+    wait_for_link(&b, 2).await?;
     let opened = b.session_for(Identity::new("eve", Instant::now())).await?;
     assert!(!opened.is_closed());
     for broker in [a, b] {

@@ -7,7 +7,7 @@ use broker::{ErrorKind, Scope};
 use broker_conformance::{
     case::{Case, Outcome, case},
     harness::Harness,
-    steps::{alert, heard_again, hears, linked, post},
+    steps::{post, quick_detection, receives, receives_again, wait_for_link},
     wait::{LIMIT, eventually, fence, until, until_is, within},
 };
 use serde_json::json;
@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     cases::{
         backend_common::{
-            a_thousand_channels_keep_one_order, connect, hear_each_other, open, refusal, with_keys,
+            a_thousand_channels_keep_one_order, connect, open, receive_from_each_other, refusal, with_keys,
         },
         reaching::{
             another_kind_of_server_is_named_with_its_scheme, every_host_that_failed_is_named,
@@ -118,9 +118,9 @@ async fn without_one_of_its_permissions_it_is_never_connected(h: &dyn Harness) -
         assert_eq!(health.last_error.map(|error| error.kind()), Some(ErrorKind::Forbidden), "{rights:?}");
         // No more than this is needed.
         allow(rabbit, [ENOUGH; 3]).await?;
-        linked(&node, 1).await?;
-        let mut heard = node.subscribe("news").await?;
-        fence(&node, &mut heard).await?;
+        wait_for_link(&node, 1).await?;
+        let mut received = node.subscribe("news").await?;
+        fence(&node, &mut received).await?;
         node.close().await;
     }
     Ok(())
@@ -136,8 +136,8 @@ async fn forget_permissions(rabbit: &RabbitHarness) -> Result<(), String> {
 /// The next heartbeat is refused, and would not be heard.
 async fn a_permission_withdrawn_turns_it_red(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
-    let node = h.node_with(alert).await?;
-    let mut heard = node.subscribe("news").await?;
+    let node = h.node_with(quick_detection).await?;
+    let mut received = node.subscribe("news").await?;
     allow(rabbit, [ENOUGH, QUEUES_ALONE, ENOUGH]).await?;
     let red = eventually("the loss to be noticed", LIMIT, || async {
         // It may have remembered once more what it allowed before.
@@ -149,7 +149,7 @@ async fn a_permission_withdrawn_turns_it_red(h: &dyn Harness) -> Outcome {
     until("the refusal", refused).await?;
     assert!(!node.health().is_connected());
     allow(rabbit, [ENOUGH; 3]).await?;
-    assert!(heard_again(&node, &mut heard).await? >= 1, "no gap");
+    assert!(receives_again(&node, &mut received).await? >= 1, "no gap");
     Ok(())
 }
 
@@ -157,9 +157,9 @@ async fn a_permission_withdrawn_is_told_and_the_link_lives(h: &dyn Harness) -> O
     let rabbit = RabbitHarness::of(h)?;
     // Its own post at a heartbeat would be refused, too.
     let node = h.node_with(|options| options.heartbeat = std::time::Duration::from_secs(3600)).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     post(&node, "news", "allowed").await?;
-    hears(&mut heard, "allowed").await?;
+    receives(&mut received, "allowed").await?;
 
     // To read from the exchange is what a binding needs.
     allow(rabbit, [ENOUGH, ENOUGH, QUEUES_ALONE]).await?;
@@ -172,7 +172,7 @@ async fn a_permission_withdrawn_is_told_and_the_link_lives(h: &dyn Harness) -> O
     let error = error.await?;
     assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
     assert!(error.channel().is_some_and(|name| name.as_str().starts_with("other.")), "{error}");
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
 
     allow(rabbit, [ENOUGH, QUEUES_ALONE, ENOUGH]).await?;
     forget_permissions(rabbit).await?;
@@ -188,7 +188,7 @@ async fn a_permission_withdrawn_is_told_and_the_link_lives(h: &dyn Harness) -> O
     allow(rabbit, [ENOUGH; 3]).await?;
     let mut again = node.subscribe("other").await?;
     fence(&node, &mut again).await?;
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     assert_eq!(node.health().links, 1);
     Ok(())
 }
@@ -210,14 +210,14 @@ async fn an_exchange_of_another_kind_is_named_and_another_name_works(h: &dyn Har
         }
         let url = format!("{}?exchange=other", h.url());
         let (one, two) = (connect(h, &url).await?, connect(h, &url).await?);
-        hear_each_other(&one, &two).await?;
+        receive_from_each_other(&one, &two).await?;
 
         let node = open(h, &h.url())?;
         until("two attempts", || node.health().failures >= 2).await?;
         let kind = node.health().last_error.map(|error| error.kind());
         assert_eq!((node.health().links, kind), (0, Some(ErrorKind::Misconfigured)), "round {round}");
         control.call("DELETE", &path, None).await?;
-        linked(&node, 1).await?;
+        wait_for_link(&node, 1).await?;
         node.close().await;
         control.call("DELETE", &path, None).await?;
     }
@@ -231,10 +231,10 @@ async fn a_full_virtual_host_is_unavailable_until_there_is_room(h: &dyn Harness)
     for limit in ["vhost-limits", "user-limits"] {
         let path = format!("{limit}/{}/max-connections", rabbit.name);
         control.call("PUT", &path, Some(&json!({ "value": 2 }))).await?;
-        let mut patient = h.options();
+        let mut long_limits = h.options();
         // Who loses a link here, because the server has other things to do, loses its place to the second.
-        (patient.publish_timeout, patient.heartbeat_timeout) = (LIMIT, LIMIT);
-        let first = broker::connect_with(&h.url(), patient).await?;
+        (long_limits.publish_timeout, long_limits.heartbeat_timeout) = (LIMIT, LIMIT);
+        let first = broker::connect_with(&h.url(), long_limits).await?;
         until_is("the link to be counted", 2, || h.connections()).await?;
         let error = refusal(h, &h.url(), &addr).await?;
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -243,8 +243,8 @@ async fn a_full_virtual_host_is_unavailable_until_there_is_room(h: &dyn Harness)
         let tried = until("two attempts", || second.health().failures >= 2).await;
         tried.map_err(|error| format!("{error}: {:?}, {:?}", first.health(), second.health()))?;
         assert_eq!(second.health().links, 0);
-        let mut heard = first.subscribe("news").await?;
-        fence(&first, &mut heard).await?;
+        let mut received = first.subscribe("news").await?;
+        fence(&first, &mut received).await?;
         assert_eq!(first.health().links, 1);
         first.close().await;
         within("room for the second", second.ready()).await??;
@@ -266,7 +266,7 @@ async fn tls_with_the_right_authority_works_from_end_to_end(h: &dyn Harness) -> 
     tls::works_from_end_to_end(h, &url, &ca, h.drop_links()).await?;
     // Those without encryption are on the same channels.
     let one = connect(h, &with_keys(&url, &[("ca", &ca)])).await?;
-    Ok(hear_each_other(&one, &h.node().await?.broker).await?)
+    Ok(receive_from_each_other(&one, &h.node().await?.broker).await?)
 }
 
 async fn tls_with_another_authority_is_refused_and_names_the_key(h: &dyn Harness) -> Outcome {

@@ -6,7 +6,7 @@ use broker::{Broker, Error, ErrorKind, Scope, Subscription};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
-    steps::{heard_again, hears, linked, post, told_of_the_loss},
+    steps::{post, receives, receives_again, receives_link_loss, wait_for_link},
     wait::{LIMIT, eventually, fence, until, within},
 };
 use futures_util::future::try_join;
@@ -26,14 +26,14 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// The second link is there, the first was lost for this reason, and both is told.
-async fn recovered(node: &Broker, heard: &mut Subscription, why: &str) -> Outcome {
-    linked(node, 2).await?;
+async fn recovered(node: &Broker, received: &mut Subscription, why: &str) -> Outcome {
+    wait_for_link(node, 2).await?;
     let health = node.health();
     let error = health.last_error.ok_or("no error")?;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.message().contains(why), "`{why}` is not in: {error}");
-    told_of_the_loss(heard).await?;
-    fence(node, heard).await?;
+    receives_link_loss(received).await?;
+    fence(node, received).await?;
     assert_eq!(node.health().links, 2);
     Ok(())
 }
@@ -42,7 +42,7 @@ async fn a_deleted_queue_is_a_gap_and_recovers(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let vhost = &rabbit.name;
     let node = h.node().await?;
-    let (mut heard, since) = (node.subscribe("news").await?, node.health().since);
+    let (mut received, since) = (node.subscribe("news").await?, node.health().since);
     let queues = rabbit.server().control().get(&format!("queues/{vhost}")).await?;
     let queue = queues[0]["name"].as_str().ok_or("no queue")?;
     assert!(queue.starts_with("broker."), "{queue}");
@@ -50,7 +50,7 @@ async fn a_deleted_queue_is_a_gap_and_recovers(h: &dyn Harness) -> Outcome {
     let queue = format!("rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"{queue}\">>)");
     let delete = "{ok, Q} -> rabbit_amqqueue:delete(Q, false, false, <<\"operator\">>)";
     rabbit.server().evaluate(&format!("case rabbit_amqqueue:lookup({queue}) of {delete} end")).await?;
-    recovered(&node, &mut heard, "deleted the queue").await?;
+    recovered(&node, &mut received, "deleted the queue").await?;
     assert!(node.health().since > since, "it was connected all the time");
     Ok(())
 }
@@ -58,10 +58,10 @@ async fn a_deleted_queue_is_a_gap_and_recovers(h: &dyn Harness) -> Outcome {
 async fn a_deleted_exchange_is_a_gap_and_recovers(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let node = h.node().await?;
-    let (mut heard, since) = (node.subscribe("news").await?, node.health().since);
+    let (mut received, since) = (node.subscribe("news").await?, node.health().since);
     let path = format!("exchanges/{}/broker", rabbit.name);
     rabbit.server().control().call("DELETE", &path, None).await?;
-    recovered(&node, &mut heard, "has deleted").await?;
+    recovered(&node, &mut received, "has deleted").await?;
     assert!(node.health().since > since, "it was connected all the time");
     Ok(())
 }
@@ -82,14 +82,14 @@ async fn a_deleted_virtual_host_is_said_until_it_is_there_again(h: &dyn Harness)
     let rabbit = RabbitHarness::of(h)?;
     let control = rabbit.server().control();
     let node = h.node().await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     control.remove_vhost(&rabbit.name).await?;
     // Its user was removed as well.
     says(&node, ErrorKind::Forbidden).await?;
     control.add_vhost(&rabbit.name).await?;
-    linked(&node, 2).await?;
-    told_of_the_loss(&mut heard).await?;
-    fence(&node, &mut heard).await?;
+    wait_for_link(&node, 2).await?;
+    receives_link_loss(&mut received).await?;
+    fence(&node, &mut received).await?;
 
     control.call("DELETE", &format!("vhosts/{}", rabbit.name), None).await?;
     let error = says(&node, ErrorKind::Misconfigured).await?;
@@ -97,9 +97,9 @@ async fn a_deleted_virtual_host_is_said_until_it_is_there_again(h: &dyn Harness)
     let posted = node.publish("news", "nowhere", Scope::Global).await.map_err(|error| error.kind());
     assert_eq!(posted, Err(ErrorKind::Unavailable));
     control.add_vhost(&rabbit.name).await?;
-    linked(&node, 3).await?;
-    told_of_the_loss(&mut heard).await?;
-    fence(&node, &mut heard).await?;
+    wait_for_link(&node, 3).await?;
+    receives_link_loss(&mut received).await?;
+    fence(&node, &mut received).await?;
     Ok(())
 }
 
@@ -108,17 +108,17 @@ async fn a_password_changed_under_way_is_said_at_the_next_link(h: &dyn Harness) 
     let (control, user) = (rabbit.server().control(), format!("users/{}", rabbit.name));
     let password = |password: &str| json!({ "password": password, "tags": "" });
     let node = h.node().await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     control.call("PUT", &user, Some(&password("other"))).await?;
     // Whoever is in stays in.
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     h.drop_links().await?;
     let error = says(&node, ErrorKind::Forbidden).await?;
     assert!(error.message().contains("password"), "{error}");
     control.call("PUT", &user, Some(&password(&rabbit.name))).await?;
-    linked(&node, 2).await?;
-    told_of_the_loss(&mut heard).await?;
-    fence(&node, &mut heard).await?;
+    wait_for_link(&node, 2).await?;
+    receives_link_loss(&mut received).await?;
+    fence(&node, &mut received).await?;
     Ok(())
 }
 
@@ -148,20 +148,20 @@ async fn both_links(rabbit: &RabbitHarness, before: &[String]) -> Result<Vec<Str
 async fn closed(h: &dyn Harness, side: Side) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     // The end of a connection is heard by itself, not only missed.
-    let patient = |options: &mut broker::Options| options.heartbeat = Duration::from_secs(3600);
-    let (node, other) = (h.node_with(patient).await?, h.node_with(patient).await?);
-    let mut heard = node.subscribe("news").await?;
+    let long_limits = |options: &mut broker::Options| options.heartbeat = Duration::from_secs(3600);
+    let (node, other) = (h.node_with(long_limits).await?, h.node_with(long_limits).await?);
+    let mut received = node.subscribe("news").await?;
     let mut before = Vec::new();
     for round in 0..3 {
         before = both_links(rabbit, &before).await?;
         rabbit.server().close_connections(&rabbit.name, side).await?;
-        linked(&node, round + 2).await?;
-        linked(&other, round + 2).await?;
+        wait_for_link(&node, round + 2).await?;
+        wait_for_link(&other, round + 2).await?;
         post(&other, "news", "hello").await?;
-        told_of_the_loss(&mut heard).await?;
-        hears(&mut heard, "hello").await?;
+        receives_link_loss(&mut received).await?;
+        receives(&mut received, "hello").await?;
         post(&node, "news", "self").await?;
-        hears(&mut heard, "self").await?;
+        receives(&mut received, "self").await?;
     }
     assert_eq!((node.health().links, other.health().links), (4, 4));
     Ok(())
@@ -170,20 +170,20 @@ async fn closed(h: &dyn Harness, side: Side) -> Outcome {
 async fn a_server_in_distress_takes_no_posts_and_health_says_why(h: &dyn Harness) -> Outcome {
     let server = RabbitHarness::of(h)?.server();
     let (node, other) = (h.node().await?, h.node().await?);
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     for resource in ["memory", "disk"] {
         let links = other.health().links;
         let alarm = format!("{{resource_limit, {resource}, node()}}");
         server.evaluate(&format!("rabbit_alarm:set_alarm({{{alarm}, []}})")).await?;
-        let told = try_join(in_distress(&node), in_distress(&other)).await;
+        let rest = try_join(in_distress(&node), in_distress(&other)).await;
         // Also after a failure: the next case has the same server.
         server.evaluate(&format!("rabbit_alarm:clear_alarm({alarm})")).await?;
-        told.map_err(|error| format!("{resource}: {error}"))?;
-        linked(&other, links + 1).await?;
-        assert!(heard_again(&other, &mut heard).await? >= 1, "no gap");
-        linked(&node, links + 1).await?;
-        fence(&node, &mut heard).await?;
-        fence(&other, &mut heard).await?;
+        rest.map_err(|error| format!("{resource}: {error}"))?;
+        wait_for_link(&other, links + 1).await?;
+        assert!(receives_again(&other, &mut received).await? >= 1, "no gap");
+        wait_for_link(&node, links + 1).await?;
+        fence(&node, &mut received).await?;
+        fence(&other, &mut received).await?;
     }
     Ok(())
 }
@@ -203,10 +203,10 @@ async fn in_distress(node: &Broker) -> Result<(), String> {
     }
     until("the reason", || {
         let health = node.health();
-        let told = |error: &Error| {
+        let is_alarm = |error: &Error| {
             error.kind() == ErrorKind::Unavailable && error.message().contains("low on memory or disk")
         };
-        !health.is_connected() && health.last_error.as_ref().is_some_and(told)
+        !health.is_connected() && health.last_error.as_ref().is_some_and(is_alarm)
     })
     .await?;
     match within("an answer", node.publish("silence", "hello", Scope::Global)).await? {

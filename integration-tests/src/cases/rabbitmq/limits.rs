@@ -5,13 +5,13 @@ use broker::{Error, ErrorKind, Scope};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
-    steps::hears,
+    steps::receives,
     wait::{LIMIT, eventually, fence, until, within},
 };
 use serde_json::json;
 
 use crate::{
-    cases::backend_common::{connect, hear_each_other, open, refusal},
+    cases::backend_common::{connect, open, receive_from_each_other, refusal},
     harness::rabbitmq::RabbitHarness,
 };
 
@@ -50,8 +50,8 @@ async fn limited(h: &dyn Harness, limit: &str, value: u32, parts: &[&str]) -> Ou
     let last = second.health().last_error.ok_or("no reason")?;
     advises(&last, ErrorKind::Unavailable, parts)?;
     // Nobody else suffers.
-    let mut heard = first.subscribe("news").await?;
-    fence(&first, &mut heard).await?;
+    let mut received = first.subscribe("news").await?;
+    fence(&first, &mut received).await?;
     first.close().await;
     within("room for the second", second.ready()).await??;
     Ok(())
@@ -92,10 +92,10 @@ async fn a_frame_max_that_is_too_small_is_named(h: &dyn Harness) -> Outcome {
     let connected =
         eventually("a link", LIMIT, || async { connect(h, &url).await.map_err(|error| error.to_string()) });
     let node = connected.await?;
-    hear_each_other(&node, &connect(h, &url).await?).await?;
-    let (mut heard, long) = (node.subscribe("long").await?, "x".repeat(100_000));
+    receive_from_each_other(&node, &connect(h, &url).await?).await?;
+    let (mut received, long) = (node.subscribe("long").await?, "x".repeat(100_000));
     node.publish("long", long.clone(), Scope::Global).await?;
-    hears(&mut heard, &long).await?;
+    receives(&mut received, &long).await?;
     configure(h, "frame_max", 131_072).await?;
     Ok(())
 }
@@ -105,7 +105,7 @@ async fn a_post_that_one_queue_refused_may_have_reached_others(h: &dyn Harness) 
     let rabbit = RabbitHarness::of(h)?;
     let (control, name) = (rabbit.server().control(), &rabbit.name);
     let node = connect(h, &h.url()).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     let arguments = json!({ "x-max-length": 1, "x-overflow": "reject-publish" });
     let queue = json!({ "durable": true, "arguments": arguments });
     control.call("PUT", &format!("queues/{name}/full"), Some(&queue)).await?;
@@ -115,7 +115,7 @@ async fn a_post_that_one_queue_refused_may_have_reached_others(h: &dyn Harness) 
     let error = loop {
         number += 1;
         let posted = within("an outcome", node.publish("news", number.to_string(), Scope::Global)).await?;
-        hears(&mut heard, &number.to_string()).await?;
+        receives(&mut received, &number.to_string()).await?;
         if let Err(error) = posted {
             break error;
         }

@@ -64,15 +64,15 @@ async fn without_a_permission_for_it_the_log_is_refused_and_the_link_lives(h: &d
     let rabbit = RabbitHarness::of(h)?;
     allow(rabbit, [ENOUGH; 3]).await?;
     let link = Opener::of(h)?.open().await?;
-    let told = [&*format!("{:?}", rabbit.name), "`rabbitmqctl list_permissions`"];
+    let named = [&*format!("{:?}", rabbit.name), "`rabbitmqctl list_permissions`"];
     for rights in [[WITHOUT_LOG, ENOUGH, ENOUGH], [ENOUGH, WITHOUT_LOG, ENOUGH]] {
         allow(rabbit, rights).await?;
-        fails(&link, ErrorKind::Forbidden, &told).await.map_err(|error| format!("{rights:?}: {error:?}"))?;
+        fails(&link, ErrorKind::Forbidden, &named).await.map_err(|error| format!("{rights:?}: {error:?}"))?;
     }
     // Who may not read may append.
     allow(rabbit, [ENOUGH, ENOUGH, WITHOUT_LOG]).await?;
     link.append("a").await?;
-    is(&link.page(&LogCursor::START).await.err().ok_or("read")?, ErrorKind::Forbidden, &told);
+    is(&link.page(&LogCursor::START).await.err().ok_or("read")?, ErrorKind::Forbidden, &named);
     // Once it is there it need not be made.
     allow(rabbit, [WITHOUT_LOG, WITHOUT_LOG, ENOUGH]).await?;
     link.append("b").await?;
@@ -154,10 +154,11 @@ async fn a_server_without_streams_says_so_until_it_has_them(h: &dyn Harness) -> 
     let rabbit = RabbitHarness::of(h)?;
     let link = Opener::of(h)?.open().await?;
     let could = set_streams(rabbit, false).await?;
-    let told = if could { fails(&link, ErrorKind::Unsupported, &["`stream_queue`"]).await } else { Ok(()) };
+    let outcome =
+        if could { fails(&link, ErrorKind::Unsupported, &["`stream_queue`"]).await } else { Ok(()) };
     // Also after a failure: the next case has the same server.
     set_streams(rabbit, true).await?;
-    told?;
+    outcome?;
     link.append("a").await?;
     link.rest(&LogCursor::START).await?.is(&["a"]);
     assert!(!link.is_lost());
@@ -167,8 +168,8 @@ async fn a_server_without_streams_says_so_until_it_has_them(h: &dyn Harness) -> 
 async fn an_append_that_an_alarm_holds_up_is_an_error_in_time(h: &dyn Harness) -> Outcome {
     let server = RabbitHarness::of(h)?.server();
     let mut opener = Opener::of(h)?;
-    let patient = opener.open().await?;
-    patient.append("before").await?;
+    let long_limits = opener.open().await?;
+    long_limits.append("before").await?;
     opener.log.limit = Duration::from_secs(1);
     let (link, alarm) = (opener.open().await?, "{resource_limit, memory, node()}");
     server.evaluate(&format!("rabbit_alarm:set_alarm({{{alarm}, []}})")).await?;
@@ -195,11 +196,11 @@ async fn an_append_that_an_alarm_holds_up_is_an_error_in_time(h: &dyn Harness) -
     }
     assert!(!link.is_lost());
     eventually("the alarm to be over", LIMIT, || async {
-        patient.append("after").await.map_err(|error| error.to_string())
+        long_limits.append("after").await.map_err(|error| error.to_string())
     })
     .await?;
     // What was held up may be in it or not.
-    let read = patient.rest(&LogCursor::START).await?;
+    let read = long_limits.rest(&LogCursor::START).await?;
     assert_eq!(read.records.first().map(AsRef::as_ref), Some(&b"before"[..]), "{read:?}");
     assert!(read.records.iter().any(|record| record == "after"), "{read:?}");
     Ok(())
@@ -261,9 +262,9 @@ async fn another_entry_at_the_same_place_is_told(h: &dyn Harness) -> Outcome {
         .map(|(offset, _)| offset)
         .collect();
     assert!(offsets.len() == 2 && offsets[0] == offsets[1], "{cursors:?}");
-    let told = link.rest(&cursors[0]).await?;
-    told.is_broken(&["c", "d"]);
-    assert_eq!(told.broken, Some(LogDiscontinuity::Replaced));
+    let rest = link.rest(&cursors[0]).await?;
+    rest.is_broken(&["c", "d"]);
+    assert_eq!(rest.broken, Some(LogDiscontinuity::Replaced));
     link.rest(&cursors[1]).await?.is(&[]);
     Ok(())
 }
@@ -293,9 +294,9 @@ async fn a_log_put_back_from_a_copy_is_told(h: &dyn Harness) -> Outcome {
     }
     let lost = link.rest(&kept).await?.cursor;
     h.restore_data().await?;
-    let (link, told) = Opener::of(h)?.read_again(&lost).await?;
-    told.is_broken(&["a"]);
-    assert_eq!(told.broken, Some(LogDiscontinuity::RolledBack));
+    let (link, rest) = Opener::of(h)?.read_again(&lost).await?;
+    rest.is_broken(&["a"]);
+    assert_eq!(rest.broken, Some(LogDiscontinuity::RolledBack));
     link.rest(&kept).await?.is(&[]);
     // Grown beyond it again.
     for _ in 0..30 {

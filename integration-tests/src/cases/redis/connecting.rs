@@ -7,15 +7,15 @@ use broker_conformance::{
     case::{Case, Need, Outcome, case},
     free_port,
     harness::Harness,
-    steps::{hears, linked, post, told_of_the_loss},
+    steps::{post, receives, receives_link_loss, wait_for_link},
     wait::{fence, until, within},
 };
 
 use crate::{
     cases::{
         backend_common::{
-            connect, hear_each_other, heard_again_after, impostor, open, refusal, refusal_within, restart,
-            there_is_room_for_one, with_keys,
+            connect, impostor, open, receive_from_each_other, receives_again_after, refusal, refusal_within,
+            restart, there_is_room_for_one, with_keys,
         },
         reaching::another_kind_of_server_is_named_with_its_scheme,
         tls,
@@ -64,7 +64,7 @@ async fn a_wrong_password_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
     }
     let one = connect(h, &server.url_at(addr)).await?;
     let two = connect(h, &format!("redis://ada:s3cret2@{addr}")).await?;
-    hear_each_other(&one, &two).await?;
+    receive_from_each_other(&one, &two).await?;
     Ok(())
 }
 
@@ -146,8 +146,8 @@ async fn a_unix_socket_works_like_a_port(h: &dyn Harness) -> Outcome {
     let socket = server.socket();
     let one = connect(h, &format!("redis+unix://{}", socket.display())).await?;
     let two = connect(h, &server.url_at(server.addr())).await?;
-    hear_each_other(&one, &two).await?;
-    heard_again_after(&one, &two, restart(&server)).await?;
+    receive_from_each_other(&one, &two).await?;
+    receives_again_after(&one, &two, restart(&server)).await?;
     let gone = socket.with_extension("gone");
     let error = refusal(h, &format!("redis+unix://{}", gone.display()), &gone.display().to_string()).await?;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -201,7 +201,7 @@ async fn a_post_without_permission_is_forbidden_and_the_link_lives(h: &dyn Harne
         }
     }
     for n in (0..100).step_by(2) {
-        hears(&mut open, &n.to_string()).await?;
+        receives(&mut open, &n.to_string()).await?;
     }
     fence(&ada, &mut open).await?;
     fence(&other, &mut closed).await?;
@@ -220,8 +220,8 @@ async fn a_permission_withdrawn_ends_its_channel_and_no_other(h: &dyn Harness) -
         return Err(format!("ended because: {:?}", shut.close_reason()).into());
     };
     assert_eq!((error.kind(), error.channel().map(AsRef::as_ref)), (ErrorKind::Forbidden, Some("shut")));
-    linked(&node, 2).await?;
-    told_of_the_loss(&mut open).await?;
+    wait_for_link(&node, 2).await?;
+    receives_link_loss(&mut open).await?;
     fence(&node, &mut open).await?;
     let refused = node.subscribe("shut").await.map(drop).map_err(|error| error.kind());
     assert_eq!(refused, Err(ErrorKind::Forbidden));
@@ -251,16 +251,16 @@ async fn killed(h: &dyn Harness, kind: &str) -> Outcome {
     let url = server.url_at(server.addr());
     let node = broker::connect_with(&url, options.clone()).await?;
     let other = broker::connect_with(&url, options).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     for round in 0..3 {
         server.command(&[b"CLIENT", b"KILL", b"TYPE", kind.as_bytes()]).await?;
-        linked(&node, round + 2).await?;
-        linked(&other, round + 2).await?;
+        wait_for_link(&node, round + 2).await?;
+        wait_for_link(&other, round + 2).await?;
         post(&other, "news", "hello").await?;
-        told_of_the_loss(&mut heard).await?;
-        hears(&mut heard, "hello").await?;
+        receives_link_loss(&mut received).await?;
+        receives(&mut received, "hello").await?;
         post(&node, "news", "self").await?;
-        hears(&mut heard, "self").await?;
+        receives(&mut received, "self").await?;
     }
     Ok(())
 }
@@ -268,16 +268,16 @@ async fn killed(h: &dyn Harness, kind: &str) -> Outcome {
 async fn a_password_changed_under_way_is_said_at_the_next_link(h: &dyn Harness) -> Outcome {
     let server = server(RedisConfig::default().password("s3cret")).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     server.command(&[b"CONFIG", b"SET", b"requirepass", b"other"]).await?;
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     server.command(&[b"CLIENT", b"KILL", b"USER", b"default"]).await?;
     let forbidden = || node.health().last_error.is_some_and(|error| error.kind() == ErrorKind::Forbidden);
     until("the refusal", forbidden).await?;
     assert!(!node.health().is_connected());
     server.command(&[b"CONFIG", b"SET", b"requirepass", b"s3cret"]).await?;
-    linked(&node, 2).await?;
-    told_of_the_loss(&mut heard).await?;
-    fence(&node, &mut heard).await?;
+    wait_for_link(&node, 2).await?;
+    receives_link_loss(&mut received).await?;
+    fence(&node, &mut received).await?;
     Ok(())
 }

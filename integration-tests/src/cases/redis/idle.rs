@@ -40,7 +40,7 @@ fn slow(h: &dyn Harness) -> Options {
 async fn an_idle_limit_below_the_heartbeat_costs_no_link(h: &dyn Harness) -> Outcome {
     let server = server(USER).await?;
     let node = broker::connect_with(&url(&*server), slow(h)).await?;
-    let mut heard = node.subscribe("news").await?;
+    let mut received = node.subscribe("news").await?;
     // Both connections outlive the limit several times.
     eventually("two connections to be old", LIMIT, || async {
         let list = server.command(&[b"CLIENT", b"LIST"]).await?;
@@ -55,7 +55,7 @@ async fn an_idle_limit_below_the_heartbeat_costs_no_link(h: &dyn Harness) -> Out
         Err(format!("{ages:?} s, {links} links, {:?}", node.health().last_error))
     })
     .await?;
-    fence(&node, &mut heard).await?;
+    fence(&node, &mut received).await?;
     assert_eq!((node.health().links, node.health().failures), (1, 0), "{:?}", node.health().last_error);
     Ok(())
 }

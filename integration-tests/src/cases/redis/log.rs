@@ -44,8 +44,8 @@ pub(super) async fn server(config: RedisConfig) -> Outcome<(Box<dyn Redis>, Open
     Ok((server, opener))
 }
 
-/// Has the server run a command, written as in its shell, and without quotes.
-pub(super) async fn tell<T: FromRedisValue>(server: &dyn Redis, command: &str) -> Outcome<T> {
+/// Has the server run a ask, written as in its shell, and without quotes.
+pub(super) async fn ask<T: FromRedisValue>(server: &dyn Redis, command: &str) -> Outcome<T> {
     let args: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
     let answer: Value = server.command(&args).await.map_err(|error| format!("{command}: {error}"))?;
     Ok(T::from_redis_value(answer)?)
@@ -121,10 +121,10 @@ async fn a_log_anew_within_the_same_millisecond_is_told(_: &dyn Harness) -> Outc
     let link = opener.open().await?;
     link.append("a").await?;
     let cursor = link.rest(&LogCursor::START).await?.cursor;
-    let entries: Vec<(String, Vec<String>)> = tell(&*server, &format!("XRANGE {KEY} - +")).await?;
+    let entries: Vec<(String, Vec<String>)> = ask(&*server, &format!("XRANGE {KEY} - +")).await?;
     let id = &entries.first().ok_or("no entry")?.0;
-    tell::<()>(&*server, &format!("DEL {KEY}")).await?;
-    tell::<()>(&*server, &format!("XADD {KEY} {id} r unread")).await?;
+    ask::<()>(&*server, &format!("DEL {KEY}")).await?;
+    ask::<()>(&*server, &format!("XADD {KEY} {id} r unread")).await?;
     let read = link.rest(&cursor).await?;
     assert_eq!(read.broken, Some(LogDiscontinuity::Replaced));
     read.is_broken(&["unread"]);
@@ -153,16 +153,16 @@ async fn a_record_deleted_unread_is_told_and_one_that_was_read_is_not(_: &dyn Ha
     for record in ["c", "d"] {
         link.append(record).await?;
     }
-    let entries: Vec<(String, Vec<String>)> = tell(&*server, &format!("XRANGE {KEY} - +")).await?;
-    tell::<()>(&*server, &format!("XDEL {KEY} {}", entries[0].0)).await?;
+    let entries: Vec<(String, Vec<String>)> = ask(&*server, &format!("XRANGE {KEY} - +")).await?;
+    ask::<()>(&*server, &format!("XDEL {KEY} {}", entries[0].0)).await?;
     link.rest(&cursor).await?.is(&["c", "d"]);
     let end = link.rest(&cursor).await?.cursor;
-    tell::<()>(&*server, &format!("XDEL {KEY} {}", entries[2].0)).await?;
+    ask::<()>(&*server, &format!("XDEL {KEY} {}", entries[2].0)).await?;
     let read = link.rest(&cursor).await?;
     assert_eq!(read.broken, Some(LogDiscontinuity::Trimmed));
     read.is_broken(&["b", "d"]);
     // All are dropped, and have been read.
-    tell::<()>(&*server, &format!("XTRIM {KEY} MAXLEN 0")).await?;
+    ask::<()>(&*server, &format!("XTRIM {KEY} MAXLEN 0")).await?;
     for place in [&end, &read.cursor] {
         link.rest(place).await?.is(&[]);
     }
@@ -178,12 +178,12 @@ async fn a_stream_of_another_program_serves_as_the_log(_: &dyn Harness) -> Outco
         format!("XADD {KEY} * r record level warn"),
         format!("XGROUP CREATE {KEY} auditors 0"),
     ] {
-        tell::<()>(&*server, &command).await?;
+        ask::<()>(&*server, &command).await?;
     }
     let link = opener.open().await?;
     let read = link.rest(&LogCursor::START).await?;
     read.is(&["record"]);
-    tell::<()>(&*server, &format!("XADD {KEY} * level warn text again")).await?;
+    ask::<()>(&*server, &format!("XADD {KEY} * level warn text again")).await?;
     link.append("a").await?;
     link.rest(&read.cursor).await?.is(&["a"]);
     link.rest(&LogCursor::START).await?.is(&["record", "a"]);
@@ -194,10 +194,10 @@ async fn old_records_go_and_none_that_is_young(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
     let (old, young) = (now()? - 2 * RETENTION.as_millis(), now()? - RETENTION.as_millis() / 2);
     for n in 0..350 {
-        tell::<()>(&*server, &format!("XADD {KEY} {} r old", old + n)).await?;
+        ask::<()>(&*server, &format!("XADD {KEY} {} r old", old + n)).await?;
     }
     for n in 0..150 {
-        tell::<()>(&*server, &format!("XADD {KEY} {} r young", young + n)).await?;
+        ask::<()>(&*server, &format!("XADD {KEY} {} r young", young + n)).await?;
     }
     let link = opener.open().await?;
     let before = link.rest(&LogCursor::START).await?;
@@ -223,7 +223,7 @@ async fn a_clock_that_was_ahead_drops_no_young_record(_: &dyn Harness) -> Outcom
         link.append("young").await?;
     }
     let ahead = now()? + 10 * RETENTION.as_millis();
-    tell::<()>(&*server, &format!("XADD {KEY} {ahead} r ahead")).await?;
+    ask::<()>(&*server, &format!("XADD {KEY} {ahead} r ahead")).await?;
     link.append("new").await?;
     link.append("newer").await?;
     let read = link.rest(&LogCursor::START).await?;
@@ -244,17 +244,17 @@ async fn reading_leaves_nothing_at_the_server(_: &dyn Harness) -> Outcome {
             () = tokio::task::yield_now() => {}
         }
     }
-    let keys: Vec<String> = tell(&*server, "KEYS *").await?;
+    let keys: Vec<String> = ask(&*server, "KEYS *").await?;
     assert_eq!(keys, [KEY]);
-    let groups: Vec<Value> = tell(&*server, &format!("XINFO GROUPS {KEY}")).await?;
+    let groups: Vec<Value> = ask(&*server, &format!("XINFO GROUPS {KEY}")).await?;
     let shown = format!("{groups:?}");
     assert_eq!(groups.len(), 1, "{shown}");
     let consumers: Vec<Value> =
-        tell(&*server, &format!("XINFO CONSUMERS {KEY} {}", group_name(&groups)?)).await?;
+        ask(&*server, &format!("XINFO CONSUMERS {KEY} {}", group_name(&groups)?)).await?;
     assert!(consumers.is_empty(), "{consumers:?}");
     link.close().await?;
     let clients = || async {
-        let list: String = tell(&*server, "CLIENT LIST").await.map_err(|failure| format!("{failure:?}"))?;
+        let list: String = ask(&*server, "CLIENT LIST").await.map_err(|failure| format!("{failure:?}"))?;
         Ok(list.lines().filter(|line| line.contains(" user=default ")).count())
     };
     until_is("connections of links", 0, clients).await?;

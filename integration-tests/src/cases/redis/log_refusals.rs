@@ -14,8 +14,8 @@ use broker_core::{
 
 use crate::{
     cases::{
-        backend_common::{connect, hear_each_other},
-        redis::log::{KEY, OWN, server, tell},
+        backend_common::{connect, receive_from_each_other},
+        redis::log::{KEY, OWN, ask, server},
     },
     servers::{Server, redis::config::RedisConfig},
 };
@@ -63,7 +63,7 @@ async fn another_kind_of_key_is_misconfigured_until_it_goes(_: &dyn Harness) -> 
     let known = opener.open().await?;
     known.append("a").await?;
     let cursor = known.rest(&LogCursor::START).await?.cursor;
-    tell::<()>(&*server, &format!("SET {KEY} s3cret")).await?;
+    ask::<()>(&*server, &format!("SET {KEY} s3cret")).await?;
     for link in [known, opener.open().await?] {
         for answer in [
             link.append("b").await,
@@ -75,7 +75,7 @@ async fn another_kind_of_key_is_misconfigured_until_it_goes(_: &dyn Harness) -> 
             assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
         }
     }
-    tell::<()>(&*server, &format!("DEL {KEY}")).await?;
+    ask::<()>(&*server, &format!("DEL {KEY}")).await?;
     log_checks::read_your_writes(&opener).await
 }
 
@@ -85,7 +85,7 @@ async fn the_permissions_that_are_documented_are_enough(h: &dyn Harness) -> Outc
     let url = as_user(&*server, "shop");
     log_checks::pages(&log_of(&url, "shop")?).await?;
     let url = format!("{url}?prefix=shop");
-    hear_each_other(&connect(h, &url).await?, &connect(h, &url).await?).await?;
+    receive_from_each_other(&connect(h, &url).await?, &connect(h, &url).await?).await?;
     Ok(())
 }
 
@@ -98,7 +98,7 @@ async fn each_missing_permission_is_forbidden(_: &dyn Harness) -> Outcome {
     let mut users = vec![("keyless".to_owned(), "~")];
     users.extend(COMMANDS.into_iter().enumerate().map(|(n, command)| (format!("u{n}"), command)));
     for (user, missing) in users {
-        tell::<()>(&*server, &format!("DEL shop.{KEY}")).await?;
+        ask::<()>(&*server, &format!("DEL shop.{KEY}")).await?;
         let link = log_of(&as_user(&*server, &user), "shop")?.open().await?;
         let (read, appended) = (link.page(&LogCursor::START).await, link.append("a").await);
         let error = appended.expect_err(missing);
@@ -117,13 +117,13 @@ async fn a_server_out_of_memory_takes_no_revocation_and_says_so(_: &dyn Harness)
     let (server, opener) = server(RedisConfig::default()).await?;
     let link = opener.open().await?;
     link.append("a").await?;
-    tell::<()>(&*server, "CONFIG SET maxmemory 1").await?;
+    ask::<()>(&*server, "CONFIG SET maxmemory 1").await?;
     let error = refused(&link, &*server, link.append("b").await);
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.is_transient() && error.message().contains("maxmemory"), "{error}");
     // What is there can be read.
     link.rest(&LogCursor::START).await?.is(&["a"]);
-    tell::<()>(&*server, "CONFIG SET maxmemory 0").await?;
+    ask::<()>(&*server, "CONFIG SET maxmemory 0").await?;
     link.append("b").await?;
     link.rest(&LogCursor::START).await?.is(&["a", "b"]);
     Ok(())
@@ -131,14 +131,14 @@ async fn a_server_out_of_memory_takes_no_revocation_and_says_so(_: &dyn Harness)
 
 async fn a_master_without_its_replicas_takes_no_revocation_and_says_so(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
-    tell::<()>(&*server, "CONFIG SET min-replicas-to-write 1").await?;
+    ask::<()>(&*server, "CONFIG SET min-replicas-to-write 1").await?;
     let link = opener.open().await?;
     for answer in [link.append("a").await, link.page(&LogCursor::START).await.map(drop)] {
         let error = refused(&link, &*server, answer);
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.message().contains("min-replicas-to-write"), "{error}");
     }
-    tell::<()>(&*server, "CONFIG SET min-replicas-to-write 0").await?;
+    ask::<()>(&*server, "CONFIG SET min-replicas-to-write 0").await?;
     log_checks::read_your_writes(&opener).await
 }
 
@@ -147,14 +147,14 @@ async fn a_replica_takes_no_revocation_and_is_left(_: &dyn Harness) -> Outcome {
     let link = opener.open().await?;
     link.append("a").await?;
     // Of a master that nobody will find.
-    tell::<()>(&*server, &format!("REPLICAOF 127.0.0.1 {}", free_port()?)).await?;
+    ask::<()>(&*server, &format!("REPLICAOF 127.0.0.1 {}", free_port()?)).await?;
     link.rest(&LogCursor::START).await?.is(&["a"]);
     assert!(!link.is_lost());
     let error = link.append("b").await.expect_err("an append to a replica");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.message().contains("master"), "{error}");
     assert!(link.is_lost());
-    tell::<()>(&*server, "REPLICAOF NO ONE").await?;
+    ask::<()>(&*server, "REPLICAOF NO ONE").await?;
     let link = opener.open().await?;
     link.append("b").await?;
     link.rest(&LogCursor::START).await?.is(&["a", "b"]);

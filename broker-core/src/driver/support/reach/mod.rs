@@ -181,8 +181,8 @@ fn all_failed(mut failures: Vec<Error>) -> Error {
     if failures.len() < 2 {
         return failures.pop().unwrap_or_else(|| Error::new(Unavailable, "there is no server to connect to"));
     }
-    let telling = failures.iter().find(|error| error.is_transient()).or(failures.first());
-    let kind = telling.map_or(Unavailable, Error::kind);
+    let decisive = failures.iter().find(|error| error.is_transient()).or(failures.first());
+    let kind = decisive.map_or(Unavailable, Error::kind);
     let causes: Vec<&str> = failures.iter().map(Error::message).collect();
     let message = format!("no connection at any of {} places: {}", causes.len(), causes.join("; "));
     Error::new(kind, message)
@@ -218,16 +218,17 @@ impl Progress {
 
     fn late(&self, limit: Duration) -> Error {
         let steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told: Vec<String> = steps
+        let attempts: Vec<String> = steps
             .iter()
             .map(|step| match step {
                 Ok(place) => format!("no answer from {place}"),
                 Err(failure) => failure.clone(),
             })
             .collect();
-        let told = if told.is_empty() { String::new() } else { format!(" ({})", told.join("; ")) };
+        let attempts =
+            if attempts.is_empty() { String::new() } else { format!(" ({})", attempts.join("; ")) };
         let why = "is this the right address, and the right kind of server?";
-        Error::new(Timeout, format!("no link within {limit:?}{told}: {why}"))
+        Error::new(Timeout, format!("no link within {limit:?}{attempts}: {why}"))
     }
 }
 
