@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_outside_is_named_and_what_only_one_has_is_left_out() {
+    fn values_outside_the_span_are_named_and_unmatched_rows_omitted() {
         let earlier =
             report(&[("a", Some(1.0)), ("b", Some(1.0)), ("c", Some(1.0)), ("d", None), ("e", Some(1.0))]);
         let now = report(&[

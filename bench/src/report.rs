@@ -289,7 +289,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn passes_become_one_row_with_the_span_of_all() {
+    fn passes_become_one_row_with_the_span_of_all_values() {
         let passes = [(1.0, 2.0), (4.0, 3.0), (2.0, 7.0)].map(|(ours, ratio)| pass(ours, Some(ratio)));
         // As one process tells the other.
         let passes = passes.map(|pass| serde_json::from_str(&serde_json::to_string(&pass).unwrap()).unwrap());

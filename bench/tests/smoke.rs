@@ -39,7 +39,7 @@ fn every_scenario_has_a_row() {
 }
 
 #[test]
-fn a_run_is_held_against_an_earlier_one() {
+fn a_run_is_compared_with_an_earlier_one() {
     let run = |earlier: &str| {
         Command::new(env!("CARGO_BIN_EXE_bench"))
             .args(["--smoke", "local raw fan-out 1→1, window 512", "--against"])

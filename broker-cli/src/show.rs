@@ -110,13 +110,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_could_move_the_cursor_is_escaped() {
+    async fn control_characters_are_escaped() {
         let event = received(Post::new("a\r\x1b[2Kb\nc")).await;
         assert_eq!(pretty("news", &event, false), "news  a\\r\\u{1b}[2Kb\\nc");
     }
 
     #[tokio::test]
-    async fn bytes_are_shown_by_their_length_and_as_base64() {
+    async fn bytes_are_shown_with_their_length_and_as_base64() {
         let event = received(Post::new(vec![0xff; 40])).await;
         assert!(pretty("news", &event, false).starts_with("news  (40 bytes) ffff"));
         let value: Value = serde_json::from_str(&json("news", &event)).expect("JSON");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn headers_and_type_are_there_when_asked_for() {
+    async fn headers_and_type_are_shown_on_request() {
         let post = Post::encoded("tick", Codec::Json, "{}").with_header("trace", "7");
         let event = received(post).await;
         assert_eq!(pretty("news", &event, true), "news  tick  trace=7  {}");

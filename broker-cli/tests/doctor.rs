@@ -43,7 +43,7 @@ async fn doctor_with(words: &[&str]) -> (String, bool) {
 
 /// The suite's cases that leave a server alone hold on a fresh one; here a few of them.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_suite_holds_at_a_server_of_ones_own() {
+async fn the_suite_passes_against_an_own_server() {
     let Some(server) = start_redis(RedisConfig::default().password("s3cret")).await else { return };
     let url = server.url_at(server.addr());
     for (part, line) in [
@@ -146,7 +146,7 @@ async fn a_healthy_server_is_healthy_in_every_line() {
 }
 
 #[tokio::test]
-async fn a_log_that_a_restart_takes_back_is_a_warning() {
+async fn a_log_that_a_restart_discards_is_a_warning() {
     let Some(server) = start_redis(RedisConfig::default()).await else { return };
     let (text, healthy) = doctor(&server.url_at(server.addr())).await;
     assert!(healthy, "{text}");
@@ -180,7 +180,7 @@ async fn a_user_without_the_applications_channels_lacks_permissions() {
 }
 
 #[tokio::test]
-async fn nats_without_jetstream_fails_unless_nobody_is_revoked() {
+async fn nats_without_jetstream_fails_unless_revocations_are_off() {
     if !is_there("nats", nats::process::program().map(drop)) {
         return;
     }
@@ -194,7 +194,7 @@ async fn nats_without_jetstream_fails_unless_nobody_is_revoked() {
 }
 
 #[tokio::test]
-async fn what_takes_connections_and_says_nothing_is_half_open() {
+async fn a_server_that_accepts_and_never_answers_is_half_open() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     for scheme in ["redis", "nats", "amqp"] {
@@ -206,7 +206,7 @@ async fn what_takes_connections_and_says_nothing_is_half_open() {
 }
 
 #[tokio::test]
-async fn nobody_there_and_no_url_at_all_are_said_as_such() {
+async fn an_unreachable_server_and_an_invalid_url_are_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -220,7 +220,7 @@ async fn nobody_there_and_no_url_at_all_are_said_as_such() {
 
 /// What cannot be parsed is not taken for a place either, nor shown.
 #[tokio::test]
-async fn a_password_that_a_url_cannot_hold_is_not_shown() {
+async fn an_unencoded_password_is_not_shown() {
     for url in [
         "redis://ada:123/s3cret@127.0.0.1:1",
         "redis://:s3cret#1@127.0.0.1:1",

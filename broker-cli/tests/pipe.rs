@@ -84,7 +84,7 @@ async fn output_on(entry: &Entry) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_in_comes_out_the_same_on_every_backend() {
+async fn published_lines_are_printed_unchanged_on_every_backend() {
     let expected = "news  trace=7  plain\nnews  trace=7  {\"number\":7}\nnews  trace=7  \n\
                     news  trace=7  ümlaut and 日本\nnews  trace=7  a\\u{1b}[2Jb\n";
     for entry in ENTRIES {
@@ -116,7 +116,7 @@ async fn bad_input_is_named_with_its_line() {
 }
 
 #[tokio::test]
-async fn whoever_stops_reading_ends_it_without_a_complaint() {
+async fn a_closed_output_ends_the_command_without_an_error() {
     let ((output, printed), (notes, noted)) = (duplex(16), duplex(1 << 16));
     let cli = Cli::try_parse_from(["broker", "sub", "memory://closing", "news"]).unwrap();
     let listening = tokio::spawn(run(cli, Console::new(tokio::io::empty(), output, notes)));
@@ -128,7 +128,7 @@ async fn whoever_stops_reading_ends_it_without_a_complaint() {
 }
 
 #[tokio::test]
-async fn there_are_completions_and_manual_pages() {
+async fn completions_and_manual_pages_are_generated() {
     for (arguments, part) in [
         (&["completions", "bash"][..], "_broker"),
         (&["completions", "fish"], "complete -c broker"),
@@ -146,7 +146,7 @@ async fn there_are_completions_and_manual_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_short_load_draws_how_long_messages_took() {
+async fn a_short_load_draws_the_latencies() {
     let (output, mut printed) = duplex(1 << 20);
     let cli =
         Cli::try_parse_from(["broker", "bench", "memory:", "--seconds", "1", "--callers", "4"]).unwrap();

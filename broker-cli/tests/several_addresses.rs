@@ -71,7 +71,7 @@ async fn post(hosts: &Path, url: &str, server: SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_address_of_a_name_serves_when_the_first_is_silent() {
+async fn the_second_address_is_used_when_the_first_is_silent() {
     let dir = tempfile::tempdir().unwrap();
     let hosts = dir.path().join("hosts");
     std::fs::write(&hosts, HOSTS).unwrap();

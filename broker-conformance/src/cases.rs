@@ -68,7 +68,7 @@ mod tests {
     use super::all;
 
     #[test]
-    fn every_case_is_one_sentence_about_promises_that_exist() {
+    fn every_case_has_a_unique_sentence_and_existing_promises() {
         let mut names = HashSet::new();
         for case in all() {
             assert!(names.insert(case.name), "{} twice", case.name);

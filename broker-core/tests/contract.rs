@@ -42,7 +42,7 @@ async fn dropped(subscription: &mut Subscription) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_on_some_channels_is_told_on_these_alone() {
+async fn a_gap_on_some_channels_is_delivered_on_these_only() {
     let (driver, broker) = connected().await;
     let (mut hit, mut spared) =
         (broker.subscribe("hit").await.unwrap(), broker.subscribe("spared").await.unwrap());
@@ -58,7 +58,7 @@ async fn a_gap_on_some_channels_is_told_on_these_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_of_one_node_is_told_on_every_channel() {
+async fn a_gap_of_one_node_is_delivered_on_every_channel() {
     let (driver, broker) = connected().await;
     let (mut one, mut two) = (broker.subscribe("one").await.unwrap(), broker.subscribe("two").await.unwrap());
     driver.inbox().gap_from(broker.node_id());
@@ -68,7 +68,7 @@ async fn a_gap_of_one_node_is_told_on_every_channel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_lapsed_is_subscribed_again_and_has_a_gap() {
+async fn a_lapsed_channel_is_resubscribed_with_a_gap() {
     let (driver, broker) = connected().await;
     let (mut lapsed, mut kept) =
         (broker.subscribe("lapsed").await.unwrap(), broker.subscribe("kept").await.unwrap());
@@ -88,7 +88,7 @@ async fn a_channel_that_lapsed_is_subscribed_again_and_has_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_without_the_channel_of_its_probe_is_given_up() {
+async fn a_link_without_its_probe_channel_is_given_up() {
     let (driver, broker) = connected().await;
     let mut health = broker.health_changes();
     let own = driver.world().subscribed.iter().find(|name| name.starts_with("$node.")).cloned().unwrap();
@@ -102,7 +102,7 @@ async fn a_link_without_the_channel_of_its_probe_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_of_two_shards_is_given_up_when_one_of_them_is_dead() {
+async fn a_link_of_two_shards_is_given_up_when_one_dies() {
     let driver = Scripted::default();
     driver.world().shards = 2;
     let broker = driver.connect(options()).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_drain_waits_for_every_shard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_batches_are_under_way_as_the_link_takes_and_in_order() {
+async fn batches_fill_the_publish_window_in_order() {
     for (window, most) in [(None, 1), (NonZero::new(4), 4)] {
         let driver = Scripted::default();
         driver.world().window = window;
@@ -180,7 +180,7 @@ async fn as_many_batches_are_under_way_as_the_link_takes_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_driver_is_given_the_node_and_the_prefix() {
+async fn a_driver_receives_the_node_and_the_prefix() {
     let driver = Scripted::default();
     let mut options = options();
     options.prefix = "shop".to_owned();

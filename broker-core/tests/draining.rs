@@ -59,7 +59,7 @@ async fn payload(subscription: &mut Subscription) -> String {
 
 /// Under paused time: whatever waits for its limit would take all of it.
 #[tokio::test(start_paused = true)]
-async fn drain_waits_for_no_stream_that_has_nothing_to_yield() {
+async fn drain_does_not_wait_for_empty_streams() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let session = broker.session();
@@ -89,7 +89,7 @@ async fn drain_waits_for_no_stream_that_has_nothing_to_yield() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drain_waits_for_what_is_unread_and_for_a_listener_in_its_call() {
+async fn drain_waits_for_unread_messages_and_running_calls() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let session = broker.session();
@@ -173,7 +173,7 @@ async fn a_local_post_beside_a_drain_is_delivered_or_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_is_a_state_and_refuses_what_is_new() {
+async fn a_draining_broker_refuses_new_work() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let mut news = broker.subscribe("news").await.unwrap();
@@ -218,7 +218,7 @@ async fn drain_does_not_wait_for_a_subscription_that_has_not_begun() {
 
 /// A stream takes several entries at once; what it has not yielded is unread all the same.
 #[tokio::test(start_paused = true)]
-async fn drain_waits_for_what_a_stream_has_taken() {
+async fn drain_waits_for_messages_a_stream_has_taken() {
     let broker = Scripted::default().connect(options()).await.unwrap();
     let mut news = broker.subscribe("news").await.unwrap();
     for n in 0..3 {
@@ -235,7 +235,7 @@ async fn drain_waits_for_what_a_stream_has_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drain_with_the_link_gone_still_lets_listeners_read_their_queues() {
+async fn drain_without_a_link_lets_listeners_read_their_queues() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let mut news = broker.subscribe("news").await.unwrap();
@@ -255,7 +255,7 @@ async fn drain_with_the_link_gone_still_lets_listeners_read_their_queues() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drain_tells_the_outcome_of_every_accepted_post() {
+async fn drain_reports_the_outcome_of_every_accepted_post() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     // Echoes come at once, outcomes only later: an echo must not end the drain before they are told.

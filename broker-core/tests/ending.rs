@@ -77,7 +77,7 @@ async fn assert_over(broker: &Broker, why: &str) {
 }
 
 #[test]
-fn a_broker_whose_runtime_is_gone_says_so_and_tells_everybody_who_waits() {
+fn a_stopped_runtime_closes_the_broker_and_ends_pending_calls() {
     const WHY: &str = "the runtime this broker was made on is gone";
     let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let driver = Scripted::default();
@@ -105,7 +105,7 @@ fn a_broker_whose_runtime_is_gone_says_so_and_tells_everybody_who_waits() {
 }
 
 #[test]
-fn a_broker_that_connects_when_its_runtime_goes_is_an_error() {
+fn connecting_on_a_stopped_runtime_fails() {
     let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let driver = Scripted::default();
     driver.world().hang_connect = true;
@@ -119,7 +119,7 @@ fn a_broker_that_connects_when_its_runtime_goes_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_supervisor_that_panics_closes_the_broker_with_what_it_said() {
+async fn a_panicking_supervisor_closes_the_broker_with_its_message() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let mut news = broker.subscribe("news").await.unwrap();
@@ -131,7 +131,7 @@ async fn a_supervisor_that_panics_closes_the_broker_with_what_it_said() {
 }
 
 #[test]
-fn a_runtime_without_timers_is_an_error_of_connect_and_good_enough_for_calls() {
+fn a_runtime_without_timers_fails_connect_and_serves_calls() {
     let bare = Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let error = bare.block_on(Scripted::default().connect(options())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -147,7 +147,7 @@ fn a_runtime_without_timers_is_an_error_of_connect_and_good_enough_for_calls() {
 
 /// Alive, and nobody runs it: a current-thread runtime outside of `block_on`.
 #[test]
-fn a_runtime_that_nobody_drives_turns_the_health_red_and_no_post_waits_for_ever() {
+fn an_undriven_runtime_ends_connected_and_posts_time_out() {
     let idle = Builder::new_current_thread().enable_all().build().unwrap();
     let driver = Scripted::default();
     let mut options = options();
@@ -173,7 +173,7 @@ fn a_runtime_that_nobody_drives_turns_the_health_red_and_no_post_waits_for_ever(
 
 /// An executor that is not tokio's polls every call, and polls it where nothing of tokio is entered.
 #[test]
-fn calls_outside_of_any_runtime_do_what_they_do_inside() {
+fn calls_outside_a_runtime_behave_as_inside() {
     use futures_executor::block_on;
     let runtime = Runtime::new().unwrap();
     let driver = Scripted::default();
@@ -212,7 +212,7 @@ fn calls_outside_of_any_runtime_do_what_they_do_inside() {
 }
 
 #[test]
-fn a_local_broker_ends_outside_of_any_runtime() {
+fn a_local_broker_ends_outside_a_runtime() {
     use futures_executor::block_on;
     let broker = Broker::local();
     let mut news = block_on(broker.subscribe("news")).unwrap();
@@ -232,7 +232,7 @@ fn a_local_broker_ends_outside_of_any_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_nobody_waits_for_any_more_is_completed() {
+async fn a_dropped_close_call_still_completes() {
     for drain in [true, false] {
         let driver = Scripted::default();
         let broker = driver.connect(options()).await.unwrap();
@@ -308,7 +308,7 @@ impl Wake for Broken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waker_that_panics_harms_nobody_else() {
+async fn a_panicking_waker_affects_no_other() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let waker = Waker::from(Arc::new(Broken));
@@ -341,7 +341,7 @@ async fn a_waker_that_panics_harms_nobody_else() {
 
 /// Its task was never polled when the runtime went.
 #[test]
-fn a_session_whose_hooks_never_ran_ends_with_the_runtime() {
+fn a_session_with_pending_hooks_ends_with_the_runtime() {
     let (first, second) =
         (Builder::new_current_thread().enable_all().build().unwrap(), Runtime::new().unwrap());
     let broker = first.block_on(Scripted::default().connect(options())).unwrap();
@@ -354,7 +354,7 @@ fn a_session_whose_hooks_never_ran_ends_with_the_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waker_that_panics_keeps_nobody_else_asleep() {
+async fn a_panicking_waker_does_not_stop_other_wakes() {
     let broker = Scripted::default().connect(options()).await.unwrap();
     let session = Arc::new(broker.session());
     let waker = Waker::from(Arc::new(Broken));
@@ -370,7 +370,7 @@ async fn a_waker_that_panics_keeps_nobody_else_asleep() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_whose_hooks_were_removed_is_closed_at_once() {
+async fn a_session_with_all_hooks_removed_closes_at_once() {
     let broker = Scripted::default().connect(options()).await.unwrap();
     let session = broker.session();
     let hook = session.on_close(async |_| {}).unwrap();

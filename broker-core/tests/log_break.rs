@@ -18,7 +18,7 @@ use tokio::time::sleep;
 const HEAD: usize = 35;
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_forgets_what_it_said_it_stored_is_found_out() {
+async fn a_log_that_loses_confirmed_records_is_detected() {
     let driver = with_log();
     let broker = driver.connect(options()).await.unwrap();
     let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
@@ -30,7 +30,7 @@ async fn a_log_that_forgets_what_it_said_it_stored_is_found_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn own_revocations_that_are_in_the_log_are_no_alarm() {
+async fn own_revocations_in_the_log_are_no_break() {
     let driver = with_log();
     let broker = driver.connect(options()).await.unwrap();
     let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
@@ -46,7 +46,7 @@ async fn own_revocations_that_are_in_the_log_are_no_alarm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_told_that_the_log_broke_stores_again_what_it_remembers() {
+async fn an_announced_log_break_stores_known_records_again() {
     let driver = with_log();
     let broker = driver.connect(options()).await.unwrap();
     let eve = broker.session_for(Identity::new("eve", Instant::now())).await.unwrap();
@@ -80,7 +80,7 @@ async fn record_of_another(user: &str) -> Bytes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_finds_no_log_asks_all_and_waits_for_what_they_remember() {
+async fn a_node_without_a_log_waits_for_the_records_of_others() {
     let began = Instant::now();
     let record = record_of_another("ada").await;
     let driver = with_log();
@@ -107,7 +107,7 @@ async fn a_node_that_finds_no_log_asks_all_and_waits_for_what_they_remember() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_wait_for_a_new_log_is_told_why() {
+async fn a_timeout_on_a_new_log_names_the_reason() {
     let driver = with_log();
     driver.world().log.as_mut().unwrap().missing = true;
     let mut options = options();
@@ -121,7 +121,7 @@ async fn who_cannot_wait_for_a_new_log_is_told_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_breaks_at_a_new_log_asks_by_the_next() {
+async fn a_link_lost_at_a_new_log_is_followed_by_the_next() {
     let driver = with_log();
     let broker = driver.connect(options()).await.unwrap();
     {
@@ -144,7 +144,7 @@ async fn a_link_that_breaks_at_a_new_log_asks_by_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_stored_again_is_told_to_who_read_the_log_before() {
+async fn records_stored_again_are_announced_to_earlier_readers() {
     let driver = with_log();
     let broker = driver.connect(options()).await.unwrap();
     broker.revoke(Revocation::user("ada")).await.unwrap();

@@ -24,7 +24,7 @@ fn nudges(driver: &Scripted) -> Vec<usize> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_no_identities_needs_no_log() {
+async fn anonymous_sessions_need_no_log() {
     let driver = with_log();
     let broker = driver.connect(options()).await.unwrap();
     drop(broker.session());
@@ -48,7 +48,7 @@ async fn a_new_link_reads_the_log_before_anything_is_subscribed_and_again_after(
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_is_read_now_and_then() {
+async fn the_log_is_polled() {
     let driver = with_log();
     let broker = driver.connect(options()).await.unwrap();
     let _ada = sign_in(&broker).await;
@@ -59,7 +59,7 @@ async fn the_log_is_read_now_and_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_log_a_revocation_is_announced() {
+async fn a_revocation_without_a_log_is_announced() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let ada = sign_in(&broker).await;
@@ -69,7 +69,7 @@ async fn without_a_log_a_revocation_is_announced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_was_cut_off_without_a_log_closes_what_it_cannot_vouch_for() {
+async fn without_a_log_a_disconnect_closes_identified_sessions() {
     for (keep, gap) in [(false, false), (false, true), (true, false), (true, true)] {
         let driver = Scripted::default();
         let mut options = options();
@@ -94,7 +94,7 @@ async fn a_node_that_was_cut_off_without_a_log_closes_what_it_cannot_vouch_for()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_operator_has_to_change_is_an_error_at_once() {
+async fn a_permanent_log_error_fails_at_once() {
     for kind in [ErrorKind::Forbidden, ErrorKind::Misconfigured] {
         let driver = with_log();
         driver.world().log.as_mut().unwrap().refuse_append = Some(kind);
@@ -116,7 +116,7 @@ async fn what_an_operator_has_to_change_is_an_error_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_may_not_hear_of_revocations_opens_no_session_and_goes_on() {
+async fn without_permission_for_announcements_no_user_session_opens() {
     let driver = with_log();
     driver.world().forbidden.insert("$revocations".to_owned());
     let broker = driver.connect(options()).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_node_that_may_not_hear_of_revocations_opens_no_session_and_goes_on() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_pass_is_tried_again() {
+async fn a_transient_log_error_is_retried() {
     let driver = with_log();
     driver.world().log.as_mut().unwrap().refuse_append = Some(ErrorKind::Unavailable);
     driver.world().log.as_mut().unwrap().refuse_read = Some(ErrorKind::Unavailable);
@@ -150,7 +150,7 @@ async fn what_may_pass_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_stays_away_is_an_error_within_the_limit() {
+async fn an_absent_log_fails_within_the_limit() {
     let driver = with_log();
     driver.world().log.as_mut().unwrap().refuse_append = Some(ErrorKind::Unavailable);
     let broker = driver.connect(options()).await.unwrap();
@@ -166,7 +166,7 @@ async fn what_stays_away_is_an_error_within_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_append_that_hangs_goes_on_by_the_next_link() {
+async fn a_hanging_append_continues_on_the_next_link() {
     let driver = with_log();
     driver.world().log.as_mut().unwrap().hang_append = true;
     let mut options = options();
@@ -186,7 +186,7 @@ async fn an_append_that_hangs_goes_on_by_the_next_link() {
 const HEAD: usize = 35;
 
 #[tokio::test(start_paused = true)]
-async fn what_anybody_sends_as_a_nudge_is_survived() {
+async fn foreign_announcements_do_no_harm() {
     let driver = with_log();
     let broker = driver.connect(options()).await.unwrap();
     let ada = sign_in(&broker).await;
@@ -202,7 +202,7 @@ async fn what_anybody_sends_as_a_nudge_is_survived() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nudge_overtakes_what_waits_in_the_outbox() {
+async fn an_announcement_overtakes_queued_posts() {
     let driver = with_log();
     let broker = driver.connect(options()).await.unwrap();
     driver.world().slow_publish = Duration::from_millis(10);
@@ -255,7 +255,7 @@ async fn without_a_log_the_lease_counts_from_the_last_echo() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_broker_revokes_nothing_and_keeps_nobody_waiting() {
+async fn a_closed_broker_refuses_revocations_at_once() {
     let driver = with_log();
     driver.world().log.as_mut().unwrap().refuse_append = Some(ErrorKind::Unavailable);
     driver.world().log.as_mut().unwrap().refuse_read = Some(ErrorKind::Unavailable);
@@ -279,7 +279,7 @@ async fn a_closed_broker_revokes_nothing_and_keeps_nobody_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_local_broker_is_everybody() {
+async fn a_local_broker_revokes_its_own_sessions() {
     let broker = Broker::local();
     let ada = sign_in(&broker).await;
     assert_eq!(broker.revoke(Revocation::user("ada")).await.unwrap(), RevocationOutcome::Local);

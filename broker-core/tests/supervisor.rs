@@ -42,7 +42,7 @@ async fn disconnected(broker: &Broker) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_failure_to_connect_is_the_answer() {
+async fn connect_returns_the_first_failure() {
     let driver = Scripted::default();
     driver.world().refuse_connect = Some(ErrorKind::Forbidden);
     let error = driver.connect(options()).await.unwrap_err();
@@ -52,7 +52,7 @@ async fn the_first_failure_to_connect_is_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_never_answers_is_an_error_within_the_limit() {
+async fn connecting_to_a_silent_server_fails_within_the_limit() {
     let driver = Scripted::default();
     driver.world().hang_connect = true;
     let begun = Instant::now();
@@ -85,7 +85,7 @@ async fn retries_back_off_with_jitter_and_a_bound_and_end_with_the_broker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_echo_means_that_the_link_is_lost() {
+async fn a_missing_echo_ends_the_link() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let mut news = broker.subscribe("news").await.unwrap();
@@ -103,7 +103,7 @@ async fn a_missing_echo_means_that_the_link_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_echo_is_asked_for_every_heartbeat() {
+async fn a_probe_is_sent_every_heartbeat() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let before = driver.world().published.len();
@@ -132,7 +132,7 @@ async fn the_gap_stands_before_the_first_message_of_the_new_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_link_still_delivers_is_discarded() {
+async fn frames_of_a_dead_link_are_discarded() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let mut news = broker.subscribe("news").await.unwrap();
@@ -150,7 +150,7 @@ async fn what_a_dead_link_still_delivers_is_discarded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_dropped_messages_is_a_gap_on_every_channel() {
+async fn messages_dropped_by_the_client_are_a_gap_on_every_channel() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let mut both = [broker.subscribe("a").await.unwrap(), broker.subscribe("b").await.unwrap()];
@@ -163,7 +163,7 @@ async fn a_client_that_dropped_messages_is_a_gap_on_every_channel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hanging_publish_interrupts_what_was_sent_and_fails_what_was_not() {
+async fn a_hanging_publish_interrupts_sent_posts_and_fails_the_rest() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     driver.world().hang_publish = true;
@@ -181,7 +181,7 @@ async fn a_hanging_publish_interrupts_what_was_sent_and_fails_what_was_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_post_that_finds_no_room_in_time_is_overloaded_and_the_others_go_out() {
+async fn a_post_without_room_in_time_is_overloaded_and_others_go_out() {
     let driver = Scripted::default();
     let mut options = options();
     options.outbox_bytes = 1_000_000;
@@ -204,7 +204,7 @@ async fn a_post_that_finds_no_room_in_time_is_overloaded_and_the_others_go_out()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_driver_that_loses_count_loses_the_link() {
+async fn a_wrong_number_of_outcomes_ends_the_link() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     driver.world().miscount = true;
@@ -217,7 +217,7 @@ async fn a_driver_that_loses_count_loses_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_channel_is_found_among_thousands_and_the_others_live() {
+async fn one_refused_channel_of_thousands_is_found() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let mut all = Vec::new();
@@ -245,7 +245,7 @@ async fn a_refused_channel_is_found_among_thousands_and_the_others_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_one_leaving_unsubscribes_after_the_delay_and_a_reload_does_not_flap() {
+async fn the_last_subscriber_unsubscribes_after_the_delay() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let news = broker.subscribe("news").await.unwrap();
@@ -265,7 +265,7 @@ async fn the_last_one_leaving_unsubscribes_after_the_delay_and_a_reload_does_not
 
 /// A backend that queues for a link may deliver late what it queued before: with a hole behind it.
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_wanted_again_does_not_begin_with_a_rest() {
+async fn a_resubscribed_channel_does_not_begin_with_old_frames() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     drop(broker.subscribe("news").await.unwrap());
@@ -286,7 +286,7 @@ async fn a_channel_that_is_wanted_again_does_not_begin_with_a_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscribing_while_the_backend_is_away_waits_then_fails_or_is_confirmed() {
+async fn subscribing_without_a_link_waits_then_fails_or_succeeds() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     driver.world().refuse_connect = Some(ErrorKind::Unavailable);
@@ -320,7 +320,7 @@ async fn dropping_the_last_handle_closes_the_link() {
 
 /// Whoever sees the gap asks for the present state, by a post.
 #[tokio::test(start_paused = true)]
-async fn a_post_as_the_answer_to_a_gap_goes_out() {
+async fn a_post_in_answer_to_a_gap_goes_out() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let mut news = broker.subscribe("news").await.unwrap();
@@ -349,7 +349,7 @@ async fn a_post_behind_a_subscription_that_waited_goes_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_dies_before_it_is_up_is_part_of_the_gap() {
+async fn a_link_lost_before_it_is_up_is_part_of_the_gap() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let mut news = broker.subscribe("news").await.unwrap();
@@ -371,7 +371,7 @@ async fn a_link_that_dies_before_it_is_up_is_part_of_the_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_that_a_dead_link_reports_late_is_discarded() {
+async fn a_late_gap_of_a_dead_link_is_discarded() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();
     let dead = driver.world().inboxes.last().cloned().unwrap();

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_the_types_own_or_the_given_one() {
+    fn the_name_is_the_type_or_the_attribute() {
         assert!(
             expanded(&parse_quote!(
                 struct Pixel {

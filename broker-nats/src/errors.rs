@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn complaints_before_the_end_have_their_kinds() {
+    fn errors_before_the_end_have_their_kinds() {
         for (text, kind) in [
             ("User Authentication Expired", ErrorKind::Forbidden),
             ("User Authentication Revoked", ErrorKind::Forbidden),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_their_subject_as_it_is() {
+    fn refusals_name_their_subject_unchanged() {
         for (quoted, subject) in [
             ("news", "news"),
             ("日本", "日本"),

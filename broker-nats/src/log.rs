@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_names_never_become_one_stream() {
+    fn two_prefixes_never_share_a_stream() {
         for (name, stream) in [
             ("$revocations", "_24revocations"),
             ("shop.$revocations", "shop_2E_24revocations"),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn only_text_with_every_part_is_a_place() {
+    fn only_complete_text_is_a_cursor() {
         let place = Place::parse("2026-01-01T00:00:00.5Z/7/2026-01-02T00:00:00Z/3").unwrap();
         assert_eq!((&*place.created, place.sequence), ("2026-01-01T00:00:00.5Z", 7));
         assert_eq!((&*place.time, place.gone), ("2026-01-02T00:00:00Z", 3));

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn invalid_combinations_are_named() {
         refused("amqp:", ErrorKind::InvalidInput, "amqp://127.0.0.1:5672/");
         refused("amqp:///shop", ErrorKind::InvalidInput, "names no host");
         refused("amqp://localhost/?frame_max=7", ErrorKind::InvalidInput, "`frame_max`");

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_rabbitmq_is_a_protocol_error() {
+    async fn a_foreign_server_is_a_protocol_error() {
         for (garbage, kind) in [
             (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], ErrorKind::Protocol),
             (b"SSH-2.0-OpenSSH_9.6\r\n", ErrorKind::Protocol),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_unavailable() {
+    async fn a_closed_port_is_unavailable() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
@@ -185,7 +185,7 @@ mod tests {
 
     /// The client's thread holds the socket: the peer sees it close only when that thread lets go.
     #[tokio::test]
-    async fn an_attempt_that_is_given_up_leaves_no_connection() {
+    async fn a_dropped_attempt_leaves_no_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = BrokerUrl::parse(&format!("amqp://{}", listener.local_addr().unwrap())).unwrap();
         let mut options = Options::default();

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_is_taken_for_advice_to_delete() {
+    fn no_error_advises_to_delete() {
         for code in 200..600 {
             for words in
                 ["", "limit", "queue", "for queue", "inequivalent", "inequivalent arg for queue", "is down"]
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_another_age_is_a_stream() {
+    fn only_other_limits_make_a_usable_stream() {
         for (arg, other_limits) in [("x-max-age", true), ("x-queue-type", false), ("durable", false)] {
             let words =
                 format!("PRECONDITION_FAILED - inequivalent arg '{arg}' for queue 'live' in vhost 'shop'");

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn invalid_combinations_are_named() {
         refused("redis:", ErrorKind::InvalidInput, "redis://127.0.0.1:6379/");
         refused("redis:///1", ErrorKind::InvalidInput, "names no host");
         refused("redis://localhost/shop", ErrorKind::InvalidInput, "database number");

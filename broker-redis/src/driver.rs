@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_before_hanging_up_is_heard() {
+    async fn a_refusal_before_the_close_is_reported() {
         let error = answered(b"-ERR max number of clients reached\r\n").await;
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.message().contains("maxclients"), "{error}");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_redis_server_is_a_protocol_error() {
+    async fn a_foreign_server_is_a_protocol_error() {
         for garbage in [
             &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
             b"SSH-2.0-OpenSSH_9.6\r\n",
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_unavailable() {
+    async fn a_closed_port_is_unavailable() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

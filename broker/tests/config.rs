@@ -13,7 +13,7 @@ fn an_empty_file_is_the_default() {
 }
 
 #[test]
-fn the_example_file_says_what_it_shows() {
+fn the_example_file_shows_the_defaults() {
     let config = parse(include_str!("../examples/broker.toml")).unwrap();
     assert_eq!(config, Config::default());
 }
@@ -27,7 +27,7 @@ fn an_unknown_key_is_named_with_the_valid_ones() {
 }
 
 #[test]
-fn a_value_that_is_no_time_says_how_to_write_one() {
+fn an_invalid_duration_is_refused_with_an_example() {
     let error = parse("[options]\nheartbeat = \"soon\"").unwrap_err();
     assert!(error.contains("soon") && error.contains("5s"), "{error}");
 }
@@ -39,7 +39,7 @@ fn debug_does_not_show_the_url() {
 }
 
 #[tokio::test]
-async fn a_bad_url_is_an_error_that_says_what_to_write() {
+async fn an_invalid_url_is_refused_with_the_remedy() {
     for (url, word) in [
         ("", "scheme://"),
         ("localhost", "scheme://"),

@@ -21,7 +21,7 @@ fn look(recorder: &Snapshotter, seen: &mut BTreeMap<String, f64>) {
 }
 
 #[tokio::test]
-async fn what_happens_is_counted_and_no_name_of_a_channel_is_told() {
+async fn events_are_counted_without_channel_names() {
     let recorder = DebuggingRecorder::new();
     let snapshots = recorder.snapshotter();
     recorder.install().unwrap();

@@ -91,7 +91,7 @@ const INFO: &str = concat!(
 
 /// Passwords as hosting services make them, at servers that quote them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_is_sent_as_it_is_or_refused_and_never_shown() {
+async fn a_password_is_sent_unchanged_or_refused_and_never_shown() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()

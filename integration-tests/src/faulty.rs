@@ -68,7 +68,7 @@ impl Driver for FaultyDriver {
             frames: AtomicUsize::new(0),
             hoard: Arc::clone(&self.hoard),
         });
-        if self.wrong == Wrong::HealsInSilence {
+        if self.wrong == Wrong::ReconnectsSilently {
             let (driver, shared) = (Arc::clone(&self.driver), Arc::downgrade(&shared));
             *inbox.heal.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(move || {
                 if let Some(shared) = shared.upgrade() {
@@ -164,14 +164,14 @@ impl Link for FaultyLink {
             shared.inbox.own.store(origin(&frame.frame), Ordering::SeqCst);
         }
         match shared.wrong {
-            Wrong::SaysSentAndDoesNot => {
+            Wrong::DropsAndReportsSent => {
                 let sent: Vec<_> = batch.iter().filter(|frame| !shared.is_turn(frame, 20)).cloned().collect();
                 if !sent.is_empty() {
                     link.publish(&sent).await;
                 }
                 batch.iter().map(|_| Ok(Receipt::new())).collect()
             }
-            Wrong::SaysUnsentAndDoes => {
+            Wrong::SendsAndReportsFailure => {
                 let mut outcomes = link.publish(batch).await;
                 for (frame, outcome) in batch.iter().zip(&mut outcomes) {
                     if shared.is_turn(frame, 20) {
@@ -180,7 +180,7 @@ impl Link for FaultyLink {
                 }
                 outcomes
             }
-            Wrong::Hoards => hoard(shared, &*link, batch).await,
+            Wrong::KeepsUnsentPosts => hoard(shared, &*link, batch).await,
             Wrong::ReversesOutcomes => {
                 let mut outcomes = link.publish(batch).await;
                 outcomes.reverse();

@@ -185,7 +185,7 @@ async fn two_in_a_room(url: &str) -> (Chat, Chat) {
 }
 
 #[tokio::test]
-async fn without_arguments_each_line_comes_back_to_two_sessions() {
+async fn without_arguments_each_line_reaches_two_sessions() {
     let mut chat = Chat::start(&[]);
     chat.say("a").await;
     chat.say("b").await;
@@ -195,7 +195,7 @@ async fn without_arguments_each_line_comes_back_to_two_sessions() {
 }
 
 #[tokio::test]
-async fn strange_input_is_one_line_each_and_a_line_too_long_is_named() {
+async fn invalid_bytes_are_escaped_and_an_oversized_line_is_reported() {
     let mut chat = Chat::start(&["memory:", "--room", "attic", "--name", "Zoë"]);
     chat.say(b"\xFF\x1B[2Jab\tc\r").await;
     chat.say(vec![b'x'; 600_000]).await;
@@ -275,7 +275,7 @@ async fn a_line_said_while_the_server_is_away_waits_for_it() {
 }
 
 #[tokio::test]
-async fn it_stays_when_asked_to_until_nobody_reads() {
+async fn with_stay_it_runs_until_its_output_closes() {
     let Some(server) = redis(RedisConfig::default()).await else { return };
     let url = server.url_at(server.addr());
     let mut ada = Chat::start(&[&url, "--name", "ada", "--stay"]);
@@ -300,7 +300,7 @@ async fn it_stays_when_asked_to_until_nobody_reads() {
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_an_error_with_status_1() {
+async fn an_unusable_url_exits_with_status_1() {
     let fails = async |args: &[&str], why: &str| {
         let mut chat = Chat::start(args);
         assert_eq!(chat.ended().await.code(), Some(1), "{args:?}");

@@ -79,7 +79,7 @@ fn side_by_side<T: Send, R: Send>(all: Vec<T>, at_once: usize, work: impl Fn(T) 
 }
 
 #[test]
-fn every_faulty_driver_is_caught_by_the_cases_that_say_so() {
+fn every_faulty_driver_is_caught_by_its_cases() {
     let pairs: Vec<(&Fault, &str)> =
         FAULTS.iter().flat_map(|fault| fault.caught_by.iter().map(move |name| (fault, *name))).collect();
     let missed = side_by_side(pairs, 40, |(fault, name)| {
@@ -91,7 +91,7 @@ fn every_faulty_driver_is_caught_by_the_cases_that_say_so() {
 }
 
 #[test]
-fn the_same_cases_pass_when_nothing_is_wrong() {
+fn the_same_cases_pass_without_a_fault() {
     let names: BTreeSet<&str> = FAULTS.iter().flat_map(|fault| fault.caught_by).copied().collect();
     let failures = side_by_side(names.into_iter().collect(), 4, |name| {
         failure(case(name), Wrong::NothingAtAll).map(|reason| format!("{name}: {reason}"))
@@ -101,7 +101,7 @@ fn the_same_cases_pass_when_nothing_is_wrong() {
 }
 
 #[test]
-fn the_table_in_the_documentation_is_true() {
+fn the_table_of_faults_is_current() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/FAULTS.md");
     let written = fs::read_to_string(path).unwrap_or_default();
     let mut table = "| promise | a driver that … | fails in |\n|---|---|---|\n".to_owned();

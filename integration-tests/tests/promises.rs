@@ -28,7 +28,7 @@ fn table() -> String {
 
 /// Every promise has a case, and no case holds a promise that is not made.
 #[test]
-fn the_promises_of_the_readme_are_those_of_the_cases() {
+fn the_promises_of_the_readme_match_the_cases() {
     let readme = page("README.md");
     let (_, promises) = readme.split_once("## Promises\n").expect("the promises");
     let section = promises.lines().take_while(|line| !line.starts_with("## "));
@@ -37,7 +37,7 @@ fn the_promises_of_the_readme_are_those_of_the_cases() {
 }
 
 #[test]
-fn the_table_of_cases_is_true() {
+fn the_table_of_cases_is_current() {
     let text = page("docs/promises.md");
     let (before, rest) = text.split_once(BEGIN).expect("the mark before the table");
     let (found, after) = rest.split_once(END).expect("the mark behind the table");

@@ -65,7 +65,7 @@ async fn refusal(program: &Path, url: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_server_it_says_what_to_do() {
+async fn without_a_server_it_names_the_remedy() {
     let program = example::build("sign_out_everywhere").unwrap();
     // A port that nobody listens to.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

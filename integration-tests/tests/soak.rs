@@ -3,7 +3,7 @@
 use std::process::Command;
 
 #[test]
-fn a_minute_under_faults_loses_nothing_in_silence() {
+fn a_minute_under_faults_loses_nothing_silently() {
     let soak = Command::new(env!("CARGO_BIN_EXE_soak"))
         .args(["--minutes", "1", "--rate", "300", "--no-shrink"])
         .output();

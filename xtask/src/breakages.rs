@@ -147,7 +147,7 @@ mod tests {
 
     /// An entry whose text has gone says so here, and not in the run that takes long.
     #[test]
-    fn every_breakage_finds_its_text() {
+    fn every_breakage_matches_its_text_once() {
         for breakage in read().unwrap() {
             let text = std::fs::read_to_string(root().join(&breakage.file)).unwrap();
             let broken = breakage.broken(&text).unwrap_or_else(|why| panic!("{}: {why}", breakage.name));

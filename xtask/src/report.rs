@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_lists_every_step_and_names_what_failed_and_why_something_was_skipped() {
+    fn the_summary_names_failures_and_the_reasons_of_skips() {
         let steps = [
             done("suite", true, &["test memory::a ... ok", "test redis::a ... FAILED"], Some("status 101")),
             done("units", false, &["test b ... ok", "test c ... ignored, slow"], None),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_in_minutes_once_there_is_one() {
+    fn a_time_of_a_minute_or_more_is_in_minutes() {
         assert_eq!(minutes(Duration::from_millis(5240)), "5.2 s");
         assert_eq!(minutes(Duration::from_secs(600)), "10 m 00 s");
     }

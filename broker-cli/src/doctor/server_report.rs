@@ -76,7 +76,7 @@ mod tests {
     use crate::doctor::Verdict;
 
     #[test]
-    fn an_idle_limit_within_the_heartbeat_is_told() {
+    fn an_idle_limit_within_the_heartbeat_is_reported() {
         let (second, now) = (Duration::from_secs(1), SystemTime::now());
         let look = |limit| {
             let report = (now, Inspection::default().with_idle_limit(limit), now);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clock_that_is_certainly_too_far_off_is_told() {
+    fn only_a_clock_certainly_outside_the_skew_is_reported() {
         let (second, asked) = (Duration::from_secs(1), SystemTime::now());
         let look = |at: SystemTime, answered| {
             let finding = clock(second, Some(&(asked, Inspection::new(Some(at), None), answered)));

@@ -13,13 +13,13 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(applications_with_different_prefixes_never_hear_each_other, [2]),
+    case!(different_prefixes_isolate_applications, [2]),
     case!(the_prefix_stands_before_the_name_on_the_wire, [11]).needs(&[Need::OwnServer]),
-    case!(nodes_join_leave_and_crash_and_the_others_miss_nothing, [4, 12]),
-    case!(three_nodes_hear_everything_of_each_other, [2, 3]),
+    case!(nodes_join_leave_and_crash_without_loss_for_others, [4, 12]),
+    case!(three_nodes_receive_each_others_posts, [2, 3]),
     case!(twenty_nodes_share_a_channel, [1, 2]),
-    case!(a_node_that_starts_anew_is_another_node, [3, 4]),
-    case!(nodes_that_speak_other_codecs_share_every_channel, [2]),
+    case!(a_restarted_node_has_a_new_identity, [3, 4]),
+    case!(nodes_with_different_codecs_share_channels, [2]),
 ];
 
 async fn application(h: &dyn Harness, name: &str) -> Result<Node, String> {
@@ -27,7 +27,7 @@ async fn application(h: &dyn Harness, name: &str) -> Result<Node, String> {
 }
 
 /// Prefixes that begin alike, and names that look like a prefix and a name.
-async fn applications_with_different_prefixes_never_hear_each_other(h: &dyn Harness) -> Outcome {
+async fn different_prefixes_isolate_applications(h: &dyn Harness) -> Outcome {
     let (shop, shopping) = (application(h, "shop").await?, application(h, "shopping").await?);
     let second = application(h, "shop").await?;
     let mut received = Vec::new();
@@ -70,7 +70,7 @@ async fn the_prefix_stands_before_the_name_on_the_wire(h: &dyn Harness) -> Outco
 }
 
 /// Others come and go in good order, are cut off, and fall over, while numbers are posted without a pause.
-async fn nodes_join_leave_and_crash_and_the_others_miss_nothing(h: &dyn Harness) -> Outcome {
+async fn nodes_join_leave_and_crash_without_loss_for_others(h: &dyn Harness) -> Outcome {
     let large = |options: &mut broker_core::Options| options.queue_capacity = 1 << 20;
     let publisher = h.node().await?;
     let watchers = [h.node_with(large).await?, h.node_with(large).await?];
@@ -112,7 +112,7 @@ async fn nodes_join_leave_and_crash_and_the_others_miss_nothing(h: &dyn Harness)
     Ok(())
 }
 
-async fn three_nodes_hear_everything_of_each_other(h: &dyn Harness) -> Outcome {
+async fn three_nodes_receive_each_others_posts(h: &dyn Harness) -> Outcome {
     let nodes = [h.node().await?, h.node().await?, h.node().await?];
     let mut received = Vec::new();
     for node in &nodes {
@@ -158,7 +158,7 @@ async fn twenty_nodes_share_a_channel(h: &dyn Harness) -> Outcome {
 }
 
 /// Its numbers begin again, and nobody takes them for duplicates.
-async fn a_node_that_starts_anew_is_another_node(h: &dyn Harness) -> Outcome {
+async fn a_restarted_node_has_a_new_identity(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let mut received = node.subscribe("news").await?;
     let mut origins = BTreeSet::new();
@@ -174,7 +174,7 @@ async fn a_node_that_starts_anew_is_another_node(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn nodes_that_speak_other_codecs_share_every_channel(h: &dyn Harness) -> Outcome {
+async fn nodes_with_different_codecs_share_channels(h: &dyn Harness) -> Outcome {
     let nodes = [h.node().await?, h.node_with(|options| options.codec = Codec::MsgPack).await?];
     let sessions = nodes.each_ref().map(|node| Broker::session(node));
     let mut streams = Vec::new();

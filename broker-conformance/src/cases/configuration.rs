@@ -18,12 +18,12 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(constructing_does_no_io, [11]).needs(&[Need::OwnServer]),
-    case!(a_wrong_url_or_option_is_named_before_anything_is_opened, [11]).needs(&[Need::OwnServer]),
-    case!(a_server_that_is_down_is_an_error_at_once, [6]).needs(&[Need::OwnServer]),
-    case!(a_line_that_is_cut_is_an_error_at_once, [6]),
-    case!(a_server_that_never_answers_is_an_error_within_the_limit, [6]),
+    case!(an_invalid_url_or_option_is_named_before_any_io, [11]).needs(&[Need::OwnServer]),
+    case!(connecting_to_a_stopped_server_fails_at_once, [6]).needs(&[Need::OwnServer]),
+    case!(connecting_over_a_cut_line_fails_at_once, [6]),
+    case!(connecting_to_a_silent_server_fails_within_the_limit, [6]),
     case!(a_node_may_start_before_its_server, [6, 10]),
-    case!(a_password_that_a_url_cannot_hold_is_refused_and_not_shown, [11]).needs(&[Need::OwnServer]),
+    case!(an_unencoded_password_is_refused_and_not_shown, [11]).needs(&[Need::OwnServer]),
     case!(secrets_stay_out_of_errors_debug_and_logs, [11]),
 ];
 
@@ -48,7 +48,7 @@ async fn constructing_does_no_io(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_wrong_url_or_option_is_named_before_anything_is_opened(h: &dyn Harness) -> Outcome {
+async fn an_invalid_url_or_option_is_named_before_any_io(h: &dyn Harness) -> Outcome {
     let line = h.line().await?;
     let url = line.url();
     let key = if url.contains('?') { '&' } else { '?' };
@@ -97,13 +97,13 @@ async fn refused_at_once(h: &dyn Harness, url: &str) -> Outcome {
     Ok(())
 }
 
-async fn a_server_that_is_down_is_an_error_at_once(h: &dyn Harness) -> Outcome {
+async fn connecting_to_a_stopped_server_fails_at_once(h: &dyn Harness) -> Outcome {
     let url = h.url();
     h.kill_server().await?;
     refused_at_once(h, &url).await
 }
 
-async fn a_line_that_is_cut_is_an_error_at_once(h: &dyn Harness) -> Outcome {
+async fn connecting_over_a_cut_line_fails_at_once(h: &dyn Harness) -> Outcome {
     let line = h.line().await?;
     line.cut();
     refused_at_once(h, &line.url()).await?;
@@ -112,7 +112,7 @@ async fn a_line_that_is_cut_is_an_error_at_once(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_server_that_never_answers_is_an_error_within_the_limit(h: &dyn Harness) -> Outcome {
+async fn connecting_to_a_silent_server_fails_within_the_limit(h: &dyn Harness) -> Outcome {
     let line = h.line().await?;
     line.stall();
     let tasks = || Handle::current().metrics().num_alive_tasks();
@@ -202,7 +202,7 @@ impl io::Write for Log {
 }
 
 /// A password that is not percent-encoded is refused, with how to write it, and never taken for a place.
-async fn a_password_that_a_url_cannot_hold_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
+async fn an_unencoded_password_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
     let line = h.line().await?;
     for credentials in unquoted() {
         let url = with_credentials(&line.url(), &credentials);

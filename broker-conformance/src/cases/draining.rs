@@ -24,15 +24,15 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(draining_delivers_what_was_accepted, [12]),
-    case!(draining_takes_nothing_new, [12]),
-    case!(draining_refuses_posts_from_its_first_moment, [12]),
+    case!(draining_accepts_nothing_new, [12]),
+    case!(draining_refuses_posts_at_once, [12]),
     case!(draining_ends_at_its_limit, [12]),
     case!(closing_cuts_a_drain_short, [12]),
     case!(draining_and_closing_in_any_order_is_harmless, [12]),
-    case!(draining_waits_for_no_stream_that_has_nothing_to_yield, [12]),
-    case!(a_drain_that_nobody_waits_for_any_more_is_completed, [12]),
+    case!(draining_does_not_wait_for_empty_streams, [12]),
+    case!(a_dropped_drain_call_still_completes, [12]),
     case!(a_listener_may_drain_and_close_its_own_broker, [8, 12]),
-    case!(a_broker_whose_runtime_is_gone_is_closed_and_says_why, [6, 10, 12]),
+    case!(a_stopped_runtime_closes_its_broker_with_a_reason, [6, 10, 12]),
 ];
 
 async fn draining_delivers_what_was_accepted(h: &dyn Harness) -> Outcome {
@@ -80,7 +80,7 @@ async fn draining_for_ever(h: &dyn Harness) -> Outcome<(Node, broker_core::Subsc
     Ok((node, unread, drain))
 }
 
-async fn draining_takes_nothing_new(h: &dyn Harness) -> Outcome {
+async fn draining_accepts_nothing_new(h: &dyn Harness) -> Outcome {
     let (node, mut unread, drain) = draining_for_ever(h).await?;
     for scope in [Scope::Local, Scope::Global] {
         let error = node.publish("unread", "too late", scope).await.err();
@@ -97,7 +97,7 @@ async fn draining_takes_nothing_new(h: &dyn Harness) -> Outcome {
 }
 
 /// Also while what was accepted is still on its way, and cannot arrive.
-async fn draining_refuses_posts_from_its_first_moment(h: &dyn Harness) -> Outcome {
+async fn draining_refuses_posts_at_once(h: &dyn Harness) -> Outcome {
     let change = |options: &mut broker_core::Options| {
         options.publish_timeout = Duration::from_secs(3600);
         options.drain_timeout = Duration::from_secs(3600);
@@ -142,7 +142,7 @@ fn long_limits(options: &mut Options) {
     options.drain_timeout = Duration::from_secs(3600);
 }
 
-async fn draining_waits_for_no_stream_that_has_nothing_to_yield(h: &dyn Harness) -> Outcome {
+async fn draining_does_not_wait_for_empty_streams(h: &dyn Harness) -> Outcome {
     let (node, session) = {
         let node = h.node_with(long_limits).await?;
         let session = node.session();
@@ -161,7 +161,7 @@ async fn draining_waits_for_no_stream_that_has_nothing_to_yield(h: &dyn Harness)
     Ok(())
 }
 
-async fn a_drain_that_nobody_waits_for_any_more_is_completed(h: &dyn Harness) -> Outcome {
+async fn a_dropped_drain_call_still_completes(h: &dyn Harness) -> Outcome {
     let node = h.node_with(|options| options.drain_timeout = Duration::from_millis(500)).await?;
     let mut unread = node.subscribe("unread").await?;
     node.publish("unread", "never read", Scope::Global).await?;
@@ -202,7 +202,7 @@ async fn a_listener_may_drain_and_close_its_own_broker(h: &dyn Harness) -> Outco
 }
 
 /// As in tests that share a broker, and have a runtime each.
-async fn a_broker_whose_runtime_is_gone_is_closed_and_says_why(h: &dyn Harness) -> Outcome {
+async fn a_stopped_runtime_closes_its_broker_with_a_reason(h: &dyn Harness) -> Outcome {
     let line = h.line().await?;
     let (url, options) = (BrokerUrl::parse(&line.url())?, h.options());
     let driver = (h.backend().open)(&url)?;

@@ -14,23 +14,22 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_server_that_never_answers_is_never_connected, [10]).needs(&[Need::OwnServer]),
-    case!(while_a_line_is_stalled_it_is_not_connected, [10]),
-    case!(health_says_why_and_how_often_it_failed, [10]),
-    case!(health_says_since_when, [10]),
-    case!(whoever_waits_to_be_ready_is_told, [10]),
-    case!(a_closed_broker_is_closed_for_good, [10, 12]),
-    case!(a_node_on_a_dead_server_works_once_it_lives, [6, 10]).needs(&[Need::OwnServer]),
-    case!(a_healthy_link_is_left_alone, [10]),
-    case!(a_receive_path_that_dies_alone_turns_it_red, [4, 10]).needs(&[Need::OwnServer]),
-    case!(a_permission_withdrawn_from_its_own_channel_turns_it_red, [10])
-        .needs(&[Need::OwnServer, Need::Permissions]),
-    case!(changes_of_health_are_told_in_turn, [10, 12]),
-    case!(a_link_promises_what_its_backend_declares, [10]),
+    case!(a_silent_server_is_never_connected, [10]).needs(&[Need::OwnServer]),
+    case!(a_stalled_line_is_not_connected, [10]),
+    case!(health_reports_the_last_error_and_the_failures, [10]),
+    case!(health_reports_when_it_changed, [10]),
+    case!(ready_returns_when_connected, [10]),
+    case!(a_closed_broker_stays_closed, [10, 12]),
+    case!(a_node_connects_once_its_server_starts, [6, 10]).needs(&[Need::OwnServer]),
+    case!(heartbeats_keep_a_healthy_link, [10]),
+    case!(a_dead_receive_path_ends_connected, [4, 10]).needs(&[Need::OwnServer]),
+    case!(a_withdrawn_probe_permission_ends_connected, [10]).needs(&[Need::OwnServer, Need::Permissions]),
+    case!(health_changes_arrive_in_order, [10, 12]),
+    case!(a_link_reports_the_declared_capabilities, [10]),
 ];
 
 /// The connection can be opened, and that is all.
-async fn a_server_that_never_answers_is_never_connected(h: &dyn Harness) -> Outcome {
+async fn a_silent_server_is_never_connected(h: &dyn Harness) -> Outcome {
     h.pause_server().await?;
     let node = h.open_node(quick_detection).await?;
     let mut ready = std::pin::pin!(node.ready());
@@ -45,7 +44,7 @@ async fn a_server_that_never_answers_is_never_connected(h: &dyn Harness) -> Outc
     Ok(())
 }
 
-async fn while_a_line_is_stalled_it_is_not_connected(h: &dyn Harness) -> Outcome {
+async fn a_stalled_line_is_not_connected(h: &dyn Harness) -> Outcome {
     let (node, other) = (h.node_with(quick_detection).await?, h.node().await?);
     let mut received = node.subscribe("news").await?;
     node.line.stall();
@@ -58,7 +57,7 @@ async fn while_a_line_is_stalled_it_is_not_connected(h: &dyn Harness) -> Outcome
     Ok(())
 }
 
-async fn health_says_why_and_how_often_it_failed(h: &dyn Harness) -> Outcome {
+async fn health_reports_the_last_error_and_the_failures(h: &dyn Harness) -> Outcome {
     // Who is refused says so, and does not try again by itself.
     let node = h.node_with(|options| options.connect_timeout = Duration::from_secs(3600)).await?;
     let healthy = node.health();
@@ -79,7 +78,7 @@ async fn health_says_why_and_how_often_it_failed(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn health_says_since_when(h: &dyn Harness) -> Outcome {
+async fn health_reports_when_it_changed(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let connected = node.health().since;
     node.line.cut();
@@ -95,7 +94,7 @@ async fn health_says_since_when(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn whoever_waits_to_be_ready_is_told(h: &dyn Harness) -> Outcome {
+async fn ready_returns_when_connected(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     within("a node that is ready", node.ready()).await??;
     node.line.cut();
@@ -116,7 +115,7 @@ async fn whoever_waits_to_be_ready_is_told(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_closed_broker_is_closed_for_good(h: &dyn Harness) -> Outcome {
+async fn a_closed_broker_stays_closed(h: &dyn Harness) -> Outcome {
     for cut in [false, true] {
         let node = h.node().await?;
         if cut {
@@ -135,7 +134,7 @@ async fn a_closed_broker_is_closed_for_good(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_node_on_a_dead_server_works_once_it_lives(h: &dyn Harness) -> Outcome {
+async fn a_node_connects_once_its_server_starts(h: &dyn Harness) -> Outcome {
     h.kill_server().await?;
     // Some servers take their time to start, on a busy machine above all.
     let node = h.open_node(|options| options.subscribe_timeout = 2 * LIMIT).await?;
@@ -155,7 +154,7 @@ async fn a_node_on_a_dead_server_works_once_it_lives(h: &dyn Harness) -> Outcome
 }
 
 /// Many heartbeats later it is the same link, and nobody was told of anything.
-async fn a_healthy_link_is_left_alone(h: &dyn Harness) -> Outcome {
+async fn heartbeats_keep_a_healthy_link(h: &dyn Harness) -> Outcome {
     let node = h.node_with(|options| options.heartbeat = Duration::from_millis(5)).await?;
     let mut received = node.subscribe("news").await?;
     let since = node.health().since;
@@ -169,7 +168,7 @@ async fn a_healthy_link_is_left_alone(h: &dyn Harness) -> Outcome {
 }
 
 /// Its posts would still go out; but it would not hear them.
-async fn a_receive_path_that_dies_alone_turns_it_red(h: &dyn Harness) -> Outcome {
+async fn a_dead_receive_path_ends_connected(h: &dyn Harness) -> Outcome {
     let node = h.node_with(quick_detection).await?;
     let mut received = node.subscribe("news").await?;
     let mut changes = node.health_changes();
@@ -189,7 +188,7 @@ async fn a_receive_path_that_dies_alone_turns_it_red(h: &dyn Harness) -> Outcome
     Ok(())
 }
 
-async fn a_permission_withdrawn_from_its_own_channel_turns_it_red(h: &dyn Harness) -> Outcome {
+async fn a_withdrawn_probe_permission_ends_connected(h: &dyn Harness) -> Outcome {
     let node = h.node_with(quick_detection).await?;
     let mut received = node.subscribe("news").await?;
     h.allow_nothing().await?;
@@ -209,7 +208,7 @@ async fn a_permission_withdrawn_from_its_own_channel_turns_it_red(h: &dyn Harnes
 }
 
 /// Who looks only now and then sees the present state, and none that is over; nothing is told twice.
-async fn changes_of_health_are_told_in_turn(h: &dyn Harness) -> Outcome {
+async fn health_changes_arrive_in_order(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let mut changes = node.health_changes();
     let mut next = async || within("a change of health", changes.next()).await;
@@ -238,7 +237,7 @@ async fn changes_of_health_are_told_in_turn(h: &dyn Harness) -> Outcome {
 }
 
 /// Before the first link nothing is promised, and after a link its promises stay to be read.
-async fn a_link_promises_what_its_backend_declares(h: &dyn Harness) -> Outcome {
+async fn a_link_reports_the_declared_capabilities(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     assert_eq!(node.capabilities(), Some(h.capabilities()));
     node.line.cut();

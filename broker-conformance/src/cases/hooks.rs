@@ -22,17 +22,17 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(hooks_are_called_in_order_and_once_before_anything_ends, [8]),
-    case!(a_revoked_session_is_closed_before_its_hooks_are_called, [8, 9]),
-    case!(a_revocation_does_not_wait_for_hooks_that_run, [8, 9]),
-    case!(a_session_that_is_dropped_is_revoked_while_its_hooks_run, [8, 9]),
+    case!(hooks_run_once_in_order_before_the_session_ends, [8]),
+    case!(a_revoked_session_is_closed_before_its_hooks_run, [8, 9]),
+    case!(a_revocation_does_not_wait_for_running_hooks, [8, 9]),
+    case!(a_dropped_session_can_be_revoked_while_its_hooks_run, [8, 9]),
     case!(a_hook_may_close_and_drain_its_own_broker, [8, 12]),
-    case!(a_hook_hears_why_its_session_ends, [8, 9]),
-    case!(a_hook_that_was_removed_is_not_called, [8]),
-    case!(a_hook_that_panics_keeps_no_other_and_no_session, [7, 8]),
-    case!(a_hook_that_hangs_ends_at_the_limit, [8, 12]),
+    case!(a_hook_receives_the_close_reason, [8, 9]),
+    case!(a_removed_hook_is_not_called, [8]),
+    case!(a_panicking_hook_stops_neither_other_hooks_nor_the_close, [7, 8]),
+    case!(a_hanging_hook_ends_at_the_limit, [8, 12]),
     case!(a_hook_can_still_post_when_the_broker_closes, [12]),
-    case!(a_session_that_is_dropped_calls_its_hooks_too, [8]),
+    case!(a_dropped_session_calls_its_hooks, [8]),
 ];
 
 /// A hook that says that it was called, and with what.
@@ -65,7 +65,7 @@ async fn user_session(h: &dyn Harness) -> Result<(crate::harness::Node, Session)
     Ok((node, session))
 }
 
-async fn hooks_are_called_in_order_and_once_before_anything_ends(h: &dyn Harness) -> Outcome {
+async fn hooks_run_once_in_order_before_the_session_ends(h: &dyn Harness) -> Outcome {
     let (node, session) = user_session(h).await?;
     let other = h.node().await?;
     let mut news = session.subscribe("news").await?;
@@ -123,7 +123,7 @@ async fn is_cut_off(session: &Session, news: &mut Subscription) -> Outcome {
     Ok(())
 }
 
-async fn a_revoked_session_is_closed_before_its_hooks_are_called(h: &dyn Harness) -> Outcome {
+async fn a_revoked_session_is_closed_before_its_hooks_run(h: &dyn Harness) -> Outcome {
     let (node, session) = user_session(h).await?;
     let other = h.node().await?;
     let mut news = session.subscribe("news").await?;
@@ -143,7 +143,7 @@ async fn a_revoked_session_is_closed_before_its_hooks_are_called(h: &dyn Harness
     Ok(())
 }
 
-async fn a_revocation_does_not_wait_for_hooks_that_run(h: &dyn Harness) -> Outcome {
+async fn a_revocation_does_not_wait_for_running_hooks(h: &dyn Harness) -> Outcome {
     let (_node, session) = user_session(h).await?;
     let other = h.node().await?;
     let mut news = session.subscribe("news").await?;
@@ -159,7 +159,7 @@ async fn a_revocation_does_not_wait_for_hooks_that_run(h: &dyn Harness) -> Outco
 }
 
 /// A stream may live longer than the handle of its session: until the hooks are done.
-async fn a_session_that_is_dropped_is_revoked_while_its_hooks_run(h: &dyn Harness) -> Outcome {
+async fn a_dropped_session_can_be_revoked_while_its_hooks_run(h: &dyn Harness) -> Outcome {
     let (_node, session) = user_session(h).await?;
     let other = h.node().await?;
     let mut news = session.subscribe("news").await?;
@@ -195,7 +195,7 @@ async fn a_hook_may_close_and_drain_its_own_broker(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_hook_hears_why_its_session_ends(h: &dyn Harness) -> Outcome {
+async fn a_hook_receives_the_close_reason(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let (sender, mut hooks) = unbounded_channel();
     let closed = node.session();
@@ -214,7 +214,7 @@ async fn a_hook_hears_why_its_session_ends(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_hook_that_was_removed_is_not_called(h: &dyn Harness) -> Outcome {
+async fn a_removed_hook_is_not_called(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let (session, other) = (node.session(), node.session());
     let (sender, mut hooks) = unbounded_channel();
@@ -232,7 +232,7 @@ async fn a_hook_that_was_removed_is_not_called(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_hook_that_panics_keeps_no_other_and_no_session(h: &dyn Harness) -> Outcome {
+async fn a_panicking_hook_stops_neither_other_hooks_nor_the_close(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let (sender, mut hooks) = unbounded_channel();
@@ -245,7 +245,7 @@ async fn a_hook_that_panics_keeps_no_other_and_no_session(h: &dyn Harness) -> Ou
     Ok(())
 }
 
-async fn a_hook_that_hangs_ends_at_the_limit(h: &dyn Harness) -> Outcome {
+async fn a_hanging_hook_ends_at_the_limit(h: &dyn Harness) -> Outcome {
     let node = h.node_with(|options| options.close_timeout = Duration::from_millis(100)).await?;
     let (sender, mut hooks) = unbounded_channel();
     let session = node.session();
@@ -278,7 +278,7 @@ async fn a_hook_can_still_post_when_the_broker_closes(h: &dyn Harness) -> Outcom
     Ok(())
 }
 
-async fn a_session_that_is_dropped_calls_its_hooks_too(h: &dyn Harness) -> Outcome {
+async fn a_dropped_session_calls_its_hooks(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let (sender, mut hooks) = unbounded_channel();

@@ -18,19 +18,19 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(foreign_text_is_told_and_disturbs_nothing, [4, 11]),
-    case!(a_listener_of_values_is_not_called_with_foreign_text, [7]),
+    case!(foreign_text_is_malformed_and_affects_nothing_else, [4, 11]),
+    case!(a_value_listener_is_not_called_with_foreign_text, [7]),
     case!(every_truncated_frame_is_malformed, [11]),
-    case!(a_broken_bundle_is_told_once_behind_what_reads, [4, 11]),
-    case!(frames_of_other_versions_are_told_apart, [11]),
-    case!(random_bytes_are_survived, [11]),
+    case!(a_broken_bundle_is_reported_once_after_its_readable_part, [4, 11]),
+    case!(every_unreadable_frame_names_its_fault, [11]),
+    case!(random_bytes_do_no_harm, [11]),
     case!(a_foreign_payload_beyond_every_limit_is_malformed, [11]),
-    case!(a_storm_of_foreign_text_pushes_out_and_is_counted_like_messages, [4, 5]),
-    case!(a_type_that_lies_about_its_payload_is_malformed_for_all, [11]),
-    case!(nobody_can_spoil_the_health_of_a_node, [10]),
-    case!(nobody_can_feign_the_echo_of_a_dead_link, [10]),
+    case!(foreign_text_overflows_a_queue_like_messages, [4, 5]),
+    case!(a_payload_that_does_not_match_its_type_is_malformed, [11]),
+    case!(foreign_frames_do_not_affect_health, [10]),
+    case!(forged_echoes_do_not_hide_a_dead_link, [10]),
     case!(an_empty_payload_is_a_message, [11]),
-    case!(foreign_text_while_nobody_listens_is_nothing, [12]),
+    case!(foreign_text_without_subscribers_is_ignored, [12]),
 ];
 
 /// A frame of version 1, as a node elsewhere would send it: type `Count`, one header, this payload.
@@ -51,7 +51,7 @@ async fn next_malformed(subscription: &mut Subscription) -> Result<Malformed, St
     }
 }
 
-async fn foreign_text_is_told_and_disturbs_nothing(h: &dyn Harness) -> Outcome {
+async fn foreign_text_is_malformed_and_affects_nothing_else(h: &dyn Harness) -> Outcome {
     let (node, other) = (h.node().await?, h.node().await?);
     let session = node.session();
     let mut untyped = session.subscribe("counts").await?;
@@ -82,7 +82,7 @@ async fn foreign_text_is_told_and_disturbs_nothing(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_listener_of_values_is_not_called_with_foreign_text(h: &dyn Harness) -> Outcome {
+async fn a_value_listener_is_not_called_with_foreign_text(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let (sender, mut calls) = unbounded_channel();
@@ -120,7 +120,7 @@ async fn every_truncated_frame_is_malformed(h: &dyn Harness) -> Outcome {
 }
 
 /// What stands behind the break is not heard, and missed: it had numbers.
-async fn a_broken_bundle_is_told_once_behind_what_reads(h: &dyn Harness) -> Outcome {
+async fn a_broken_bundle_is_reported_once_after_its_readable_part(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let mut received = node.subscribe("counts").await?;
     let bundle = |frames: &[Vec<u8>]| {
@@ -149,7 +149,7 @@ async fn a_broken_bundle_is_told_once_behind_what_reads(h: &dyn Harness) -> Outc
     Ok(())
 }
 
-async fn frames_of_other_versions_are_told_apart(h: &dyn Harness) -> Outcome {
+async fn every_unreadable_frame_names_its_fault(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let mut received = node.subscribe("counts").await?;
     let whole = frame(1, "{\"n\":7}");
@@ -205,7 +205,7 @@ impl Random {
 /// Longer than any noise: it tells where that ends.
 const END: usize = 999;
 
-async fn random_bytes_are_survived(h: &dyn Harness) -> Outcome {
+async fn random_bytes_do_no_harm(h: &dyn Harness) -> Outcome {
     let seed = RandomState::new().hash_one("seed") | 1;
     survive(h, Random(seed)).await.map_err(|error| format!("with the seed {seed:#x}: {error}"))?;
     Ok(())
@@ -267,7 +267,7 @@ async fn a_foreign_payload_beyond_every_limit_is_malformed(h: &dyn Harness) -> O
 }
 
 /// What was lost is told to the last one, whatever it was.
-async fn a_storm_of_foreign_text_pushes_out_and_is_counted_like_messages(h: &dyn Harness) -> Outcome {
+async fn foreign_text_overflows_a_queue_like_messages(h: &dyn Harness) -> Outcome {
     let node = h.node_with(|options| options.queue_capacity = 8).await?;
     let (mut slow, mut quick) = (node.subscribe("news").await?, node.subscribe("news").await?);
     for n in 0..20 {
@@ -286,7 +286,7 @@ async fn a_storm_of_foreign_text_pushes_out_and_is_counted_like_messages(h: &dyn
     Ok(())
 }
 
-async fn a_type_that_lies_about_its_payload_is_malformed_for_all(h: &dyn Harness) -> Outcome {
+async fn a_payload_that_does_not_match_its_type_is_malformed(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let mut untyped = session.subscribe("counts").await?;
@@ -323,7 +323,7 @@ async fn node_and_its_channel(
     Ok((node, channel))
 }
 
-async fn nobody_can_spoil_the_health_of_a_node(h: &dyn Harness) -> Outcome {
+async fn foreign_frames_do_not_affect_health(h: &dyn Harness) -> Outcome {
     let (node, channel) = node_and_its_channel(h, |_| {}).await?;
     let mut received = node.subscribe("news").await?;
     let since = node.health().since;
@@ -342,7 +342,7 @@ async fn nobody_can_spoil_the_health_of_a_node(h: &dyn Harness) -> Outcome {
 }
 
 /// Frames in the name of the node itself, with numbers that it has not used yet.
-async fn nobody_can_feign_the_echo_of_a_dead_link(h: &dyn Harness) -> Outcome {
+async fn forged_echoes_do_not_hide_a_dead_link(h: &dyn Harness) -> Outcome {
     let (node, channel) = node_and_its_channel(h, quick_detection).await?;
     let mut forged = frame(1 << 48, "");
     forged[4..12].copy_from_slice(&node.node_id().as_u64().to_be_bytes());
@@ -373,7 +373,7 @@ async fn an_empty_payload_is_a_message(h: &dyn Harness) -> Outcome {
 }
 
 /// On channels that nobody wants, or not any more, and with names that are none.
-async fn foreign_text_while_nobody_listens_is_nothing(h: &dyn Harness) -> Outcome {
+async fn foreign_text_without_subscribers_is_ignored(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     drop(node.subscribe("old").await?);
     let mut received = node.subscribe("news").await?;

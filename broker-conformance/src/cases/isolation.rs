@@ -14,14 +14,14 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(channels_with_similar_names_are_isolated, [2]),
-    case!(leaving_a_channel_leaves_those_with_similar_names, [1, 2]).needs(&[Need::OwnServer]),
-    case!(of_two_listeners_one_leaves_and_the_other_stays, [2, 8]),
-    case!(after_a_listener_is_removed_it_is_not_called, [8]),
+    case!(unsubscribing_keeps_channels_with_similar_names, [1, 2]).needs(&[Need::OwnServer]),
+    case!(removing_one_of_two_listeners_keeps_the_other, [2, 8]),
+    case!(a_removed_listener_is_not_called, [8]),
     case!(removing_twice_or_an_unknown_listener_is_no_error, [8]),
-    case!(a_refused_channel_disturbs_no_other, [11]).needs(&[Need::Permissions]),
-    case!(a_refused_post_among_others_is_told_to_its_poster, [11]).needs(&[Need::Permissions]),
-    case!(a_crowd_on_a_refused_channel_is_told_at_once, [11]).needs(&[Need::Permissions]),
-    case!(a_channel_refused_at_a_reconnect_ends_and_says_why, [4, 11]).needs(&[Need::Permissions]),
+    case!(a_refused_channel_affects_no_other, [11]).needs(&[Need::Permissions]),
+    case!(a_refused_post_fails_and_no_other, [11]).needs(&[Need::Permissions]),
+    case!(every_subscriber_of_a_refused_channel_fails_at_once, [11]).needs(&[Need::Permissions]),
+    case!(a_channel_refused_at_a_reconnect_ends_with_a_reason, [4, 11]).needs(&[Need::Permissions]),
 ];
 
 /// Names that begin alike, differ in case, or would match each other as patterns.
@@ -50,7 +50,7 @@ async fn channels_with_similar_names_are_isolated(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn leaving_a_channel_leaves_those_with_similar_names(h: &dyn Harness) -> Outcome {
+async fn unsubscribing_keeps_channels_with_similar_names(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node().await?, h.node().await?);
     let mut subscriptions = Vec::new();
     for name in SIMILAR {
@@ -84,7 +84,7 @@ async fn next_call_or_end(calls: &mut UnboundedReceiver<u64>) -> Result<Option<u
     within("a call, or the end of the listener", calls.recv()).await
 }
 
-async fn of_two_listeners_one_leaves_and_the_other_stays(h: &dyn Harness) -> Outcome {
+async fn removing_one_of_two_listeners_keeps_the_other(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node().await?, h.node().await?);
     let (session, poster) = (here.session(), there.session());
     let (leaver, mut leaving) = listen(&session, "room").await?;
@@ -113,7 +113,7 @@ async fn of_two_listeners_one_leaves_and_the_other_stays(h: &dyn Harness) -> Out
     Ok(())
 }
 
-async fn after_a_listener_is_removed_it_is_not_called(h: &dyn Harness) -> Outcome {
+async fn a_removed_listener_is_not_called(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     for round in 0..100 {
@@ -161,7 +161,7 @@ async fn removing_twice_or_an_unknown_listener_is_no_error(h: &dyn Harness) -> O
     Ok(())
 }
 
-async fn a_refused_channel_disturbs_no_other(h: &dyn Harness) -> Outcome {
+async fn a_refused_channel_affects_no_other(h: &dyn Harness) -> Outcome {
     h.allow_only("open").await?;
     let node = h.node().await?;
     let mut before = node.subscribe("open.before").await?;
@@ -189,7 +189,7 @@ async fn a_refused_channel_disturbs_no_other(h: &dyn Harness) -> Outcome {
 }
 
 /// All at once, so that they share batches.
-async fn a_refused_post_among_others_is_told_to_its_poster(h: &dyn Harness) -> Outcome {
+async fn a_refused_post_fails_and_no_other(h: &dyn Harness) -> Outcome {
     // First, since links that are open may be lost by it.
     h.allow_only("open").await?;
     let node = h.node().await?;
@@ -212,7 +212,7 @@ async fn a_refused_post_among_others_is_told_to_its_poster(h: &dyn Harness) -> O
     Ok(())
 }
 
-async fn a_crowd_on_a_refused_channel_is_told_at_once(h: &dyn Harness) -> Outcome {
+async fn every_subscriber_of_a_refused_channel_fails_at_once(h: &dyn Harness) -> Outcome {
     h.allow_only("open").await?;
     let node =
         h.node_with(|options| options.subscribe_timeout = std::time::Duration::from_secs(3600)).await?;
@@ -229,7 +229,7 @@ async fn a_crowd_on_a_refused_channel_is_told_at_once(h: &dyn Harness) -> Outcom
     Ok(())
 }
 
-async fn a_channel_refused_at_a_reconnect_ends_and_says_why(h: &dyn Harness) -> Outcome {
+async fn a_channel_refused_at_a_reconnect_ends_with_a_reason(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let (mut open, mut shut) = (node.subscribe("open").await?, node.subscribe("shut").await?);
     let session = node.session();

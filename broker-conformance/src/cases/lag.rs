@@ -10,11 +10,11 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_slow_subscriber_is_told_exactly_how_many_it_lost, [4, 5]),
-    case!(lag_is_told_where_it_happened, [4]),
-    case!(two_slow_subscribers_are_each_told_their_own_loss, [4, 5]),
-    case!(a_slow_listener_is_told_what_it_lost_and_goes_on, [4, 5, 7]),
-    case!(a_stream_that_nobody_reads_slows_nobody, [5]),
+    case!(a_slow_subscriber_receives_the_exact_number_lost, [4, 5]),
+    case!(a_lag_gap_stands_where_messages_were_lost, [4]),
+    case!(each_slow_subscriber_receives_its_own_loss, [4, 5]),
+    case!(a_slow_listener_receives_its_loss_and_continues, [4, 5, 7]),
+    case!(an_unread_stream_slows_nothing_down, [5]),
 ];
 
 /// So few that a slow reader overflows soon.
@@ -55,7 +55,7 @@ async fn receives_all(
 }
 
 /// The oldest are lost, by the slow one alone.
-async fn a_slow_subscriber_is_told_exactly_how_many_it_lost(h: &dyn Harness) -> Outcome {
+async fn a_slow_subscriber_receives_the_exact_number_lost(h: &dyn Harness) -> Outcome {
     let (publisher, node) = (h.node().await?, small_node(h).await?);
     let (mut slow, mut quick) = (node.subscribe("news").await?, node.subscribe("news").await?);
     let mut elsewhere = publisher.subscribe("news").await?;
@@ -67,7 +67,7 @@ async fn a_slow_subscriber_is_told_exactly_how_many_it_lost(h: &dyn Harness) -> 
     Ok(())
 }
 
-async fn lag_is_told_where_it_happened(h: &dyn Harness) -> Outcome {
+async fn a_lag_gap_stands_where_messages_were_lost(h: &dyn Harness) -> Outcome {
     let (publisher, node) = (h.node().await?, small_node(h).await?);
     let (mut slow, mut quick) = (node.subscribe("news").await?, node.subscribe("news").await?);
     posted(&publisher, &mut quick, 0..3).await?;
@@ -85,7 +85,7 @@ async fn lag_is_told_where_it_happened(h: &dyn Harness) -> Outcome {
 }
 
 /// One looks once in between: it loses in two places, the other in one.
-async fn two_slow_subscribers_are_each_told_their_own_loss(h: &dyn Harness) -> Outcome {
+async fn each_slow_subscriber_receives_its_own_loss(h: &dyn Harness) -> Outcome {
     let (publisher, node) = (h.node().await?, small_node(h).await?);
     let mut quick = node.subscribe("news").await?;
     let (mut slow, mut slower) = (node.subscribe("news").await?, node.subscribe("news").await?);
@@ -103,7 +103,7 @@ async fn two_slow_subscribers_are_each_told_their_own_loss(h: &dyn Harness) -> O
     Ok(())
 }
 
-async fn a_slow_listener_is_told_what_it_lost_and_goes_on(h: &dyn Harness) -> Outcome {
+async fn a_slow_listener_receives_its_loss_and_continues(h: &dyn Harness) -> Outcome {
     use std::sync::Arc;
     use tokio::sync::{Semaphore, mpsc::unbounded_channel};
 
@@ -144,7 +144,7 @@ async fn a_slow_listener_is_told_what_it_lost_and_goes_on(h: &dyn Harness) -> Ou
     Ok(())
 }
 
-async fn a_stream_that_nobody_reads_slows_nobody(h: &dyn Harness) -> Outcome {
+async fn an_unread_stream_slows_nothing_down(h: &dyn Harness) -> Outcome {
     let (publisher, node) = (h.node().await?, small_node(h).await?);
     let session = node.session();
     let mut unread = session.create_stream::<crate::steps::Count>("counts").await?;

@@ -21,13 +21,13 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(closing_is_idempotent_and_concurrent, [12]),
-    case!(closing_ends_everyone_who_waits, [12]),
+    case!(closing_ends_every_pending_call, [12]),
     case!(closing_while_connecting_is_quick_and_leaves_nothing, [12]),
-    case!(after_closing_every_handle_errors_alike, [8, 12]),
-    case!(closing_one_broker_leaves_the_others_alone, [5, 12]),
+    case!(after_closing_every_handle_fails_alike, [8, 12]),
+    case!(closing_one_broker_does_not_affect_others, [5, 12]),
     case!(closing_leaves_nothing_behind, [12]).needs(&[Need::OwnServer]),
     case!(dropping_the_last_handle_closes_the_link, [12]).needs(&[Need::OwnServer]),
-    case!(a_broker_can_be_started_again_and_again, [12]).needs(&[Need::OwnServer]),
+    case!(a_broker_can_be_restarted_many_times, [12]).needs(&[Need::OwnServer]),
 ];
 
 /// A listener on a channel that counts what it hears.
@@ -66,7 +66,7 @@ async fn closing_is_idempotent_and_concurrent(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn closing_ends_everyone_who_waits(h: &dyn Harness) -> Outcome {
+async fn closing_ends_every_pending_call(h: &dyn Harness) -> Outcome {
     let change = |options: &mut broker_core::Options| {
         options.publish_timeout = Duration::from_secs(3600);
         options.subscribe_timeout = Duration::from_secs(3600);
@@ -132,7 +132,7 @@ async fn closing_while_connecting_is_quick_and_leaves_nothing(h: &dyn Harness) -
     Ok(())
 }
 
-async fn after_closing_every_handle_errors_alike(h: &dyn Harness) -> Outcome {
+async fn after_closing_every_handle_fails_alike(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let (_counting, received) = count_on(&node, "news").await?;
@@ -165,7 +165,7 @@ async fn after_closing_every_handle_errors_alike(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn closing_one_broker_leaves_the_others_alone(h: &dyn Harness) -> Outcome {
+async fn closing_one_broker_does_not_affect_others(h: &dyn Harness) -> Outcome {
     let (stays, leaves) = (h.node().await?, h.node().await?);
     let mut here = stays.subscribe("news").await?;
     let _there = leaves.subscribe("news").await?;
@@ -232,7 +232,7 @@ async fn dropping_the_last_handle_closes_the_link(h: &dyn Harness) -> Outcome {
     nothing_is_left(h, before).await
 }
 
-async fn a_broker_can_be_started_again_and_again(h: &dyn Harness) -> Outcome {
+async fn a_broker_can_be_restarted_many_times(h: &dyn Harness) -> Outcome {
     let line = h.line().await?;
     let before = tasks();
     for round in 0..10 {

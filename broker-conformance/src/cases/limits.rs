@@ -16,11 +16,11 @@ use crate::{
 pub(super) const CASES: &[Case] = &[
     case!(payloads_arrive_bit_for_bit, [11]),
     case!(the_largest_payload_arrives_and_one_byte_more_is_refused, [11]),
-    case!(a_limit_of_ones_own_is_kept_to_the_byte, [11]),
+    case!(a_custom_payload_limit_is_exact, [11]),
     case!(headers_at_their_limits_arrive_and_beyond_are_refused, [11]),
-    case!(the_largest_message_of_all_arrives, [11]),
-    case!(more_than_the_outbox_holds_waits_its_turn, [6, 11]),
-    case!(a_full_outbox_fails_within_the_limit_when_nothing_moves, [6, 11]),
+    case!(the_largest_possible_message_arrives, [11]),
+    case!(posts_beyond_the_outbox_wait_in_order, [6, 11]),
+    case!(a_blocked_full_outbox_fails_posts_within_the_limit, [6, 11]),
 ];
 
 /// The same bytes everywhere, but none alike that lie side by side.
@@ -80,7 +80,7 @@ async fn the_largest_payload_arrives_and_one_byte_more_is_refused(h: &dyn Harnes
     Ok(())
 }
 
-async fn a_limit_of_ones_own_is_kept_to_the_byte(h: &dyn Harness) -> Outcome {
+async fn a_custom_payload_limit_is_exact(h: &dyn Harness) -> Outcome {
     let here = h.node_with(|options| options.max_payload = 100).await?;
     let there = h.node().await?;
     let mut news = there.subscribe("news").await?;
@@ -128,7 +128,7 @@ async fn headers_at_their_limits_arrive_and_beyond_are_refused(h: &dyn Harness) 
     Ok(())
 }
 
-async fn the_largest_message_of_all_arrives(h: &dyn Harness) -> Outcome {
+async fn the_largest_possible_message_arrives(h: &dyn Harness) -> Outcome {
     let here = h.node_with(|options| options.max_payload = 900_000).await?;
     let there = h.node().await?;
     let name = "x".repeat(broker_core::ChannelName::MAX);
@@ -147,7 +147,7 @@ async fn the_largest_message_of_all_arrives(h: &dyn Harness) -> Outcome {
 }
 
 /// An outbox for one large frame, and twenty posts at once: each is sent, in the order in which they came.
-async fn more_than_the_outbox_holds_waits_its_turn(h: &dyn Harness) -> Outcome {
+async fn posts_beyond_the_outbox_wait_in_order(h: &dyn Harness) -> Outcome {
     let here = h.node_with(|options| options.outbox_bytes = broker_core::driver::MAX_FRAME).await?;
     let there = h.node().await?;
     let mut news = there.subscribe("news").await?;
@@ -170,7 +170,7 @@ async fn more_than_the_outbox_holds_waits_its_turn(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_full_outbox_fails_within_the_limit_when_nothing_moves(h: &dyn Harness) -> Outcome {
+async fn a_blocked_full_outbox_fails_posts_within_the_limit(h: &dyn Harness) -> Outcome {
     let change = |options: &mut broker_core::Options| {
         options.outbox_bytes = broker_core::driver::MAX_FRAME;
         options.publish_timeout = crate::wait::SHORT;

@@ -21,18 +21,18 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_panicking_listener_is_removed_and_harms_no_other, [7]),
-    case!(a_panic_before_the_first_await_is_no_worse, [7]),
-    case!(calls_are_one_at_a_time_also_when_they_are_slow, [7]),
+    case!(a_panicking_listener_is_removed_and_affects_no_other, [7]),
+    case!(a_panic_before_the_first_await_is_contained, [7]),
+    case!(slow_calls_of_a_listener_are_sequential, [7]),
     case!(a_slow_listener_delays_no_other, [5, 7]),
     case!(a_listener_can_remove_itself, [7, 8]),
     case!(a_listener_can_close_its_session, [7, 8]),
     case!(a_listener_can_close_its_broker_without_hanging, [7, 12]),
-    case!(a_listener_can_post_and_listen_itself, [7]),
-    case!(a_call_under_way_ends_by_itself_when_its_session_closes, [8]),
-    case!(a_call_that_is_being_prepared_does_not_begin_after_closing, [8]),
-    case!(closing_the_broker_ends_a_call_that_waits_for_ever, [12]),
-    case!(closing_in_a_storm_of_posts_does_not_deadlock, [8, 12]),
+    case!(a_listener_can_post_and_add_listeners, [7]),
+    case!(a_running_call_completes_after_its_session_closes, [8]),
+    case!(a_prepared_call_does_not_begin_after_closing, [8]),
+    case!(closing_the_broker_ends_a_call_that_never_returns, [12]),
+    case!(closing_under_load_does_not_deadlock, [8, 12]),
 ];
 
 /// Unwinds as a panic does, without the noise.
@@ -40,7 +40,7 @@ pub(super) fn panic_quietly() {
     std::panic::resume_unwind(Box::new("a listener of a case"));
 }
 
-async fn a_panicking_listener_is_removed_and_harms_no_other(h: &dyn Harness) -> Outcome {
+async fn a_panicking_listener_is_removed_and_affects_no_other(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node().await?, h.node().await?);
     let session = node.session();
     let mut before = listener(&session, "counts").await?;
@@ -66,7 +66,7 @@ async fn a_panicking_listener_is_removed_and_harms_no_other(h: &dyn Harness) -> 
     Ok(())
 }
 
-async fn a_panic_before_the_first_await_is_no_worse(h: &dyn Harness) -> Outcome {
+async fn a_panic_before_the_first_await_is_contained(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let (alive, mut gone) = unbounded_channel::<()>();
@@ -85,7 +85,7 @@ async fn a_panic_before_the_first_await_is_no_worse(h: &dyn Harness) -> Outcome 
     Ok(())
 }
 
-async fn calls_are_one_at_a_time_also_when_they_are_slow(h: &dyn Harness) -> Outcome {
+async fn slow_calls_of_a_listener_are_sequential(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node().await?, h.node().await?);
     let session = node.session();
     let (busy, (sender, mut calls)) = (Arc::new(AtomicBool::new(false)), unbounded_channel());
@@ -233,7 +233,7 @@ async fn a_listener_can_close_its_broker_without_hanging(h: &dyn Harness) -> Out
     Ok(())
 }
 
-async fn a_listener_can_post_and_listen_itself(h: &dyn Harness) -> Outcome {
+async fn a_listener_can_post_and_add_listeners(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = Arc::new(node.session());
     let (sender, mut calls) = unbounded_channel();
@@ -262,7 +262,7 @@ async fn a_listener_can_post_and_listen_itself(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_call_under_way_ends_by_itself_when_its_session_closes(h: &dyn Harness) -> Outcome {
+async fn a_running_call_completes_after_its_session_closes(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let (turns, (sender, mut calls)) = (Arc::new(Semaphore::new(0)), unbounded_channel());
@@ -309,7 +309,7 @@ impl<'de> Deserialize<'de> for Closing {
     }
 }
 
-async fn a_call_that_is_being_prepared_does_not_begin_after_closing(h: &dyn Harness) -> Outcome {
+async fn a_prepared_call_does_not_begin_after_closing(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = Arc::new(node.session());
     let key = node.node_id().as_u64();
@@ -326,7 +326,7 @@ async fn a_call_that_is_being_prepared_does_not_begin_after_closing(h: &dyn Harn
     Ok(())
 }
 
-async fn closing_the_broker_ends_a_call_that_waits_for_ever(h: &dyn Harness) -> Outcome {
+async fn closing_the_broker_ends_a_call_that_never_returns(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let (sender, mut calls) = unbounded_channel();
@@ -346,7 +346,7 @@ async fn closing_the_broker_ends_a_call_that_waits_for_ever(h: &dyn Harness) -> 
 }
 
 /// From inside and outside of calls, while messages arrive from everywhere.
-async fn closing_in_a_storm_of_posts_does_not_deadlock(h: &dyn Harness) -> Outcome {
+async fn closing_under_load_does_not_deadlock(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node().await?, h.node().await?);
     let (stop, mut stopped) = oneshot::channel::<()>();
     let local = node.broker.clone();

@@ -14,20 +14,20 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(after_a_restart_every_stream_and_listener_is_told_and_lives_on, [4, 7]).needs(&[Need::OwnServer]),
+    case!(after_a_restart_streams_and_listeners_continue_with_a_gap, [4, 7]).needs(&[Need::OwnServer]),
     case!(the_gap_stands_before_everything_posted_after_the_break, [3, 4]),
-    case!(a_waiting_stream_wakes_up_for_the_gap, [4]),
-    case!(a_link_that_breaks_disturbs_no_other_node, [4]),
-    case!(a_stalled_line_is_found_and_recovers, [4, 10]),
-    case!(a_line_that_swallows_only_what_comes_down_is_found, [4, 10]),
-    case!(a_server_that_hangs_is_found_and_recovers, [4, 10]).needs(&[Need::OwnServer]),
-    case!(links_that_the_server_drops_come_back_with_a_gap, [4]).needs(&[Need::OwnServer]),
-    case!(five_thousand_channels_are_subscribed_again_and_told, [1, 4]),
+    case!(a_waiting_stream_receives_the_gap, [4]),
+    case!(a_broken_link_affects_no_other_node, [4]),
+    case!(a_stalled_line_is_detected_and_recovers, [4, 10]),
+    case!(a_line_stalled_downstream_is_detected, [4, 10]),
+    case!(a_hanging_server_is_detected_and_recovers, [4, 10]).needs(&[Need::OwnServer]),
+    case!(links_dropped_by_the_server_reconnect_with_a_gap, [4]).needs(&[Need::OwnServer]),
+    case!(five_thousand_channels_are_resubscribed_with_a_gap, [1, 4]),
     case!(a_flapping_line_leaks_nothing, [12]).needs(&[Need::OwnServer]),
-    case!(links_found_dead_leave_nothing_behind, [12]).needs(&[Need::OwnServer]),
+    case!(dead_links_leave_nothing_behind, [12]).needs(&[Need::OwnServer]),
 ];
 
-async fn after_a_restart_every_stream_and_listener_is_told_and_lives_on(h: &dyn Harness) -> Outcome {
+async fn after_a_restart_streams_and_listeners_continue_with_a_gap(h: &dyn Harness) -> Outcome {
     let nodes = [h.node().await?, h.node().await?];
     let sessions = nodes.each_ref().map(|node| node.session());
     let (mut streams, mut listeners) = (Vec::new(), Vec::new());
@@ -117,7 +117,7 @@ async fn the_gap_stands_before_everything_posted_after_the_break(h: &dyn Harness
 }
 
 /// Nobody posts anything: the gap comes by itself, to everyone who waits.
-async fn a_waiting_stream_wakes_up_for_the_gap(h: &dyn Harness) -> Outcome {
+async fn a_waiting_stream_receives_the_gap(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let mut waiting = JoinSet::new();
     let (asleep, mut sleepers) = tokio::sync::mpsc::unbounded_channel();
@@ -145,7 +145,7 @@ async fn a_waiting_stream_wakes_up_for_the_gap(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_link_that_breaks_disturbs_no_other_node(h: &dyn Harness) -> Outcome {
+async fn a_broken_link_affects_no_other_node(h: &dyn Harness) -> Outcome {
     let (broken, node, publisher) = (h.node().await?, h.node().await?, h.node().await?);
     let mut received = node.subscribe("news").await?;
     let _lost = broken.subscribe("news").await?;
@@ -166,7 +166,7 @@ async fn a_link_that_breaks_disturbs_no_other_node(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_stalled_line_is_found_and_recovers(h: &dyn Harness) -> Outcome {
+async fn a_stalled_line_is_detected_and_recovers(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node_with(quick_detection).await?, h.node().await?);
     let mut received = node.subscribe("news").await?;
     node.line.stall();
@@ -176,7 +176,7 @@ async fn a_stalled_line_is_found_and_recovers(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_line_that_swallows_only_what_comes_down_is_found(h: &dyn Harness) -> Outcome {
+async fn a_line_stalled_downstream_is_detected(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node_with(quick_detection).await?, h.node().await?);
     let mut received = node.subscribe("news").await?;
     node.line.stall_downstream();
@@ -186,7 +186,7 @@ async fn a_line_that_swallows_only_what_comes_down_is_found(h: &dyn Harness) -> 
     Ok(())
 }
 
-async fn a_server_that_hangs_is_found_and_recovers(h: &dyn Harness) -> Outcome {
+async fn a_hanging_server_is_detected_and_recovers(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node_with(quick_detection).await?, h.node_with(quick_detection).await?);
     let mut received = node.subscribe("news").await?;
     h.pause_server().await?;
@@ -197,7 +197,7 @@ async fn a_server_that_hangs_is_found_and_recovers(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn links_that_the_server_drops_come_back_with_a_gap(h: &dyn Harness) -> Outcome {
+async fn links_dropped_by_the_server_reconnect_with_a_gap(h: &dyn Harness) -> Outcome {
     let nodes = [h.node().await?, h.node().await?];
     let mut received = [nodes[0].subscribe("news").await?, nodes[1].subscribe("news").await?];
     for round in 0..5 {
@@ -214,7 +214,7 @@ async fn links_that_the_server_drops_come_back_with_a_gap(h: &dyn Harness) -> Ou
     Ok(())
 }
 
-async fn five_thousand_channels_are_subscribed_again_and_told(h: &dyn Harness) -> Outcome {
+async fn five_thousand_channels_are_resubscribed_with_a_gap(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node().await?, h.node().await?);
     let names: Vec<String> = (0..5000).map(|n| format!("room.{n}")).collect();
     let mut rooms = try_join_all(names.iter().map(|name| node.subscribe(name))).await?;
@@ -256,7 +256,7 @@ async fn a_flapping_line_leaks_nothing(h: &dyn Harness) -> Outcome {
 }
 
 /// Nobody tells a node that they are dead, nor the server that they were given up.
-async fn links_found_dead_leave_nothing_behind(h: &dyn Harness) -> Outcome {
+async fn dead_links_leave_nothing_behind(h: &dyn Harness) -> Outcome {
     let node = h.node_with(quick_detection).await?;
     let _heard = node.subscribe("news").await?;
     let (connections, at_first) = (h.connections().await?, tasks());

@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(every_legal_name_works, [11]),
-    case!(every_illegal_name_is_refused_by_every_verb_in_the_same_words, [11]),
+    case!(every_verb_refuses_illegal_names_with_the_same_error, [11]),
     case!(the_longest_name_fits_behind_the_longest_prefix, [11]),
 ];
 
@@ -143,7 +143,7 @@ fn illegal() -> Vec<(String, &'static str)> {
     names
 }
 
-async fn every_illegal_name_is_refused_by_every_verb_in_the_same_words(h: &dyn Harness) -> Outcome {
+async fn every_verb_refuses_illegal_names_with_the_same_error(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let mut sane = node.subscribe("sane").await?;

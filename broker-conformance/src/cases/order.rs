@@ -24,11 +24,11 @@ pub(super) const CASES: &[Case] = &[
     case!(busy_channels_do_not_disturb_the_order_of_another, [3, 5]),
     case!(many_publishers_each_keep_their_order, [3]),
     case!(sequence_numbers_count_the_posts_of_one_origin_on_one_channel, [3]),
-    case!(a_listener_hears_in_order_one_call_at_a_time, [3, 7]),
-    case!(local_posts_keep_their_order_too, [3]),
+    case!(a_listener_is_called_in_order_one_call_at_a_time, [3, 7]),
+    case!(local_posts_keep_their_order, [3]),
     case!(order_holds_when_the_readers_link_breaks, [3, 4]),
     case!(order_holds_when_the_publishers_link_breaks, [3, 4]),
-    case!(all_nodes_hear_one_order, [3]).needs(&[Need::ChannelOrder]),
+    case!(all_nodes_receive_one_order, [3]).needs(&[Need::ChannelOrder]),
 ];
 
 /// Posts numbers one after another as fast as they are taken, without waiting for their outcomes. Among them are
@@ -147,7 +147,7 @@ async fn sequence_numbers_count_the_posts_of_one_origin_on_one_channel(h: &dyn H
     Ok(())
 }
 
-async fn a_listener_hears_in_order_one_call_at_a_time(h: &dyn Harness) -> Outcome {
+async fn a_listener_is_called_in_order_one_call_at_a_time(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node_with(roomy).await?, h.node().await?);
     let (session, poster) = (here.session(), there.session());
     let (sender, mut calls) = tokio::sync::mpsc::unbounded_channel();
@@ -172,7 +172,7 @@ async fn a_listener_hears_in_order_one_call_at_a_time(h: &dyn Harness) -> Outcom
     Ok(())
 }
 
-async fn local_posts_keep_their_order_too(h: &dyn Harness) -> Outcome {
+async fn local_posts_keep_their_order(h: &dyn Harness) -> Outcome {
     let node = h.node_with(roomy).await?;
     let mut news = node.subscribe("news").await?;
     let flood = flooding(&node, "news", 1000);
@@ -304,7 +304,7 @@ async fn order_holds_when_the_publishers_link_breaks(h: &dyn Harness) -> Outcome
     Ok(())
 }
 
-async fn all_nodes_hear_one_order(h: &dyn Harness) -> Outcome {
+async fn all_nodes_receive_one_order(h: &dyn Harness) -> Outcome {
     let nodes = [h.node_with(roomy).await?, h.node_with(roomy).await?, h.node_with(roomy).await?];
     let mut subscriptions = Vec::new();
     for node in &nodes {

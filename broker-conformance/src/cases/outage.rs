@@ -13,15 +13,15 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(posts_while_cut_off_fail_at_once_and_none_is_hoarded, [6]),
-    case!(a_post_into_a_stalled_line_ends_and_is_not_hoarded, [6]),
+    case!(posts_while_disconnected_fail_at_once_and_are_not_kept, [6]),
+    case!(a_post_into_a_stalled_line_ends_and_is_not_kept, [6]),
     case!(auto_never_falls_back_to_local, [2, 6]),
-    case!(subscribing_while_cut_off_waits_and_is_confirmed_after_healing, [1]),
-    case!(subscribing_while_cut_off_fails_in_time_and_leaves_no_trace, [1, 12]),
-    case!(what_a_killed_server_took_was_heard_or_lies_in_a_gap, [3, 4, 6]).needs(&[Need::OwnServer]),
-    case!(a_post_whose_answer_is_lost_is_not_said_to_be_refused, [6]),
-    case!(what_a_reader_missed_while_cut_off_lies_in_its_gaps, [3, 4]),
-    case!(what_was_accepted_before_the_publisher_was_cut_off_is_heard, [3, 4, 6]),
+    case!(subscribing_while_disconnected_waits_for_the_link, [1]),
+    case!(subscribing_while_disconnected_fails_at_the_limit_without_trace, [1, 12]),
+    case!(posts_accepted_by_a_killed_server_arrive_or_lie_in_a_gap, [3, 4, 6]).needs(&[Need::OwnServer]),
+    case!(a_post_without_an_answer_is_neither_accepted_nor_refused, [6]),
+    case!(posts_missed_while_disconnected_lie_in_gaps, [3, 4]),
+    case!(posts_accepted_before_the_publisher_disconnects_arrive, [3, 4, 6]),
 ];
 
 fn unavailable<T: Debug>(outcome: Result<T, Error>) -> Result<(), String> {
@@ -31,7 +31,7 @@ fn unavailable<T: Debug>(outcome: Result<T, Error>) -> Result<(), String> {
     }
 }
 
-async fn posts_while_cut_off_fail_at_once_and_none_is_hoarded(h: &dyn Harness) -> Outcome {
+async fn posts_while_disconnected_fail_at_once_and_are_not_kept(h: &dyn Harness) -> Outcome {
     let (node, other) = (h.node().await?, h.node().await?);
     let mut received = other.subscribe("news").await?;
     node.line.cut();
@@ -51,7 +51,7 @@ async fn posts_while_cut_off_fail_at_once_and_none_is_hoarded(h: &dyn Harness) -
 }
 
 /// Before the stall is noticed a post waits for its answer; after, it is refused at once.
-async fn a_post_into_a_stalled_line_ends_and_is_not_hoarded(h: &dyn Harness) -> Outcome {
+async fn a_post_into_a_stalled_line_ends_and_is_not_kept(h: &dyn Harness) -> Outcome {
     let (node, other) = (h.node_with(quick_detection).await?, h.node().await?);
     let mut received = other.subscribe("news").await?;
     node.line.stall();
@@ -85,7 +85,7 @@ async fn auto_never_falls_back_to_local(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn subscribing_while_cut_off_waits_and_is_confirmed_after_healing(h: &dyn Harness) -> Outcome {
+async fn subscribing_while_disconnected_waits_for_the_link(h: &dyn Harness) -> Outcome {
     let (node, other) = (h.node().await?, h.node().await?);
     node.line.cut();
     wait_for_disconnect(&node).await?;
@@ -103,7 +103,7 @@ async fn subscribing_while_cut_off_waits_and_is_confirmed_after_healing(h: &dyn 
     Ok(())
 }
 
-async fn subscribing_while_cut_off_fails_in_time_and_leaves_no_trace(h: &dyn Harness) -> Outcome {
+async fn subscribing_while_disconnected_fails_at_the_limit_without_trace(h: &dyn Harness) -> Outcome {
     let node = h.node_with(|options| options.subscribe_timeout = SHORT).await?;
     node.line.cut();
     wait_for_disconnect(&node).await?;
@@ -224,7 +224,7 @@ async fn more(accepted_count: &watch::Sender<u64>, count: u64) -> Result<(), Str
         .map_err(|error| error.to_string())
 }
 
-async fn what_a_killed_server_took_was_heard_or_lies_in_a_gap(h: &dyn Harness) -> Outcome {
+async fn posts_accepted_by_a_killed_server_arrive_or_lie_in_a_gap(h: &dyn Harness) -> Outcome {
     // All of it fits into the queues: overflow is another subject.
     let large = |options: &mut broker_core::Options| options.queue_capacity = 1 << 20;
     let (publisher, other): (Node, Node) = (h.node_with(large).await?, h.node_with(large).await?);
@@ -253,7 +253,7 @@ async fn what_a_killed_server_took_was_heard_or_lies_in_a_gap(h: &dyn Harness) -
 }
 
 /// The server takes the posts and its answers get lost, as far as the backend knows directions.
-async fn a_post_whose_answer_is_lost_is_not_said_to_be_refused(h: &dyn Harness) -> Outcome {
+async fn a_post_without_an_answer_is_neither_accepted_nor_refused(h: &dyn Harness) -> Outcome {
     let (publisher, other) = (h.node_with(quick_detection).await?, h.node().await?);
     let mut received = other.subscribe("numbers").await?;
     publisher.line.stall_downstream();
@@ -271,7 +271,7 @@ async fn a_post_whose_answer_is_lost_is_not_said_to_be_refused(h: &dyn Harness) 
     Ok(())
 }
 
-async fn what_a_reader_missed_while_cut_off_lies_in_its_gaps(h: &dyn Harness) -> Outcome {
+async fn posts_missed_while_disconnected_lie_in_gaps(h: &dyn Harness) -> Outcome {
     let large = |options: &mut broker_core::Options| options.queue_capacity = 1 << 20;
     let (publisher, other): (Node, Node) = (h.node().await?, h.node_with(large).await?);
     let mut received = other.subscribe("numbers").await?;
@@ -297,7 +297,7 @@ async fn what_a_reader_missed_while_cut_off_lies_in_its_gaps(h: &dyn Harness) ->
     Ok(())
 }
 
-async fn what_was_accepted_before_the_publisher_was_cut_off_is_heard(h: &dyn Harness) -> Outcome {
+async fn posts_accepted_before_the_publisher_disconnects_arrive(h: &dyn Harness) -> Outcome {
     let large = |options: &mut broker_core::Options| options.queue_capacity = 1 << 20;
     let (publisher, other): (Node, Node) = (h.node_with(large).await?, h.node_with(large).await?);
     let mut received = other.subscribe("numbers").await?;

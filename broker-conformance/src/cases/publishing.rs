@@ -11,16 +11,16 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(a_post_without_listeners_succeeds, [2]),
-    case!(every_subscriber_of_every_node_hears_a_post_once, [2]),
+    case!(every_subscriber_on_every_node_receives_a_post_once, [2]),
     case!(own_posts_come_back_exactly_once, [2]),
-    case!(two_hundred_subscribers_of_one_channel_all_hear, [2, 5]),
+    case!(two_hundred_subscribers_of_one_channel_receive_every_post, [2, 5]),
     case!(a_local_post_never_leaves_the_node, [2]),
     case!(a_local_post_is_in_the_queue_before_the_call_returns, [2]),
-    case!(a_local_post_works_while_the_node_is_cut_off, [2, 6]),
-    case!(auto_is_global_where_there_is_a_backend, [2]),
-    case!(a_broker_without_backend_says_how_to_get_one, [2, 11]),
+    case!(a_local_post_works_while_the_node_is_disconnected, [2, 6]),
+    case!(auto_is_global_with_a_backend, [2]),
+    case!(a_global_post_without_a_backend_fails_with_a_remedy, [2, 11]),
     case!(a_message_has_one_identity_on_every_node, [2]),
-    case!(a_post_that_the_server_did_not_take_is_no_success, [2, 6]).needs(&[Need::Confirms]),
+    case!(a_post_that_never_reaches_the_server_fails, [2, 6]).needs(&[Need::Confirms]),
 ];
 
 async fn a_post_without_listeners_succeeds(h: &dyn Harness) -> Outcome {
@@ -36,7 +36,7 @@ async fn a_post_without_listeners_succeeds(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn every_subscriber_of_every_node_hears_a_post_once(h: &dyn Harness) -> Outcome {
+async fn every_subscriber_on_every_node_receives_a_post_once(h: &dyn Harness) -> Outcome {
     let nodes = [h.node().await?, h.node().await?, h.node().await?];
     let mut subscriptions = Vec::new();
     for node in &nodes {
@@ -83,7 +83,7 @@ async fn own_posts_come_back_exactly_once(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn two_hundred_subscribers_of_one_channel_all_hear(h: &dyn Harness) -> Outcome {
+async fn two_hundred_subscribers_of_one_channel_receive_every_post(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node().await?, h.node().await?);
     let mut crowd = Vec::new();
     for _ in 0..200 {
@@ -133,7 +133,7 @@ async fn a_local_post_is_in_the_queue_before_the_call_returns(h: &dyn Harness) -
     Ok(())
 }
 
-async fn a_local_post_works_while_the_node_is_cut_off(h: &dyn Harness) -> Outcome {
+async fn a_local_post_works_while_the_node_is_disconnected(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let mut news = node.subscribe("news").await?;
     node.line.cut();
@@ -153,7 +153,7 @@ async fn a_local_post_works_while_the_node_is_cut_off(h: &dyn Harness) -> Outcom
     Ok(())
 }
 
-async fn auto_is_global_where_there_is_a_backend(h: &dyn Harness) -> Outcome {
+async fn auto_is_global_with_a_backend(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node().await?, h.node().await?);
     let mut far = there.subscribe("news").await?;
     here.publish("news", "post", Scope::Auto).await?;
@@ -162,7 +162,7 @@ async fn auto_is_global_where_there_is_a_backend(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_broker_without_backend_says_how_to_get_one(_: &dyn Harness) -> Outcome {
+async fn a_global_post_without_a_backend_fails_with_a_remedy(_: &dyn Harness) -> Outcome {
     let broker = Broker::local();
     assert!(broker.backend().is_none() && broker.capabilities().is_none());
     let mut news = broker.subscribe("news").await?;
@@ -203,7 +203,7 @@ async fn a_message_has_one_identity_on_every_node(h: &dyn Harness) -> Outcome {
 }
 
 /// Its line swallows the post: nobody has refused it, and nobody has it.
-async fn a_post_that_the_server_did_not_take_is_no_success(h: &dyn Harness) -> Outcome {
+async fn a_post_that_never_reaches_the_server_fails(h: &dyn Harness) -> Outcome {
     let (node, other) =
         (h.node_with(|options| options.publish_timeout = crate::wait::SHORT).await?, h.node().await?);
     let mut received = other.subscribe("news").await?;

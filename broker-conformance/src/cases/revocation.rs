@@ -26,21 +26,21 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(a_revoked_user_is_signed_out_on_every_node, [9, 8]),
-    case!(an_auth_id_ends_its_own_sessions_and_no_other, [9]),
-    case!(a_scope_ends_the_sessions_that_require_it_and_no_other, [9]),
-    case!(anonymous_sessions_and_other_users_go_on, [9]),
+    case!(revoking_an_auth_id_closes_its_sessions_and_no_other, [9]),
+    case!(revoking_a_scope_closes_its_sessions_and_no_other, [9]),
+    case!(anonymous_sessions_and_other_users_stay_open, [9]),
     case!(revoking_twice_or_for_an_unknown_user_is_harmless, [9]),
-    case!(signing_in_right_after_a_revocation_is_not_cut, [9]),
-    case!(a_check_that_began_before_and_registers_after_is_refused, [9]),
-    case!(a_token_that_was_issued_here_after_a_revocation_is_let_in, [9]),
-    case!(a_refused_token_says_when_to_sign_in_again, [9]),
-    case!(a_clock_that_differs_by_no_more_than_the_option_lets_nobody_escape, [9]),
-    case!(a_clock_that_differs_by_more_is_beyond_the_promise, [9]),
-    case!(sign_ins_race_revocations_and_nobody_escapes, [9]),
-    case!(a_revocation_is_not_held_up_by_a_flooded_channel, [9]),
-    case!(the_first_session_of_a_node_knows_what_was_revoked_before_it, [9]),
-    case!(a_user_or_scope_that_breaks_the_rules_is_refused_by_every_verb, [9, 11]),
-    case!(nodes_with_different_prefixes_revoke_apart, [9]),
+    case!(signing_in_right_after_a_revocation_is_accepted, [9]),
+    case!(a_check_begun_before_a_revocation_is_refused_after_it, [9]),
+    case!(a_token_issued_here_after_a_revocation_is_accepted, [9]),
+    case!(a_refused_token_reports_when_to_sign_in_again, [9]),
+    case!(clocks_within_the_allowed_skew_revoke_every_session, [9]),
+    case!(clocks_beyond_the_allowed_skew_are_not_covered, [9]),
+    case!(no_sign_in_escapes_a_concurrent_revocation, [9]),
+    case!(a_flooded_channel_does_not_delay_a_revocation, [9]),
+    case!(the_first_session_of_a_node_is_checked_against_earlier_revocations, [9]),
+    case!(every_verb_refuses_an_invalid_user_or_scope, [9, 11]),
+    case!(different_prefixes_isolate_revocations, [9]),
 ];
 
 async fn a_revoked_user_is_signed_out_on_every_node(h: &dyn Harness) -> Outcome {
@@ -69,7 +69,7 @@ async fn a_revoked_user_is_signed_out_on_every_node(h: &dyn Harness) -> Outcome 
     Ok(())
 }
 
-async fn an_auth_id_ends_its_own_sessions_and_no_other(h: &dyn Harness) -> Outcome {
+async fn revoking_an_auth_id_closes_its_sessions_and_no_other(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node().await?);
     let key = |key: &str| Identity::new("ada", Instant::now()).with_auth_id(key);
     let (hit, other) = (open(&b, key("k1")).await?, open(&b, key("k2")).await?);
@@ -84,7 +84,7 @@ async fn an_auth_id_ends_its_own_sessions_and_no_other(h: &dyn Harness) -> Outco
     Ok(())
 }
 
-async fn a_scope_ends_the_sessions_that_require_it_and_no_other(h: &dyn Harness) -> Outcome {
+async fn revoking_a_scope_closes_its_sessions_and_no_other(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node().await?);
     let scoped = |scopes: &[&str]| Identity::new("ada", Instant::now()).with_scopes(scopes.iter().copied());
     let hit = open(&b, scoped(&["board", "admin"])).await?;
@@ -96,7 +96,7 @@ async fn a_scope_ends_the_sessions_that_require_it_and_no_other(h: &dyn Harness)
     Ok(())
 }
 
-async fn anonymous_sessions_and_other_users_go_on(h: &dyn Harness) -> Outcome {
+async fn anonymous_sessions_and_other_users_stay_open(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node().await?);
     let (anonymous, eve, ada) = (b.session(), sign_in(&b, "eve").await?, sign_in(&b, "ada").await?);
     let mut streams = [anonymous.subscribe("news").await?, eve.subscribe("news").await?];
@@ -123,7 +123,7 @@ async fn revoking_twice_or_for_an_unknown_user_is_harmless(h: &dyn Harness) -> O
 }
 
 /// On the very next line of the same program, at once; and on another node, whose clock is the same here, too.
-async fn signing_in_right_after_a_revocation_is_not_cut(h: &dyn Harness) -> Outcome {
+async fn signing_in_right_after_a_revocation_is_accepted(h: &dyn Harness) -> Outcome {
     let a = h.node().await?;
     let b = h.node_with(|options| options.clock_skew = Duration::ZERO).await?;
     let mut sessions = Vec::new();
@@ -143,7 +143,7 @@ async fn signing_in_right_after_a_revocation_is_not_cut(h: &dyn Harness) -> Outc
     if cut == 0 { Ok(()) } else { Err(format!("{cut} of {} were cut", sessions.len()).into()) }
 }
 
-async fn a_check_that_began_before_and_registers_after_is_refused(h: &dyn Harness) -> Outcome {
+async fn a_check_begun_before_a_revocation_is_refused_after_it(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node().await?);
     let witness = sign_in(&b, "ada").await?;
     let began = Instant::now();
@@ -160,7 +160,7 @@ async fn a_check_that_began_before_and_registers_after_is_refused(h: &dyn Harnes
 }
 
 /// On the very next line, as with a check of a password; and the token from the line before is refused everywhere.
-async fn a_token_that_was_issued_here_after_a_revocation_is_let_in(h: &dyn Harness) -> Outcome {
+async fn a_token_issued_here_after_a_revocation_is_accepted(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node().await?);
     let issue = |user: &str| Identity::new(user, AuthenticatedAt::issued_here(SystemTime::now()));
     let mut sessions = Vec::new();
@@ -183,7 +183,7 @@ async fn a_token_that_was_issued_here_after_a_revocation_is_let_in(h: &dyn Harne
 }
 
 /// Tokens have whole seconds, and other servers other clocks: who signs in too early is told how long to wait.
-async fn a_refused_token_says_when_to_sign_in_again(h: &dyn Harness) -> Outcome {
+async fn a_refused_token_reports_when_to_sign_in_again(h: &dyn Harness) -> Outcome {
     let a = h.node().await?;
     let second = || {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -218,7 +218,7 @@ async fn a_refused_token_says_when_to_sign_in_again(h: &dyn Harness) -> Outcome 
 }
 
 /// A server whose clock is behind stamps its revocations too early: by `Revocation::effective` one here does.
-async fn a_clock_that_differs_by_no_more_than_the_option_lets_nobody_escape(h: &dyn Harness) -> Outcome {
+async fn clocks_within_the_allowed_skew_revoke_every_session(h: &dyn Harness) -> Outcome {
     let a = h.node().await?;
     let b = h.node_with(|options| options.clock_skew = Duration::from_secs(60)).await?;
     let ada = sign_in(&b, "ada").await?;
@@ -230,7 +230,7 @@ async fn a_clock_that_differs_by_no_more_than_the_option_lets_nobody_escape(h: &
     Ok(())
 }
 
-async fn a_clock_that_differs_by_more_is_beyond_the_promise(h: &dyn Harness) -> Outcome {
+async fn clocks_beyond_the_allowed_skew_are_not_covered(h: &dyn Harness) -> Outcome {
     let a = h.node().await?;
     let b = h.node_with(|options| options.clock_skew = Duration::from_secs(60)).await?;
     let (ada, witness) = (sign_in(&b, "ada").await?, sign_in(&b, "witness").await?);
@@ -257,7 +257,7 @@ struct Racer {
 
 /// Sign-ins on two nodes, around the moment at which a third revokes their user: none that began before lives on, and
 /// none is cut that began after. The clocks are one here, so there is no need to allow for a difference.
-async fn sign_ins_race_revocations_and_nobody_escapes(h: &dyn Harness) -> Outcome {
+async fn no_sign_in_escapes_a_concurrent_revocation(h: &dyn Harness) -> Outcome {
     const EACH: usize = 100;
     let (racers, exact) =
         (racers(h), |options: &mut broker_core::Options| options.clock_skew = Duration::ZERO);
@@ -312,7 +312,7 @@ async fn sign_ins_race_revocations_and_nobody_escapes(h: &dyn Harness) -> Outcom
 }
 
 /// Another publisher floods a channel that the session's node listens to; the flood is not over when the session is.
-async fn a_revocation_is_not_held_up_by_a_flooded_channel(h: &dyn Harness) -> Outcome {
+async fn a_flooded_channel_does_not_delay_a_revocation(h: &dyn Harness) -> Outcome {
     let (a, b, flooder) = (h.node().await?, h.node().await?, h.node().await?);
     let ada = sign_in(&b, "ada").await?;
     let listening = b.session();
@@ -340,7 +340,7 @@ async fn a_revocation_is_not_held_up_by_a_flooded_channel(h: &dyn Harness) -> Ou
     Ok(())
 }
 
-async fn the_first_session_of_a_node_knows_what_was_revoked_before_it(h: &dyn Harness) -> Outcome {
+async fn the_first_session_of_a_node_is_checked_against_earlier_revocations(h: &dyn Harness) -> Outcome {
     let began = Instant::now();
     let a = h.node().await?;
     sign_out(&a, "ada").await?;
@@ -351,7 +351,7 @@ async fn the_first_session_of_a_node_knows_what_was_revoked_before_it(h: &dyn Ha
     Ok(())
 }
 
-async fn a_user_or_scope_that_breaks_the_rules_is_refused_by_every_verb(h: &dyn Harness) -> Outcome {
+async fn every_verb_refuses_an_invalid_user_or_scope(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let (empty, long) = (String::new(), "x".repeat(513));
     for user in [&empty, &long] {
@@ -367,7 +367,7 @@ async fn a_user_or_scope_that_breaks_the_rules_is_refused_by_every_verb(h: &dyn 
     Ok(())
 }
 
-async fn nodes_with_different_prefixes_revoke_apart(h: &dyn Harness) -> Outcome {
+async fn different_prefixes_isolate_revocations(h: &dyn Harness) -> Outcome {
     let prefix = h.options().prefix;
     let named = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}-{name}") };
     let shop = h.node_with(|options| options.prefix = named("shop")).await?;

@@ -18,22 +18,22 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_revocation_issued_while_a_node_is_cut_off_is_applied_on_heal, [9]),
-    case!(a_revocation_issued_while_a_node_is_down_is_known_when_it_starts_again, [9]),
-    case!(a_revocation_survives_the_server, [9]).needs(&[Need::OwnServer, Need::Durable]),
-    case!(a_revocation_waits_for_a_server_that_comes_back, [9]).needs(&[Need::OwnServer]),
-    case!(sessions_here_are_closed_before_the_call_does_any_io, [9]),
-    case!(a_log_that_was_wiped_is_noticed_and_repaired, [9]).needs(&[Need::OwnServer]),
-    case!(a_node_that_starts_behind_a_wiped_log_knows_what_was_revoked, [9]).needs(&[Need::OwnServer]),
-    case!(two_nodes_that_start_behind_a_wiped_log_both_know_what_was_revoked, [9]).needs(&[Need::OwnServer]),
-    case!(a_log_that_was_trimmed_past_a_node_is_noticed_and_repaired, [9]).needs(&[Need::OwnServer]),
-    case!(a_log_that_was_rolled_back_is_noticed_and_repaired, [9]).needs(&[Need::OwnServer, Need::Durable]),
-    case!(who_signs_in_after_the_log_broke_is_not_in_doubt, [9]),
-    case!(an_operator_may_keep_sessions_when_the_log_breaks, [9]),
-    case!(a_cut_off_node_keeps_its_sessions_without_a_lease, [9]),
-    case!(a_node_out_of_reach_for_its_lease_closes_its_sessions, [9]),
-    case!(a_lease_that_can_be_renewed_closes_nobody, [9]),
-    case!(a_node_that_never_read_the_log_opens_no_session, [9]),
+    case!(a_revocation_during_a_disconnect_is_applied_on_reconnect, [9]),
+    case!(a_revocation_while_a_node_is_down_is_applied_when_it_starts, [9]),
+    case!(a_revocation_survives_a_server_restart, [9]).needs(&[Need::OwnServer, Need::Durable]),
+    case!(a_revocation_waits_for_the_server_to_return, [9]).needs(&[Need::OwnServer]),
+    case!(revoke_closes_local_sessions_before_any_io, [9]),
+    case!(a_wiped_log_is_detected_and_repaired, [9]).needs(&[Need::OwnServer]),
+    case!(a_node_started_after_a_wipe_recovers_the_revocations, [9]).needs(&[Need::OwnServer]),
+    case!(two_nodes_started_after_a_wipe_recover_the_revocations, [9]).needs(&[Need::OwnServer]),
+    case!(a_log_trimmed_past_a_node_is_detected_and_repaired, [9]).needs(&[Need::OwnServer]),
+    case!(a_rolled_back_log_is_detected_and_repaired, [9]).needs(&[Need::OwnServer, Need::Durable]),
+    case!(a_session_opened_after_a_log_break_stays_open, [9]),
+    case!(fail_mode_open_keeps_sessions_when_the_log_breaks, [9]),
+    case!(without_a_lease_a_disconnected_node_keeps_its_sessions, [9]),
+    case!(an_expired_lease_closes_sessions, [9]),
+    case!(a_renewed_lease_keeps_sessions_open, [9]),
+    case!(a_node_that_never_read_the_log_opens_no_user_session, [9]),
 ];
 
 /// Reads the log now and then, so that a case need not wait for the poll.
@@ -72,7 +72,7 @@ async fn known_to_a_new_node(h: &dyn Harness, identity: &Identity) -> Result<(),
     within("the log to be repaired", asking).await?
 }
 
-async fn a_revocation_issued_while_a_node_is_cut_off_is_applied_on_heal(h: &dyn Harness) -> Outcome {
+async fn a_revocation_during_a_disconnect_is_applied_on_reconnect(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node().await?);
     let (ada, eve) = (sign_in(&b, "ada").await?, sign_in(&b, "eve").await?);
     b.line.cut();
@@ -86,7 +86,7 @@ async fn a_revocation_issued_while_a_node_is_cut_off_is_applied_on_heal(h: &dyn 
     Ok(())
 }
 
-async fn a_revocation_issued_while_a_node_is_down_is_known_when_it_starts_again(h: &dyn Harness) -> Outcome {
+async fn a_revocation_while_a_node_is_down_is_applied_when_it_starts(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node().await?);
     let issued = SystemTime::now();
     let (began, ada) = (Instant::now(), sign_in(&b, "ada").await?);
@@ -101,7 +101,7 @@ async fn a_revocation_issued_while_a_node_is_down_is_known_when_it_starts_again(
     Ok(())
 }
 
-async fn a_revocation_survives_the_server(h: &dyn Harness) -> Outcome {
+async fn a_revocation_survives_a_server_restart(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node().await?);
     let began = Instant::now();
     let (ada, eve) = (sign_in(&b, "ada").await?, sign_in(&b, "eve").await?);
@@ -120,7 +120,7 @@ async fn a_revocation_survives_the_server(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_revocation_waits_for_a_server_that_comes_back(h: &dyn Harness) -> Outcome {
+async fn a_revocation_waits_for_the_server_to_return(h: &dyn Harness) -> Outcome {
     let long_limits = |options: &mut broker_core::Options| options.revoke_timeout = Duration::from_secs(60);
     let (a, b) = (h.node_with(long_limits).await?, h.node().await?);
     let ada = sign_in(&b, "ada").await?;
@@ -135,7 +135,7 @@ async fn a_revocation_waits_for_a_server_that_comes_back(h: &dyn Harness) -> Out
     Ok(())
 }
 
-async fn sessions_here_are_closed_before_the_call_does_any_io(h: &dyn Harness) -> Outcome {
+async fn revoke_closes_local_sessions_before_any_io(h: &dyn Harness) -> Outcome {
     let hasty = |options: &mut broker_core::Options| options.revoke_timeout = SHORT;
     let (a, b) = (h.node_with(hasty).await?, h.node().await?);
     let (here, there) = (sign_in(&a, "ada").await?, sign_in(&b, "ada").await?);
@@ -154,7 +154,7 @@ async fn sessions_here_are_closed_before_the_call_does_any_io(h: &dyn Harness) -
     Ok(signed_out(&there).await?)
 }
 
-async fn a_log_that_was_wiped_is_noticed_and_repaired(h: &dyn Harness) -> Outcome {
+async fn a_wiped_log_is_detected_and_repaired(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node_with(vigilant).await?);
     let began = Instant::now();
     let (ada, eve) = (sign_in(&b, "ada").await?, sign_in(&b, "eve").await?);
@@ -203,7 +203,7 @@ async fn one_that_remembers(h: &dyn Harness) -> Result<Node, String> {
 }
 
 /// Nobody polls: what a living node remembers is asked for by the one that finds no log.
-async fn a_node_that_starts_behind_a_wiped_log_knows_what_was_revoked(h: &dyn Harness) -> Outcome {
+async fn a_node_started_after_a_wipe_recovers_the_revocations(h: &dyn Harness) -> Outcome {
     let issued = SystemTime::now() - Duration::from_secs(60);
     let _living = one_that_remembers(h).await?;
     h.wipe_log().await?;
@@ -214,7 +214,7 @@ async fn a_node_that_starts_behind_a_wiped_log_knows_what_was_revoked(h: &dyn Ha
 }
 
 /// Two that start at once: one of them may find the log that the other has just made, and empty.
-async fn two_nodes_that_start_behind_a_wiped_log_both_know_what_was_revoked(h: &dyn Harness) -> Outcome {
+async fn two_nodes_started_after_a_wipe_recover_the_revocations(h: &dyn Harness) -> Outcome {
     let issued = SystemTime::now() - Duration::from_secs(60);
     let _living = one_that_remembers(h).await?;
     let (one, two) = (h.node_with(trusting).await?, h.node_with(trusting).await?);
@@ -228,7 +228,7 @@ async fn two_nodes_that_start_behind_a_wiped_log_both_know_what_was_revoked(h: &
 }
 
 /// The node that finds it out knows nothing of what was trimmed; the one that does has to be told.
-async fn a_log_that_was_trimmed_past_a_node_is_noticed_and_repaired(h: &dyn Harness) -> Outcome {
+async fn a_log_trimmed_past_a_node_is_detected_and_repaired(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node().await?);
     let began = Instant::now();
     let (ada, eve) = (sign_in(&b, "ada").await?, sign_in(&b, "eve").await?);
@@ -245,7 +245,7 @@ async fn a_log_that_was_trimmed_past_a_node_is_noticed_and_repaired(h: &dyn Harn
     Ok(())
 }
 
-async fn a_log_that_was_rolled_back_is_noticed_and_repaired(h: &dyn Harness) -> Outcome {
+async fn a_rolled_back_log_is_detected_and_repaired(h: &dyn Harness) -> Outcome {
     let (a, b) = (h.node().await?, h.node().await?);
     let began = Instant::now();
     let (ada, eve) = (sign_in(&b, "ada").await?, sign_in(&b, "eve").await?);
@@ -269,7 +269,7 @@ async fn append_more(node: &Broker) -> Result<(), String> {
     Ok(())
 }
 
-async fn who_signs_in_after_the_log_broke_is_not_in_doubt(h: &dyn Harness) -> Outcome {
+async fn a_session_opened_after_a_log_break_stays_open(h: &dyn Harness) -> Outcome {
     let node = h.node_with(vigilant).await?;
     let old = sign_in(&node, "ada").await?;
     h.wipe_log().await?;
@@ -283,7 +283,7 @@ async fn who_signs_in_after_the_log_broke_is_not_in_doubt(h: &dyn Harness) -> Ou
     Ok(())
 }
 
-async fn an_operator_may_keep_sessions_when_the_log_breaks(h: &dyn Harness) -> Outcome {
+async fn fail_mode_open_keeps_sessions_when_the_log_breaks(h: &dyn Harness) -> Outcome {
     let keeping = |options: &mut broker_core::Options| {
         vigilant(options);
         options.on_log_break = FailMode::Open;
@@ -301,7 +301,7 @@ async fn an_operator_may_keep_sessions_when_the_log_breaks(h: &dyn Harness) -> O
     Ok(signed_out(&kept).await?)
 }
 
-async fn a_cut_off_node_keeps_its_sessions_without_a_lease(h: &dyn Harness) -> Outcome {
+async fn without_a_lease_a_disconnected_node_keeps_its_sessions(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let ada = sign_in(&node, "ada").await?;
     node.line.cut();
@@ -321,7 +321,7 @@ fn leased(options: &mut broker_core::Options) {
     options.revocation_lease = LEASE;
 }
 
-async fn a_node_out_of_reach_for_its_lease_closes_its_sessions(h: &dyn Harness) -> Outcome {
+async fn an_expired_lease_closes_sessions(h: &dyn Harness) -> Outcome {
     let node = h.node_with(leased).await?;
     let (ada, anonymous) = (sign_in(&node, "ada").await?, node.session());
     node.line.cut();
@@ -345,7 +345,7 @@ async fn a_node_out_of_reach_for_its_lease_closes_its_sessions(h: &dyn Harness) 
 }
 
 /// Longer than two leases.
-async fn a_lease_that_can_be_renewed_closes_nobody(h: &dyn Harness) -> Outcome {
+async fn a_renewed_lease_keeps_sessions_open(h: &dyn Harness) -> Outcome {
     let node = h.node_with(leased).await?;
     let ada = sign_in(&node, "ada").await?;
     let began = Instant::now();
@@ -354,7 +354,7 @@ async fn a_lease_that_can_be_renewed_closes_nobody(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_node_that_never_read_the_log_opens_no_session(h: &dyn Harness) -> Outcome {
+async fn a_node_that_never_read_the_log_opens_no_user_session(h: &dyn Harness) -> Outcome {
     let a = h.node().await?;
     let line = h.line().await?;
     line.cut();

@@ -21,17 +21,17 @@ pub(super) const CASES: &[Case] = &[
     case!(closing_a_session_ends_its_streams_and_listeners_and_no_others, [8]),
     case!(dropping_a_session_ends_its_streams_and_listeners, [8]),
     case!(nothing_runs_after_a_session_is_closed, [8]),
-    case!(what_is_queued_is_not_yielded_after_closing, [8]),
+    case!(queued_messages_are_not_yielded_after_closing, [8]),
     case!(closing_a_session_leaves_nothing_at_the_server, [12]),
     case!(dropping_a_stream_unsubscribes, [12]),
     case!(a_closed_session_refuses_everything, [8]),
-    case!(a_session_says_why_it_ended, [8]),
-    case!(closing_the_broker_ends_every_session_and_says_so, [8, 12]),
+    case!(a_session_reports_why_it_ended, [8]),
+    case!(closing_the_broker_ends_every_session_with_a_reason, [8, 12]),
     case!(the_same_function_in_two_sessions_is_two_listeners, [8]),
     case!(one_function_on_two_channels_is_two_listeners, [8]),
-    case!(what_remains_of_two_listeners_ends_with_the_session, [8]),
-    case!(a_session_removes_no_listener_of_another, [8]),
-    case!(a_listener_of_values_goes_on_after_a_gap, [4, 7]),
+    case!(the_remaining_listener_ends_with_its_session, [8]),
+    case!(a_session_cannot_remove_a_listener_of_another, [8]),
+    case!(a_value_listener_continues_after_a_gap, [4, 7]),
 ];
 
 async fn closing_a_session_ends_its_streams_and_listeners_and_no_others(h: &dyn Harness) -> Outcome {
@@ -121,7 +121,7 @@ async fn nothing_runs_after_a_session_is_closed(h: &dyn Harness) -> Outcome {
 }
 
 /// Neither what waits in the queue nor what the stream has taken from it already.
-async fn what_is_queued_is_not_yielded_after_closing(h: &dyn Harness) -> Outcome {
+async fn queued_messages_are_not_yielded_after_closing(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let mut stream = session.subscribe("news").await?;
@@ -195,7 +195,7 @@ async fn a_closed_session_refuses_everything(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_session_says_why_it_ended(h: &dyn Harness) -> Outcome {
+async fn a_session_reports_why_it_ended(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     for by_broker in [false, true] {
         let session = Arc::new(node.session());
@@ -218,7 +218,7 @@ async fn a_session_says_why_it_ended(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn closing_the_broker_ends_every_session_and_says_so(h: &dyn Harness) -> Outcome {
+async fn closing_the_broker_ends_every_session_with_a_reason(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let sessions: Vec<_> = (0..20).map(|_| node.session()).collect();
     let (mut streams, mut listeners) = (Vec::new(), Vec::new());
@@ -301,7 +301,7 @@ async fn one_function_on_two_channels_is_two_listeners(h: &dyn Harness) -> Outco
 }
 
 /// Removing one forgets nothing about the other.
-async fn what_remains_of_two_listeners_ends_with_the_session(h: &dyn Harness) -> Outcome {
+async fn the_remaining_listener_ends_with_its_session(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let (calls, function) = counter();
@@ -320,7 +320,7 @@ async fn what_remains_of_two_listeners_ends_with_the_session(h: &dyn Harness) ->
     Ok(())
 }
 
-async fn a_session_removes_no_listener_of_another(h: &dyn Harness) -> Outcome {
+async fn a_session_cannot_remove_a_listener_of_another(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let (first, second) = (node.session(), node.session());
     let (calls, function) = counter();
@@ -335,7 +335,7 @@ async fn a_session_removes_no_listener_of_another(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_listener_of_values_goes_on_after_a_gap(h: &dyn Harness) -> Outcome {
+async fn a_value_listener_continues_after_a_gap(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let (calls, function) = counter();

@@ -17,17 +17,17 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(messages_lost_on_the_way_are_counted_where_they_are_missing, [4]),
-    case!(a_listener_is_told_of_messages_lost_on_the_way, [4]),
-    case!(a_message_that_comes_twice_is_heard_once, [2]),
-    case!(a_lost_last_message_is_told, [4]),
-    case!(a_lost_first_message_of_a_node_is_told, [4]),
-    case!(a_loss_is_told_also_when_the_digest_is_lost_with_it, [4]),
-    case!(a_node_that_drains_tells_of_its_last_messages, [4, 12]),
-    case!(what_was_lost_before_the_subscription_is_not_told, [4]),
-    case!(posts_that_were_never_sent_leave_no_gap, [4, 6]),
-    case!(more_channels_than_a_node_can_count_raise_no_false_gap, [4]),
-    case!(a_node_that_posts_nothing_sends_no_digest, [4]),
+    case!(lost_messages_are_counted_where_they_are_missing, [4]),
+    case!(a_listener_receives_a_gap_for_lost_messages, [4]),
+    case!(a_duplicated_message_is_delivered_once, [2]),
+    case!(a_lost_last_message_is_reported, [4]),
+    case!(a_lost_first_message_of_a_node_is_reported, [4]),
+    case!(a_loss_is_reported_when_its_digest_is_lost_too, [4]),
+    case!(draining_reports_lost_last_messages, [4, 12]),
+    case!(losses_before_the_subscription_are_not_reported, [4]),
+    case!(unsent_posts_leave_no_gap, [4, 6]),
+    case!(channels_beyond_the_counters_raise_no_false_gap, [4]),
+    case!(an_idle_node_sends_no_digest, [4]),
 ];
 
 /// A node whose posts the backend may lose.
@@ -51,7 +51,7 @@ async fn receives_skipped(received: &mut Subscription, missed: Option<u64>) -> R
     skipped(&next_gap(received).await?, missed)
 }
 
-async fn messages_lost_on_the_way_are_counted_where_they_are_missing(h: &dyn Harness) -> Outcome {
+async fn lost_messages_are_counted_where_they_are_missing(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let mut received = [node.subscribe("news").await?, poster.subscribe("news").await?];
     let mut other = node.subscribe("other").await?;
@@ -77,7 +77,7 @@ async fn messages_lost_on_the_way_are_counted_where_they_are_missing(h: &dyn Har
     Ok(())
 }
 
-async fn a_listener_is_told_of_messages_lost_on_the_way(h: &dyn Harness) -> Outcome {
+async fn a_listener_receives_a_gap_for_lost_messages(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let session = node.session();
     let mut calls = listener(&session, "counts").await?;
@@ -95,7 +95,7 @@ async fn a_listener_is_told_of_messages_lost_on_the_way(h: &dyn Harness) -> Outc
     Ok(())
 }
 
-async fn a_message_that_comes_twice_is_heard_once(h: &dyn Harness) -> Outcome {
+async fn a_duplicated_message_is_delivered_once(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let mut received = [node.subscribe("news").await?, poster.subscribe("news").await?];
     losses.rule(|frame| if is_digest(frame) { Fate::Arrives } else { Fate::Twice });
@@ -112,7 +112,7 @@ async fn a_message_that_comes_twice_is_heard_once(h: &dyn Harness) -> Outcome {
 }
 
 /// Nothing follows on the channel: only the digest can tell.
-async fn a_lost_last_message_is_told(h: &dyn Harness) -> Outcome {
+async fn a_lost_last_message_is_reported(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let mut received = [node.subscribe("news").await?, poster.subscribe("news").await?];
     losses.lose("lost");
@@ -134,7 +134,7 @@ async fn a_lost_last_message_is_told(h: &dyn Harness) -> Outcome {
 
 /// A node that has never been heard on a channel posts there once, and that gets lost. It can be told once the node has
 /// been heard elsewhere, and the subscription is known to be older than that.
-async fn a_lost_first_message_of_a_node_is_told(h: &dyn Harness) -> Outcome {
+async fn a_lost_first_message_of_a_node_is_reported(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let names: Vec<String> = (0..60).map(|n| format!("first.{n}")).collect();
     let mut channels = Vec::new();
@@ -165,7 +165,7 @@ async fn a_lost_first_message_of_a_node_is_told(h: &dyn Harness) -> Outcome {
     Err(format!("{reported} of {tried} told").into())
 }
 
-async fn a_loss_is_told_also_when_the_digest_is_lost_with_it(h: &dyn Harness) -> Outcome {
+async fn a_loss_is_reported_when_its_digest_is_lost_too(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let (mut received, mut quiet) = (node.subscribe("news").await?, node.subscribe("quiet").await?);
     post(&poster, "news", "heard").await?;
@@ -185,7 +185,7 @@ async fn a_loss_is_told_also_when_the_digest_is_lost_with_it(h: &dyn Harness) ->
     Ok(())
 }
 
-async fn a_node_that_drains_tells_of_its_last_messages(h: &dyn Harness) -> Outcome {
+async fn draining_reports_lost_last_messages(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let losses = Losses::default();
     let around = losses.clone();
@@ -202,7 +202,7 @@ async fn a_node_that_drains_tells_of_its_last_messages(h: &dyn Harness) -> Outco
 }
 
 /// Whoever subscribes later has missed nothing, and is told of nothing.
-async fn what_was_lost_before_the_subscription_is_not_told(h: &dyn Harness) -> Outcome {
+async fn losses_before_the_subscription_are_not_reported(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     losses.lose("lost");
     for n in 0..20 {
@@ -221,7 +221,7 @@ async fn what_was_lost_before_the_subscription_is_not_told(h: &dyn Harness) -> O
 }
 
 /// They failed before they were sent: nobody has missed them.
-async fn posts_that_were_never_sent_leave_no_gap(h: &dyn Harness) -> Outcome {
+async fn unsent_posts_leave_no_gap(h: &dyn Harness) -> Outcome {
     let (node, poster) = (h.node().await?, h.node().await?);
     let mut received = node.subscribe("news").await?;
     post(&poster, "news", "before").await?;
@@ -240,7 +240,7 @@ async fn posts_that_were_never_sent_leave_no_gap(h: &dyn Harness) -> Outcome {
 }
 
 /// A node counts 65,536 channels, then it begins anew.
-async fn more_channels_than_a_node_can_count_raise_no_false_gap(h: &dyn Harness) -> Outcome {
+async fn channels_beyond_the_counters_raise_no_false_gap(h: &dyn Harness) -> Outcome {
     let (node, losses) = (h.node().await?, Losses::default());
     let around = losses.clone();
     // Nothing is told by the clock.
@@ -275,7 +275,7 @@ async fn more_channels_than_a_node_can_count_raise_no_false_gap(h: &dyn Harness)
     Ok(())
 }
 
-async fn a_node_that_posts_nothing_sends_no_digest(h: &dyn Harness) -> Outcome {
+async fn an_idle_node_sends_no_digest(h: &dyn Harness) -> Outcome {
     let (node, (quiet, losses)) = (h.node().await?, lossy_node(h).await?);
     let mut received = quiet.subscribe("news").await?;
     for n in 0..20 {

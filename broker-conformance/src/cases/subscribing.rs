@@ -21,14 +21,14 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(subscribed_means_subscribed, [1]),
-    case!(every_way_to_listen_is_subscribed_when_it_returns, [1]),
-    case!(subscribing_during_a_storm_leaves_no_hole, [1, 4]),
+    case!(every_subscribing_call_returns_subscribed, [1]),
+    case!(subscribing_under_load_leaves_no_hole, [1, 4]),
     case!(many_may_subscribe_to_one_channel_at_once, [1, 2]),
-    case!(the_last_one_leaving_unsubscribes_at_the_server, [12]),
+    case!(the_last_subscriber_unsubscribes_at_the_server, [12]),
     case!(a_reload_does_not_unsubscribe, [12]),
-    case!(coming_back_at_the_moment_of_leaving_loses_nothing, [1]),
-    case!(ten_thousand_rounds_leave_the_table_empty, [12]),
-    case!(a_subscribe_call_that_is_dropped_leaves_nothing, [12]),
+    case!(resubscribing_while_unsubscribing_loses_nothing, [1]),
+    case!(ten_thousand_subscriptions_leave_the_table_empty, [12]),
+    case!(a_dropped_subscribe_call_leaves_nothing, [12]),
     case!(subscribing_waits_for_the_server_and_no_longer_than_the_limit, [1, 11]),
 ];
 
@@ -45,7 +45,7 @@ async fn subscribed_means_subscribed(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn every_way_to_listen_is_subscribed_when_it_returns(h: &dyn Harness) -> Outcome {
+async fn every_subscribing_call_returns_subscribed(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node().await?, h.node().await?);
     let (session, poster) = (here.session(), there.session());
     for n in 0..50 {
@@ -88,7 +88,7 @@ async fn storm(
     Ok(())
 }
 
-async fn subscribing_during_a_storm_leaves_no_hole(h: &dyn Harness) -> Outcome {
+async fn subscribing_under_load_leaves_no_hole(h: &dyn Harness) -> Outcome {
     let here = h.node_with(|options| options.queue_capacity = 1 << 20).await?;
     let there = h.node().await?;
     let (begun, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
@@ -137,7 +137,7 @@ async fn many_may_subscribe_to_one_channel_at_once(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn the_last_one_leaving_unsubscribes_at_the_server(h: &dyn Harness) -> Outcome {
+async fn the_last_subscriber_unsubscribes_at_the_server(h: &dyn Harness) -> Outcome {
     let (node, other) = (h.node().await?, h.node().await?);
     let (first, mut second) = (node.subscribe("room").await?, node.subscribe("room").await?);
     let wire = h.subscribed_channels().await?;
@@ -167,7 +167,7 @@ async fn a_reload_does_not_unsubscribe(h: &dyn Harness) -> Outcome {
 }
 
 /// Nothing but the last leaving and the next coming, with the shortest of delays.
-async fn coming_back_at_the_moment_of_leaving_loses_nothing(h: &dyn Harness) -> Outcome {
+async fn resubscribing_while_unsubscribing_loses_nothing(h: &dyn Harness) -> Outcome {
     let there = h.node().await?;
     for delay in [Duration::ZERO, Duration::from_millis(1)] {
         let here = h.node_with(|options| options.unsubscribe_delay = delay).await?;
@@ -184,7 +184,7 @@ async fn coming_back_at_the_moment_of_leaving_loses_nothing(h: &dyn Harness) -> 
     Ok(())
 }
 
-async fn ten_thousand_rounds_leave_the_table_empty(h: &dyn Harness) -> Outcome {
+async fn ten_thousand_subscriptions_leave_the_table_empty(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let rounds = (0..10).map(|task| {
         let broker = node.broker.clone();
@@ -207,7 +207,7 @@ async fn ten_thousand_rounds_leave_the_table_empty(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_subscribe_call_that_is_dropped_leaves_nothing(h: &dyn Harness) -> Outcome {
+async fn a_dropped_subscribe_call_leaves_nothing(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let mut steady = node.subscribe("steady").await?;
     for n in 0..200 {

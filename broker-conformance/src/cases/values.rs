@@ -16,13 +16,13 @@ pub(super) const CASES: &[Case] = &[
     case!(a_message_of_another_type_is_an_error_item, [11]),
     case!(a_payload_that_does_not_decode_is_an_error_item, [11]),
     case!(foreign_bytes_are_an_error_item_and_counted, [4, 11]),
-    case!(a_listener_for_values_hears_the_good_ones_only, [7]),
-    case!(headers_arrive_exactly, [11]),
+    case!(a_value_listener_is_called_with_valid_values_only, [7]),
+    case!(headers_arrive_unchanged, [11]),
     case!(a_value_is_shared_in_a_process_and_a_copy_elsewhere, [2]),
     case!(a_local_value_is_neither_encoded_nor_copied, [2]),
     case!(a_value_that_cannot_be_encoded_is_refused_before_sending, [11]),
-    case!(a_value_that_would_not_come_back_is_refused_in_every_scope, [11]),
-    case!(a_value_at_the_edge_of_its_encoding_comes_back, [11]),
+    case!(a_value_that_does_not_round_trip_is_refused_in_every_scope, [11]),
+    case!(a_value_at_the_edge_of_its_encoding_round_trips, [11]),
     case!(two_codecs_share_a_channel, [11]),
 ];
 
@@ -107,7 +107,7 @@ async fn foreign_bytes_are_an_error_item_and_counted(h: &dyn Harness) -> Outcome
     Ok(())
 }
 
-async fn a_listener_for_values_hears_the_good_ones_only(h: &dyn Harness) -> Outcome {
+async fn a_value_listener_is_called_with_valid_values_only(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let session = node.session();
     let (sender, mut calls) = tokio::sync::mpsc::unbounded_channel();
@@ -130,7 +130,7 @@ async fn a_listener_for_values_hears_the_good_ones_only(h: &dyn Harness) -> Outc
     Ok(())
 }
 
-async fn headers_arrive_exactly(h: &dyn Harness) -> Outcome {
+async fn headers_arrive_unchanged(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node().await?, h.node().await?);
     let (mut near, mut far) = (here.subscribe("news").await?, there.subscribe("news").await?);
     let pairs = [
@@ -254,7 +254,7 @@ async fn refused(node: &Broker, value: Odd) -> Outcome {
     Ok(())
 }
 
-async fn a_value_that_would_not_come_back_is_refused_in_every_scope(h: &dyn Harness) -> Outcome {
+async fn a_value_that_does_not_round_trip_is_refused_in_every_scope(h: &dyn Harness) -> Outcome {
     for codec in [Codec::Json, Codec::MsgPack] {
         let node = h.node_with(|options| options.codec = codec).await?;
         let mut received = node.subscribe("odd").await?;
@@ -273,7 +273,7 @@ async fn a_value_that_would_not_come_back_is_refused_in_every_scope(h: &dyn Harn
     Ok(())
 }
 
-async fn a_value_at_the_edge_of_its_encoding_comes_back(h: &dyn Harness) -> Outcome {
+async fn a_value_at_the_edge_of_its_encoding_round_trips(h: &dyn Harness) -> Outcome {
     for codec in [Codec::Json, Codec::MsgPack] {
         let (here, there) = (h.node_with(|options| options.codec = codec).await?, h.node().await?);
         let (session, other) = (here.session(), there.session());

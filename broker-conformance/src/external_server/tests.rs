@@ -10,7 +10,7 @@ const SOME: Backend = Backend {
 };
 
 #[tokio::test]
-async fn only_one_server_that_a_line_can_lead_to_will_do() {
+async fn only_a_url_of_one_resolvable_host_is_accepted() {
     for (url, part) in [
         ("memory:", "`memory`"),
         ("some://127.0.0.1,127.0.0.2", "one server"),
@@ -23,7 +23,7 @@ async fn only_one_server_that_a_line_can_lead_to_will_do() {
 }
 
 #[tokio::test]
-async fn credentials_and_options_go_along_and_the_prefix_is_our_own() {
+async fn credentials_and_options_are_kept_and_the_prefix_is_replaced() {
     let url = "some://ada:s3cret@127.0.0.1:7000/?prefix=shop&heartbeat=2s";
     let server = ExternalServer::new(url, SOME, 4000).await.expect("a server");
     assert!(server.prefix().starts_with("conformance-"));

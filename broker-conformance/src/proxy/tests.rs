@@ -101,7 +101,7 @@ async fn relays_and_counts() {
 }
 
 #[tokio::test]
-async fn a_cut_resets_what_lives_and_what_comes_until_healed() {
+async fn a_cut_resets_live_and_new_connections_until_healed() {
     let mut server = echo().await;
     let proxy = Proxy::start(server.addr).await.unwrap();
     let mut socket = connect(&proxy).await;
@@ -127,7 +127,7 @@ async fn a_cut_healed_at_once_still_cuts() {
 }
 
 #[tokio::test]
-async fn dropped_connections_are_closed_and_new_ones_welcome() {
+async fn dropped_connections_close_and_new_ones_are_accepted() {
     let server = echo().await;
     let proxy = Proxy::start(server.addr).await.unwrap();
     let mut socket = connect(&proxy).await;
@@ -137,7 +137,7 @@ async fn dropped_connections_are_closed_and_new_ones_welcome() {
 }
 
 #[tokio::test]
-async fn a_stall_is_silent_both_ways_and_its_connections_stay_dead() {
+async fn a_stall_silences_both_directions_for_good() {
     let mut server = echo().await;
     let proxy = Proxy::start(server.addr).await.unwrap();
     let mut old = connect(&proxy).await;

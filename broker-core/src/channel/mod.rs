@@ -201,7 +201,7 @@ mod tests {
         }
 
         #[test]
-        fn every_legal_name_is_accepted_and_one_fault_refuses_it(
+        fn legal_names_are_accepted_and_one_fault_refuses_them(
             name in legal(),
             at: prop::sample::Index,
             fault in prop::sample::select(vec![" ", "\t", "\u{2003}", "\0", "\u{85}", "*", ">", "#", ".."]),
@@ -218,7 +218,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_refused_or_kept_as_it_is(name in ".{0,250}") {
+        fn any_text_is_refused_or_kept_unchanged(name in ".{0,250}") {
             match ChannelName::new(&name) {
                 Ok(kept) => prop_assert_eq!(kept.as_str(), name),
                 Err(error) => prop_assert_eq!(error.kind(), ErrorKind::InvalidInput),

@@ -166,7 +166,7 @@ mod tests {
     use crate::ErrorKind;
 
     #[test]
-    fn an_inbox_that_discards_takes_anything_and_remembers_a_loss() {
+    fn a_discarding_inbox_accepts_anything_and_records_a_loss() {
         let inbox = Inbox::discard();
         inbox.deliver("news", Bytes::from_static(b"no frame"));
         inbox.deliver("$node.1", Bytes::new());

@@ -87,7 +87,7 @@ fn the_causes_say_only_what_the_message_does_not() {
 }
 
 #[test]
-fn a_client_learns_nothing_about_the_backend() {
+fn a_public_message_names_nothing_of_the_backend() {
     use ErrorKind::*;
     for kind in [
         InvalidInput,

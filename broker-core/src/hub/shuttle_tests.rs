@@ -34,7 +34,7 @@ async fn read(ring: Arc<Ring>, mut cursor: Cursor, all: u64) -> (Vec<u64>, u64) 
 
 /// Nobody sleeps for ever beside a message, and all is heard in order, or counted.
 #[test]
-fn a_reader_hears_everything_or_its_number_and_is_always_woken() {
+fn a_reader_receives_or_counts_everything_and_is_always_woken() {
     check_random(
         || {
             let hub = Arc::new(Hub::new(2));
@@ -62,7 +62,7 @@ fn a_reader_hears_everything_or_its_number_and_is_always_woken() {
 
 /// Whoever has joined hears what is put afterwards, whoever leaves meanwhile.
 #[test]
-fn who_has_joined_is_in_the_table_whoever_leaves() {
+fn a_subscriber_stays_in_the_table_when_others_leave() {
     check_random(
         || {
             let hub = Arc::new(Hub::new(8));
@@ -87,7 +87,7 @@ fn who_has_joined_is_in_the_table_whoever_leaves() {
 
 /// Of several who leave at once exactly one is the last.
 #[test]
-fn one_of_those_who_leave_is_the_last() {
+fn exactly_one_leave_is_the_last() {
     check_random(
         || {
             let hub = Arc::new(Hub::new(8));
@@ -109,7 +109,7 @@ fn one_of_those_who_leave_is_the_last() {
 
 /// A subscription that is dropped while its channel is refused, posted to, and the hub closed.
 #[test]
-fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing() {
+fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing_behind() {
     check_random(
         || {
             let hub = Arc::new(Hub::new(1));

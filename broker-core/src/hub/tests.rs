@@ -133,7 +133,7 @@ proptest! {
 }
 
 #[test]
-fn two_hundred_subscribers_on_one_channel_hear_everything() {
+fn two_hundred_subscribers_on_one_channel_receive_everything() {
     let hub = Hub::new(16);
     let channel = name("busy");
     let join = |_| hub.join(&channel).unwrap();
@@ -173,7 +173,7 @@ fn the_gap_of_a_lost_link_stands_before_the_first_entry_of_the_next() {
 }
 
 #[test]
-fn a_gap_of_unknown_size_that_overflows_is_still_told() {
+fn a_gap_of_unknown_size_survives_an_overflow() {
     let taken = Tally { messages: 7, unknown: 2 };
     let told = [Gap::new(Some(7), GapCause::Overflow), Gap::new(None, GapCause::LinkLost)];
     assert!(taken.gaps().eq(told));
@@ -183,7 +183,7 @@ fn a_gap_of_unknown_size_that_overflows_is_still_told() {
 /// Subscribers come and go on several threads while others post: every message after joining arrives or is
 /// counted, and nothing is left.
 #[test]
-fn a_storm_leaves_nothing_behind_and_no_hole_untold() {
+fn load_leaves_nothing_behind_and_no_hole_unreported() {
     const CAPACITY: usize = 8;
     let hub = Hub::new(CAPACITY);
     let channel = name("storm");

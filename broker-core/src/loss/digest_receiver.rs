@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_round_tells_what_was_posted_since_the_one_before() {
+    fn a_round_of_digests_covers_all_posts_since_the_last() {
         let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
         let mut round = |count| confirm(sender.next(NODE, spans(count)));
         assert_eq!(receive(&mut receiver, &round(1), 5), [UNKNOWN], "the first one heard");
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_that_got_lost_is_noticed_at_the_next_whichever_it_was() {
+    fn any_lost_digest_is_detected_at_the_next() {
         for lost in 0..3 {
             let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
             let mut round = |count| confirm(sender.next(NODE, spans(count)));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_that_failed_is_told_again_and_nothing_counts_as_missing() {
+    fn a_failed_round_is_sent_again_and_nothing_counts_as_missing() {
         let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
         receive(&mut receiver, &confirm(sender.next(NODE, spans(1))), 1);
         drop(sender.next(NODE, spans(400))); // the link broke
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_round_that_arrived_all_the_same_proves_nothing_and_is_no_loss() {
+    fn a_failed_round_that_arrived_is_neither_proof_nor_loss() {
         let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
         receive(&mut receiver, &confirm(sender.next(NODE, spans(1))), 1);
         let failed = sender.next(NODE, spans(1)).into_iter().map(|(frame, _)| {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn who_owes_too_much_says_that_something_is_missing() {
+    fn too_many_unconfirmed_spans_become_an_unknown_loss() {
         let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
         receive(&mut receiver, &confirm(sender.next(NODE, spans(1))), 1);
         let flood = confirm(sender.next(NODE, spans(200_001)));

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_were_not_sent_are_given_again() {
+    fn unsent_numbers_are_reused() {
         let mut sequencer = Sequencer::new(Names::new(""));
         let give = |sequencer: &mut Sequencer| {
             let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn with_more_channels_than_counters_an_epoch_begins_and_the_memory_has_a_bound() {
+    fn an_epoch_begins_when_the_counters_are_used_up() {
         let mut sequencer = Sequencer::new(Names::new("app"));
         for channel in 0..COUNTERS {
             let channel = format!("c{channel}");

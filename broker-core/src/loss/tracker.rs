@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_counted_and_a_repeat_is_known() {
+    fn a_jump_is_counted_and_a_repeat_is_recognised() {
         let mut tracker = SequenceTracker::default();
         assert_eq!(tracker.message(A, 1, 7), Some(0), "what came before the first is not ours");
         assert_eq!(tracker.message(A, 1, 8), Some(0));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_tells_of_a_lost_tail_once() {
+    fn a_digest_reports_a_lost_tail_once() {
         let mut tracker = SequenceTracker::default();
         assert_eq!(tracker.message(A, 1, 5), Some(0));
         assert_eq!(tracker.digest(A, &span(1, 3, 8), AfterReceived), 3);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_tells_of_what_was_lost_before_the_first_message_only_when_it_is_ours() {
+    fn a_digest_reports_losses_before_the_first_message_only_with_proof() {
         for (coverage, missing) in [(Everything, 2), (AfterDigest, 0)] {
             let mut tracker = SequenceTracker::default();
             assert_eq!(tracker.message(A, 1, 5), Some(0));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_nodes_come_the_memory_has_a_bound_and_who_posts_is_remembered() {
+    fn memory_is_bounded_and_active_nodes_are_kept() {
         let mut tracker = SequenceTracker::default();
         for number in 1..10_000 {
             assert_eq!(tracker.message(A, 1, number), Some(0));
@@ -183,7 +183,7 @@ mod tests {
         /// Whatever gets lost, is repeated or begins a new epoch: what is heard and what is told add up to what was
         /// posted, and nothing is heard twice.
         #[test]
-        fn what_is_heard_and_what_is_told_add_up(steps in proptest::collection::vec((0..6_u8, 1..4_u64), 0..200)) {
+        fn received_and_reported_messages_add_up(steps in proptest::collection::vec((0..6_u8, 1..4_u64), 0..200)) {
             let mut tracker = SequenceTracker::default();
             let (mut posted, mut accounted, mut epoch, mut sequence, mut covered) = (0, 0, 1, 0, 0);
             for (step, count) in steps {

@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_limits_accept_arrives_as_it_was(
+        fn headers_within_the_limits_arrive_unchanged(
             pairs in prop::collection::vec(pair(), 0..70),
         ) {
             let headers: Headers = pairs.iter().cloned().collect();

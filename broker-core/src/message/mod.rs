@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_local_message_has_one_id_whoever_asks_first_and_no_other_has_it() {
+    fn a_local_message_has_one_unique_id() {
         let post = |_| Message::from_post(Post::new("x"), NodeId::from_u64(1));
         // Enough that two threads now and then ask one message at once.
         let messages: Vec<Message> = (0..100_000).map(post).collect();

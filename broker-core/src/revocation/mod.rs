@@ -163,7 +163,7 @@ mod tests {
     use crate::ErrorKind;
 
     #[test]
-    fn a_revocation_hits_what_it_names() {
+    fn a_revocation_matches_what_it_names() {
         let identity = Identity::new("ada", Instant::now()).with_auth_id("k1").with_scopes(["a", "b"]);
         let plain = Identity::new("ada", Instant::now());
         for (revocation, hit, hit_plain) in [
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_named() {
+    fn values_out_of_bounds_are_named() {
         let long = "x".repeat(MAX_ID + 1);
         let many = (0..=MAX_SCOPES).map(|n| n.to_string());
         for revocation in [

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_refused() {
+    fn an_invalid_record_is_refused() {
         for text in [
             "",
             "hello",
@@ -166,7 +166,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(revocation in revocations(), node: u64, number: u64) {
+        fn writing_and_reading_round_trips(revocation in revocations(), node: u64, number: u64) {
             let record = Record::new(revocation, RecordId { node: NodeId::from_u64(node), number });
             prop_assert_eq!(Record::decode(&record.encode().unwrap()).unwrap(), record);
         }

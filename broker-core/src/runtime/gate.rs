@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_closed_gate_lets_nobody_in() {
+    fn a_closed_gate_admits_no_call() {
         let gate = Gate::default();
         drop(gate.enter().expect("it is open"));
         gate.close();
@@ -123,7 +123,7 @@ mod tests {
 
     #[cfg(not(shuttle))]
     #[test]
-    fn who_closes_from_within_a_call_does_not_wait_for_itself() {
+    fn closing_from_within_a_call_does_not_wait_for_itself() {
         let gates = [Arc::new(Gate::default())];
         let entered = gates[0].enter().expect("it is open");
         gates[0].close();

@@ -218,7 +218,7 @@ mod tests {
 
     // Tokio allocates a task in steps of 128 B; 272 B are what a future may take to stay within three of them.
     #[tokio::test]
-    async fn a_listener_takes_three_steps_of_memory() {
+    async fn the_future_of_a_listener_is_small() {
         let subscription = Broker::local().subscribe("room").await.unwrap();
         let listening = listen(subscription, async |_: Received<Tick>| {});
         assert!(size_of_val(&listening) <= 272, "{} B", size_of_val(&listening));

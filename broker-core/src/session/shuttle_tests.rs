@@ -60,7 +60,7 @@ fn ended_beside_a_reader(end: fn(&Session, ListenerId) -> bool) {
 }
 
 #[test]
-fn a_reader_learns_that_its_session_is_closed_and_hears_nothing_more() {
+fn a_reader_ends_at_once_when_its_session_closes() {
     let close = |session: &Session, _| {
         session.close();
         false
@@ -69,13 +69,13 @@ fn a_reader_learns_that_its_session_is_closed_and_hears_nothing_more() {
 }
 
 #[test]
-fn a_reader_learns_that_its_listener_is_removed_and_hears_nothing_more() {
+fn a_reader_ends_at_once_when_its_listener_is_removed() {
     let remove = |session: &Session, id| !session.remove_listener(id);
     check_random(move || ended_beside_a_reader(remove), ORDERS);
 }
 
 #[test]
-fn a_reader_learns_that_the_broker_is_closed_and_hears_nothing_more() {
+fn a_reader_ends_at_once_when_the_broker_closes() {
     let close = |session: &Session, _| {
         session.broker().hub().close();
         false
@@ -84,7 +84,7 @@ fn a_reader_learns_that_the_broker_is_closed_and_hears_nothing_more() {
 }
 
 #[test]
-fn a_reader_learns_that_the_broker_is_drained_and_hears_the_rest() {
+fn a_reader_receives_the_rest_when_the_broker_drains() {
     let drain = |session: &Session, _| {
         session.broker().hub().end();
         true
@@ -93,7 +93,7 @@ fn a_reader_learns_that_the_broker_is_drained_and_hears_the_rest() {
 }
 
 #[test]
-fn a_reader_learns_that_its_channel_is_refused_and_hears_the_rest() {
+fn a_reader_receives_the_rest_when_its_channel_is_refused() {
     let refuse = |session: &Session, _| {
         session.broker().hub().refuse(&ChannelName::internal("news"), &CloseReason::Removed);
         true

@@ -61,7 +61,7 @@ mod tests {
     use crate::ErrorKind;
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_is_logged_at_once_and_the_same_again_only_now_and_then() {
+    async fn a_change_is_logged_at_once_and_repeats_are_limited() {
         let (away, wrong) = (ErrorKind::Unavailable, ErrorKind::Forbidden);
         let mut failures = Failures::default();
         let mut lines = 0;

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_heartbeat_that_overtakes_a_barrier_is_not_taken_for_it() {
+    async fn a_heartbeat_that_overtakes_a_barrier_does_not_confirm_it() {
         let probe = Probe::new(NodeId::random(), &Names::new(""));
         let (barrier, frame) = probe.next(Kind::Barrier);
         for _ in 0..3 {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_an_own_probe_that_was_sent_counts() {
+    async fn only_own_probes_that_were_sent_count() {
         let probe = Probe::new(NodeId::random(), &Names::new(""));
         let (token, _) = probe.next(Kind::Heartbeat);
         let other = Probe::new(NodeId::random(), &Names::new(""));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_is_back_when_it_has_come_by_every_path() {
+    async fn a_probe_is_confirmed_when_every_path_has_echoed() {
         let probe = Probe::new(NodeId::random(), &Names::new("shop"));
         let channels: Vec<_> =
             ["a", "b"].map(|shard| ChannelName::internal(format!("{}.{shard}", probe.wire_name))).into();

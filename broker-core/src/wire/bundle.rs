@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_bundled_and_nothing_overtakes_anything() {
+    fn neighbours_are_bundled_in_order() {
         let batch: Vec<_> = "aabaccc".chars().map(|c| outgoing(&c.to_string(), 40, 1)).collect();
         let expected = [("a", 2), ("b", 1), ("a", 1), ("c", 3)].map(|(name, count)| (name.to_owned(), count));
         assert_eq!(shape(&batch, MAX_FRAME), expected);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_is_no_longer_than_the_server_takes() {
+    fn a_bundle_stays_within_the_servers_limit() {
         let batch: Vec<_> = (0..10).map(|n| outgoing("a", 100, n)).collect();
         let room_for_three = HEAD.len() + 3 * (LENGTH + 100);
         for (longest, counts) in [
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_bundle_gives_what_reads_and_then_one_error() {
+    fn a_broken_bundle_yields_its_readable_part_and_one_error() {
         let bundle = bundled(&[outgoing("a", 40, 1), outgoing("a", 50, 2)]).frame;
         for cut in HEAD.len()..bundle.len() {
             let read: Vec<_> = frames(bundle.slice(..cut)).collect();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bundle_is_passed_on_as_it_is() {
+    fn a_frame_outside_a_bundle_is_passed_on_unchanged() {
         for plain in [&b""[..], b"hello", b"\xB5", b"\xB5\x01\x00\x01", b"\xB5\x01\x02\x00"] {
             let plain = Bytes::copy_from_slice(plain);
             assert!(frames(plain.clone()).map(Result::unwrap).eq([plain]));

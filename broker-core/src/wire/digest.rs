@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_node_of_ours_sends_is_refused() {
+    fn invalid_digests_are_refused() {
         let good = Digest { after: 0, begin: 1, spans: vec![span("news", 2, 9)] }.encode();
         assert!(Digest::decode(&good).is_ok());
         for cut in (0..good.len()).filter(|cut| *cut != HEAD) {
@@ -155,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn writing_and_reading_round_trips(
             after: u64,
             begin: u64,
             spans in proptest::collection::vec(("[a-z]{1,20}(\\.[a-z]{1,20})?", any::<u32>(), 1..1_000_u64, 0..1_000_u64), 0..20),

@@ -155,7 +155,7 @@ mod tests {
 
     /// The worked example of docs/wire-format.md.
     #[test]
-    fn what_is_reserved_is_read_as_a_later_version() {
+    fn reserved_bits_are_read_as_a_later_version() {
         let mut frame = encode(&Post::new("x"), NodeId::from_u64(1));
         write_header(&mut frame, HEADER);
         let read = |at: usize, byte: u8| {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_unknown_version_flags_and_codec_are_told_apart() {
+    fn each_malformed_header_has_its_own_reason() {
         let reason = |bytes: &[u8]| {
             decode(&Bytes::copy_from_slice(bytes)).map(|_| ()).unwrap_err().reason().to_owned()
         };

@@ -49,7 +49,7 @@ mod tests {
     use crate::driver::MAX_NAME;
 
     #[test]
-    fn no_name_is_longer_on_the_wire_than_drivers_are_promised() {
+    fn no_wire_name_exceeds_the_limit_for_drivers() {
         let (prefix, name) = ("p".repeat(50), "n".repeat(ChannelName::MAX));
         assert!(crate::channel::check_prefix(&prefix).is_ok());
         assert!(crate::channel::check_prefix(&format!("{prefix}p")).is_err());

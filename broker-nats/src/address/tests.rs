@@ -70,7 +70,7 @@ fn keys_have_their_meaning() {
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
+fn invalid_combinations_are_named() {
     refused("nats:", "nats://127.0.0.1:4222");
     refused("nats://h/path", "has a path");
     refused("nats://h?tls=true", "`tls`");

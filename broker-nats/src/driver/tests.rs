@@ -66,7 +66,7 @@ async fn credentials_are_sent_as_they_are() {
 }
 
 #[tokio::test]
-async fn files_are_read_at_every_attempt_and_stay_unsaid() {
+async fn files_are_read_at_every_attempt_and_not_shown() {
     // A seed that stands for nobody.
     let seed = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -118,7 +118,7 @@ async fn refusals_have_their_kinds() {
 }
 
 #[tokio::test]
-async fn what_is_no_nats_server_is_a_protocol_error() {
+async fn a_foreign_server_is_a_protocol_error() {
     for greeting in [
         "HTTP/1.1 400 Bad Request\r\n",
         "SSH-2.0-OpenSSH_9.6",
@@ -141,7 +141,7 @@ async fn what_is_no_nats_server_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_unavailable() {
+async fn a_closed_port_is_unavailable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -197,7 +197,7 @@ async fn a_connection_is_opened_once() {
 
 /// The client drops what it would tell about itself when too much of it waits.
 #[tokio::test]
-async fn a_connection_that_ends_in_a_flood_of_complaints_is_not_opened_again() {
+async fn a_connection_that_ends_in_many_errors_is_not_reopened() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let driver = driver(&format!("nats://{}", listener.local_addr().unwrap()));
     let server = tokio::spawn(async move {

@@ -58,14 +58,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_says_where_it_stands() {
+    fn a_cursor_holds_its_position() {
         let place = Place { epoch: "epoch-1".to_owned(), id: Id { ms: 1700, number: 3 }, added: 9 };
         assert_eq!(place.cursor().place(), Some("epoch-1/1700-3/9"));
         assert_eq!(Place::parse("epoch-1/1700-3/9"), Some(place));
     }
 
     #[test]
-    fn other_text_is_no_place() {
+    fn other_text_is_no_cursor() {
         for text in [
             "",
             "epoch-1",

@@ -111,13 +111,13 @@ async fn a_server_before_7_0_keeps_no_log() {
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_that_does_not_keep_the_log_says_so() {
+async fn a_cluster_node_without_the_log_is_reported() {
     let moved = |_: &[String], _| Some("-MOVED 866 10.0.0.1:6379\r\n".to_owned());
     both_fail(moved, ErrorKind::Misconfigured, "cluster").await;
 }
 
 #[tokio::test]
-async fn a_log_that_never_stands_still_is_an_error() {
+async fn a_log_that_changes_during_every_read_is_an_error() {
     let moving = |command: &[String], n: usize| {
         Some(well(command).replace("entries-added\r\n:0", &format!("entries-added\r\n:{n}")))
     };
@@ -130,7 +130,7 @@ async fn a_log_that_never_stands_still_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_look_in_the_middle_of_a_change_is_none() {
+async fn a_read_during_a_change_is_discarded() {
     // Added to between the first question what the stream is and the second one; then it stands still.
     let once = |command: &[String], n: usize| {
         let added = format!("entries-added\r\n:{}", usize::from(n > 2));
@@ -168,7 +168,7 @@ async fn answers_to_other_questions_are_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_answers_ends_and_the_next_one_too() {
+async fn unanswered_calls_end_at_the_limit() {
     let (link, inbox) = linked(|_, _| None).await;
     let log = LogSpec::of("", Duration::from_secs(60), Duration::from_millis(50));
     for _ in 0..3 {
@@ -186,7 +186,7 @@ async fn a_call_that_nobody_answers_ends_and_the_next_one_too() {
 }
 
 #[test]
-fn what_is_old_is_so_by_both_clocks() {
+fn a_record_expires_by_both_clocks() {
     let hour = Duration::from_secs(3600);
     assert_eq!(floor(10_000_000, 10_000_000, hour), 6_400_000);
     assert_eq!(floor(10_000_000, 90_000_000, hour), 6_400_000, "ours is ahead");

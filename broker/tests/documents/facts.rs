@@ -149,7 +149,7 @@ fn every_metric_is_in_the_documents() {
 
 /// The page of each driver stands alone, so it repeats them.
 #[test]
-fn the_permissions_are_those_of_the_drivers_own_pages() {
+fn the_permissions_match_the_drivers_pages() {
     let page = read("docs/operations.md");
     let drivers: String =
         ["redis", "nats", "rabbitmq"].map(|name| read(&format!("broker-{name}/src/lib.rs"))).concat();

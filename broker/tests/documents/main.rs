@@ -151,7 +151,7 @@ fn the_readme_names_the_oldest_toolchain() {
 }
 
 #[test]
-fn the_test_command_is_the_one_that_the_checks_run() {
+fn the_test_command_is_the_one_of_the_checks() {
     assert!(read(".ci/run").contains("\nstep cargo xtask test\n"));
     for page in ["README.md", "CONTRIBUTING.md"] {
         let commands: String = blocks(&read(page)).into_iter().map(|(_, block)| block).collect();

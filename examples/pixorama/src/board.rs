@@ -136,7 +136,7 @@ mod tests {
     proptest! {
         /// Whatever comes first, and however often: the boards are equal.
         #[test]
-        fn boards_that_have_seen_the_same_are_equal(
+        fn boards_with_the_same_strokes_are_equal(
             mut strokes in prop::collection::vec(stroke(), 0..60),
             order in any::<u64>(),
         ) {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stroke_covers_what_was_seen_before_it_whatever_the_clock_says() {
+    fn a_stroke_covers_earlier_strokes_whatever_the_clock() {
         let mut board = Board::new(1);
         let ahead = now() + DAY / 2;
         assert!(board.add(&Stroke { x: 1, y: 1, colour: 3, when: When { at: ahead, server: 2 } }));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pixel_no_colour_or_from_another_age_is_nothing() {
+    fn invalid_strokes_are_ignored() {
         let mut board = Board::new(1);
         let empty = board.digest();
         for (x, y, colour) in [(64, 0, 0), (0, 64, 0), (0, 0, 16), (255, 255, 255)] {

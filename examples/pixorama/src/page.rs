@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn only_wishes_are_understood() {
+    fn only_known_requests_are_accepted() {
         let understood = |text: &str| serde_json::from_str::<Wish>(text).is_ok();
         assert!(understood(r#"{"do":"paint","x":1,"y":2,"colour":3}"#));
         assert!(understood(r#"{"do":"sign-in","name":"ada","since":null}"#));

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silent_server_is_gone_and_a_flood_of_names_is_bounded() {
+    fn a_silent_server_expires_and_names_are_bounded() {
         let (mut census, began) = (Census::default(), Instant::now());
         census.note(People { server: 1, here: 3 }, began);
         census.note(People { server: 2, here: 4 }, began + GONE);

@@ -21,7 +21,7 @@ fn among(h: &dyn Harness, before: &[String], behind: &[String]) -> Result<String
 }
 
 /// Half of them swallow what would open a connection, the others take it.
-pub(super) async fn hosts_that_do_not_answer_delay_and_no_more(h: &dyn Harness) -> Outcome {
+pub(super) async fn silent_hosts_only_delay_the_connection(h: &dyn Harness) -> Outcome {
     let mut silent = Vec::new();
     for _ in 0..2 {
         silent.push(Silent::from_the_start(Ipv4Addr::LOCALHOST.into()).await?);
@@ -43,7 +43,7 @@ pub(super) async fn hosts_that_do_not_answer_delay_and_no_more(h: &dyn Harness) 
     Ok(())
 }
 
-pub(super) async fn every_host_that_failed_is_named(h: &dyn Harness) -> Outcome {
+pub(super) async fn every_failed_host_is_named(h: &dyn Harness) -> Outcome {
     let (silent, full) =
         (Silent::after_accepting().await?, Silent::from_the_start(Ipv4Addr::LOCALHOST.into()).await?);
     let refusing = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));

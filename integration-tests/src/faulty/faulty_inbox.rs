@@ -61,7 +61,7 @@ impl FaultyInbox {
             Wrong::Mangles => self.inner.deliver(channel, mangled(&frame)),
             Wrong::CutsOff if frame.len() > 100_000 => self.inner.deliver(channel, frame.slice(..100_000)),
             Wrong::LosesEmpty if frame.len() == EMPTY => {}
-            Wrong::StaysSilentToThePoster if origin(&frame) == self.own.load(Ordering::SeqCst) => {}
+            Wrong::SkipsThePublisher if origin(&frame) == self.own.load(Ordering::SeqCst) => {}
             Wrong::CrossesChannels => {
                 if let Some((parent, _)) = channel.rsplit_once('.') {
                     self.inner.deliver(parent, frame.clone());

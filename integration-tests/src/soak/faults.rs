@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_of_one_process_do_not_stand_still() {
+    fn nodes_of_one_process_are_not_paused() {
         let mut draw = Draw::new(1, 3, false);
         assert!((0..300).all(|_| draw.next_fault().1.name() != "freeze node"));
     }

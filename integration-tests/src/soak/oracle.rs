@@ -229,12 +229,12 @@ mod tests {
     }
 
     #[test]
-    fn everything_heard_is_good() {
+    fn a_complete_history_is_accepted() {
         assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 H 0 1 5 10"), 0);
     }
 
     #[test]
-    fn what_is_missing_in_silence_is_unexplained_wherever_it_is() {
+    fn a_silent_loss_is_unexplained_anywhere() {
         assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 H 0 1 7 10"), 2);
         assert_eq!(unexplained(10, "2 H 0 1 3 10"), 2);
         assert_eq!(unexplained(10, "2 H 0 1 1 8"), 2);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_explains_what_is_missing_around_it_and_nothing_else() {
+    fn a_gap_explains_only_the_loss_around_it() {
         for missed in ["0", "2", "5"] {
             assert_eq!(unexplained(10, &format!("2 H 0 1 1 4\n 2 G 0 {missed}\n 2 H 0 1 7 10")), 0);
             assert_eq!(unexplained(10, &format!("2 H 0 1 1 8\n 2 G 0 {missed}")), 0, "the end");
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn each_gap_tells_of_its_number_once() {
+    fn each_gap_explains_its_number_once() {
         let two = "2 H 0 1 1 2\n 2 G 0 2\n 2 H 0 1 5 6\n 2 G 0 1\n 2 H 0 1 9 10";
         assert_eq!(unexplained(10, two), 1);
         let shared = "2 G 0 3\n 2 H 0 1 4 6\n 2 G 0 3\n 2 H 0 1 10 10";
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_accepted_or_posted_before_need_not_be_heard() {
+    fn unaccepted_and_earlier_posts_need_not_arrive() {
         assert_eq!(unexplained(10, "1 F 0 5 0\n 1 F 0 6 1\n 2 H 0 1 1 4\n 2 H 0 1 7 10"), 0);
         let late = "2 S 0 150\n 2 H 0 1 10 10";
         assert_eq!(verdict(9, late).unexplained, 0, "no number above 9 is known");
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_killed_need_not_have_heard_the_end() {
+    fn a_killed_node_need_not_have_received_the_end() {
         let mut history = History::default();
         for (at, next) in [(0, 1), (100, 1), (200, 11)] {
             history.note(1, Record::Posted { channel: 0, at, next, known: next });
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_late_ones_and_the_undead_are_found() {
+    fn repeats_late_and_refused_messages_are_found() {
         let twice = verdict(10, "2 H 0 1 1 10\n 2 B 0 1 7");
         assert_eq!((twice.duplicates, twice.disorder, twice.is_good()), (1, 0, false));
         let late = verdict(10, "2 H 0 1 1 6\n 2 G 0 0\n 2 H 0 1 8 10\n 2 B 0 1 7");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn red_is_the_time_between_two_times_connected() {
+    fn disconnected_time_lies_between_two_connected_times() {
         let said = [(true, 10), (false, 100), (true, 150), (false, 300)];
         assert_eq!(red(&said), 50);
         assert_eq!(red(&[(false, 5), (true, 9)]), 4);

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn writing_and_reading_round_trips() {
         for record in [
             Record::Subscribed { channel: 1, at: 2 },
             Record::Received { channel: 1, publisher: 2, first: 3, last: 4 },

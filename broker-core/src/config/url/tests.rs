@@ -89,7 +89,7 @@ fn hosts() -> impl Strategy<Value = Vec<(String, Option<u16>)>> {
 
 proptest! {
     #[test]
-    fn every_part_is_read_as_it_was_and_no_secret_is_shown(
+    fn every_part_is_read_unchanged_and_no_secret_is_shown(
         scheme in "(redis|rediss|nats|amqp|memory)",
         user in "\\PC{1,12}",
         password in ".{0,20}",
@@ -140,7 +140,7 @@ fn shown(raw: &str) -> String {
 
 /// Passwords as hosting services make them, in every place where one may stand.
 #[test]
-fn what_a_url_can_hold_is_taken_as_it_is_and_the_rest_is_an_error() {
+fn a_url_is_read_unchanged_or_refused() {
     for word in [
         "abc+def==",
         "s3kr%t",
@@ -232,7 +232,7 @@ fn a_list_of_hosts_has_one_scheme_and_one_user() {
 }
 
 #[test]
-fn errors_say_what_was_typed_and_what_was_meant() {
+fn errors_quote_the_input_and_suggest_the_correction() {
     for (raw, parts) in [
         ("", &["the url is empty", "scheme://"][..]),
         ("  ", &["the url is empty"]),
@@ -271,7 +271,7 @@ fn errors_say_what_was_typed_and_what_was_meant() {
 
 /// With the host, the scheme or the key forgotten.
 #[test]
-fn what_may_be_a_secret_in_a_wrong_place_is_not_shown() {
+fn a_possibly_misplaced_secret_is_not_shown() {
     for raw in [
         "s3cret",
         "ada:s3cret",

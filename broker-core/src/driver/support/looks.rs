@@ -169,7 +169,7 @@ mod tests {
     ];
 
     #[tokio::test]
-    async fn each_protocol_is_known_by_its_first_bytes() {
+    async fn each_protocol_is_recognised_by_its_first_bytes() {
         for (greeting, answers, looks) in SERVERS {
             let address = server(greeting, answers).await;
             assert_eq!(Looks::at(address).await, *looks, "{greeting:?} {answers:?}");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nobody_listens_there_is_nothing_to_see() {
+    async fn a_closed_port_is_not_recognised() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         // It takes connections and is silent.

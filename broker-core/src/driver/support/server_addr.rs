@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_without_a_host_is_told_how_to_have_one() {
+    fn a_url_without_a_host_is_refused_with_an_example() {
         let error = BrokerUrl::parse("redis:").unwrap().server(6379).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.message().contains("redis://127.0.0.1:6379/"), "{error}");

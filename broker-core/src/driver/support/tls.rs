@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn invalid_combinations_are_named() {
         for (url, built_in, kind, part) in [
             (
                 "redis://h?cert=/cert&key=/key",
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_should_be_in_the_file_is_not_shown() {
+    async fn an_inline_certificate_is_not_shown() {
         for value in [
             "SUAs3cretS3CRET",
             "-----BEGIN PRIVATE KEY-----\ns3cret/+=\n-----END",

@@ -292,7 +292,7 @@ fn no_depth_of_nesting_overflows_the_stack() {
 
 proptest! {
     #[test]
-    fn a_value_comes_back_or_is_refused(value in any_value(), keys in keys()) {
+    fn a_value_round_trips_or_is_refused(value in any_value(), keys in keys()) {
         for codec in codecs() {
             comes_back_or_is_refused(codec, &value)?;
             comes_back_or_is_refused(codec, &keys)?;
@@ -306,7 +306,7 @@ proptest! {
     }
 
     #[test]
-    fn a_value_is_on_every_node_what_it_was_here(value in everything()) {
+    fn a_value_is_the_same_on_every_node(value in everything()) {
         for codec in codecs() {
             let payload = codec.encode(&value).unwrap();
             prop_assert_eq!(codec.decode::<Everything>(&payload), Ok(value.clone()), "{:?}", codec);
@@ -314,7 +314,7 @@ proptest! {
     }
 
     #[test]
-    fn a_payload_that_is_cut_or_spoilt_is_told_and_never_panics(
+    fn a_truncated_or_corrupt_payload_is_an_error_and_never_panics(
         value in everything(), cut: prop::sample::Index, spoilt: prop::sample::Index, byte: u8,
     ) {
         for codec in codecs() {

@@ -44,7 +44,7 @@ fn is_open(session: &Session) -> bool {
 }
 
 #[test]
-fn a_session_from_before_is_cut_and_one_of_the_next_line_is_not() {
+fn an_earlier_session_is_revoked_and_a_later_one_is_not() {
     let registry = registry();
     for _ in 0..1000 {
         let began = Instant::now();
@@ -117,7 +117,7 @@ fn the_wait_is_as_long_as_tokens_of_whole_seconds_are_refused() {
 /// what it said then, too, for the other clock stands still while the machine sleeps: so who signed in while it was
 /// behind may have to do so again.
 #[test]
-fn a_clock_that_was_corrected_since_the_sign_in_saves_nobody() {
+fn a_corrected_clock_does_not_spare_earlier_sessions() {
     for (ahead, behind) in [(HOUR, Duration::ZERO), (Duration::ZERO, HOUR)] {
         let registry = registry();
         let here = Instant::now();
@@ -135,7 +135,7 @@ fn a_clock_that_was_corrected_since_the_sign_in_saves_nobody() {
 
 /// A revocation replaces an earlier one only if it hits everyone whom that one hit, by whatever clock.
 #[test]
-fn a_clock_that_is_set_back_between_two_revocations_uncovers_nobody() {
+fn a_clock_set_back_between_two_revocations_spares_no_session() {
     let now = Moment::now();
     let back = |at: SystemTime| at - HOUR;
     let rule = |number, received: Moment| {
@@ -161,7 +161,7 @@ fn a_clock_that_is_set_back_between_two_revocations_uncovers_nobody() {
 
 /// The monotonic clock does not count the time for which a machine is suspended.
 #[test]
-fn a_server_that_was_suspended_does_not_miss_what_was_revoked_meanwhile() {
+fn a_suspended_server_applies_revocations_made_meanwhile() {
     let identity = ada(Instant::now());
     let AuthenticatedAt { wall, clock: Clock::Process(began) } = identity.authenticated_at else {
         panic!("dated by this process")
@@ -176,7 +176,7 @@ fn a_server_that_was_suspended_does_not_miss_what_was_revoked_meanwhile() {
 }
 
 #[test]
-fn a_date_in_the_future_is_refused_or_cut_to_now() {
+fn a_future_date_is_refused_or_reduced_to_now() {
     let dated = |at: AuthenticatedAt| Identity::new("ada", at).until_now(SKEW);
     let (now, soon, far) = (SystemTime::now(), SKEW / 2, SKEW + HOUR);
     for from in [AuthenticatedAt::issued_here as fn(SystemTime) -> AuthenticatedAt, AuthenticatedAt::from] {
@@ -190,7 +190,7 @@ fn a_date_in_the_future_is_refused_or_cut_to_now() {
 }
 
 #[test]
-fn another_servers_clock_is_allowed_for_and_no_more() {
+fn another_servers_clock_is_allowed_its_skew_only() {
     let registry = registry();
     let (second, now) = (Duration::from_secs(1), SystemTime::now());
     // Of a server that is behind by all that is allowed for; and by one second more.
@@ -204,7 +204,7 @@ fn another_servers_clock_is_allowed_for_and_no_more() {
 }
 
 #[test]
-fn who_begins_after_the_news_is_here_is_not_cut_however_wrong_the_other_clock() {
+fn a_check_begun_after_a_record_arrived_is_not_revoked_by_it() {
     let registry = registry();
     let began = Instant::now();
     registry.receive(&foreign(1, SystemTime::now() + HOUR)).unwrap();
@@ -214,7 +214,7 @@ fn who_begins_after_the_news_is_here_is_not_cut_however_wrong_the_other_clock() 
 }
 
 #[test]
-fn a_token_of_another_server_is_compared_by_its_time_stamp() {
+fn a_token_of_another_server_is_compared_by_its_timestamp() {
     let registry = registry();
     let now = SystemTime::now();
     registry.revoke(Revocation::user("ada")).unwrap();
@@ -224,7 +224,7 @@ fn a_token_of_another_server_is_compared_by_its_time_stamp() {
 }
 
 #[test]
-fn one_that_took_effect_earlier_spares_who_signed_in_since() {
+fn an_earlier_effective_time_spares_later_sign_ins() {
     let registry = registry();
     let (old, new) = (Instant::now(), Instant::now() + Duration::from_millis(500));
     let since = admit(&registry, 1, &ada(new)).unwrap();
@@ -236,7 +236,7 @@ fn one_that_took_effect_earlier_spares_who_signed_in_since() {
 }
 
 #[test]
-fn a_record_met_twice_counts_once() {
+fn a_record_received_twice_counts_once() {
     let registry = registry();
     let record = foreign(1, SystemTime::now() + HOUR);
     registry.receive(&record).unwrap();
@@ -265,7 +265,7 @@ fn others_are_untouched() {
 }
 
 #[test]
-fn doubt_closes_who_began_before() {
+fn uncertainty_closes_earlier_sessions() {
     let registry = registry();
     let old =
         [admit(&registry, 1, &ada(Instant::now())).unwrap(), admit(&registry, 2, &ada(UNIX_EPOCH)).unwrap()];
@@ -276,7 +276,7 @@ fn doubt_closes_who_began_before() {
 }
 
 #[test]
-fn what_is_older_than_the_retention_is_forgotten() {
+fn records_older_than_the_retention_are_forgotten() {
     let registry = Registry::new(NODE, SKEW, Duration::from_millis(20));
     for number in 0..2000 {
         registry.receive(&foreign(number, SystemTime::now())).unwrap();
@@ -297,7 +297,7 @@ fn what_is_older_than_the_retention_is_forgotten() {
 }
 
 #[test]
-fn of_several_that_mean_the_same_the_last_is_remembered() {
+fn the_last_of_equal_revocations_is_kept() {
     let registry = registry();
     for _ in 0..100 {
         registry.revoke(Revocation::user("ada")).unwrap();
@@ -309,7 +309,7 @@ fn of_several_that_mean_the_same_the_last_is_remembered() {
 /// 100,000 sign-ins from several threads, around the moment at which their user is revoked: none that began before
 /// lives on, and none that began after was cut.
 #[test]
-fn nobody_escapes_a_race_and_nobody_is_cut_who_signed_in_after() {
+fn a_race_revokes_every_earlier_session_and_no_later_one() {
     const USERS: usize = 2000;
     const EACH: usize = 50;
     type SignIn = (usize, Instant, bool, Arc<Session>);

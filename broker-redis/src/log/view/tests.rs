@@ -45,7 +45,7 @@ fn cursor(page: &LogPage) -> &str {
 }
 
 #[test]
-fn from_the_start_it_counts_what_is_gone_already() {
+fn a_read_from_the_start_counts_deleted_entries() {
     let page = view(10, 2, 10, &[9, 10]).page(None, None);
     assert_eq!(page.records, ["9", "10"]);
     assert_eq!((cursor(&page), page.more), ("epoch-a/10-0/10", false));
@@ -57,7 +57,7 @@ fn from_the_start_it_counts_what_is_gone_already() {
 }
 
 #[test]
-fn a_place_is_good_if_what_was_added_was_returned() {
+fn a_cursor_is_valid_if_every_added_entry_was_returned() {
     for (seen, after, more) in [
         (view(10, 10, 10, &[]), place(10, 10), false),
         (view(10, 10, 10, &[9, 10]), place(8, 8), false),
@@ -79,7 +79,7 @@ fn a_place_is_good_if_what_was_added_was_returned() {
 }
 
 #[test]
-fn at_the_end_the_place_is_behind_an_entry_that_is_gone() {
+fn at_the_end_the_cursor_may_follow_a_deleted_entry() {
     let page = view(10, 1, 10, &[9]).page(None, None);
     assert_eq!(cursor(&page), "epoch-a/10-0/10");
     let page = view(10, 0, 10, &[]).page(None, None);
@@ -87,7 +87,7 @@ fn at_the_end_the_place_is_behind_an_entry_that_is_gone() {
 }
 
 #[test]
-fn a_place_is_lost_for_a_reason() {
+fn a_lost_cursor_has_a_reason() {
     let trimmed = Some(LogDiscontinuity::Trimmed);
     let rolled_back = Some(LogDiscontinuity::RolledBack);
     for (seen, after, why) in [
@@ -107,7 +107,7 @@ fn a_place_is_lost_for_a_reason() {
 }
 
 #[test]
-fn a_place_is_in_one_stream_whatever_the_numbers_say() {
+fn a_cursor_belongs_to_one_stream() {
     let one = view(9, 9, 9, &[]);
     let other = Place { epoch: "epoch-b".to_owned(), ..place(9, 9) };
     assert_eq!(one.lost(&other), Some(LogDiscontinuity::Replaced));
@@ -134,7 +134,7 @@ fn a_stream_of_another_program_has_no_identity_and_its_entries_no_record() {
 }
 
 #[test]
-fn answers_of_another_shape_are_none() {
+fn answers_of_another_shape_are_rejected() {
     let whole = answers(&["epoch-a"], 2, 2, 2, &[1, 2]);
     assert!(seen(whole.clone()).is_some());
     for n in 0..whole.len() {

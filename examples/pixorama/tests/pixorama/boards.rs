@@ -19,7 +19,7 @@ fn is(kind: &'static str) -> impl Fn(&Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_servers_are_one_board_and_a_third_gets_what_was_painted_before() {
+async fn servers_share_one_board_and_a_new_one_receives_it() {
     let (one, two) = (Pixorama::start("memory://one").await, Pixorama::start("memory://one").await);
     let (mut ada, mut bob) = (one.browser().await, two.browser().await);
     ada.sign_in("ada").await;
@@ -44,7 +44,7 @@ async fn two_servers_are_one_board_and_a_third_gets_what_was_painted_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_painted_while_cut_off_is_on_both_boards_afterwards() {
+async fn strokes_painted_while_disconnected_reach_both_boards() {
     let cluster = (memory::ENTRY.start)(&[]).await.unwrap();
     let (line, other) = (cluster.line().await.unwrap(), cluster.line().await.unwrap());
     let one = Pixorama::start_with(&line.url(), cluster.options(), Limits::default()).await;
@@ -68,7 +68,7 @@ async fn what_is_painted_while_cut_off_is_on_both_boards_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signing_out_everywhere_reaches_every_tab_and_also_one_that_was_away() {
+async fn signing_out_everywhere_reaches_every_tab() {
     let (one, two) = (Pixorama::start("memory://out").await, Pixorama::start("memory://out").await);
     let (mut tab, mut other, mut bob) = (one.browser().await, two.browser().await, two.browser().await);
     let signed_in = tab.sign_in("ada").await;
@@ -94,7 +94,7 @@ async fn signing_out_everywhere_reaches_every_tab_and_also_one_that_was_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_is_refused_and_at_last_hung_up_on() {
+async fn invalid_requests_are_refused_and_then_disconnected() {
     let server = Pixorama::start("memory://nonsense").await;
     let mut browser = server.browser().await;
     browser.sign_in("eve").await;
@@ -122,7 +122,7 @@ async fn nonsense_is_refused_and_at_last_hung_up_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_is_cut_and_is_not_felt_by_others() {
+async fn a_flood_is_limited_and_does_not_affect_others() {
     // Its budget does not fill up again, however long the flood takes.
     let limits = Limits { strokes_a_second: 0.0, ..Limits::default() };
     let server = Pixorama::start_with("memory://flood", Options::default(), limits).await;
@@ -159,7 +159,7 @@ async fn a_thousand_idle_browsers_see_what_one_paints() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_and_its_parts_are_there_and_load_nothing_from_elsewhere() {
+async fn the_page_loads_nothing_from_elsewhere() {
     let server = Pixorama::start("memory://page").await;
     for (path, part) in [("/", "<canvas"), ("/app.js", "WebSocket"), ("/style.css", "canvas {")] {
         let mut socket = TcpStream::connect(server.address).await.unwrap();
@@ -175,7 +175,7 @@ async fn the_page_and_its_parts_are_there_and_load_nothing_from_elsewhere() {
 
 /// One that asks and never reads: the answers fill its socket, and then only itself.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_that_does_not_read_is_hung_up_on_and_felt_by_nobody() {
+async fn a_browser_that_does_not_read_is_disconnected() {
     let server = Pixorama::start("memory:").await;
     let (mut ada, mut bob) = (server.browser().await, server.browser().await);
     ada.sign_in("ada").await;

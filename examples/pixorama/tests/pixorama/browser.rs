@@ -191,7 +191,7 @@ const CONTRAST: &str = "(element) => {
 }";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_phone_in_the_dark_is_painted_on_with_a_finger() {
+async fn a_phone_in_dark_mode_paints_by_touch() {
     let found = program().ok_or_else(|| "no `chromium` on the PATH: run `cargo xtask test`".to_owned());
     if !is_there("chromium", found.clone().map(drop)) {
         return;

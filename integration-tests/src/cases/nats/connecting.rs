@@ -17,8 +17,8 @@ use crate::{
             refusal_within, restart, there_is_room_for_one, with_keys,
         },
         reaching::{
-            another_kind_of_server_is_named_with_its_scheme, every_host_that_failed_is_named,
-            hosts_that_do_not_answer_delay_and_no_more,
+            another_kind_of_server_is_named_with_its_scheme, every_failed_host_is_named,
+            silent_hosts_only_delay_the_connection,
         },
         tls,
     },
@@ -31,18 +31,18 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(a_wrong_password_is_refused_and_not_shown, [11]).needs(OWN),
-    case!(an_nkey_signs_in_and_another_does_not, [11]).needs(&[Need::Process]),
-    case!(a_silent_server_is_told_from_one_that_is_away, [11]),
-    case!(tls_with_the_right_authority_works_from_end_to_end, [1, 2]).needs(OWN),
+    case!(only_the_configured_nkey_signs_in, [11]).needs(&[Need::Process]),
+    case!(a_silent_server_differs_from_an_unreachable_one, [11]),
+    case!(tls_with_the_right_authority_connects, [1, 2]).needs(OWN),
     case!(tls_with_another_authority_is_refused_and_names_the_key, [11]).needs(OWN),
     case!(tls_without_the_client_certificate_is_refused, [11]).needs(OWN),
     case!(tls_on_one_side_only_is_named_nats, [10]).needs(OWN),
     case!(a_server_that_begins_with_tls_needs_a_key, [1, 10]).needs(OWN),
     case!(another_kind_of_server_is_named_with_its_scheme, [10]),
-    case!(hosts_that_do_not_answer_delay_and_no_more, [6]),
-    case!(every_host_that_failed_is_named, [10]),
-    case!(any_one_of_several_servers_will_do, [6, 10]).needs(OWN),
-    case!(a_lame_duck_is_left_for_another_server, [4, 10]).needs(&[Need::Process]),
+    case!(silent_hosts_only_delay_the_connection, [6]),
+    case!(every_failed_host_is_named, [10]),
+    case!(one_reachable_server_of_several_is_enough, [6, 10]).needs(OWN),
+    case!(a_server_in_lame_duck_mode_is_left_for_another, [4, 10]).needs(&[Need::Process]),
     case!(a_full_server_is_unavailable_until_there_is_room, [6, 10]).needs(OWN),
     case!(a_thousand_channels_keep_one_order, [3]),
 ];
@@ -74,7 +74,7 @@ async fn a_wrong_password_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn an_nkey_signs_in_and_another_does_not(h: &dyn Harness) -> Outcome {
+async fn only_the_configured_nkey_signs_in(h: &dyn Harness) -> Outcome {
     let known = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
     let seeds = [
         "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY",
@@ -97,7 +97,7 @@ async fn an_nkey_signs_in_and_another_does_not(h: &dyn Harness) -> Outcome {
 }
 
 /// Listens and says nothing, or hangs up at once.
-async fn a_silent_server_is_told_from_one_that_is_away(h: &dyn Harness) -> Outcome {
+async fn a_silent_server_differs_from_an_unreachable_one(h: &dyn Harness) -> Outcome {
     for (close, kind) in [(false, ErrorKind::Timeout), (true, ErrorKind::Unavailable)] {
         let addr = impostor(None, close).await?;
         let error =
@@ -111,7 +111,7 @@ async fn a_silent_server_is_told_from_one_that_is_away(h: &dyn Harness) -> Outco
     Ok(())
 }
 
-async fn tls_with_the_right_authority_works_from_end_to_end(h: &dyn Harness) -> Outcome {
+async fn tls_with_the_right_authority_connects(h: &dyn Harness) -> Outcome {
     let certificates = Arc::new(Certificates::new()?);
     let server = server(NatsConfig::default().tls(Arc::clone(&certificates), false)).await?;
     let url = server.url_at(server.addr());
@@ -167,7 +167,7 @@ async fn a_server_that_begins_with_tls_needs_a_key(h: &dyn Harness) -> Outcome {
     tls::one_side_only_is_named(h, &url, &addr, "leave out the key `tls_first`").await
 }
 
-async fn any_one_of_several_servers_will_do(h: &dyn Harness) -> Outcome {
+async fn one_reachable_server_of_several_is_enough(h: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default().password("s3cret")).await?;
     let dead = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     // Wherever it begins.
@@ -185,7 +185,7 @@ async fn any_one_of_several_servers_will_do(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_lame_duck_is_left_for_another_server(h: &dyn Harness) -> Outcome {
+async fn a_server_in_lame_duck_mode_is_left_for_another(h: &dyn Harness) -> Outcome {
     let config = || NatsConfig::default().line("lame_duck_duration: 60s").line("lame_duck_grace_period: 30s");
     let (first, second) = (server(config()).await?, server(config()).await?);
     second.kill().await?;

@@ -18,16 +18,16 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(without_permission_for_its_inbox_it_is_never_connected, [10]).needs(OWN),
-    case!(every_refused_post_is_told_and_no_other, [11]).needs(OWN),
-    case!(every_refused_channel_is_told_and_no_other, [1, 11]).needs(OWN),
-    case!(a_permission_withdrawn_ends_its_channel_and_no_other, [4, 11]).needs(OWN),
-    case!(more_channels_than_a_connection_may_have_are_refused, [11]).needs(OWN),
+    case!(a_link_needs_permission_for_its_inbox, [10]).needs(OWN),
+    case!(every_refused_post_fails_and_no_other, [11]).needs(OWN),
+    case!(every_refused_channel_fails_and_no_other, [1, 11]).needs(OWN),
+    case!(a_withdrawn_permission_ends_its_channel_and_no_other, [4, 11]).needs(OWN),
+    case!(channels_beyond_the_connections_limit_are_refused, [11]).needs(OWN),
     case!(a_post_over_the_servers_limit_is_refused_and_no_other, [11]).needs(OWN),
-    case!(posts_that_go_together_stay_within_the_servers_limit, [11]).needs(OWN),
+    case!(a_batch_stays_within_the_servers_limit, [11]).needs(OWN),
 ];
 
-async fn without_permission_for_its_inbox_it_is_never_connected(h: &dyn Harness) -> Outcome {
+async fn a_link_needs_permission_for_its_inbox(h: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default().allow(&["news", "$node.>", "replies.>"])).await?;
     let url = server.url_at(server.addr());
     let error = refusal(h, &url, &server.addr().to_string()).await?;
@@ -49,7 +49,7 @@ fn narrow() -> NatsConfig {
 
 /// More of them than the client keeps complaints, side by side, so that they share batches. The first burst may be
 /// told with less certainty: nobody knew that there would be refusals.
-async fn every_refused_post_is_told_and_no_other(h: &dyn Harness) -> Outcome {
+async fn every_refused_post_fails_and_no_other(h: &dyn Harness) -> Outcome {
     let server = server(narrow()).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
     let mut open = node.subscribe("open.all").await?;
@@ -81,7 +81,7 @@ async fn every_refused_post_is_told_and_no_other(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn every_refused_channel_is_told_and_no_other(h: &dyn Harness) -> Outcome {
+async fn every_refused_channel_fails_and_no_other(h: &dyn Harness) -> Outcome {
     let server = server(narrow()).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
     let names = (0..600).map(|n| match n % 3 {
@@ -107,7 +107,7 @@ async fn every_refused_channel_is_told_and_no_other(h: &dyn Harness) -> Outcome 
     Ok(())
 }
 
-async fn a_permission_withdrawn_ends_its_channel_and_no_other(h: &dyn Harness) -> Outcome {
+async fn a_withdrawn_permission_ends_its_channel_and_no_other(h: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default()).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
     let (mut open, mut shut) = (node.subscribe("open.one").await?, node.subscribe("shut").await?);
@@ -133,7 +133,7 @@ async fn a_permission_withdrawn_ends_its_channel_and_no_other(h: &dyn Harness) -
     Ok(())
 }
 
-async fn more_channels_than_a_connection_may_have_are_refused(h: &dyn Harness) -> Outcome {
+async fn channels_beyond_the_connections_limit_are_refused(h: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default().line("max_subscriptions: 10")).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
     let mut received = Vec::new();
@@ -178,7 +178,7 @@ async fn receives_behind_refusals(received: &mut Subscription, size: usize) -> R
 }
 
 /// All of them at once are far more than the server takes in one piece.
-async fn posts_that_go_together_stay_within_the_servers_limit(h: &dyn Harness) -> Outcome {
+async fn a_batch_stays_within_the_servers_limit(h: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default().line("max_payload: 2048")).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
     let mut received = node.subscribe("news").await?;

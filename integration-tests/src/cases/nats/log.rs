@@ -22,15 +22,15 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(a_killed_server_keeps_the_log, [9]).needs(&[Need::Durable]),
-    case!(a_log_put_back_from_a_copy_is_told, [9]).needs(&[Need::Durable]),
-    case!(a_log_that_is_gone_with_its_server_is_told, [9]).needs(OWN),
-    case!(several_make_the_log_at_once, [9]).needs(OWN),
-    case!(a_record_deleted_unread_is_told_once, [9]).needs(OWN),
-    case!(more_missing_records_than_a_page_holds_are_passed_over, [9]).needs(OWN),
-    case!(an_emptied_log_is_still_the_same, [9]).needs(&[Need::Durable]),
-    case!(old_records_go_and_a_place_behind_them_stays, [9]).needs(OWN),
+    case!(a_log_restored_from_a_copy_is_reported, [9]).needs(&[Need::Durable]),
+    case!(a_log_lost_with_its_server_is_reported, [9]).needs(OWN),
+    case!(concurrent_nodes_create_one_log, [9]).needs(OWN),
+    case!(a_record_deleted_unread_is_reported_once, [9]).needs(OWN),
+    case!(a_page_of_missing_records_is_skipped, [9]).needs(OWN),
+    case!(an_emptied_log_keeps_its_identity, [9]).needs(&[Need::Durable]),
+    case!(old_records_expire_and_later_cursors_stay_valid, [9]).needs(OWN),
     case!(a_stream_with_other_settings_is_used, [9]).needs(OWN),
-    case!(somebody_who_listens_to_everything_does_not_stand_in_the_way, [9]).needs(OWN),
+    case!(a_wildcard_subscriber_does_not_disturb_the_log, [9]).needs(OWN),
     case!(reads_leave_nothing_at_the_server, [9]).needs(OWN),
 ];
 
@@ -61,7 +61,7 @@ async fn a_killed_server_keeps_the_log(h: &dyn Harness) -> Outcome {
 }
 
 /// Also when its numbers are used again, and whoever had not read further has lost nothing.
-async fn a_log_put_back_from_a_copy_is_told(h: &dyn Harness) -> Outcome {
+async fn a_log_restored_from_a_copy_is_reported(h: &dyn Harness) -> Outcome {
     let opener = Opener::of(h)?;
     let link = opener.open().await?;
     link.append("a").await?;
@@ -91,7 +91,7 @@ async fn a_log_put_back_from_a_copy_is_told(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_log_that_is_gone_with_its_server_is_told(h: &dyn Harness) -> Outcome {
+async fn a_log_lost_with_its_server_is_reported(h: &dyn Harness) -> Outcome {
     let opener = Opener::of(h)?;
     let link = opener.open().await?;
     link.append("a").await?;
@@ -104,7 +104,7 @@ async fn a_log_that_is_gone_with_its_server_is_told(h: &dyn Harness) -> Outcome 
     Ok(())
 }
 
-async fn several_make_the_log_at_once(h: &dyn Harness) -> Outcome {
+async fn concurrent_nodes_create_one_log(h: &dyn Harness) -> Outcome {
     let opener = Opener::of(h)?;
     let links = try_join_all((0..10).map(|_| opener.open())).await?;
     for _ in 0..5 {
@@ -132,7 +132,7 @@ async fn several_make_the_log_at_once(h: &dyn Harness) -> Outcome {
 }
 
 /// Who had read it, and who comes later, is not told.
-async fn a_record_deleted_unread_is_told_once(h: &dyn Harness) -> Outcome {
+async fn a_record_deleted_unread_is_reported_once(h: &dyn Harness) -> Outcome {
     let link = Opener::of(h)?.open().await?;
     link.append("1").await?;
     let early = link.rest(&LogCursor::START).await?.cursor;
@@ -162,7 +162,7 @@ async fn a_record_deleted_unread_is_told_once(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn more_missing_records_than_a_page_holds_are_passed_over(h: &dyn Harness) -> Outcome {
+async fn a_page_of_missing_records_is_skipped(h: &dyn Harness) -> Outcome {
     let link = Opener::of(h)?.open().await?;
     for chunk in 0..8 {
         let appended = join_all((0..100).map(|n| link.append(format!("{chunk}/{n}")))).await;
@@ -179,7 +179,7 @@ async fn more_missing_records_than_a_page_holds_are_passed_over(h: &dyn Harness)
 }
 
 /// A server that starts with nothing in it still knows what the last record was.
-async fn an_emptied_log_is_still_the_same(h: &dyn Harness) -> Outcome {
+async fn an_emptied_log_keeps_its_identity(h: &dyn Harness) -> Outcome {
     let opener = Opener::of(h)?;
     let link = opener.open().await?;
     for record in ["a", "b"] {
@@ -196,7 +196,7 @@ async fn an_emptied_log_is_still_the_same(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn old_records_go_and_a_place_behind_them_stays(h: &dyn Harness) -> Outcome {
+async fn old_records_expire_and_later_cursors_stay_valid(h: &dyn Harness) -> Outcome {
     let mut opener = Opener::of(h)?;
     opener.log.retention = Duration::from_secs(1);
     let link = opener.open().await?;
@@ -237,7 +237,7 @@ async fn a_stream_with_other_settings_is_used(h: &dyn Harness) -> Outcome {
 }
 
 /// It takes what is sent to the subject of the log, so that nobody is told that there is no stream.
-async fn somebody_who_listens_to_everything_does_not_stand_in_the_way(h: &dyn Harness) -> Outcome {
+async fn a_wildcard_subscriber_does_not_disturb_the_log(h: &dyn Harness) -> Outcome {
     let server = NatsHarness::of(h)?.server();
     let _listener = listen_to_everything(server.addr()).await?;
     let link = Opener::of(h)?.open().await?;

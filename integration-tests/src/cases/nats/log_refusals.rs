@@ -37,12 +37,12 @@ use crate::{
 pub(super) const CASES: &[Case] = &[
     case!(a_server_without_jetstream_has_no_log, [9]).needs(OWN),
     case!(an_account_without_jetstream_has_no_log, [9]).needs(&[Need::Process]),
-    case!(the_permissions_of_the_documentation_are_enough_and_all_needed, [9, 11]).needs(OWN),
-    case!(a_log_without_permission_disturbs_no_post, [9, 11]).needs(OWN),
-    case!(another_stream_in_the_place_of_the_log_is_told, [9]).needs(OWN),
-    case!(a_stream_that_keeps_too_little_is_told, [9]).needs(OWN),
-    case!(a_full_log_is_an_error_that_may_pass, [9]).needs(OWN),
-    case!(a_cluster_without_a_majority_is_an_error_that_may_pass, [9]).needs(&[Need::Process]),
+    case!(the_documented_permissions_are_sufficient_and_necessary, [9, 11]).needs(OWN),
+    case!(a_log_without_permission_affects_no_post, [9, 11]).needs(OWN),
+    case!(a_foreign_stream_in_place_of_the_log_is_reported, [9]).needs(OWN),
+    case!(a_stream_with_a_shorter_retention_is_misconfigured, [9]).needs(OWN),
+    case!(a_full_log_is_a_transient_error, [9]).needs(OWN),
+    case!(a_cluster_without_a_majority_is_a_transient_error, [9]).needs(&[Need::Process]),
     case!(a_cluster_of_three_keeps_the_log_without_its_leader, [9]).needs(&[Need::Process]),
 ];
 
@@ -82,7 +82,7 @@ async fn an_account_without_jetstream_has_no_log(_: &dyn Harness) -> Outcome {
     fails(&link, ErrorKind::Unsupported, &["JetStream", "account"]).await
 }
 
-async fn the_permissions_of_the_documentation_are_enough_and_all_needed(_: &dyn Harness) -> Outcome {
+async fn the_documented_permissions_are_sufficient_and_necessary(_: &dyn Harness) -> Outcome {
     let stream = "shop_2E_24revocations";
     let api = ["INFO", "MSG.GET", "CREATE"].map(|verb| format!("$JS.API.STREAM.{verb}.{stream}"));
     let subjects: Vec<&str> = api.iter().map(String::as_str).chain(["shop.$revocations.log"]).collect();
@@ -128,7 +128,7 @@ async fn the_permissions_of_the_documentation_are_enough_and_all_needed(_: &dyn 
 }
 
 /// The server complains about both on the same connection.
-async fn a_log_without_permission_disturbs_no_post(h: &dyn Harness) -> Outcome {
+async fn a_log_without_permission_affects_no_post(h: &dyn Harness) -> Outcome {
     let config = NatsConfig::default().jetstream().allow(&["news", "$node.>", "$revocations", "_INBOX.>"]);
     let server = server(config).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
@@ -162,7 +162,7 @@ async fn a_log_without_permission_disturbs_no_post(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn another_stream_in_the_place_of_the_log_is_told(_: &dyn Harness) -> Outcome {
+async fn a_foreign_stream_in_place_of_the_log_is_reported(_: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default().jetstream()).await?;
     let link = opener(&*server, "")?.open().await?;
     for (name, subjects) in [
@@ -181,7 +181,7 @@ async fn another_stream_in_the_place_of_the_log_is_told(_: &dyn Harness) -> Outc
     Ok(())
 }
 
-async fn a_stream_that_keeps_too_little_is_told(_: &dyn Harness) -> Outcome {
+async fn a_stream_with_a_shorter_retention_is_misconfigured(_: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default().jetstream()).await?;
     let mut opener = opener(&*server, "")?;
     let link = opener.open().await?;
@@ -196,7 +196,7 @@ async fn a_stream_that_keeps_too_little_is_told(_: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_full_log_is_an_error_that_may_pass(_: &dyn Harness) -> Outcome {
+async fn a_full_log_is_a_transient_error(_: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default().jetstream()).await?;
     let config = json!({ "name": STREAM, "subjects": [SUBJECT], "max_msgs": 2, "discard": "new" });
     jetstream(server.addr(), &format!("STREAM.CREATE.{STREAM}"), &config).await?;
@@ -219,7 +219,7 @@ fn member(here: u16, others: &[u16]) -> NatsConfig {
     NatsConfig::default().jetstream().durable().line(&format!("cluster {{ name: one, {listen} }}"))
 }
 
-async fn a_cluster_without_a_majority_is_an_error_that_may_pass(_: &dyn Harness) -> Outcome {
+async fn a_cluster_without_a_majority_is_a_transient_error(_: &dyn Harness) -> Outcome {
     let server = server(member(free_port()?, &[free_port()?])).await?;
     let mut opener = opener(&*server, "")?;
     opener.log.limit = Duration::from_secs(1);

@@ -23,9 +23,9 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] =
-    &[case!(without_a_log_a_revocation_is_announced_and_who_was_cut_off_is_in_doubt, [9]).needs(OWN)];
+    &[case!(without_a_log_revocations_are_announced_and_gaps_close_sessions, [9]).needs(OWN)];
 
-async fn without_a_log_a_revocation_is_announced_and_who_was_cut_off_is_in_doubt(h: &dyn Harness) -> Outcome {
+async fn without_a_log_revocations_are_announced_and_gaps_close_sessions(h: &dyn Harness) -> Outcome {
     let server = server(NatsConfig::default()).await?;
     let proxy = Proxy::start(server.addr()).await?;
     let a = connect(h, &server.url_at(server.addr())).await?;

@@ -18,8 +18,8 @@ use crate::{
             a_thousand_channels_keep_one_order, connect, open, receive_from_each_other, refusal, with_keys,
         },
         reaching::{
-            another_kind_of_server_is_named_with_its_scheme, every_host_that_failed_is_named,
-            hosts_that_do_not_answer_delay_and_no_more,
+            another_kind_of_server_is_named_with_its_scheme, every_failed_host_is_named,
+            silent_hosts_only_delay_the_connection,
         },
         tls,
     },
@@ -28,19 +28,19 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(a_wrong_password_is_refused_and_not_shown, [11]),
-    case!(a_virtual_host_that_is_missing_or_closed_is_named, [11]),
-    case!(without_one_of_its_permissions_it_is_never_connected, [10, 11]),
-    case!(a_permission_withdrawn_is_told_and_the_link_lives, [6, 11]),
-    case!(a_permission_withdrawn_turns_it_red, [4, 10]),
+    case!(a_missing_or_closed_virtual_host_is_named, [11]),
+    case!(a_link_needs_each_of_its_permissions, [10, 11]),
+    case!(a_withdrawn_permission_fails_new_calls_and_keeps_the_link, [6, 11]),
+    case!(a_withdrawn_permission_ends_connected, [4, 10]),
     case!(an_exchange_of_another_kind_is_named_and_another_name_works, [10, 11]),
     case!(a_full_virtual_host_is_unavailable_until_there_is_room, [6, 10]),
-    case!(tls_with_the_right_authority_works_from_end_to_end, [1, 2]),
+    case!(tls_with_the_right_authority_connects, [1, 2]),
     case!(tls_with_another_authority_is_refused_and_names_the_key, [11]),
     case!(tls_without_the_client_certificate_is_refused, [11]),
     case!(tls_on_one_side_only_is_named_rabbitmq, [10]),
     case!(another_kind_of_server_is_named_with_its_scheme, [10]),
-    case!(hosts_that_do_not_answer_delay_and_no_more, [6]),
-    case!(every_host_that_failed_is_named, [10]),
+    case!(silent_hosts_only_delay_the_connection, [6]),
+    case!(every_failed_host_is_named, [10]),
     case!(a_thousand_channels_keep_one_order, [3]),
 ];
 
@@ -70,7 +70,7 @@ async fn a_wrong_password_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_virtual_host_that_is_missing_or_closed_is_named(h: &dyn Harness) -> Outcome {
+async fn a_missing_or_closed_virtual_host_is_named(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let (control, name) = (rabbit.server().control(), &rabbit.name);
     let other = format!("{name}-other");
@@ -94,7 +94,7 @@ async fn a_virtual_host_that_is_missing_or_closed_is_named(h: &dyn Harness) -> O
     Ok(())
 }
 
-async fn without_one_of_its_permissions_it_is_never_connected(h: &dyn Harness) -> Outcome {
+async fn a_link_needs_each_of_its_permissions(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let addr = rabbit.server().addr().to_string();
     for rights in [
@@ -134,7 +134,7 @@ async fn forget_permissions(rabbit: &RabbitHarness) -> Result<(), String> {
 }
 
 /// The next heartbeat is refused, and would not be heard.
-async fn a_permission_withdrawn_turns_it_red(h: &dyn Harness) -> Outcome {
+async fn a_withdrawn_permission_ends_connected(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let node = h.node_with(quick_detection).await?;
     let mut received = node.subscribe("news").await?;
@@ -153,7 +153,7 @@ async fn a_permission_withdrawn_turns_it_red(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_permission_withdrawn_is_told_and_the_link_lives(h: &dyn Harness) -> Outcome {
+async fn a_withdrawn_permission_fails_new_calls_and_keeps_the_link(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     // Its own post at a heartbeat would be refused, too.
     let node = h.node_with(|options| options.heartbeat = std::time::Duration::from_secs(3600)).await?;
@@ -260,7 +260,7 @@ fn encrypted(rabbit: &RabbitHarness, addr: std::net::SocketAddr) -> String {
     format!("amqps://{name}:{name}@{addr}/{name}")
 }
 
-async fn tls_with_the_right_authority_works_from_end_to_end(h: &dyn Harness) -> Outcome {
+async fn tls_with_the_right_authority_connects(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let (url, ca) = (encrypted(rabbit, rabbit.server().tls()), rabbit.server().certificates().authority());
     tls::works_from_end_to_end(h, &url, &ca, h.drop_links()).await?;

@@ -17,12 +17,12 @@ use crate::{harness::rabbitmq::RabbitHarness, servers::rabbitmq::Side};
 pub(super) const CASES: &[Case] = &[
     case!(a_deleted_queue_is_a_gap_and_recovers, [4, 10]),
     case!(a_deleted_exchange_is_a_gap_and_recovers, [4, 10]),
-    case!(a_deleted_virtual_host_is_said_until_it_is_there_again, [4, 6, 10]),
-    case!(a_password_changed_under_way_is_said_at_the_next_link, [10]),
+    case!(a_deleted_virtual_host_is_reported_until_it_exists_again, [4, 6, 10]),
+    case!(a_changed_password_is_reported_at_the_next_link, [10]),
     case!(closed_connections_are_a_gap_and_recover, [4]),
     case!(a_closed_receiving_connection_is_a_gap_and_recovers, [4]),
-    case!(a_closed_publishing_connection_is_noticed_and_recovers, [4, 6]),
-    case!(a_server_in_distress_takes_no_posts_and_health_says_why, [6, 10]).needs(&[Need::OwnServer]),
+    case!(a_closed_publishing_connection_is_detected_and_recovers, [4, 6]),
+    case!(a_resource_alarm_fails_posts_and_shows_in_health, [6, 10]).needs(&[Need::OwnServer]),
 ];
 
 /// The second link is there, the first was lost for this reason, and both is told.
@@ -78,7 +78,7 @@ async fn says(node: &Broker, kind: ErrorKind) -> Result<Error, String> {
     .await
 }
 
-async fn a_deleted_virtual_host_is_said_until_it_is_there_again(h: &dyn Harness) -> Outcome {
+async fn a_deleted_virtual_host_is_reported_until_it_exists_again(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let control = rabbit.server().control();
     let node = h.node().await?;
@@ -103,7 +103,7 @@ async fn a_deleted_virtual_host_is_said_until_it_is_there_again(h: &dyn Harness)
     Ok(())
 }
 
-async fn a_password_changed_under_way_is_said_at_the_next_link(h: &dyn Harness) -> Outcome {
+async fn a_changed_password_is_reported_at_the_next_link(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let (control, user) = (rabbit.server().control(), format!("users/{}", rabbit.name));
     let password = |password: &str| json!({ "password": password, "tags": "" });
@@ -130,7 +130,7 @@ async fn a_closed_receiving_connection_is_a_gap_and_recovers(h: &dyn Harness) ->
     closed(h, Side::Receiving).await
 }
 
-async fn a_closed_publishing_connection_is_noticed_and_recovers(h: &dyn Harness) -> Outcome {
+async fn a_closed_publishing_connection_is_detected_and_recovers(h: &dyn Harness) -> Outcome {
     closed(h, Side::Publishing).await
 }
 
@@ -167,7 +167,7 @@ async fn closed(h: &dyn Harness, side: Side) -> Outcome {
     Ok(())
 }
 
-async fn a_server_in_distress_takes_no_posts_and_health_says_why(h: &dyn Harness) -> Outcome {
+async fn a_resource_alarm_fails_posts_and_shows_in_health(h: &dyn Harness) -> Outcome {
     let server = RabbitHarness::of(h)?.server();
     let (node, other) = (h.node().await?, h.node().await?);
     let mut received = node.subscribe("news").await?;

@@ -17,10 +17,10 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(a_virtual_host_full_of_queues_is_unavailable_until_there_is_room, [6, 10]),
-    case!(a_user_without_channels_to_spare_is_unavailable_until_there_are, [6, 10]),
+    case!(a_user_at_its_channel_limit_is_unavailable_until_there_is_room, [6, 10]),
     case!(a_server_that_allows_too_few_channels_is_misconfigured, [10]).needs(&[Need::OwnServer]),
-    case!(a_frame_max_that_is_too_small_is_named, [10]).needs(&[Need::OwnServer]),
-    case!(a_post_that_one_queue_refused_may_have_reached_others, [2]),
+    case!(a_too_small_frame_max_is_named, [10]).needs(&[Need::OwnServer]),
+    case!(a_post_refused_by_one_queue_is_interrupted, [2]),
 ];
 
 /// Names this, and the way to change it; and nothing is to be deleted.
@@ -61,7 +61,7 @@ async fn a_virtual_host_full_of_queues_is_unavailable_until_there_is_room(h: &dy
     limited(h, "vhost-limits/max-queues", 1, &["queues", "`max-queues`", "set_vhost_limits"]).await
 }
 
-async fn a_user_without_channels_to_spare_is_unavailable_until_there_are(h: &dyn Harness) -> Outcome {
+async fn a_user_at_its_channel_limit_is_unavailable_until_there_is_room(h: &dyn Harness) -> Outcome {
     limited(h, "user-limits/max-channels", 3, &["AMQP channels", "`max-channels`", "set_user_limits"]).await
 }
 
@@ -82,7 +82,7 @@ async fn a_server_that_allows_too_few_channels_is_misconfigured(h: &dyn Harness)
     Ok(())
 }
 
-async fn a_frame_max_that_is_too_small_is_named(h: &dyn Harness) -> Outcome {
+async fn a_too_small_frame_max_is_named(h: &dyn Harness) -> Outcome {
     let (url, addr) = (h.url(), RabbitHarness::of(h)?.server().addr().to_string());
     configure(h, "frame_max", 4096).await?;
     let refused = eventually("a refusal", LIMIT, || refusal(h, &url, &addr)).await;
@@ -101,7 +101,7 @@ async fn a_frame_max_that_is_too_small_is_named(h: &dyn Harness) -> Outcome {
 }
 
 /// The server says no for the whole exchange, though one of the queues took it.
-async fn a_post_that_one_queue_refused_may_have_reached_others(h: &dyn Harness) -> Outcome {
+async fn a_post_refused_by_one_queue_is_interrupted(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let (control, name) = (rabbit.server().control(), &rabbit.name);
     let node = connect(h, &h.url()).await?;

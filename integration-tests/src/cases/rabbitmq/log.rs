@@ -22,17 +22,17 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(without_a_permission_for_it_the_log_is_refused_and_the_link_lives, [9, 11]),
-    case!(a_queue_of_another_kind_is_no_log_and_the_link_lives, [9, 11]),
-    case!(a_log_that_was_made_for_another_time_is_used, [9]),
-    case!(a_server_without_streams_says_so_until_it_has_them, [9, 11])
+    case!(a_log_without_permission_is_refused_and_the_link_stays, [9, 11]),
+    case!(a_queue_of_another_kind_is_refused_as_log_and_the_link_stays, [9, 11]),
+    case!(a_log_with_another_retention_is_used, [9]),
+    case!(a_server_without_streams_is_reported_until_it_has_them, [9, 11])
         .needs(&[Need::OwnServer, Need::Process]),
-    case!(an_append_that_an_alarm_holds_up_is_an_error_in_time, [9]).needs(&[Need::OwnServer]),
-    case!(several_make_the_log_at_once, [9]),
-    case!(an_append_to_a_deleted_log_is_in_the_next_one, [9]),
-    case!(another_entry_at_the_same_place_is_told, [9]),
+    case!(an_append_blocked_by_an_alarm_fails_within_the_limit, [9]).needs(&[Need::OwnServer]),
+    case!(concurrent_nodes_create_one_log, [9]),
+    case!(an_append_to_a_deleted_log_lands_in_the_new_one, [9]),
+    case!(another_entry_at_a_cursors_offset_is_reported, [9]),
     case!(a_killed_server_keeps_the_log, [9]).needs(&[Need::OwnServer, Need::Durable]),
-    case!(a_log_put_back_from_a_copy_is_told, [9]).needs(&[Need::OwnServer, Need::Durable]),
+    case!(a_log_restored_from_a_copy_is_reported, [9]).needs(&[Need::OwnServer, Need::Durable]),
     case!(reads_leave_nothing_at_the_server, [9]).needs(&[Need::OwnServer]),
 ];
 
@@ -60,7 +60,7 @@ fn is(error: &Error, kind: ErrorKind, parts: &[&str]) {
     }
 }
 
-async fn without_a_permission_for_it_the_log_is_refused_and_the_link_lives(h: &dyn Harness) -> Outcome {
+async fn a_log_without_permission_is_refused_and_the_link_stays(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     allow(rabbit, [ENOUGH; 3]).await?;
     let link = Opener::of(h)?.open().await?;
@@ -93,7 +93,7 @@ async fn declare(rabbit: &RabbitHarness, arguments: Value) -> Result<(), String>
     rabbit.server().control().call("PUT", &path, Some(&queue)).await.map(drop)
 }
 
-async fn a_queue_of_another_kind_is_no_log_and_the_link_lives(h: &dyn Harness) -> Outcome {
+async fn a_queue_of_another_kind_is_refused_as_log_and_the_link_stays(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let (control, name) = (rabbit.server().control(), &rabbit.name);
     let link = Opener::of(h)?.open().await?;
@@ -113,7 +113,7 @@ async fn a_queue_of_another_kind_is_no_log_and_the_link_lives(h: &dyn Harness) -
     Ok(())
 }
 
-async fn a_log_that_was_made_for_another_time_is_used(h: &dyn Harness) -> Outcome {
+async fn a_log_with_another_retention_is_used(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     declare(rabbit, json!({ "x-queue-type": "stream" })).await?;
     let mut opener = Opener::of(h)?;
@@ -150,7 +150,7 @@ async fn set_streams(rabbit: &RabbitHarness, on: bool) -> Result<bool, String> {
     Ok(true)
 }
 
-async fn a_server_without_streams_says_so_until_it_has_them(h: &dyn Harness) -> Outcome {
+async fn a_server_without_streams_is_reported_until_it_has_them(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let link = Opener::of(h)?.open().await?;
     let could = set_streams(rabbit, false).await?;
@@ -165,7 +165,7 @@ async fn a_server_without_streams_says_so_until_it_has_them(h: &dyn Harness) -> 
     Ok(())
 }
 
-async fn an_append_that_an_alarm_holds_up_is_an_error_in_time(h: &dyn Harness) -> Outcome {
+async fn an_append_blocked_by_an_alarm_fails_within_the_limit(h: &dyn Harness) -> Outcome {
     let server = RabbitHarness::of(h)?.server();
     let mut opener = Opener::of(h)?;
     let long_limits = opener.open().await?;
@@ -206,7 +206,7 @@ async fn an_append_that_an_alarm_holds_up_is_an_error_in_time(h: &dyn Harness) -
     Ok(())
 }
 
-async fn several_make_the_log_at_once(h: &dyn Harness) -> Outcome {
+async fn concurrent_nodes_create_one_log(h: &dyn Harness) -> Outcome {
     let opener = Opener::of(h)?;
     let links = join_all((0..6).map(|_| opener.open())).await.into_iter().collect::<Outcome<Vec<_>>>()?;
     for round in 0..5 {
@@ -226,7 +226,7 @@ async fn several_make_the_log_at_once(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn an_append_to_a_deleted_log_is_in_the_next_one(h: &dyn Harness) -> Outcome {
+async fn an_append_to_a_deleted_log_lands_in_the_new_one(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let link = Opener::of(h)?.open().await?;
     for record in ["a", "b", "c"] {
@@ -244,7 +244,7 @@ async fn an_append_to_a_deleted_log_is_in_the_next_one(h: &dyn Harness) -> Outco
     Ok(())
 }
 
-async fn another_entry_at_the_same_place_is_told(h: &dyn Harness) -> Outcome {
+async fn another_entry_at_a_cursors_offset_is_reported(h: &dyn Harness) -> Outcome {
     let link = Opener::of(h)?.open().await?;
     let mut cursors = Vec::new();
     for records in [["a", "b"], ["c", "d"]] {
@@ -284,7 +284,7 @@ async fn a_killed_server_keeps_the_log(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_log_put_back_from_a_copy_is_told(h: &dyn Harness) -> Outcome {
+async fn a_log_restored_from_a_copy_is_reported(h: &dyn Harness) -> Outcome {
     let link = Opener::of(h)?.open().await?;
     link.append("a").await?;
     let kept = link.rest(&LogCursor::START).await?.cursor;

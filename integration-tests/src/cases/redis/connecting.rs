@@ -29,22 +29,22 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(a_wrong_password_is_refused_and_not_shown, [11]).needs(OWN),
-    case!(a_port_where_nobody_listens_is_unavailable, [6]),
-    case!(a_server_that_is_no_redis_is_told_from_one_that_is_away, [11]),
-    case!(a_server_too_old_for_resp3_is_named_as_such, [11]),
-    case!(tls_with_the_right_authority_works_from_end_to_end, [1, 2]).needs(OWN),
+    case!(a_closed_port_is_unavailable, [6]),
+    case!(a_foreign_server_differs_from_an_unreachable_one, [11]),
+    case!(a_server_too_old_for_resp3_is_named, [11]),
+    case!(tls_with_the_right_authority_connects, [1, 2]).needs(OWN),
     case!(tls_with_another_authority_is_refused_and_names_the_key, [11]).needs(OWN),
     case!(tls_without_the_client_certificate_is_refused, [11]).needs(OWN),
     case!(tls_on_one_side_only_is_named_redis, [10]).needs(OWN),
     case!(another_kind_of_server_is_named_with_its_scheme, [10]),
     case!(a_unix_socket_works_like_a_port, [1, 2]).needs(&[Need::Process]),
     case!(a_full_server_is_unavailable_until_there_is_room, [6, 10]).needs(OWN),
-    case!(without_permission_to_publish_it_is_never_connected, [10]).needs(OWN),
-    case!(a_post_without_permission_is_forbidden_and_the_link_lives, [11]).needs(OWN),
-    case!(a_permission_withdrawn_ends_its_channel_and_no_other, [4, 11]).needs(OWN),
+    case!(a_link_needs_permission_to_publish, [10]).needs(OWN),
+    case!(a_post_without_permission_is_forbidden_and_the_link_stays, [11]).needs(OWN),
+    case!(a_withdrawn_permission_ends_its_channel_and_no_other, [4, 11]).needs(OWN),
     case!(a_killed_subscriber_connection_is_a_gap_and_recovers, [4]).needs(OWN),
-    case!(a_killed_publisher_connection_is_noticed_and_recovers, [4, 6]).needs(OWN),
-    case!(a_password_changed_under_way_is_said_at_the_next_link, [10]).needs(OWN),
+    case!(a_killed_publisher_connection_is_detected_and_recovers, [4, 6]).needs(OWN),
+    case!(a_changed_password_is_reported_at_the_next_link, [10]).needs(OWN),
 ];
 
 const OWN: &[Need] = &[Need::OwnServer];
@@ -68,7 +68,7 @@ async fn a_wrong_password_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_port_where_nobody_listens_is_unavailable(h: &dyn Harness) -> Outcome {
+async fn a_closed_port_is_unavailable(h: &dyn Harness) -> Outcome {
     let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let error = refusal(h, &format!("redis://:s3cret@{addr}"), &addr.to_string()).await?;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -80,7 +80,7 @@ async fn a_port_where_nobody_listens_is_unavailable(h: &dyn Harness) -> Outcome 
     Ok(())
 }
 
-async fn a_server_that_is_no_redis_is_told_from_one_that_is_away(h: &dyn Harness) -> Outcome {
+async fn a_foreign_server_differs_from_an_unreachable_one(h: &dyn Harness) -> Outcome {
     for (answer, close, kind) in [
         (Some("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), true, ErrorKind::Protocol),
         (Some("220 mail.example.org ESMTP\r\n"), false, ErrorKind::Protocol),
@@ -97,7 +97,7 @@ async fn a_server_that_is_no_redis_is_told_from_one_that_is_away(h: &dyn Harness
     Ok(())
 }
 
-async fn a_server_too_old_for_resp3_is_named_as_such(h: &dyn Harness) -> Outcome {
+async fn a_server_too_old_for_resp3_is_named(h: &dyn Harness) -> Outcome {
     for answer in ["-ERR unknown command 'HELLO'\r\n", "-NOPROTO unsupported protocol version\r\n"] {
         let addr = impostor(Some(answer), false).await?;
         let error = refusal(h, &format!("redis://:s3cret@{addr}"), &addr.to_string()).await?;
@@ -107,7 +107,7 @@ async fn a_server_too_old_for_resp3_is_named_as_such(h: &dyn Harness) -> Outcome
     Ok(())
 }
 
-async fn tls_with_the_right_authority_works_from_end_to_end(h: &dyn Harness) -> Outcome {
+async fn tls_with_the_right_authority_connects(h: &dyn Harness) -> Outcome {
     let certificates = Arc::new(Certificates::new()?);
     let server = server(RedisConfig::default().tls(Arc::clone(&certificates), false)).await?;
     let url = server.url_at(server.addr());
@@ -160,7 +160,7 @@ async fn a_full_server_is_unavailable_until_there_is_room(h: &dyn Harness) -> Ou
     there_is_room_for_one(h, &*server).await
 }
 
-async fn without_permission_to_publish_it_is_never_connected(h: &dyn Harness) -> Outcome {
+async fn a_link_needs_permission_to_publish(h: &dyn Harness) -> Outcome {
     let server = server(RedisConfig::default()).await?;
     let url = server.url_at(server.addr());
     for rules in ["-publish", "+publish resetchannels &news"] {
@@ -179,7 +179,7 @@ async fn without_permission_to_publish_it_is_never_connected(h: &dyn Harness) ->
     Ok(())
 }
 
-async fn a_post_without_permission_is_forbidden_and_the_link_lives(h: &dyn Harness) -> Outcome {
+async fn a_post_without_permission_is_forbidden_and_the_link_stays(h: &dyn Harness) -> Outcome {
     let server =
         server(RedisConfig::default().line("user ada on >ada resetchannels &open &$* +@all")).await?;
     let addr = server.addr();
@@ -210,7 +210,7 @@ async fn a_post_without_permission_is_forbidden_and_the_link_lives(h: &dyn Harne
 }
 
 /// The server ends the connection of whoever is subscribed to what is no longer allowed.
-async fn a_permission_withdrawn_ends_its_channel_and_no_other(h: &dyn Harness) -> Outcome {
+async fn a_withdrawn_permission_ends_its_channel_and_no_other(h: &dyn Harness) -> Outcome {
     let server = server(RedisConfig::default()).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
     let (mut open, mut shut) = (node.subscribe("open").await?, node.subscribe("shut").await?);
@@ -238,7 +238,7 @@ async fn a_killed_subscriber_connection_is_a_gap_and_recovers(h: &dyn Harness) -
     killed(h, "pubsub").await
 }
 
-async fn a_killed_publisher_connection_is_noticed_and_recovers(h: &dyn Harness) -> Outcome {
+async fn a_killed_publisher_connection_is_detected_and_recovers(h: &dyn Harness) -> Outcome {
     killed(h, "normal").await
 }
 
@@ -265,7 +265,7 @@ async fn killed(h: &dyn Harness, kind: &str) -> Outcome {
     Ok(())
 }
 
-async fn a_password_changed_under_way_is_said_at_the_next_link(h: &dyn Harness) -> Outcome {
+async fn a_changed_password_is_reported_at_the_next_link(h: &dyn Harness) -> Outcome {
     let server = server(RedisConfig::default().password("s3cret")).await?;
     let node = connect(h, &server.url_at(server.addr())).await?;
     let mut received = node.subscribe("news").await?;

@@ -15,8 +15,8 @@ use crate::servers::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(an_idle_limit_below_the_heartbeat_costs_no_link, [4, 10]).needs(&[Need::OwnServer]),
-    case!(an_idle_limit_that_nobody_may_read_is_named_when_it_costs_a_link, [10]).needs(&[Need::OwnServer]),
+    case!(an_idle_limit_below_the_heartbeat_keeps_the_link, [4, 10]).needs(&[Need::OwnServer]),
+    case!(an_unreadable_idle_limit_is_named_when_it_ends_a_link, [10]).needs(&[Need::OwnServer]),
 ];
 
 /// The user of the cases. Those of the tests themselves are another's.
@@ -37,7 +37,7 @@ fn slow(h: &dyn Harness) -> Options {
     options
 }
 
-async fn an_idle_limit_below_the_heartbeat_costs_no_link(h: &dyn Harness) -> Outcome {
+async fn an_idle_limit_below_the_heartbeat_keeps_the_link(h: &dyn Harness) -> Outcome {
     let server = server(USER).await?;
     let node = broker::connect_with(&url(&*server), slow(h)).await?;
     let mut received = node.subscribe("news").await?;
@@ -60,7 +60,7 @@ async fn an_idle_limit_below_the_heartbeat_costs_no_link(h: &dyn Harness) -> Out
     Ok(())
 }
 
-async fn an_idle_limit_that_nobody_may_read_is_named_when_it_costs_a_link(h: &dyn Harness) -> Outcome {
+async fn an_unreadable_idle_limit_is_named_when_it_ends_a_link(h: &dyn Harness) -> Outcome {
     let server = server(&format!("{USER} -config")).await?;
     let node = broker::connect_with(&url(&*server), slow(h)).await?;
     until("a lost link", || node.health().links >= 2).await?;

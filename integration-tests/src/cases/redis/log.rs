@@ -19,15 +19,15 @@ use crate::servers::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_log_in_a_restored_snapshot_is_told_to_who_had_read_further, [9]).needs(&[Need::Durable]),
-    case!(a_log_on_disk_outlives_a_killed_server, [9]).needs(&[Need::Durable]),
-    case!(a_log_that_is_gone_with_its_server_is_told, [9]).needs(OWN),
-    case!(a_log_anew_within_the_same_millisecond_is_told, [9]).needs(OWN),
-    case!(a_log_that_many_make_at_once_is_one, [9]).needs(OWN),
-    case!(a_record_deleted_unread_is_told_and_one_that_was_read_is_not, [9]).needs(OWN),
+    case!(a_log_from_an_old_snapshot_is_reported_to_later_readers, [9]).needs(&[Need::Durable]),
+    case!(a_log_on_disk_survives_a_killed_server, [9]).needs(&[Need::Durable]),
+    case!(a_log_lost_with_its_server_is_reported, [9]).needs(OWN),
+    case!(a_log_recreated_within_a_millisecond_is_reported, [9]).needs(OWN),
+    case!(concurrent_links_create_one_log, [9]).needs(OWN),
+    case!(only_records_deleted_unread_are_reported, [9]).needs(OWN),
     case!(a_stream_of_another_program_serves_as_the_log, [9]).needs(OWN),
-    case!(old_records_go_and_none_that_is_young, [9]).needs(OWN),
-    case!(a_clock_that_was_ahead_drops_no_young_record, [9]).needs(OWN),
+    case!(only_old_records_expire, [9]).needs(OWN),
+    case!(a_clock_that_was_ahead_expires_no_young_record, [9]).needs(OWN),
     case!(reading_leaves_nothing_at_the_server, [9]).needs(OWN),
 ];
 
@@ -57,7 +57,7 @@ fn now() -> Outcome<u128> {
 }
 
 /// Who had not read further cannot see it: that is for those who have the lost records, and for core.
-async fn a_log_in_a_restored_snapshot_is_told_to_who_had_read_further(h: &dyn Harness) -> Outcome {
+async fn a_log_from_an_old_snapshot_is_reported_to_later_readers(h: &dyn Harness) -> Outcome {
     let opener = Opener::of(h)?;
     let link = opener.open().await?;
     link.append("a").await?;
@@ -86,7 +86,7 @@ async fn a_log_in_a_restored_snapshot_is_told_to_who_had_read_further(h: &dyn Ha
     Ok(())
 }
 
-async fn a_log_on_disk_outlives_a_killed_server(h: &dyn Harness) -> Outcome {
+async fn a_log_on_disk_survives_a_killed_server(h: &dyn Harness) -> Outcome {
     let opener = Opener::of(h)?;
     let link = opener.open().await?;
     link.append("a").await?;
@@ -100,7 +100,7 @@ async fn a_log_on_disk_outlives_a_killed_server(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_log_that_is_gone_with_its_server_is_told(_: &dyn Harness) -> Outcome {
+async fn a_log_lost_with_its_server_is_reported(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
     let link = opener.open().await?;
     link.append("a").await?;
@@ -116,7 +116,7 @@ async fn a_log_that_is_gone_with_its_server_is_told(_: &dyn Harness) -> Outcome 
 }
 
 /// By its ids and by its numbers the new log is the old one.
-async fn a_log_anew_within_the_same_millisecond_is_told(_: &dyn Harness) -> Outcome {
+async fn a_log_recreated_within_a_millisecond_is_reported(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
     let link = opener.open().await?;
     link.append("a").await?;
@@ -131,7 +131,7 @@ async fn a_log_anew_within_the_same_millisecond_is_told(_: &dyn Harness) -> Outc
     Ok(())
 }
 
-async fn a_log_that_many_make_at_once_is_one(_: &dyn Harness) -> Outcome {
+async fn concurrent_links_create_one_log(_: &dyn Harness) -> Outcome {
     let (_server, opener) = server(RedisConfig::default()).await?;
     let links = try_join_all((0..20).map(|_| opener.open())).await?;
     let pages = try_join_all(links.iter().map(|link| link.page(&LogCursor::START))).await?;
@@ -143,7 +143,7 @@ async fn a_log_that_many_make_at_once_is_one(_: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_record_deleted_unread_is_told_and_one_that_was_read_is_not(_: &dyn Harness) -> Outcome {
+async fn only_records_deleted_unread_are_reported(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
     let link = opener.open().await?;
     for record in ["a", "b"] {
@@ -190,7 +190,7 @@ async fn a_stream_of_another_program_serves_as_the_log(_: &dyn Harness) -> Outco
     Ok(())
 }
 
-async fn old_records_go_and_none_that_is_young(_: &dyn Harness) -> Outcome {
+async fn only_old_records_expire(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
     let (old, young) = (now()? - 2 * RETENTION.as_millis(), now()? - RETENTION.as_millis() / 2);
     for n in 0..350 {
@@ -216,7 +216,7 @@ async fn old_records_go_and_none_that_is_young(_: &dyn Harness) -> Outcome {
 }
 
 /// The ids of a stream never go back: one from the future stays the last until then.
-async fn a_clock_that_was_ahead_drops_no_young_record(_: &dyn Harness) -> Outcome {
+async fn a_clock_that_was_ahead_expires_no_young_record(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
     let link = opener.open().await?;
     for _ in 0..250 {

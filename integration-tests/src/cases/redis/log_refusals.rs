@@ -21,12 +21,12 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(another_kind_of_key_is_misconfigured_until_it_goes, [9]).needs(OWN),
-    case!(the_permissions_that_are_documented_are_enough, [9, 11]).needs(OWN),
+    case!(a_key_of_another_type_is_misconfigured_until_deleted, [9]).needs(OWN),
+    case!(the_documented_permissions_are_sufficient, [9, 11]).needs(OWN),
     case!(each_missing_permission_is_forbidden, [9]).needs(OWN),
-    case!(a_server_out_of_memory_takes_no_revocation_and_says_so, [9]).needs(OWN),
-    case!(a_master_without_its_replicas_takes_no_revocation_and_says_so, [9]).needs(OWN),
-    case!(a_replica_takes_no_revocation_and_is_left, [9]).needs(OWN),
+    case!(a_server_out_of_memory_refuses_revocations, [9]).needs(OWN),
+    case!(a_master_without_replicas_refuses_revocations, [9]).needs(OWN),
+    case!(a_replica_refuses_revocations_and_is_left, [9]).needs(OWN),
 ];
 
 /// What the driver's page says that the log needs.
@@ -58,7 +58,7 @@ fn refused<T>(link: &LogLink, server: &dyn Server, answer: Result<T, Error>) -> 
     error
 }
 
-async fn another_kind_of_key_is_misconfigured_until_it_goes(_: &dyn Harness) -> Outcome {
+async fn a_key_of_another_type_is_misconfigured_until_deleted(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
     let known = opener.open().await?;
     known.append("a").await?;
@@ -79,7 +79,7 @@ async fn another_kind_of_key_is_misconfigured_until_it_goes(_: &dyn Harness) -> 
     log_checks::read_your_writes(&opener).await
 }
 
-async fn the_permissions_that_are_documented_are_enough(h: &dyn Harness) -> Outcome {
+async fn the_documented_permissions_are_sufficient(h: &dyn Harness) -> Outcome {
     let config = RedisConfig::default().user(&shop("shop", None)).line("user default off");
     let (server, _) = server(config).await?;
     let url = as_user(&*server, "shop");
@@ -113,7 +113,7 @@ async fn each_missing_permission_is_forbidden(_: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-async fn a_server_out_of_memory_takes_no_revocation_and_says_so(_: &dyn Harness) -> Outcome {
+async fn a_server_out_of_memory_refuses_revocations(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
     let link = opener.open().await?;
     link.append("a").await?;
@@ -129,7 +129,7 @@ async fn a_server_out_of_memory_takes_no_revocation_and_says_so(_: &dyn Harness)
     Ok(())
 }
 
-async fn a_master_without_its_replicas_takes_no_revocation_and_says_so(_: &dyn Harness) -> Outcome {
+async fn a_master_without_replicas_refuses_revocations(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
     ask::<()>(&*server, "CONFIG SET min-replicas-to-write 1").await?;
     let link = opener.open().await?;
@@ -142,7 +142,7 @@ async fn a_master_without_its_replicas_takes_no_revocation_and_says_so(_: &dyn H
     log_checks::read_your_writes(&opener).await
 }
 
-async fn a_replica_takes_no_revocation_and_is_left(_: &dyn Harness) -> Outcome {
+async fn a_replica_refuses_revocations_and_is_left(_: &dyn Harness) -> Outcome {
     let (server, opener) = server(RedisConfig::default()).await?;
     let link = opener.open().await?;
     link.append("a").await?;

@@ -69,13 +69,13 @@ async fn after_a_failure_the_next_one_starts_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_slow_is_not_given_up_for_the_next() {
+async fn a_slow_attempt_continues_beside_the_next() {
     let (won, took) = raced(&[&[AnswersAfter("a", 400), AnswersAfter("b", 400)]]).await;
     assert_eq!((won.unwrap(), took), ("a", Duration::from_millis(400)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_take_turns() {
+async fn names_are_tried_in_turn() {
     let silent = [Silent("a"); 8];
     let (won, took) = raced(&[&silent, &[Silent("b"), AnswersAfter("c", 0)]]).await;
     assert_eq!((won.unwrap(), took), ("c", STAGGER * 3));
@@ -119,7 +119,7 @@ async fn the_error_names_each_place_and_is_transient_if_one_of_them_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_late_is_told_what_each_place_did() {
+async fn a_timeout_reports_the_outcome_of_each_place() {
     let progress = Progress::default();
     let limit = Duration::from_secs(2);
     let racing = raced(&[&[Silent("a"), Fails("b", Unavailable), Silent("c")]]);
@@ -130,7 +130,7 @@ async fn whoever_is_late_is_told_what_each_place_did() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_that_lose_are_dropped() {
+async fn losing_attempts_are_dropped() {
     struct Counted<'a>(&'a AtomicUsize);
     impl Drop for Counted<'_> {
         fn drop(&mut self) {
