@@ -9,19 +9,19 @@ use clap::Args;
 
 use crate::{Console, Outcome, place::Place};
 
-/// Examine a backend: a line for each check, ok, warn or fail, with the remedy
+/// Check a backend: prints ok, warn or fail for each check, with the remedy
 ///
-/// The exit status is 0 when nothing failed; a line with - was not checked, and says why. It subscribes to channels
-/// `doctor.…` of its own and publishes there, and stores one revocation of a user that nobody is; nothing else is
-/// touched.
+/// The exit status is 0 if nothing failed. A line with - was not checked, and gives the reason. The command subscribes
+/// and publishes to channels `doctor.…` of its own, and stores one revocation of a user that does not exist; it changes
+/// nothing else.
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// The backend, as in redis://localhost
     url: Place,
-    /// How long to wait for anything, in seconds
+    /// How long each check may take, in seconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     limit: u64,
-    /// The application revokes nobody, so that it needs no log for that
+    /// Skip the revocation log, for an application that revokes no users
     #[arg(long)]
     without_revocations: bool,
 }
@@ -32,7 +32,7 @@ enum Verdict {
     Ok,
     Warn,
     Fail,
-    /// It could not be looked at.
+    /// It could not be checked.
     Unknown,
 }
 

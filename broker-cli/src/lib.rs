@@ -23,11 +23,11 @@ pub use console::Console;
 /// Whatever can go wrong ends a command with a sentence.
 pub type Outcome<T = ExitCode> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Event messages between servers, from a terminal: subscribe, publish, revoke, and examine a backend.
+/// Work with a message broker from a terminal: subscribe, publish, revoke, and check a backend.
 ///
-/// A URL names the backend: redis://localhost, nats://localhost, amqp://localhost, or memory: for this process alone.
-/// Options of the broker go into its query, as in redis://localhost/?prefix=shop. In scripts take the URL from a
-/// variable, so that its password is in no history.
+/// A URL names the backend: redis://localhost, nats://localhost, amqp://localhost, or memory: for this process only.
+/// Options of the broker are set in its query, as in redis://localhost/?prefix=shop. In scripts, take the URL from a
+/// variable to keep its password out of the shell's history.
 #[derive(Debug, Parser)]
 #[command(name = "broker", version, propagate_version = true)]
 pub struct Cli {
@@ -50,7 +50,7 @@ enum Command {
 /// Runs one command.
 ///
 /// # Errors
-/// Why it could not be done. Of `doctor` only what keeps it from looking; what it finds is its exit status.
+/// Why the command failed. `doctor` reports its findings by the exit status and fails only if it cannot check at all.
 pub async fn run(cli: Cli, mut console: Console) -> Outcome {
     let outcome = match cli.command {
         Command::Sub(sub) => sub.run(&mut console).await,

@@ -18,25 +18,25 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{Console, Outcome, place::Place};
 
-/// Load a backend for a few seconds, and draw how long the messages took
+/// Put load on a backend for a few seconds, and draw the latencies
 ///
-/// Two nodes: one publishes, the other hears. It loads a server that others use, too.
+/// One node publishes and another receives. On a server in use this affects its other users.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     /// The backend, as in redis://localhost
     url: Place,
-    /// For how long, in seconds
+    /// Duration in seconds
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// How many publish at once, each waiting for its post to be taken
+    /// Number of concurrent callers, each waiting for its post to be accepted
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u64).range(1..=100_000))]
     callers: u64,
-    /// Bytes of a payload
+    /// Size of a payload in bytes
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u64).range(8..=900_000))]
     size: u64,
 }
 
-/// What the hearing side has counted.
+/// What the receiving node has counted.
 struct Received {
     took: Histogram<u64>,
     missing: u64,
@@ -86,13 +86,12 @@ impl Bench {
         // What was posted has come back when the node that hears is drained; then its stream ends.
         subscriber.drain().await;
         poster.close().await;
-        let received =
-            timeout(Duration::from_secs(60), reading).await.map_err(|_| "the reader does not end")???;
+        let received = timeout(Duration::from_secs(60), reading)
+            .await
+            .map_err(|_| "the reader did not end within 60 s")???;
         console.say(format!("{rate:.0} messages/s of {} bytes, {} callers", self.size, self.callers)).await?;
         if received.missing > 0 {
-            console
-                .say(format!("{} messages are missing, and were told as missing", received.missing))
-                .await?;
+            console.say(format!("{} messages were lost and reported as missing", received.missing)).await?;
         }
         for line in drawn(&received.took) {
             console.say(line).await?;
@@ -142,7 +141,7 @@ async fn read(mut subscription: Subscription, began: Instant) -> Outcome<Receive
 fn drawn(took: &Histogram<u64>) -> Vec<String> {
     const WIDE: f64 = 50.0;
     if took.is_empty() {
-        return vec!["nothing was heard".to_owned()];
+        return vec!["nothing was received".to_owned()];
     }
     let micros = |nanos: u64| format!("{:.0} µs", nanos as f64 / 1e3);
     let at = |quantile| micros(took.value_at_quantile(quantile));
@@ -181,6 +180,6 @@ mod tests {
         let all: u64 =
             lines[1..].iter().filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
         assert_eq!(all, 4, "{lines:#?}");
-        assert_eq!(drawn(&Histogram::new(3).expect("a histogram")), ["nothing was heard"]);
+        assert_eq!(drawn(&Histogram::new(3).expect("a histogram")), ["nothing was received"]);
     }
 }

@@ -7,7 +7,7 @@ use clap_complete::{Shell, generate};
 
 use crate::{Cli, Console, Outcome};
 
-/// Print the completions of a shell
+/// Print shell completions
 #[derive(Args, Debug)]
 pub(crate) struct Completions {
     /// The shell
@@ -23,10 +23,10 @@ impl Completions {
     }
 }
 
-/// Print the manual page of the command, or of one of its subcommands
+/// Print the manual page of the command or of a subcommand
 #[derive(Args, Debug)]
 pub(crate) struct Man {
-    /// As in sub
+    /// The subcommand, such as sub
     subcommand: Option<String>,
 }
 

@@ -10,22 +10,22 @@ use crate::{Console, Outcome, place::Place};
 
 /// Publish a message, or every line of standard input
 ///
-/// It ends when the backend has taken all of them; the first that fails ends it, and is named.
+/// The command ends when the backend has accepted all messages, or at the first that fails, whose line it names.
 #[derive(Args, Debug)]
 pub(crate) struct Pub {
     /// The backend, as in redis://localhost
     url: Place,
     /// The channel
     channel: String,
-    /// The payload; without it every line of standard input is one
+    /// The payload; without it, each line of standard input is a message
     message: Option<String>,
-    /// The name of the messages' type
+    /// The type name of the messages
     #[arg(long = "type", value_name = "T")]
     type_name: Option<String>,
-    /// How the payloads are encoded already; with a type it is json unless said otherwise
+    /// The encoding of the given payloads; with --type the default is json
     #[arg(long)]
     codec: Option<Encoded>,
-    /// A header, any number of times
+    /// A header; can be repeated
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
 }
@@ -70,7 +70,7 @@ impl Pub {
             }
             self.post(broker, line.clone()).await.map_err(|error| format!("line {number}: {error}"))?;
         }
-        unreachable!("more lines than can be counted")
+        unreachable!("the line numbers are infinite")
     }
 
     async fn post(&self, broker: &Broker, payload: Vec<u8>) -> Outcome<()> {
@@ -82,7 +82,7 @@ impl Pub {
         if codec == Codec::Json {
             let wrong = serde_json::from_slice::<serde_json::Value>(&payload).err();
             if let Some(error) = wrong {
-                return Err(format!("not JSON: {error}; say --codec raw if it is not meant to be").into());
+                return Err(format!("not valid JSON: {error}; give --codec raw for raw bytes").into());
             }
         }
         let mut post = match &self.type_name {

@@ -7,18 +7,18 @@ use clap::Args;
 
 use crate::{Console, Outcome, place::Place};
 
-/// End a user's sessions on every server: all, those of one authentication, or those that need a scope
+/// Close a user's sessions on every server: all, those of one authentication, or those that need a scope
 #[derive(Args, Debug)]
 pub(crate) struct Revoke {
     /// The backend, as in redis://localhost
     url: Place,
-    /// Whose
+    /// The user
     #[arg(long)]
     user: String,
-    /// Only this authentication: one key, token or sign-in
+    /// Only the sessions of this authentication: one key, token or sign-in
     #[arg(long, value_name = "ID", conflicts_with = "scopes")]
     auth_id: Option<String>,
-    /// Only the sessions that require this scope; any number of times
+    /// Only the sessions that require this scope; can be repeated
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
 }
@@ -34,9 +34,11 @@ impl Revoke {
         let outcome = broker.revoke(revocation).await;
         broker.close().await;
         let text = match outcome? {
-            RevocationOutcome::Logged => "revoked, and stored: a server that is cut off now learns it later",
+            RevocationOutcome::Logged => {
+                "revoked and stored: servers that are disconnected now apply it later"
+            }
             RevocationOutcome::Announced => {
-                "revoked on every server that is connected now; this backend keeps no log for the others"
+                "revoked on every connected server; this backend keeps no log for the others"
             }
             _ => "revoked",
         };

@@ -27,7 +27,7 @@ pub(crate) fn pretty(channel: &str, event: &Event, headers: bool) -> String {
         Event::Malformed(malformed) => {
             let _ = write!(line, "  ! {}", printable(&malformed.to_string()));
         }
-        _ => line.push_str("  ! something that this version does not know"),
+        _ => line.push_str("  ! an event of a later version"),
     }
     line
 }

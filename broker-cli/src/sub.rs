@@ -8,9 +8,9 @@ use futures_util::{StreamExt, future::try_join_all, stream::select_all};
 
 use crate::{Console, Outcome, place::Place, show};
 
-/// Print what arrives on channels, each as a line, until Ctrl-C
+/// Print the messages of channels, one per line, until Ctrl-C
 ///
-/// A gap stands where messages are missing. That it is subscribed is said on standard error.
+/// A gap is printed where messages are missing. A note on standard error confirms the subscription.
 #[derive(Args, Debug)]
 pub(crate) struct Sub {
     /// The backend, as in redis://localhost
@@ -18,13 +18,13 @@ pub(crate) struct Sub {
     /// The channels
     #[arg(required = true, value_name = "CHANNEL")]
     channels: Vec<String>,
-    /// Each line a JSON object, with everything that is known of a message
+    /// Print each message as a JSON object with all its metadata
     #[arg(long)]
     json: bool,
-    /// Show the headers, too
+    /// Show the headers too
     #[arg(long)]
     headers: bool,
-    /// End after so many messages
+    /// End after this many messages
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 }

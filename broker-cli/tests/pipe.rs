@@ -104,7 +104,7 @@ async fn failure(arguments: &[&str], input: &'static [u8]) -> String {
 async fn bad_input_is_named_with_its_line() {
     let typed = ["pub", "memory:", "news", "--type", "tick"];
     let error = failure(&typed, b"{}\n{\n").await;
-    assert!(error.starts_with("line 2: not JSON"), "{error}");
+    assert!(error.starts_with("line 2: not valid JSON"), "{error}");
     let error = failure(&["pub", "memory:?max_payload=8", "news"], b"short\nlonger than that\n").await;
     assert!(error.starts_with("line 2:") && error.contains("max_payload"), "{error}");
     let error = failure(&["pub", "memory:", "no space"], b"x\n").await;

@@ -87,8 +87,11 @@ impl fmt::Display for StreamError {
         match self {
             Self::Gap(gap) => gap.fmt(f),
             Self::WrongType { expected, message } => {
-                let found = message.type_name().unwrap_or("no type");
-                write!(f, "a message of type `{found}` on a stream of `{expected}`")
+                match message.type_name() {
+                    Some(found) => write!(f, "a message of type `{found}`")?,
+                    None => f.write_str("a message without a type")?,
+                }
+                write!(f, " on a stream of `{expected}`")
             }
             Self::Malformed(malformed) => malformed.fmt(f),
         }
@@ -130,7 +133,7 @@ impl fmt::Display for CloseReason {
             Self::Removed => f.write_str("the listener was removed"),
             Self::Refused(error) => write!(f, "the backend refused the channel: {error}"),
             Self::AuthenticationRevoked(what) => write!(f, "revoked: {what}"),
-            Self::AuthenticationUncertain(why) => write!(f, "the authentication is in doubt: {why}"),
+            Self::AuthenticationUncertain(why) => write!(f, "the authentication is uncertain: {why}"),
         }
     }
 }

@@ -115,7 +115,7 @@ async fn a_timeout_on_a_new_log_names_the_reason() {
     let broker = driver.connect(options).await.unwrap();
     let error = broker.session_for(Identity::new("ada", Instant::now())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.message().contains("what they remember"), "{error}");
+    assert!(error.message().contains("restored from other nodes"), "{error}");
     sleep(Duration::from_secs(2)).await;
     assert!(!sign_in(&broker).await.is_closed());
 }
@@ -154,7 +154,7 @@ async fn records_stored_again_are_announced_to_earlier_readers() {
     nudge[4] ^= 1;
     let inbox = driver.world().inboxes.last().cloned().unwrap();
     inbox.deliver("$revocations", nudge.into());
-    until("the others to be told", || alarms(&driver) == 1).await;
+    until("the announcement", || alarms(&driver) == 1).await;
     assert_eq!(driver.world().log.as_ref().unwrap().records.len(), 1);
     sleep(options().revocation_poll * 10).await;
     assert_eq!(alarms(&driver), 1);

@@ -104,7 +104,7 @@ async fn a_permanent_log_error_fails_at_once() {
         let error = broker.revoke(Revocation::user("ada")).await.unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(1));
         assert_eq!(error.kind(), kind);
-        assert!(error.message().contains("others may not know"), "{error}");
+        assert!(error.message().contains("perhaps not on others"), "{error}");
         assert!(ada.is_closed() && !nudges(&driver).is_empty());
 
         driver.world().log.as_mut().unwrap().refuse_read = Some(kind);

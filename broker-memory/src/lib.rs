@@ -28,7 +28,7 @@ pub const BACKEND: Backend = Backend { name: "memory", schemes: &["memory"], ope
 fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
     url.allow_keys(&["line"])?;
     if url.username().or(url.password()).is_some() || url.port().is_some() || !url.path().is_empty() {
-        return Err(url.invalid("has more than a name; write memory: or memory://name"));
+        return Err(url.invalid("has more than a name; write it as memory: or memory://name"));
     }
     let bus = url.host().map_or_else(Bus::private, Bus::named);
     Ok(Arc::new(MemoryDriver { bus, line: url.key("line").unwrap_or_default().into() }))

@@ -40,7 +40,7 @@ impl MemoryLink {
         if self.bus.permits(channel) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Forbidden, format!("the bus permits no channel `{channel}`")))
+        Err(Error::new(ErrorKind::Forbidden, format!("the bus refuses the channel `{channel}`")))
     }
 
     async fn pass(&self) -> Result<()> {

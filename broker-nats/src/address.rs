@@ -32,12 +32,12 @@ impl Address {
     pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
         url.allow_keys_and_hosts(&[KEYS, TlsFiles::KEYS].concat())?;
         if !url.path().is_empty() {
-            return Err(url.invalid("has a path, which means nothing to NATS; leave it out"));
+            return Err(url.invalid("has a path; leave it out, NATS has none"));
         }
         let inbox = ChannelName::new(url.key("inbox").unwrap_or("_INBOX"))?.to_string();
         let servers = url.servers(DEFAULT_PORT)?;
         if servers.iter().any(|server| client_addr(url.scheme(), server).is_none()) {
-            return Err(url.invalid("has a host that is no name of a host"));
+            return Err(url.invalid("has an invalid host name; correct it"));
         }
         let hosts: Vec<_> = servers.iter().map(ToString::to_string).collect();
         let (nkey, creds) = (UrlFile::of(url, "nkey"), UrlFile::of(url, "creds"));
@@ -66,7 +66,7 @@ impl Address {
 
     /// One of the servers, for the client.
     pub(crate) fn client_addr(&self, server: &ServerAddr) -> Result<async_nats::ServerAddr> {
-        client_addr(&self.scheme, server).ok_or_else(|| self.peer.unreachable("no name of a host"))
+        client_addr(&self.scheme, server).ok_or_else(|| self.peer.unreachable("invalid host name"))
     }
 
     /// The settings for one attempt to connect. Reads the files of the credentials; the client reads the others.
@@ -95,7 +95,7 @@ fn encrypted(url: &BrokerUrl) -> Result<(ConnectOptions, Encryption)> {
         None | Some("false") => false,
         Some("true") if url.scheme() == "tls" => true,
         Some("true") => return Err(url.invalid("has the key `tls_first`, which is only for tls://")),
-        Some(_) => return Err(url.invalid("has a key `tls_first` that is neither true nor false")),
+        Some(_) => return Err(url.invalid("has an invalid key `tls_first`; give true or false")),
     };
     let Some(tls) = TlsFiles::parse(url, "tls", true)? else {
         return Ok((ConnectOptions::new(), Encryption::None));

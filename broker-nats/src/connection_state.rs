@@ -110,7 +110,7 @@ impl ConnectionState {
                 drop(state);
                 // Told as subscribed, and it is not any more: another link will find out what still is.
                 if withdrawn {
-                    self.lose(self.peer.error(Unavailable, "took the permission for a channel away"));
+                    self.lose(self.peer.error(Unavailable, "withdrew the permission for a channel"));
                 }
             }
             Complaint::Full => self.lock().full = true,
@@ -177,7 +177,7 @@ impl ConnectionState {
         match ended.first() {
             None => Ok(()),
             Some(_) if full => {
-                let why = "lets a connection have no more channels; see its `max_subscriptions`";
+                let why = "allows a connection no more subscriptions; see its `max_subscriptions`";
                 Err(self.peer.error(Misconfigured, why))
             }
             Some((subject, _)) => Err(self.forbidden("subscribe to", subject)),

@@ -26,17 +26,17 @@ pub(crate) enum Complaint {
 
 /// What a server says before it hangs up: a part of it in lower case, and what that means.
 const LAST_WORDS: &[(&str, ErrorKind, &str)] = &[
-    ("authorization violation", Forbidden, "wrong, unknown, or not enough"),
-    ("authentication expired", Forbidden, "expired"),
-    ("authentication revoked", Forbidden, "revoked"),
-    ("tls required", Misconfigured, "wants TLS; write the url with tls://"),
+    ("authorization violation", Forbidden, "wrong or insufficient credentials"),
+    ("authentication expired", Forbidden, "the credentials have expired"),
+    ("authentication revoked", Forbidden, "the credentials were revoked"),
+    ("tls required", Misconfigured, "requires TLS; write the url with tls://"),
     ("connections exceeded", Unavailable, "is full; see its `max_connections`"),
     ("shutdown", Unavailable, "is shutting down"),
     ("slow consumer", Unavailable, "closed the connection: this process reads too slowly"),
     ("stale connection", Unavailable, "closed the connection: this process was silent"),
     ("protocol", Protocol, "does not understand this client; check host, port and scheme"),
     ("parse", Protocol, "does not understand this client; check host, port and scheme"),
-    ("", Other, "closed the connection, for a reason that this driver does not know"),
+    ("", Other, "closed the connection for an unknown reason; see its log"),
 ];
 
 /// Why a connection could not be opened.
@@ -56,7 +56,7 @@ pub(crate) fn refused(peer: &ErrorContext, error: &ConnectError) -> Error {
         },
         (Kind::Authentication | Kind::Tls, _) => {
             let files = "`nkey`, `creds`, `ca`, `cert`, `key`";
-            peer.error(InvalidInput, format!("wants what one of the files {files} should have, and has not"))
+            peer.error(InvalidInput, format!("needs credentials or certificates that the files {files} lack"))
         }
         (Kind::Dns, _) => peer.unreachable("no such host"),
         (kind, _) => peer.unreachable(kind),

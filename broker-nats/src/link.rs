@@ -113,7 +113,7 @@ impl NatsLink {
         let outcome = |(post, sent): (&Outgoing, Result<_, _>)| match sent {
             _ if is_refused(post) => Err(self.connection.forbidden("publish to", post.channel.as_str())),
             Ok(()) if unsure => {
-                let why = "refused so many others that this may have been refused, too";
+                let why = "refused many posts at once, perhaps this one too; see its `permissions`";
                 Err(self.connection.peer.error(ErrorKind::Interrupted, why))
             }
             sent => sent.map(|()| Receipt::new()).map_err(|error| self.unsent(post.frame.len(), &error)),

@@ -29,7 +29,7 @@ const FETCHES: usize = 28;
 /// How often the stream is looked at until it is there.
 const ROUNDS: usize = 10;
 
-const NO_LEADER: &str = "has no leader for it at the moment";
+const NO_LEADER: &str = "has no leader for the log at the moment";
 
 /// The numbers of errors that answer a question.
 const NO_STREAM: &[u64] = &[10059];
@@ -181,7 +181,7 @@ impl<'a> Log<'a> {
                 }
             }
         }
-        Err(self.error(Unavailable, "has not made it yet; see the log of the server"))
+        Err(self.error(Unavailable, "has not created it yet; see the log of the server"))
     }
 
     async fn create(&self) -> Result<()> {
@@ -221,7 +221,7 @@ impl<'a> Log<'a> {
         let subject = format!("$JS.API.STREAM.{verb}.{}", self.stream);
         let answer = self.link.ask(subject, question.into()).await?;
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
-            return Err(self.error(Unsupported, "has JetStream off; switch it on"));
+            return Err(self.error(Unsupported, "has JetStream turned off; enable it"));
         }
         self.read(&answer, expected)
     }

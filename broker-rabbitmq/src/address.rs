@@ -53,7 +53,7 @@ impl Address {
         let place = format!("{one_of}{}", hosts.join(", "));
         let vhost = if url.path().is_empty() { "/" } else { url.path() };
         if vhost.len() > LONGEST_NAME {
-            return Err(url.invalid("names a virtual host of more than 255 bytes, the longest possible"));
+            return Err(url.invalid("names a virtual host longer than 255 bytes; shorten it"));
         }
         let userinfo = credentials(url);
         let who = format!("{} in virtual host {vhost:?}", url.who(DEFAULT_USER));
@@ -103,7 +103,7 @@ fn exchange(url: &BrokerUrl) -> Result<ShortString> {
     if (1..=LONGEST_EXCHANGE).contains(&name.len()) && !name.starts_with("amq.") {
         return Ok(name.into());
     }
-    Err(url.invalid("has a key `exchange` that is no name: 1 to 222 bytes, and no `amq.` before them"))
+    Err(url.invalid("has an invalid key `exchange`; give 1 to 222 bytes that do not begin with `amq.`"))
 }
 
 impl fmt::Debug for Address {

@@ -86,7 +86,7 @@ async fn connect(address: &Address, at: SocketAddr) -> Result<(AmqpConnection, S
     // The client sets TCP_NODELAY.
     let stream = AsyncTcpStream::connect(&runtime, at).await.map_err(|error| peer.io(&error))?;
     let AsyncTcpStream::Plain(plain) = &stream else {
-        return Err(Error::new(ErrorKind::Other, "a fresh TCP stream is encrypted"));
+        return Err(Error::new(ErrorKind::Other, "a new TCP stream is already encrypted"));
     };
     let socket = Socket(SockRef::from(plain.get_ref()).try_clone().map_err(|error| peer.io(&error))?);
     #[cfg(feature = "tls")]

@@ -27,7 +27,7 @@ impl Address {
                     "allows a connection too few AMQP channels; have an operator raise its `channel_max`";
                 peer.error(Misconfigured, why)
             }
-            Kind::MissingHeartbeatError => peer.error(Unavailable, "has fallen silent"),
+            Kind::MissingHeartbeatError => peer.error(Unavailable, "has stopped sending heartbeats"),
             Kind::InvalidChannel(_) | Kind::InvalidChannelState(..) | Kind::InvalidConnectionState(_) => {
                 peer.disconnected()
             }
@@ -76,7 +76,7 @@ fn meaning(code: u16, words: &str) -> (ErrorKind, &'static str) {
             Misconfigured,
             "has the exchange with another type or durability; set the key `exchange` to another name",
         ),
-        406 => (Misconfigured, "refused it as it is set up; see its log"),
+        406 => (Misconfigured, "refused the declaration; see its log"),
         530 if has("channel") && has("limit") => (
             Unavailable,
             "lets this user open no more AMQP channels; have an operator raise the limit `max-channels` \
@@ -90,11 +90,11 @@ fn meaning(code: u16, words: &str) -> (ErrorKind, &'static str) {
         530 if has("not found") => (Misconfigured, "has no such virtual host; add it, or check the url"),
         530 if has("is down") => (Unavailable, "has the virtual host down; see its log"),
         530 => (Forbidden, "no access to this virtual host; see `rabbitmqctl list_permissions`"),
-        320 => (Unavailable, "closed the connection, or its operator did"),
+        320 => (Unavailable, "closed the connection; see its log"),
         541 if has("feature flag") => {
             (Unsupported, "has streams turned off; enable its feature flag `stream_queue`")
         }
-        311 | 506 | 541 => (Unavailable, "could not do it; see its log"),
+        311 | 506 | 541 => (Unavailable, "failed; see its log"),
         540 => (Unsupported, "cannot do this; RabbitMQ 3.10 or newer is needed"),
         501..=505 => (Protocol, "did not understand the client; see its log"),
         _ => (Other, "refused"),

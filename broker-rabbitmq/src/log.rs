@@ -155,7 +155,7 @@ impl Stream<'_> {
             Confirmation::Ack(Some(_)) => {
                 self.created.store(true, Relaxed);
                 self.make().await?;
-                Err(peer.error(Unavailable, "had no revocation log, and has only just made one"))
+                Err(peer.error(Unavailable, "has only just created the revocation log; call again"))
             }
             _ => Err(peer.error(Other, "has not stored the entry; see its log")),
         }

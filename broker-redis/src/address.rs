@@ -70,7 +70,7 @@ impl Address {
 fn tcp(url: &BrokerUrl, encrypted: bool) -> Result<ConnectionAddr> {
     let server = url.server(DEFAULT_PORT)?;
     if !url.path().is_empty() && url.path().parse::<u32>().is_err() {
-        return Err(url.invalid("has a path that is no database number; leave it out"));
+        return Err(url.invalid("has a path that is not a database number; correct it or leave it out"));
     }
     let (host, port) = (server.host, server.port);
     if encrypted {

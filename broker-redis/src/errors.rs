@@ -34,13 +34,13 @@ pub(crate) fn translate_of_log(peer: &ErrorContext, error: &RedisError) -> Error
     let (kind, why) = match (code, error.detail().unwrap_or_default()) {
         ("NOPERM", _) => (Forbidden, "no permission for the revocation log; see `ACL LIST`"),
         ("WRONGTYPE", _) => {
-            (Misconfigured, "has something else under the key of the revocation log; rename it")
+            (Misconfigured, "has a key of another type in place of the revocation log; rename that key")
         }
         ("MOVED", _) => (Misconfigured, "is not the node of its cluster that keeps the revocation log"),
-        ("OOM", _) => (Unavailable, "is out of memory and takes no revocation; see its `maxmemory`"),
-        ("MISCONF", _) => (Unavailable, "cannot save to disk and takes no revocation; see its log"),
+        ("OOM", _) => (Unavailable, "is out of memory and stores no revocation; see its `maxmemory`"),
+        ("MISCONF", _) => (Unavailable, "cannot save to disk and stores no revocation; see its log"),
         ("NOREPLICAS", _) => {
-            (Unavailable, "has too few replicas to take a revocation; see its `min-replicas-to-write`")
+            (Unavailable, "has too few replicas to store a revocation; see its `min-replicas-to-write`")
         }
         // Of a command or, until 7.0 with a capital letter, of a subcommand.
         ("ERR", detail) if detail.starts_with("unknown") || detail.starts_with("Unknown") => {

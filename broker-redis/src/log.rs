@@ -126,7 +126,7 @@ impl Log<'_> {
                 }
             }
         }
-        Err(self.link.peer.error(Other, "changes the revocation log faster than one can read it"))
+        Err(self.link.peer.error(Other, "changes the revocation log faster than it can be read"))
     }
 
     /// Asks for entries between two questions what the stream is. Where the answers to these are the same it is one

@@ -18,7 +18,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 /// Each line read is posted to the room. Each line received, your own included, is printed as `name: text`. A
 /// line that begins with `!` stands where lines may be missing. All else goes to standard error.
 ///
-/// A line typed while the backend is away waits until it is back. One that was under way when the link broke
+/// A line typed while the backend is unavailable waits until it is back. One that was under way when the link broke
 /// may have arrived: it is named on standard error and not sent again, so nobody sees a line twice.
 ///
 /// RUST_LOG=info tells more of what the broker does.

@@ -28,6 +28,9 @@ const KNOWN: &[(&str, &str)] = &[
     ("amqps", "rabbitmq` and `tls"),
 ];
 
+/// Names of servers that are easily taken for a scheme, with the scheme to write instead.
+const INSTEAD: &[(&str, &str)] = &[("valkey", "redis"), ("valkeys", "rediss"), ("rabbitmq", "amqp")];
+
 /// Makes the driver for a URL.
 pub(crate) fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
     install_crypto();
@@ -44,6 +47,10 @@ fn missing(scheme: &str) -> Error {
             "url scheme `{scheme}`: this build lacks it; turn on the feature `{feature}` of the crate broker-rs"
         );
         return Error::new(ErrorKind::Unsupported, message);
+    }
+    if let Some((_, instead)) = INSTEAD.iter().find(|(name, _)| *name == scheme) {
+        let message = format!("url scheme `{scheme}` is unknown; write {instead}:// instead");
+        return Error::new(ErrorKind::InvalidInput, message);
     }
     let schemes: Vec<&str> = BACKENDS.iter().flat_map(|backend| backend.schemes).copied().collect();
     let schemes = schemes.join(", ");
@@ -63,6 +70,17 @@ mod tests {
 
     fn error(url: &str) -> Error {
         open(&BrokerUrl::parse(url).expect("a url")).expect_err("no such backend")
+    }
+
+    #[test]
+    fn the_name_of_a_server_is_corrected_to_its_scheme() {
+        for (url, instead) in
+            [("valkey://localhost", "write redis://"), ("valkeys://localhost", "write rediss://")]
+        {
+            let error = error(url);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(instead), "{error}");
+        }
     }
 
     #[test]

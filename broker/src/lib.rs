@@ -104,7 +104,7 @@ pub async fn connect_with(url: &str, options: Options) -> Result<Broker> {
 }
 
 /// Makes a broker that connects in the background, for as long as it takes: for a server that must start
-/// while its backend is away. Until then local posts work and global ones are
+/// while its backend is unavailable. Until then local posts work and global ones are
 /// [`Unavailable`](ErrorKind::Unavailable); [`Broker::ready`] waits. Does no I/O itself.
 ///
 /// # Errors

@@ -42,18 +42,21 @@ fn debug_does_not_show_the_url() {
 async fn an_invalid_url_is_refused_with_the_remedy() {
     for (url, word) in [
         ("", "scheme://"),
-        ("localhost", "scheme://"),
+        ("localhost", "as in redis://localhost"),
         ("localhost:6379", "did you mean redis://localhost:6379?"),
         ("127.0.0.1:4222", "did you mean nats://127.0.0.1:4222?"),
         ("redis:/localhost", "did you mean redis://localhost?"),
-        ("redis//host", "a colon is missing"),
+        ("redis//host", "must be followed by `://`"),
         ("postgres://localhost", "this build has: memory"),
         ("memory:?prefix=a@b", "%40"),
-        ("memory:x", "two slashes"),
+        ("memory:x", "memory://name"),
         ("memory:?lime=1", "lime"),
         ("memory:?heartbeat=soon", "heartbeat"),
         ("memory:?prefix=a.b", "prefix"),
         ("memory://name:80", "memory://name"),
+        ("memory:/", "memory://name"),
+        ("memory:?heartbeat=0s", "= `0s`"),
+        ("valkey://localhost", "write redis://"),
         ("gopher://localhost", "gopher"),
     ] {
         let error = broker::connect(url).await.unwrap_err();

@@ -118,7 +118,7 @@ impl<'a> Examination<'a> {
             Err(_) => Finding::fail(
                 check,
                 format!("not done within {}", shown(self.limit)),
-                "the server answers, but not to this: look at its load and its log, or give it longer with --limit",
+                "the server answers, but not in time: check its load and its log, or raise --limit",
             ),
         }
     }
@@ -140,10 +140,10 @@ impl<'a> Examination<'a> {
             }
             ErrorKind::Protocol => format!("another kind of server listens at {place}: check scheme and port"),
             ErrorKind::TooLarge => "raise the server's limit, or lower max_payload on every node".to_owned(),
-            ErrorKind::Misconfigured => "change the server as the message says; nothing here can".to_owned(),
+            ErrorKind::Misconfigured => "change the configuration of the server as the message says".to_owned(),
             ErrorKind::Unsupported => "upgrade the server, or use another backend".to_owned(),
             ErrorKind::InvalidInput => "correct the URL as the message says".to_owned(),
-            _ => "look at the server's log".to_owned(),
+            _ => "check the server's log".to_owned(),
         }
     }
 }
@@ -165,12 +165,12 @@ fn place(url: &BrokerUrl) -> String {
 fn version(broker: &Broker) -> Finding {
     match (broker.health().server_version, broker.capabilities()) {
         (Some(version), _) => {
-            Finding::ok("version", format!("the server says {version}, which is supported"))
+            Finding::ok("version", format!("the server runs {version}, which is supported"))
         }
         (None, Some(capabilities)) if capabilities.reach == Reach::Process => {
-            Finding::ok("version", "this program's own")
+            Finding::ok("version", "part of this program")
         }
-        (None, _) => Finding::unknown("version", "the server does not say; what is needed of it works"),
+        (None, _) => Finding::unknown("version", "not reported by the server; what is needed of it works"),
     }
 }
 
@@ -188,16 +188,15 @@ fn encryption(url: &BrokerUrl) -> Finding {
                 "amqp" => "amqps",
                 _ => "tls",
             };
-            let what = "not encrypted: whoever is between can read the password and everything else";
-            Finding::warn("tls", what, format!("use {instead}://, unless the network is yours alone"))
+            let what = "not encrypted: the network between can read the password and all messages";
+            Finding::warn("tls", what, format!("use {instead}://, unless the network is private"))
         }
     }
 }
 
 async fn subscribe(broker: &Broker) -> Finding {
     let name = channel();
-    let remedy =
-        "grant the user subscribe and publish on the application's channels, and on `doctor.*` for this";
+    let remedy = "grant the user subscribe and publish on the application's channels, and on `doctor.*` for this check";
     match broker.subscribe(&name).await {
         Err(error) => return Finding::fail("permissions", error.to_string(), remedy),
         Ok(subscription) => drop(subscription),
@@ -208,7 +207,7 @@ async fn subscribe(broker: &Broker) -> Finding {
     }
 }
 
-/// The promise that subscribed means subscribed: what is published right after a subscription is heard.
+/// The promise that subscribed means subscribed: what is published right after a subscription is received.
 async fn barrier(broker: &Broker) -> Result<Finding, Error> {
     for _ in 0..TIMES {
         let name = channel();
@@ -216,7 +215,7 @@ async fn barrier(broker: &Broker) -> Result<Finding, Error> {
         broker.publish(&name, "at once", Scope::Global).await?;
         receive(&mut subscription).await?;
     }
-    Ok(Finding::ok("barrier", format!("{TIMES} of {TIMES} posts heard that followed a subscription at once")))
+    Ok(Finding::ok("barrier", format!("{TIMES} of {TIMES} posts right after a subscription were received")))
 }
 
 async fn latency(broker: &Broker) -> Result<Finding, Error> {
@@ -236,7 +235,7 @@ async fn latency(broker: &Broker) -> Result<Finding, Error> {
         return Ok(Finding::warn(
             "latency",
             what,
-            "bring server and backend closer together, or look at its load",
+            "move server and backend closer together, or check the load of the backend",
         ));
     }
     Ok(Finding::ok("latency", what))
@@ -254,7 +253,7 @@ async fn receive(subscription: &mut Subscription) -> Result<(), Error> {
     match subscription.next().await {
         Some(Event::Message(_)) => Ok(()),
         Some(Event::Gap(gap)) => Err(Error::new(ErrorKind::Other, format!("instead of the message: {gap}"))),
-        _ => Err(Error::new(ErrorKind::Other, "something else than the message arrived")),
+        _ => Err(Error::new(ErrorKind::Other, "something other than the message arrived")),
     }
 }
 
@@ -272,13 +271,13 @@ fn revocations(
     on_disk: Option<bool>,
 ) -> Finding {
     match stored {
-        None => Finding::unknown("revocations", "nobody is revoked"),
+        None => Finding::unknown("revocations", "not checked: --without-revocations was given"),
         Some(Ok(RevocationOutcome::Logged)) => log(broker, on_disk),
         Some(Ok(_)) => Finding::fail(
             "revocations",
-            "no log: a server that is cut off never learns what was revoked meanwhile",
-            "turn on what keeps it (JetStream for NATS, Redis 7), or see the option on_unlogged_gap; for an application \
-             that revokes nobody say --without-revocations",
+            "no log: a disconnected server misses the revocations made meanwhile",
+            "enable the log (JetStream for NATS, Redis 7), or see the option on_unlogged_gap; for an application that \
+             revokes no users give --without-revocations",
         ),
         Some(Err(error)) => Finding::fail(
             "revocations",
@@ -295,9 +294,9 @@ fn health(broker: &Broker) -> Finding {
         Some(error) if health.links > 1 || !health.is_connected() => Finding::warn(
             "link",
             format!("lost {} times meanwhile: {error}", health.links.saturating_sub(1)),
-            "look at the server's log for why it closes connections",
+            "check the server's log for why it closes connections",
         ),
-        _ => Finding::ok("link", "one connection through all of this"),
+        _ => Finding::ok("link", "one connection for all checks"),
     }
 }
 

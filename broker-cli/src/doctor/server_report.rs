@@ -12,7 +12,7 @@ pub(super) type ServerReport = (SystemTime, Inspection, SystemTime);
 /// Two servers that are within half of `clock_skew` of this one are within all of it of each other.
 pub(super) fn clock(allowed: Duration, report: Option<&ServerReport>) -> Finding {
     let Some((before, Inspection { clock: Some(at), .. }, after)) = report else {
-        return Finding::unknown("clock", "the server does not tell the time");
+        return Finding::unknown("clock", "not reported by the server");
     };
     let apart = |a: &SystemTime, b: &SystemTime| a.duration_since(*b).unwrap_or_default();
     let (ahead, behind) = (apart(before, at), apart(at, after));
@@ -36,7 +36,7 @@ pub(super) fn clock(allowed: Duration, report: Option<&ServerReport>) -> Finding
 /// Connections that are idle until the next heartbeat stay open.
 pub(super) fn idle(heartbeat: Duration, report: Option<&ServerReport>) -> Finding {
     match report.and_then(|(_, report, _)| report.idle_limit) {
-        None => Finding::ok("idle", "the server names no limit to idle connections"),
+        None => Finding::ok("idle", "the server reports no limit for idle connections"),
         Some(limit) if limit > heartbeat => Finding::ok(
             "idle",
             format!("connections may be idle for {}, longer than the heartbeat", shown(limit)),
@@ -58,14 +58,14 @@ pub(super) fn idle(heartbeat: Duration, report: Option<&ServerReport>) -> Findin
 pub(super) fn log(broker: &Broker, on_disk: Option<bool>) -> Finding {
     let here = broker.capabilities().is_some_and(|capabilities| capabilities.reach == Reach::Process);
     match on_disk {
-        _ if here => Finding::ok("revocations", "kept in a log, as long as this program runs"),
-        Some(true) => Finding::ok("revocations", "kept in a log, which the server writes to its disk"),
-        None => Finding::ok("revocations", "kept in a log; whether on a disk the server does not say"),
+        _ if here => Finding::ok("revocations", "kept in a log while this program runs"),
+        Some(true) => Finding::ok("revocations", "kept in a log that the server writes to disk"),
+        None => Finding::ok("revocations", "kept in a log; the server does not report whether on disk"),
         Some(false) => Finding::warn(
             "revocations",
-            "kept in a log that is not on disk: a restart of the server can take back the latest, and servers that \
-             were cut off then may miss them",
-            "have the server write it: `appendonly yes` for Redis, file storage for the stream of NATS",
+            "kept in a log that is not on disk: a restart of the server can lose the latest, and servers that are \
+             disconnected then may miss them",
+            "make it durable: `appendonly yes` for Redis, file storage for the stream of NATS",
         ),
     }
 }

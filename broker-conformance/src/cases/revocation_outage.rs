@@ -42,9 +42,9 @@ fn vigilant(options: &mut broker_core::Options) {
 }
 
 async fn closed_as_uncertain(session: &Session) -> Result<Uncertainty, String> {
-    match within("the session to be in doubt", session.closed()).await? {
+    match within("the session to be closed as uncertain", session.closed()).await? {
         CloseReason::AuthenticationUncertain(uncertainty) => Ok(uncertainty),
-        other => Err(format!("expected a session in doubt, it ended because {other}")),
+        other => Err(format!("expected a session closed as uncertain, it ended because {other}")),
     }
 }
 

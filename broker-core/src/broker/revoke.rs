@@ -156,7 +156,7 @@ impl Backend {
 /// The revocation holds here, and nobody can say where else.
 fn only_here(error: &Error) -> Error {
     let message =
-        format!("it holds on this server, and others may not know; call again: {}", error.message());
+        format!("revoked on this server, but perhaps not on others; call again: {}", error.message());
     let kind = if error.kind() == ErrorKind::Interrupted { ErrorKind::Unavailable } else { error.kind() };
     Error::new(kind, message).with_source(error.clone())
 }

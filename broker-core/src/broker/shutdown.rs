@@ -125,7 +125,7 @@ impl Broker {
         // Far more than it takes: a runtime that is not driven completes nothing.
         let limit = options.drain_timeout * 2 + options.close_timeout + CLOSE_LIMIT * 2;
         if self.0.runtime.timeout(limit, shielded(self.0.ending.done.cancelled())).await.is_err() {
-            tracing::warn!("the broker's runtime does not run; it is closed without its tasks");
+            tracing::warn!("the broker's runtime is not running; the broker closes without its tasks");
             self.end_at_once();
             self.0.ending.done.cancel();
         }
@@ -142,7 +142,7 @@ impl Broker {
         tokio::select! {
             drained = self.0.runtime.timeout(limit, drained) => {
                 if drained.is_err() {
-                    tracing::warn!("not everything was read within {limit:?}; closing all the same");
+                    tracing::warn!("unread messages remain after {limit:?}; closing anyway");
                 }
             }
             () = self.0.stop.cancelled() => {}

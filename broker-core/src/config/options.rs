@@ -49,7 +49,7 @@ pub struct Options {
     /// The limit for one attempt to open a link. Default 5 s.
     #[serde(deserialize_with = "duration")]
     pub connect_timeout: Duration,
-    /// How long a subscribe waits for its confirmation, also while the backend is away. Default 10 s.
+    /// How long a subscribe waits for its confirmation, also while the backend is unavailable. Default 10 s.
     #[serde(deserialize_with = "duration")]
     pub subscribe_timeout: Duration,
     /// How long a batch of posts may take before the link counts as lost. Default 5 s.
@@ -177,8 +177,8 @@ impl Options {
                 "revocation_poll" => self.revocation_poll = time(key, value)?,
                 "revocation_lease" => self.revocation_lease = time(key, value)?,
                 "clock_skew" => self.clock_skew = time(key, value)?,
-                "on_log_break" => self.on_log_break = in_doubt(key, value)?,
-                "on_unlogged_gap" => self.on_unlogged_gap = in_doubt(key, value)?,
+                "on_log_break" => self.on_log_break = fail_mode(key, value)?,
+                "on_unlogged_gap" => self.on_unlogged_gap = fail_mode(key, value)?,
                 "codec" => self.codec = Codec::from_name(value)?,
                 _ => {} // the driver's
             }
@@ -208,7 +208,7 @@ impl Options {
             ("revocation_poll", self.revocation_poll),
         ] {
             if time < Duration::from_millis(1) || time > Duration::from_secs(86_400) {
-                return Err(invalid(name, &format!("{time:?}"), "a time between 1ms and 24h"));
+                return Err(invalid(name, &written(time), "a time between 1ms and 24h"));
             }
         }
         for (name, time) in [
@@ -219,15 +219,15 @@ impl Options {
             ("clock_skew", self.clock_skew),
         ] {
             if time > Duration::from_secs(86_400) {
-                return Err(invalid(name, &format!("{time:?}"), "at most 24h"));
+                return Err(invalid(name, &written(time), "at most 24h"));
             }
         }
         let (lease, retention) = (self.revocation_lease, self.revocation_retention);
         if !lease.is_zero() && lease < Duration::from_secs(1) {
-            return Err(invalid("revocation_lease", &format!("{lease:?}"), "0s, for none, or 1s at least"));
+            return Err(invalid("revocation_lease", &written(lease), "0s, for none, or at least 1s"));
         }
         if retention < Duration::from_secs(1) || retention > Duration::from_secs(30 * 86_400) {
-            return Err(invalid("revocation_retention", &format!("{retention:?}"), "between 1s and 30 days"));
+            return Err(invalid("revocation_retention", &written(retention), "between 1s and 30 days"));
         }
         if self.codec == Codec::Raw || !self.codec.is_available() {
             return Err(invalid(
@@ -237,11 +237,7 @@ impl Options {
             ));
         }
         if self.backoff_max < self.backoff_min {
-            return Err(invalid(
-                "backoff_max",
-                &format!("{:?}", self.backoff_max),
-                "no less than backoff_min",
-            ));
+            return Err(invalid("backoff_max", &written(self.backoff_max), "at least backoff_min"));
         }
         Ok(())
     }
@@ -262,7 +258,12 @@ fn time(key: &str, value: &str) -> Result<Duration> {
     humantime::parse_duration(value).map_err(|_| invalid(key, value, "a time such as 5s or 250ms"))
 }
 
-fn in_doubt(key: &str, value: &str) -> Result<FailMode> {
+/// A time as an option is written: `0s`, not `0ns`.
+fn written(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}
+
+fn fail_mode(key: &str, value: &str) -> Result<FailMode> {
     match value {
         "closed" => Ok(FailMode::Closed),
         "open" => Ok(FailMode::Open),

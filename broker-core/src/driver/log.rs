@@ -157,7 +157,7 @@ impl fmt::Display for LogDiscontinuity {
                 "it is older than it was: a snapshot was restored, or a replica that lagged took over"
             }
             Self::Trimmed => "records were dropped before they were read",
-            Self::Forgotten => "a record that was stored is not in it",
+            Self::Forgotten => "a stored record is missing",
         })
     }
 }

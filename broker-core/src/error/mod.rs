@@ -23,7 +23,7 @@ pub enum ErrorKind {
     NoBackend,
     /// This backend, or this server, cannot do it.
     Unsupported,
-    /// The backend is away. Nothing was sent; the same call may succeed later.
+    /// The backend is unavailable. Nothing was sent; the same call may succeed later.
     Unavailable,
     /// The link broke after the message was handed to it: it may or may not have been delivered.
     Interrupted,

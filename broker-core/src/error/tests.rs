@@ -76,9 +76,9 @@ fn the_causes_say_only_what_the_message_does_not() {
     assert_eq!(report(&away("refused")), ["unavailable: no way to h:1: refused"]);
     assert_eq!(report(&away("errno 7")), ["unavailable: no way to h:1: refused", "errno 7"]);
     // An error of ours that repeats another, which keeps its own cause.
-    let message = format!("the backend is away: {}", away("errno 7").message());
+    let message = format!("the backend is unavailable: {}", away("errno 7").message());
     let outer = Error::new(ErrorKind::Interrupted, message).with_source(away("errno 7"));
-    let lines = ["interrupted: the backend is away: no way to h:1: refused", "errno 7"];
+    let lines = ["interrupted: the backend is unavailable: no way to h:1: refused", "errno 7"];
     assert_eq!(report(&outer), lines);
     assert_eq!(format!("{outer:?}"), lines.join("\ncaused by: "));
     // What adds something stays.

@@ -82,7 +82,9 @@ impl DigestSender {
     /// No reason to do without messages. What is told by nobody else is lost in silence: the log must say so.
     fn refused(&mut self, error: &Error) {
         if !mem::replace(&mut self.refused, true) {
-            tracing::warn!("losses at the end of what this node posts go unnoticed by others: {error}");
+            tracing::warn!(
+                "this node cannot send digests, so other nodes do not detect the loss of its last messages: {error}"
+            );
         }
     }
 

@@ -81,9 +81,8 @@ impl Headers {
         let bytes: usize = self.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > Self::MAX_BYTES {
             let most = Self::MAX_BYTES;
-            let message = format!(
-                "headers of {bytes} bytes; all together have at most {most}, put more into the payload"
-            );
+            let message =
+                format!("headers of {bytes} bytes; the limit is {most} in total: put more into the payload");
             return Err(Error::new(ErrorKind::TooLarge, message));
         }
         Ok(())

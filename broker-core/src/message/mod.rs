@@ -116,7 +116,7 @@ impl Wire {
         let decode = || match self.codec.decode::<T>(&self.payload) {
             Ok(value) => Ok(Arc::new(value)),
             Err(reason) => {
-                let reason = format!("the payload is no `{}`: {reason}", T::NAME);
+                let reason = format!("the payload is not a valid `{}`: {reason}", T::NAME);
                 Err(Malformed::new(reason, self.payload.len()))
             }
         };

@@ -95,7 +95,7 @@ impl Identity {
                 let ahead = wall.duration_since(now).unwrap_or_default();
                 if ahead > skew {
                     return Err(invalid(format!(
-                        "the authentication is dated {ahead:.0?} in the future: check the clock of whoever issued it"
+                        "the authentication is dated {ahead:.0?} in the future: check the clock of its issuer"
                     )));
                 }
                 if matches!(clock, Clock::Server) {

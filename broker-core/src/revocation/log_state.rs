@@ -173,7 +173,7 @@ impl Follower {
             self.lock().repair = true;
             self.read_notify.notify_one();
         } else if let Err(reason) = self.registry.receive(record) {
-            tracing::warn!(channel = REVOCATIONS, "a announcement that is no revocation: {reason}");
+            tracing::warn!(channel = REVOCATIONS, "an announcement is not a revocation: {reason}");
         }
     }
 
@@ -232,14 +232,14 @@ impl Follower {
             Err(_) => self.standing.borrow().error.clone(),
         };
         let away = if self.standing.borrow().recovering {
-            "the log was missing, and others are still asked what they remember; call again"
+            "the log was missing and is being restored from other nodes; call again"
         } else {
-            "the backend is away"
+            "there is no link to the backend"
         };
         let cause = last.as_ref().map_or(away, Error::message);
         let kind =
             last.as_ref().filter(|error| !error.is_transient()).map_or(ErrorKind::Unavailable, Error::kind);
-        Err(Error::new(kind, format!("it is not known what has been revoked, within {limit:?}: {cause}")))
+        Err(Error::new(kind, format!("the revocations were not read within {limit:?}: {cause}")))
     }
 
     /// Whether the lease holds: the log was in reach recently.

@@ -161,7 +161,7 @@ impl Supervisor {
             for record in &page.records {
                 match follower.registry.receive(record) {
                     Ok(id) => drop(ids.insert(id)),
-                    Err(reason) => tracing::error!("the revocation log has what is no record: {reason}"),
+                    Err(reason) => tracing::error!("the revocation log holds an invalid record: {reason}"),
                 }
             }
             let mut state = follower.lock();
@@ -178,7 +178,7 @@ impl Supervisor {
     fn log_was_missing(&self) {
         tracing::info!(
             backend = self.driver.name(),
-            "the revocation log is new; others are asked what they remember"
+            "the revocation log is new; other nodes are asked for their records"
         );
         let mut state = self.follower().lock();
         state.recovery_ends = Some(Instant::now() + RECOVERY_WAIT);
@@ -191,7 +191,7 @@ impl Supervisor {
         let backend = self.driver.name();
         tracing::error!(
             backend,
-            "the revocation log lost records: {why}; what is remembered here is stored again"
+            "the revocation log lost records: {why}; the records of this node are stored again"
         );
         {
             let mut state = self.follower().lock();
@@ -246,7 +246,7 @@ impl Supervisor {
             Err(error) if !error.is_transient() => {
                 tracing::error!(
                     backend = self.driver.name(),
-                    "the log is repaired by this node alone: {error}"
+                    "only this node repairs the revocation log, since it cannot ask others: {error}"
                 );
                 Ok(())
             }

@@ -146,7 +146,9 @@ impl fmt::Display for Uncertainty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LogBroken(why) => write!(f, "the revocation log lost records: {why}"),
-            Self::Unlogged => f.write_str("this server was cut off, and the backend keeps no revocation log"),
+            Self::Unlogged => {
+                f.write_str("this server was disconnected, and the backend keeps no revocation log")
+            }
             Self::LeaseExpired => f.write_str("the revocation log was out of reach for too long"),
         }
     }

@@ -65,8 +65,8 @@ impl Gate {
         }
         if wait.is_over() {
             tracing::warn!(
-                "a listener blocks its thread before its first await, perhaps for a lock that the one who ends it \
-                 holds; not waited for any longer than {LIMIT:?}"
+                "a listener has blocked its thread for {LIMIT:?} before its first await, perhaps on a lock held by the \
+                 code that ends it; not waiting any longer"
             );
         }
     }

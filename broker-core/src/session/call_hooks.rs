@@ -25,7 +25,9 @@ pub(super) fn call_hooks(
         let called = async {
             let reason = session.0.closing().await;
             if timeout(limit, call_all(&session.0, &reason, &tasks)).await.is_err() {
-                tracing::warn!("the hooks of a session took longer than {limit:?}; it ends without the rest");
+                tracing::warn!(
+                    "the hooks of a session took longer than {limit:?}; it ends without the remaining ones"
+                );
             }
         };
         tokio::select! {
@@ -43,7 +45,7 @@ async fn call_all(session: &Shared, reason: &CloseReason, tasks: &Tasks) {
         let running = tasks::of(tasks.node, (hook.0)(reason.clone()));
         let running = tasks.tracker.track_future(running);
         if let Err(error) = AbortOnDropHandle::new(tokio::spawn(running)).await {
-            tracing::error!("a hook of a session did not end in order: {error}");
+            tracing::error!("a hook of a session failed: {error}");
         }
     }
 }

@@ -83,7 +83,7 @@ impl Session {
     /// may or may not have sent the message.
     ///
     /// # Errors
-    /// [`Unavailable`](ErrorKind::Unavailable) at once while the backend is away;
+    /// [`Unavailable`](ErrorKind::Unavailable) at once while the backend is unavailable;
     /// [`Interrupted`](ErrorKind::Interrupted) when the link broke under way;
     /// [`InvalidInput`](ErrorKind::InvalidInput), [`TooLarge`](ErrorKind::TooLarge) and
     /// [`Codec`](ErrorKind::Codec) before anything is sent; [`NoBackend`](ErrorKind::NoBackend) for a global

@@ -92,7 +92,7 @@ impl Sink for Dispatch {
             match channel {
                 // Without one of its own a link is of no use: the probe, the digests, the announcements.
                 own if own.starts_with('$') => {
-                    let lost = format!("the server does not deliver `{own}` any more");
+                    let lost = format!("the server no longer delivers `{own}`, a channel of this broker");
                     self.report_lost(Error::new(ErrorKind::Unavailable, lost));
                 }
                 name => {

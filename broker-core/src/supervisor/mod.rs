@@ -221,7 +221,7 @@ impl Supervisor {
     fn withdraw(&self, error: Option<&Error>) {
         let unavailable = match error {
             Some(error) => {
-                let message = format!("the backend is away: {}", error.message());
+                let message = format!("there is no link to the backend: {}", error.message());
                 Error::new(ErrorKind::Unavailable, message).with_source(error.clone())
             }
             None => Error::closed(),
@@ -247,7 +247,7 @@ impl Supervisor {
         let closed = timeout(CLOSE_LIMIT, link.close()).await;
         let late = |_| Err(Error::new(ErrorKind::Timeout, format!("not closed within {CLOSE_LIMIT:?}")));
         if let Err(error) = closed.unwrap_or_else(late) {
-            tracing::warn!(backend = self.driver.name(), "the link did not close in order: {error}");
+            tracing::warn!(backend = self.driver.name(), "the link did not close cleanly: {error}");
         }
     }
 

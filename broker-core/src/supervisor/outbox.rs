@@ -198,7 +198,7 @@ impl Outbox {
             Err(_) => Err(Error::new(
                 ErrorKind::Overloaded,
                 format!(
-                    "no room for {bytes} bytes within {:?}: too much waits to be sent; post less, or raise outbox_bytes",
+                    "no room for {bytes} bytes in the outbox within {:?}; post less, or raise outbox_bytes",
                     self.limit
                 ),
             )),

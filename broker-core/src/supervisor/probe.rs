@@ -146,7 +146,7 @@ impl Probe {
             let mut received = path.kinds[kind as usize].received.subscribe();
             if timeout_at(end, received.wait_for(|received| *received >= number)).await.is_err() {
                 let message = format!(
-                    "a post of our own to `{}` did not come back within {limit:?}: the link is dead or the backend stuck",
+                    "no echo of the probe on `{}` within {limit:?}: the link is dead, or the backend does not deliver",
                     path.wire_name
                 );
                 return Err(Error::new(ErrorKind::Timeout, message));

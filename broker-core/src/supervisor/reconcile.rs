@@ -21,7 +21,10 @@ impl Supervisor {
             Err(error) if error.is_transient() => Err(error),
             Err(error) => {
                 // No reason to do without messages.
-                tracing::warn!(backend = self.driver.name(), "losses at the end go unnoticed here: {error}");
+                tracing::warn!(
+                    backend = self.driver.name(),
+                    "digests are refused, so the loss of last messages is not detected here: {error}"
+                );
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -41,7 +44,10 @@ impl Supervisor {
             Err(error) if error.is_transient() => return Err(error),
             // No reason to do without messages. Who needs to be told of revocations is told of this.
             Err(error) => {
-                tracing::error!(backend = self.driver.name(), "no session can be opened for a user: {error}");
+                tracing::error!(
+                    backend = self.driver.name(),
+                    "announcements of revocations are refused, so no user session opens: {error}"
+                );
                 follower.set_announcements_refused(Some(error));
             }
         }

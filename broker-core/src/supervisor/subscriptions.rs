@@ -275,8 +275,10 @@ impl Waiting<'_> {
         let state = self.subscriptions.lock();
         match &state.last_error {
             Some(error) => {
-                let message =
-                    format!("not confirmed within {limit:?}, the backend is away: {}", error.message());
+                let message = format!(
+                    "not confirmed within {limit:?}, there is no link to the backend: {}",
+                    error.message()
+                );
                 Error::new(ErrorKind::Unavailable, message).with_source(error.clone())
             }
             None => Error::new(ErrorKind::Timeout, format!("not confirmed within {limit:?}")),

@@ -50,7 +50,8 @@ impl Supervisor {
         let sent = link.publish(&bundles.frames);
         let outcomes = self.timed("publish", self.options.publish_timeout, sent).await?;
         let outcomes = bundles.outcomes(outcomes);
-        let miscounted = || Error::new(ErrorKind::Other, "the driver lost count of a batch's outcomes");
+        let miscounted =
+            || Error::new(ErrorKind::Other, "the driver returned a wrong number of outcomes for a batch");
         Ok(Sent { completion, outcomes: outcomes.ok_or_else(miscounted)? })
     }
 }

@@ -98,7 +98,7 @@ fn take_frame(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
     let length = u32::from_be_bytes(*length) as usize;
     // Without a least length a hostile bundle would be worth a quarter of a million complaints.
     if length < SHORTEST {
-        return Err("a bundle with something in it that is too short for a frame");
+        return Err("a bundle with an entry that is too short for a frame");
     }
     let frame = tail.get(..length).ok_or("a bundle that ends too early")?;
     // Messages live long: as a slice, each would keep all of them alive.

@@ -87,7 +87,7 @@ fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
         sequence: u64::from_be_bytes(reader.array()?),
     };
     if header.sequence == 0 || header.sequence > MAX_SEQUENCE {
-        return Err("a frame without a possible sequence number");
+        return Err("a frame with an invalid sequence number");
     }
     let type_name = reader.short_text()?;
     let headers = reader.headers()?;

@@ -37,7 +37,7 @@ fn hosts_and_ports() {
     assert_eq!(encrypts("tls://b?tls_first=false"), (true, Encryption::AfterGreeting));
     assert_eq!(encrypts("tls://b?tls_first=true"), (true, Encryption::First));
     refused("nats://b?tls_first=true", "only for tls://");
-    refused("tls://b?tls_first=yes", "neither true nor false");
+    refused("tls://b?tls_first=yes", "give true or false");
 }
 
 #[test]

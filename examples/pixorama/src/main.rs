@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| format!("{address}: {error}; choose another with --port"))?;
-    // In the background: people can paint on their own server while the backend is away.
+    // In the background: people can paint on their own server while the backend is unavailable.
     let broker = broker::open(&args.broker, Options::default())?;
     println!("pixorama on http://{}, over {}", listener.local_addr()?, broker.backend().unwrap_or("nothing"));
     let stopped = async {

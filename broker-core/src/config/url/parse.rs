@@ -82,7 +82,7 @@ impl<'a> Typed<'a> {
         }
         if tail.contains('@') {
             return refused(
-                "it has an `@` behind a `/`, `?` or `#`; in the user, password or token, which is the part before the \
+                "it has an `@` after a `/`, `?` or `#`; in the user, password or token, which is the part before the \
                  last `@`, write `/` as %2F, `?` as %3F, `#` as %23 and `@` as %40; in the path or the query write \
                  `@` as %40",
             );
@@ -158,9 +158,9 @@ fn is_scheme(text: &str) -> bool {
 /// The error for a text that does not begin with a scheme and two slashes. It may be a password with anything around
 /// it, so that only what is clearly the place of a server is shown.
 fn without_scheme(raw: &str) -> Error {
-    let invalid = |why: String| Error::new(ErrorKind::InvalidInput, format!("{why}; {FORM}"));
+    let invalid = |why: String| Error::new(ErrorKind::InvalidInput, why);
     if raw.is_empty() {
-        return invalid("the url is empty".to_owned());
+        return invalid(format!("the url is empty; {FORM}"));
     }
     if let Some(place) = place(raw) {
         let port = place.rsplit_once(':').map_or("", |(_, port)| port);
@@ -175,19 +175,15 @@ fn without_scheme(raw: &str) -> Error {
         raw[..scheme.len()].eq_ignore_ascii_case(scheme).then_some((*scheme, rest))
     });
     match begun {
+        Some(("memory", _)) => invalid("url `memory…`: write it as memory: or memory://name".to_owned()),
         Some((scheme, rest)) => {
-            let what = if rest.starts_with(':') {
-                "two slashes are missing behind"
-            } else {
-                "a colon is missing behind"
+            let remedy = match place(rest.trim_start_matches([':', '/'])) {
+                Some(place) if !scheme.contains("unix") => format!("did you mean {scheme}://{place}?"),
+                _ => FORM.to_owned(),
             };
-            let meant = match place(rest.trim_start_matches([':', '/'])) {
-                Some(place) if !scheme.contains("unix") => format!("; did you mean {scheme}://{place}?"),
-                _ => String::new(),
-            };
-            invalid(format!("url `{scheme}…`: {what} the scheme `{scheme}`{meant}"))
+            invalid(format!("url `{scheme}…`: the scheme `{scheme}` must be followed by `://`; {remedy}"))
         }
-        None => invalid("the url has no scheme, such as redis:// or nats://".to_owned()),
+        None => invalid(format!("the url has no scheme, such as redis:// or nats://; {FORM}")),
     }
 }
 
@@ -206,13 +202,13 @@ fn place(text: &str) -> Option<&str> {
 fn host(typed: &str) -> Result<(String, Option<u16>), String> {
     let ipv6 = typed.starts_with('[');
     if !ipv6 && typed.matches(':').count() > 1 {
-        return Err("it has several colons; an IPv6 address is written in brackets".to_owned());
+        return Err("it has several colons; write an IPv6 address in brackets".to_owned());
     }
     let url = Url::parse(&format!("host://{typed}")).map_err(|error| error.to_string())?;
     let host = url.host_str().and_then(decode).filter(|host| !host.is_empty()).ok_or("it is empty")?;
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
     if !ipv6 && !host.chars().all(fits) {
-        return Err("it has a character that no name of a host has".to_owned());
+        return Err("it has a character that a host name cannot have".to_owned());
     }
     Ok((host, url.port()))
 }

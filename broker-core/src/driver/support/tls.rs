@@ -47,7 +47,7 @@ impl UrlFile {
     /// a driver adds no client's text: that may quote a line of a key.
     #[must_use]
     pub fn unusable(&self) -> Error {
-        Error::new(ErrorKind::InvalidInput, format!("the file {self} does not hold what it should"))
+        Error::new(ErrorKind::InvalidInput, format!("the contents of the file {self} are not valid"))
     }
 }
 
@@ -119,7 +119,7 @@ impl TlsFiles {
     /// As [`UrlFile::unusable`], when it is not known which of the files it is, or when they do not fit each other.
     #[must_use]
     pub fn unusable(&self) -> Error {
-        let message = format!("one of the PEM files does not hold what it should: {self}");
+        let message = format!("one of the PEM files is not valid: {self}");
         Error::new(ErrorKind::InvalidInput, message)
     }
 }

@@ -184,7 +184,7 @@ fn all_failed(mut failures: Vec<Error>) -> Error {
     let decisive = failures.iter().find(|error| error.is_transient()).or(failures.first());
     let kind = decisive.map_or(Unavailable, Error::kind);
     let causes: Vec<&str> = failures.iter().map(Error::message).collect();
-    let message = format!("no connection at any of {} places: {}", causes.len(), causes.join("; "));
+    let message = format!("no connection to any of {} addresses: {}", causes.len(), causes.join("; "));
     Error::new(kind, message)
 }
 

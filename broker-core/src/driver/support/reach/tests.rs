@@ -109,7 +109,7 @@ async fn the_error_names_each_place_and_is_transient_if_one_of_them_is() {
     let (won, _) = raced(&[&[protocol, Fails("b", Unavailable)]]).await;
     let error = won.unwrap_err();
     assert_eq!(error.kind(), Unavailable);
-    assert!(error.message().ends_with("2 places: a failed; b failed"), "{error}");
+    assert!(error.message().ends_with("2 addresses: a failed; b failed"), "{error}");
     let (won, _) = raced(&[&[protocol, Fails("b", ErrorKind::Misconfigured)]]).await;
     assert_eq!(won.unwrap_err().kind(), ErrorKind::Protocol);
     let (won, _) = raced(&[&[protocol]]).await;
