@@ -61,7 +61,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// The CPU time of a node that hears some channels, for each post to one of all, in nanoseconds.
+/// The CPU time of a node that receives some channels, for each post to one of all, in nanoseconds.
 async fn listened(url: &str, subscribed: usize, busy: usize, posts: usize) -> Outcome<f64> {
     let mut node = Command::new(env::current_exe()?)
         .args([LISTEN, url, &subscribed.to_string()])
@@ -87,7 +87,7 @@ async fn listened(url: &str, subscribed: usize, busy: usize, posts: usize) -> Ou
     while let Some(posted) = posting.join_next().await {
         posted??;
     }
-    // Everything is at the server: the node hears it before its own drain is done.
+    // Everything is at the server: the node receives it before its own drain is done.
     poster.close().await;
     drop(input);
     let used: f64 = lines.next_line().await?.ok_or("the node has ended early")?.parse()?;
@@ -95,7 +95,7 @@ async fn listened(url: &str, subscribed: usize, busy: usize, posts: usize) -> Ou
     Ok(used / posts as f64)
 }
 
-/// The node: hears its channels until its input ends, and says how much CPU time that took.
+/// The node: receives its channels until its input ends, and says how much CPU time that took.
 pub(crate) async fn listen(url: &str, subscribed: usize) -> Outcome {
     let mut options = Options::default();
     options.queue_capacity = 1 << 16;

@@ -44,7 +44,7 @@ const LOADS: [(usize, usize, usize); 7] = [
     (64, SPREAD, SPREAD),
 ];
 
-/// One connection that posts, and one that hears; both know the same channels only.
+/// One connection that posts, and one that receives; both know the same channels only.
 pub(crate) trait Wire: Sized + Send + Sync + 'static {
     /// Connects, and subscribes to so many channels.
     fn open(url: &str, channels: usize) -> impl Future<Output = Outcome<Self>> + Send;
@@ -109,7 +109,7 @@ pub(crate) struct Ours {
     _subscriber: Broker,
     channels: Vec<String>,
     received: Arc<Received>,
-    /// Ends with this, lest they go on to hear what others post.
+    /// Ends with this, lest they go on to receive what others post.
     _readers: JoinSet<()>,
 }
 

@@ -48,7 +48,7 @@ impl Bench {
         // What is under way at most, so that the reader loses nothing by itself.
         options.queue_capacity = 1 << 16;
         let poster = broker::connect_with(&self.url, options.clone()).await?;
-        // Another node, unless there can be none that hears this one.
+        // Another node, unless no other node can receive from this one.
         let subscriber = match poster.capabilities() {
             Some(capabilities) if capabilities.reach == Reach::Cluster => {
                 broker::connect_with(&self.url, options).await?
@@ -83,7 +83,7 @@ impl Bench {
             outcome??;
         }
         let rate = posted.load(Relaxed) as f64 / began.elapsed().as_secs_f64();
-        // What was posted has come back when the node that hears is drained; then its stream ends.
+        // What was posted has come back when the node that receives is drained; then its stream ends.
         subscriber.drain().await;
         poster.close().await;
         let received = timeout(Duration::from_secs(60), reading)

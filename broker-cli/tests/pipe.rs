@@ -154,6 +154,6 @@ async fn a_short_load_draws_the_latencies() {
     let mut text = String::new();
     printed.read_to_string(&mut text).await.unwrap();
     assert!(text.contains("messages/s of 64 bytes, 4 callers") && text.contains('█'), "{text}");
-    // In one second a thousand and more are heard, and not all in the same.
+    // In one second a thousand and more are received, and not all in the same.
     assert!(!text.contains(" 0 µs longest"), "{text}");
 }

@@ -11,7 +11,7 @@ use broker_core::{
 use crate::line::Line;
 
 /// One cluster for one case, and nodes that each have a line of their own to it. The server may be another's
-/// too, unless the case [needs its own](crate::case::Need::OwnServer); it then hears nothing of the others.
+/// too, unless the case [needs its own](crate::case::Need::OwnServer); it then receives nothing of the others.
 ///
 /// Dropping it ends a server that was started for it. Drop it inside the Tokio runtime in which it was started.
 #[async_trait]

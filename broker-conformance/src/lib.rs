@@ -250,7 +250,7 @@
 //! use broker_conformance::{
 //!     case::{Case, Outcome, case},
 //!     harness::Harness,
-//!     steps::{hears, post},
+//!     steps::{receives, post},
 //! };
 //!
 //! const CASES: &[&[Case]] = &[&[case!(a_post_comes_back_to_its_node, [2])]];
@@ -259,7 +259,7 @@
 //!     let node = h.node().await?;
 //!     let mut news = node.subscribe("news").await?;
 //!     post(&node, "news", "hello").await?;
-//!     Ok(hears(&mut news, "hello").await?)
+//!     Ok(receives(&mut news, "hello").await?)
 //! }
 //! # assert_eq!(CASES[0][0].name, "a_post_comes_back_to_its_node");
 //! ```

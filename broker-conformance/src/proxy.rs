@@ -92,7 +92,7 @@ impl Proxy {
     }
 
     /// Stops relaying in both directions, as when a route is lost: sockets stay open, nothing moves, and
-    /// neither side hears that the other is gone. New connections are accepted and never answered.
+    /// neither side detects that the other is gone. New connections are accepted and never answered.
     pub fn stall(&self) {
         self.state.send_modify(|state| {
             state.stalled = true;
@@ -109,7 +109,7 @@ impl Proxy {
     }
 
     /// Relays new connections again. Those that lived through a stall stay as they are, for their bytes are
-    /// lost: silent until one side closes, which the other side now hears.
+    /// lost: silent until one side closes, which the other side now detects.
     pub fn heal(&self) {
         self.state.send_modify(|state| {
             state.refusing = false;

@@ -90,7 +90,7 @@ pub async fn wait_for_link(node: &Broker, links: u64) -> Result<(), String> {
     until(&format!("link {links}"), connected).await.map_err(|error| format!("{error}: {:?}", node.health()))
 }
 
-/// Posts until one post is heard, for nodes whose links may break in between. Returns how many gaps stood
+/// Posts until one post is received, for nodes whose links may break in between. Returns how many gaps stood
 /// before it.
 pub async fn receives_again(publisher: &Broker, subscription: &mut Subscription) -> Result<usize, String> {
     let channel = subscription.channel().clone();
@@ -99,7 +99,7 @@ pub async fn receives_again(publisher: &Broker, subscription: &mut Subscription)
         while let Some(event) = subscription.next().await {
             match event {
                 Event::Message(message) if text(&message)? == "is anybody there" => return Ok(gaps),
-                // A post that was interrupted may be one that nobody heard.
+                // A post that was interrupted may be one that nobody received.
                 Event::Gap(Gap { cause: GapCause::Skipped, .. }) => {}
                 Event::Gap(gap) => {
                     lost_link(&gap)?;

@@ -22,7 +22,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap {
-    /// Exactly how many messages are missing; `None` when nobody can know, and it may even be none.
+    /// Exactly how many messages are missing; `None` when the number is unknown, and may even be zero.
     pub missed: Option<u64>,
     /// Why.
     pub cause: GapCause,
@@ -114,7 +114,7 @@ pub enum CloseReason {
     Refused(Error),
     /// The authentication of its session was revoked, on whatever server.
     AuthenticationRevoked(Revoked),
-    /// This server cannot tell any more whether the authentication of its session still holds. Sign in again.
+    /// It is uncertain whether the authentication of its session is still valid. Sign in again.
     AuthenticationUncertain(Uncertainty),
 }
 

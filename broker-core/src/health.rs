@@ -30,7 +30,7 @@ pub struct Health {
     pub links: u64,
     /// How many frames arrived that are not readable messages.
     pub malformed: u64,
-    /// The version that the server of the last link said it has; `None` if it said nothing.
+    /// The version that the server of the last link reported; `None` if it reported none.
     pub server_version: Option<String>,
     /// What the last link promised beyond the contract; `None` before the first.
     pub capabilities: Option<Capabilities>,
@@ -40,7 +40,7 @@ pub struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectionState {
-    /// There is no backend ([`Broker::local`](crate::Broker::local)): local posts work, and nothing else is meant to.
+    /// There is no backend ([`Broker::local`](crate::Broker::local)): local posts work, global ones do not.
     Local,
     /// No link yet, or no longer. Local posts work; global posts are `Unavailable`.
     Connecting,
@@ -85,7 +85,7 @@ impl Health {
 /// The changes of a broker's [`Health`]: first the present state, then each time another begins. Made by
 /// [`Broker::health_changes`](crate::Broker::health_changes).
 ///
-/// A state that was over before anybody looked is left out: what is yielded is always the present one. It ends after
+/// A state that ended before it was read is skipped: the present state is always yielded. It ends after
 /// [`ConnectionState::Closed`]. It does not keep the broker open.
 pub struct HealthChanges {
     next: ReusableBoxFuture<'static, (Option<Health>, watch::Receiver<Health>)>,
@@ -109,7 +109,7 @@ impl HealthChanges {
     }
 }
 
-/// Waits for a state that has not been told.
+/// Waits for a state that has not been yielded.
 async fn change(
     mut health: watch::Receiver<Health>,
     last: Option<(ConnectionState, SystemTime)>,

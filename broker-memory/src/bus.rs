@@ -64,7 +64,7 @@ pub struct SavedLogs(Logs);
 struct Member {
     inbox: Inbox,
     line: Box<str>,
-    /// Lived through a stall: hears nothing, and is heard by nobody.
+    /// Lived through a stall: receives nothing, and nothing of it is received.
     dead: bool,
 }
 

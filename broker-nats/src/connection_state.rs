@@ -1,4 +1,4 @@
-//! ConnectionState: what a link has heard, from its server and about itself. Shared with the client's tasks.
+//! ConnectionState: what a link has received, from its server and about itself. Shared with the client's tasks.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use crate::{
     subscription::Subscription,
 };
 
-/// So many complaints of the server are certainly heard. The client keeps 128 at a time, and drops the newest.
+/// So many complaints of the server are certainly received. The client keeps 128 at a time, and drops the newest.
 pub(crate) const COMPLAINTS: usize = 100;
 
 /// See the module.
@@ -71,7 +71,7 @@ impl ConnectionState {
         }
     }
 
-    /// What the client tells about itself; see [`ClientThread`](crate::client_thread::ClientThread) for when.
+    /// What the client reports about itself; see [`ClientThread`](crate::client_thread::ClientThread) for when.
     pub(crate) fn note(&self, event: &Event) {
         match event {
             Event::Disconnected => self.lose(self.peer.disconnected()),
@@ -167,7 +167,7 @@ impl ConnectionState {
     pub(crate) fn confirm_subscribed(&self, new: Vec<(String, Arc<Subscription>)>) -> Result<()> {
         let mut state = self.lock();
         let (refused, full) = (mem::take(&mut state.no_subscribe), mem::take(&mut state.full));
-        // There may be more refusals than we have heard of.
+        // There may be more refusals than were received.
         let all = full || refused.len() >= COMPLAINTS;
         let (ended, proven): (Vec<_>, _) =
             new.into_iter().partition(|(subject, _)| all || refused.contains(subject));

@@ -106,7 +106,7 @@
 //! sign out anybody.
 //!
 //! A refusal is reported per channel, and the link lives on. A permission that is taken away ends the link, and the
-//! next one finds out what is still allowed. A frame longer than the server's `max_payload` (default 1 MiB, enough
+//! next one detects what is still allowed. A frame longer than the server's `max_payload` (default 1 MiB, enough
 //! for all) is refused by itself, too.
 
 mod address;

@@ -107,7 +107,7 @@ impl NatsLink {
         let complaints = self.connection.take_no_publish();
         let is_refused =
             |post: &Outgoing| complaints.iter().any(|subject| *subject == *post.channel.as_str());
-        // There may be more refusals than we have heard of.
+        // There may be more refusals than were received.
         let unsure = complaints.len() >= COMPLAINTS;
         self.careful.fetch_or(unsure || round.iter().any(is_refused), Relaxed);
         let outcome = |(post, sent): (&Outgoing, Result<_, _>)| match sent {

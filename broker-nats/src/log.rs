@@ -150,7 +150,7 @@ impl<'a> Log<'a> {
     /// See [`Link::inspect`](broker_core::driver::Link::inspect).
     pub(crate) async fn inspect(&self) -> Result<Inspection> {
         let reply = self.api("INFO", String::new(), NO_STREAM).await?.unwrap_or_default();
-        // Without a stream nobody tells the time, and not every server does with one.
+        // Without a stream no time is reported, and not by every server with one.
         let clock = parse_rfc3339(&text(&reply["ts"])).ok();
         Ok(Inspection::new(clock, reply["config"]["storage"].as_str().map(|storage| storage == "file")))
     }

@@ -35,7 +35,7 @@ impl Subscription {
         subscription
     }
 
-    /// Ends it: nothing is heard of it any more, and the client tells the server at once.
+    /// Ends it: nothing is received through it any more, and the client unsubscribes at once.
     pub(crate) fn end(&self) {
         let _unsubscribed = self.subscriber.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

@@ -66,7 +66,7 @@ async fn trouble(events: impl Stream<Item = Event>, address: &Address) -> Error 
         match timeout(limit, events.next()).await {
             Ok(Some(Event::ConnectionBlocked(_))) => limit = PATIENCE,
             Ok(Some(Event::ConnectionUnblocked)) => limit = Duration::MAX,
-            // A refusal closes one AMQP channel, and is told to whoever called.
+            // A refusal closes one AMQP channel, and is returned to the caller.
             Ok(Some(Event::Error(error))) if !error.is_amqp_soft_error() => return address.error(&error),
             Ok(Some(_)) => {}
             Ok(None) => return address.peer.disconnected(),

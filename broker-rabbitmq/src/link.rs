@@ -67,7 +67,7 @@ impl Link for RabbitLink {
         let failure = errors.next().map(|error| {
             let translated = self.address.error(error);
             // A refusal closes the AMQP channel that it came by, and the link lives on. What was deleted took bindings
-            // with it: that is none. Of a connection that is gone the one who receives hears as well.
+            // with it: that is none. The consumer detects a connection that is gone as well.
             let refusal = error.is_amqp_soft_error() && translated.kind() != ErrorKind::Unavailable;
             if !refusal {
                 self.inbox.lost(translated.clone());
@@ -109,7 +109,7 @@ impl Link for RabbitLink {
         LinkInfo::new(CAPABILITIES)
     }
 
-    /// A stream is on disk, always. Its time the server tells nobody.
+    /// A stream is on disk, always. The server does not report its time.
     async fn inspect(&self, _: &LogSpec) -> Inspection {
         Inspection::new(None, Some(true))
     }

@@ -30,7 +30,7 @@ use crate::{
 };
 
 const PUBLISH: &str = "PUBLISH";
-/// How long the server may take to tell its limits.
+/// How long the server may take to report its limits.
 const INFO_LIMIT: Duration = Duration::from_secs(1);
 /// Whoever closes a connection that was quiet for so long may have done so for that.
 const QUIET: Duration = Duration::from_millis(900);

@@ -111,7 +111,7 @@ impl Log<'_> {
         for _ in 0..ATTEMPTS {
             match self.glance(after, count).await? {
                 Glance::Whole(view) => {
-                    // Fails if it is known already, and while somebody finds out.
+                    // Fails if it is known already, and while another link finds out.
                     let _ = self.link.log.looked.set(());
                     self.link.log.newest.fetch_max(view.last().ms, Ordering::Relaxed);
                     return Ok(view);

@@ -172,11 +172,11 @@ async fn direct(url: &str) -> Outcome {
     line.note("the wire", "of server two is mended");
     wire.cut.send_replace(false);
     line.until("server two", "signed in again").await?;
-    line.note("the end", "nobody is signed in by what was revoked");
+    line.note("the end", "no revoked sign-in is left");
     Ok(())
 }
 
-/// What the processes say, in the order in which it is heard.
+/// What the processes say, in the order in which it is received.
 struct TimeLine {
     began: Instant,
     say: mpsc::UnboundedSender<(&'static str, String)>,

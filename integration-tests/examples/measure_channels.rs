@@ -1,4 +1,4 @@
-//! Measures what short-lived channels leave behind: for minutes each is subscribed, posted to by another node, heard, and
+//! Measures what short-lived channels leave behind: for minutes each is subscribed, posted to by another node, received, and
 //! left, 100,000 a minute; the memory of both sides must stay flat.
 //!
 //! ```text
@@ -129,7 +129,7 @@ async fn measure(args: &Args, harness: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-/// A batch of channels that nobody has used before: subscribed, posted to, heard, left. How many gaps were told.
+/// A batch of channels that nobody has used before: subscribed, posted to, received, left. How many gaps were delivered.
 async fn round(node: &Broker, from: u64) -> Outcome<u64> {
     let names: Vec<String> = (from..from + BATCH).map(|number| format!("room.{number}")).collect();
     let mut rooms = try_join_all(names.iter().map(|name| node.subscribe(name))).await?;

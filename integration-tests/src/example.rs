@@ -14,7 +14,7 @@ pub fn build(name: &str) -> Result<PathBuf, String> {
     cargo.args(["build", "--workspace", "--example", name, "--features", "broker-rs/full"]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     cargo.args((!cfg!(debug_assertions)).then_some("--release"));
-    // Cargo told us which package we are; a build that hears it would be another build than without.
+    // Cargo told us which package we are; a build that sees it would be another build than without.
     for (variable, _) in env::vars_os() {
         if variable.to_string_lossy().starts_with("CARGO_PKG_") || variable == "CARGO_MANIFEST_DIR" {
             cargo.env_remove(variable);

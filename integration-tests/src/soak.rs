@@ -1,7 +1,7 @@
-//! Soak: several nodes post and hear for minutes while faults drawn from a seed happen, and an oracle looks at what
-//! each subscriber must have heard or been told.
+//! Soak: several nodes post and receive for minutes while faults drawn from a seed happen, and an oracle looks at what
+//! each subscriber must have received, or lost with a gap.
 //!
-//! - [`node`]: one node; posts numbers on every channel, and says what it heard.
+//! - [`node`]: one node; posts numbers on every channel, and says what it received.
 //! - [`record`]: what it says, line by line.
 //! - [`faults`]: what happens when, from the seed.
 //! - [`cluster`]: the nodes, their lines, and how a fault is done to them.

@@ -105,7 +105,7 @@ impl Chat {
         status
     }
 
-    /// The numbers that somebody said, as they were heard.
+    /// The numbers that somebody said, as they were received.
     fn numbers_of(&self, name: &str) -> Vec<u32> {
         let of = |line: &String| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok();
         self.received.iter().filter_map(of).collect()
@@ -170,7 +170,7 @@ async fn await_line(
 async fn two_in_a_room(url: &str) -> (Chat, Chat) {
     let mut ada = Chat::start(&[url, "--name", "ada"]);
     let mut bob = Chat::start(&[url, "--name", "bob"]);
-    // Whoever hears an own line is in the room; what is said from then on, both hear.
+    // Whoever receives an own line is in the room; what is said from then on, both receive.
     for (chat, own) in [(&mut ada, "ada: hello"), (&mut bob, "bob: hello")] {
         chat.say("hello").await;
         chat.hears_line(own).await;

@@ -19,7 +19,7 @@ const TIME_LINE: [&str; 9] = [
     "server two    ada's session is over: revoked: every authentication of the user",
     "server two    a check from before is refused: revoked",
     "server two    ada has signed in again",
-    "the end       nobody is signed in by what was revoked",
+    "the end       no revoked sign-in is left",
 ];
 
 async fn time_line(program: &Path, url: &str) -> String {

@@ -43,7 +43,7 @@ async fn output_on(program: &Path, entry: &Entry) -> Option<String> {
     Some(printed)
 }
 
-/// The same, while a node of this process listens: it hears the other process, if the driver says that it can.
+/// The same, while a node of this process listens: it receives the other process, if the driver says that it can.
 async fn output_beside(program: &Path, url: &str, node: &Broker) -> String {
     let mut orders = node.subscribe("orders").await.unwrap();
     let printed = output(program, url).await;

@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         run_command(&mut cargo(&["install", "--locked", "cargo-fuzz"]))?;
     }
     for name in chosen {
-        // What it finds out goes into a folder that is not kept; the seeds stay few.
+        // What it determines goes into a folder that is not kept; the seeds stay few.
         let found = root().join("fuzz/target/corpus").join(name);
         fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
         let limit = format!("-max_total_time={}", options.minutes * 60);

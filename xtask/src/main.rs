@@ -36,7 +36,7 @@ enum Command {
     /// Missing server programs are installed with apt-get when this runs as root. Otherwise a Docker engine
     /// serves, if one answers.
     Test(test::Options),
-    /// Post and hear for minutes on several nodes while faults happen, and check that nothing is lost in silence.
+    /// Post and receive for minutes on several nodes while faults happen, and check that nothing is lost in silence.
     Soak(run::Passed),
     /// Measure the broker beside raw clients and other channels. Builds for release; minutes.
     Bench(run::Passed),

@@ -1,4 +1,4 @@
-//! The raw NATS client: one connection that posts, one that hears.
+//! The raw NATS client: one connection that posts, one that receives.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The raw RabbitMQ client: one connection that posts and waits for each confirm, one that hears without acknowledging.
+//! The raw RabbitMQ client: one connection that posts and waits for each confirm, one that receives without acknowledging.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The raw Redis client: one multiplexed connection that posts, one that hears; and the server's own benchmark.
+//! The raw Redis client: one multiplexed connection that posts, one that receives; and the server's own benchmark.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -59,7 +59,7 @@ impl Wire for Raw {
     }
 }
 
-/// 1,024 callers beside `redis-benchmark -P 256`, which nobody hears.
+/// 1,024 callers beside `redis-benchmark -P 256`, which nobody receives.
 pub(super) async fn beside_its_benchmark(scale: Scale, report: &mut Report, url: &str) -> Outcome {
     let name = SCENARIO;
     if !report.wants(name) {

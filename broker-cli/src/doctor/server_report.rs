@@ -6,7 +6,7 @@ use broker::{Broker, Inspection, Reach};
 
 use super::{Finding, checks::shown};
 
-/// What the server told of itself, between two moments of our clock.
+/// What the server reported about itself, between two moments of our clock.
 pub(super) type ServerReport = (SystemTime, Inspection, SystemTime);
 
 /// Two servers that are within half of `clock_skew` of this one are within all of it of each other.

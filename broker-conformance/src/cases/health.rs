@@ -167,7 +167,7 @@ async fn heartbeats_keep_a_healthy_link(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-/// Its posts would still go out; but it would not hear them.
+/// Its posts would still go out; but it would not receive them.
 async fn a_dead_receive_path_ends_connected(h: &dyn Harness) -> Outcome {
     let node = h.node_with(quick_detection).await?;
     let mut received = node.subscribe("news").await?;
@@ -207,7 +207,7 @@ async fn a_withdrawn_probe_permission_ends_connected(h: &dyn Harness) -> Outcome
     Ok(())
 }
 
-/// Who looks only now and then sees the present state, and none that is over; nothing is told twice.
+/// Who looks only now and then sees the present state, and none that is over; nothing is reported twice.
 async fn health_changes_arrive_in_order(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let mut changes = node.health_changes();

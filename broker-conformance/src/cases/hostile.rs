@@ -119,7 +119,7 @@ async fn every_truncated_frame_is_malformed(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-/// What stands behind the break is not heard, and missed: it had numbers.
+/// What stands behind the break is not received, and missed: it had numbers.
 async fn a_broken_bundle_is_reported_once_after_its_readable_part(h: &dyn Harness) -> Outcome {
     let node = h.node().await?;
     let mut received = node.subscribe("counts").await?;

@@ -1,4 +1,4 @@
-//! Cases about who must not hear: other channels, removed listeners, refused channels.
+//! Cases about who must not receive: other channels, removed listeners, refused channels.
 
 use broker_core::{CloseReason, ErrorKind, GapCause, ListenerId, Received, Scope, Session};
 use futures_util::future::join_all;
@@ -36,7 +36,7 @@ async fn channels_with_similar_names_are_isolated(h: &dyn Harness) -> Outcome {
     for name in SIMILAR {
         subscriptions.push(here.subscribe(name).await?);
     }
-    // From the end: what is heard on a channel first is not its own, if anything is not.
+    // From the end: what is received on a channel first is not its own, if anything is not.
     for name in SIMILAR.iter().rev() {
         there.publish(name, format!("for {name}"), Scope::Global).await?;
         here.publish(name, format!("here for {name}"), Scope::Local).await?;
@@ -69,7 +69,7 @@ async fn unsubscribing_keeps_channels_with_similar_names(h: &dyn Harness) -> Out
     Ok(())
 }
 
-/// A listener, its id, and what it hears.
+/// A listener, its id, and what it receives.
 async fn listen(session: &Session, channel: &str) -> Outcome<(ListenerId, UnboundedReceiver<u64>)> {
     let (sender, calls) = mpsc::unbounded_channel();
     let listener = move |greeting: Received<Greeting>| {
@@ -118,7 +118,7 @@ async fn a_removed_listener_is_not_called(h: &dyn Harness) -> Outcome {
     let session = node.session();
     for round in 0..100 {
         let (id, mut calls) = listen(&session, "room").await?;
-        // On their way, in the queue, or heard already when it is removed.
+        // On their way, in the queue, or received already when it is removed.
         session.post_message("room", Greeting::new(1), Scope::Global).await?;
         session.post_message("room", Greeting::new(2), Scope::Local).await?;
         assert!(session.remove_listener(id));

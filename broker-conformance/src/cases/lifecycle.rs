@@ -30,7 +30,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_broker_can_be_restarted_many_times, [12]).needs(&[Need::OwnServer]),
 ];
 
-/// A listener on a channel that counts what it hears.
+/// A listener on a channel that counts what it receives.
 pub(super) async fn count_on(
     broker: &Broker,
     channel: &str,

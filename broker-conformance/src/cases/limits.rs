@@ -92,7 +92,7 @@ async fn a_custom_payload_limit_is_exact(h: &dyn Harness) -> Outcome {
     assert_eq!(*next_message(&mut news).await?.decode::<Farewell>()?, fits);
     let error = session.post_message("news", Farewell { reason: "r".repeat(88) }, Scope::Global).await.err();
     assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::TooLarge));
-    // The limit is on what a node posts; it hears what others may post.
+    // The limit is on what a node posts; it receives what others may post.
     there.publish("news", pattern(1000), Scope::Global).await?;
     assert_eq!(next_message(&mut news).await?.payload()?, pattern(1000));
     Ok(())

@@ -58,7 +58,7 @@ async fn after_a_restart_streams_and_listeners_continue_with_a_gap(h: &dyn Harne
     Ok(())
 }
 
-/// Another node posts numbers without a pause: those heard before the gap were posted before the break, and
+/// Another node posts numbers without a pause: those received before the gap were posted before the break, and
 /// from the gap on none is missing.
 async fn the_gap_stands_before_everything_posted_after_the_break(h: &dyn Harness) -> Outcome {
     let (node, publisher) = (h.node().await?, h.node().await?);

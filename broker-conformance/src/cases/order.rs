@@ -32,7 +32,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Posts numbers one after another as fast as they are taken, without waiting for their outcomes. Among them are
-/// posts to a channel that nobody hears, lest all that wait go together as one.
+/// posts to a channel that nobody receives, lest all that wait go together as one.
 async fn flood(broker: &Broker, channel: &str, count: u64) -> Outcome {
     let mut waiting = Vec::new();
     for n in 0..count {
@@ -60,7 +60,7 @@ fn flooding(broker: &Broker, channel: &str, count: u64) -> JoinHandle<Outcome> {
     tokio::spawn(async move { flood(&broker, &channel, count).await })
 }
 
-/// Hears numbers in their order, without a hole, from 0 on.
+/// Receives numbers in their order, without a hole, from 0 on.
 async fn receive_in_order(subscription: &mut Subscription, count: u64) -> Outcome {
     for n in 0..count {
         let message = next_message(subscription).await.map_err(|error| format!("after {n}: {error}"))?;
@@ -208,8 +208,8 @@ fn post_until(broker: &Broker, stop: &Arc<AtomicBool>) -> JoinHandle<Result<u64,
     })
 }
 
-/// Hears numbers that only ever rise, over a number of broken links, until one of them is above `beyond`.
-/// Returns how many were heard, and how many gaps were told.
+/// Receives numbers that only ever rise, over a number of broken links, until one of them is above `beyond`.
+/// Returns how many were received, and how many gaps were delivered.
 async fn receive_rising(
     news: &mut Subscription,
     last: &mut Option<(u64, u64)>,

@@ -169,13 +169,13 @@ async fn row(
     Ok(posted)
 }
 
-/// What a subscriber heard of the row: stretches without a gap between them, each strictly rising.
+/// What a subscriber received of the row: stretches without a gap between them, each strictly rising.
 async fn received_of_the_row(subscription: &mut Subscription) -> Result<Vec<Vec<u64>>, String> {
     let (mut stretches, mut sequence) = (vec![Vec::new()], 0);
     loop {
         match next_event(subscription).await? {
             Event::Gap(gap) if gap.cause == GapCause::LinkLost => stretches.push(Vec::new()),
-            // Of posts whose fate nobody knows; those accepted must be heard all the same.
+            // Of posts whose fate nobody knows; those accepted must be received all the same.
             Event::Gap(gap) if gap.cause == GapCause::Skipped && gap.missed.is_some() => {}
             Event::Message(message) => {
                 sequence = rising(&message, sequence)?;
@@ -195,7 +195,7 @@ fn rising(message: &Message, last: u64) -> Result<u64, String> {
     if sequence > last { Ok(sequence) } else { Err(format!("sequence {sequence} after {last}")) }
 }
 
-/// Nothing refused was heard; everything accepted was heard, or lies in a gap.
+/// Nothing refused was received; everything accepted was received, or lies in a gap.
 fn check(posted: &Posted, stretches: &[Vec<u64>]) -> Result<(), String> {
     let received: BTreeSet<u64> = stretches.iter().flatten().copied().collect();
     if let Some(n) = received.intersection(&posted.refused).next() {

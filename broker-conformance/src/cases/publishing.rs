@@ -1,4 +1,4 @@
-//! Cases about scopes, and about how often a post is heard by whom.
+//! Cases about scopes, and about how often a post is received by whom.
 
 use broker_core::{Broker, ErrorKind, Event, Message, Scope};
 use futures_util::FutureExt;
@@ -30,7 +30,7 @@ async fn a_post_without_listeners_succeeds(h: &dyn Harness) -> Outcome {
             node.publish(channel, "post", scope).await?;
         }
     }
-    // Whoever comes later hears nothing of it.
+    // Whoever comes later receives nothing of it.
     let mut late = node.subscribe("nobody").await?;
     fence(&node, &mut late).await?;
     Ok(())

@@ -376,7 +376,7 @@ async fn different_prefixes_isolate_revocations(h: &dyn Harness) -> Outcome {
     let began = Instant::now();
     sign_out(&shop, "ada").await?;
     signed_out(&in_shop).await?;
-    // Not heard; nor read, by one that reads the log from its start.
+    // Not received; nor read, by one that reads the log from its start.
     open(&bank, Identity::new("ada", began)).await.map(drop)?;
     let late = h.node_with(|options| options.prefix = named("bank")).await?;
     open(&late, Identity::new("ada", began)).await.map(drop)?;

@@ -1,4 +1,4 @@
-//! Cases about revocations that a node could not hear: it was cut off, down, or not started yet; or the server was;
+//! Cases about revocations that a node could not receive: it was cut off, down, or not started yet; or the server was;
 //! or the log has lost them.
 
 use std::time::{Duration, Instant, SystemTime};

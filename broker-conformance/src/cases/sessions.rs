@@ -252,7 +252,7 @@ fn counter() -> (Arc<AtomicU64>, impl FnMut(Received<Count>) -> std::future::Rea
     (calls, function)
 }
 
-/// Posts one count and waits until it has been heard by all who listened before.
+/// Posts one count and waits until it has been received by all who listened before.
 async fn counted(
     node: &broker_core::Broker,
     channels: &[&str],

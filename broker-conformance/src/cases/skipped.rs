@@ -132,8 +132,8 @@ async fn a_lost_last_message_is_reported(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-/// A node that has never been heard on a channel posts there once, and that gets lost. It can be told once the node has
-/// been heard elsewhere, and the subscription is known to be older than that.
+/// A node that has never posted on a channel posts there once, and that gets lost. It can be reported once messages of the node have
+/// arrived elsewhere, and the subscription is known to be older than that.
 async fn a_lost_first_message_of_a_node_is_reported(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let names: Vec<String> = (0..60).map(|n| format!("first.{n}")).collect();

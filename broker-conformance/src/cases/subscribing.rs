@@ -98,7 +98,7 @@ async fn subscribing_under_load_leaves_no_hole(h: &dyn Harness) -> Outcome {
         let subscribed_at = begun.load(Ordering::SeqCst);
         let numbers = collect(&mut subscription, 100).await?;
         let numbers: Vec<u64> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;
-        // What began after the call had returned is heard; from the first one on, every one is.
+        // What began after the call had returned is received; from the first one on, every one is.
         assert!(numbers[0] <= subscribed_at + 1, "round {round}: {} after {subscribed_at}", numbers[0]);
         let expected: Vec<u64> = (numbers[0]..).take(100).collect();
         assert_eq!(numbers, expected, "round {round}");

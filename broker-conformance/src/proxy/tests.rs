@@ -147,7 +147,7 @@ async fn a_stall_silences_both_directions_for_good() {
     let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
     assert!(silent(say(&mut new, "lost")).await);
     assert_eq!(proxy.connections(), 2);
-    // The server does not hear that the client goes, and gets nothing of what it said.
+    // The server does not detect that the client closes, and gets nothing of what it said.
     drop(new);
     drop(old);
     connections_become(&proxy, 0).await;

@@ -55,7 +55,7 @@ struct Shared {
     next_session: AtomicU64,
     meter: Meter,
     health: watch::Sender<Health>,
-    /// To end what is open when the broker closes.
+    /// The open sessions, which end when the broker closes.
     sessions: Mutex<HashMap<u64, Weak<state::Shared>>>,
     /// Those that a revocation can end.
     registry: Arc<Registry>,
@@ -177,7 +177,7 @@ impl Broker {
         health
     }
 
-    /// The state of the receive path, now and at every change. For whoever shows it, or takes a server out of
+    /// The state of the receive path, now and at every change. For showing it, or for taking a server out of
     /// rotation.
     ///
     /// ```

@@ -1,4 +1,4 @@
-//! Sessions of identified users, and how their authentication is taken back.
+//! Sessions of identified users, and the revocation of their authentication.
 
 use std::sync::Arc;
 
@@ -90,8 +90,8 @@ impl Broker {
         let (id, record) = self.0.registry.revoke(revocation)?;
         let Some(backend) = &self.0.backend else { return Ok(RevocationOutcome::Local) };
         self.follow_log(backend);
-        // Before it is stored, which may take long, for all who hear it now; and after, for a node whose link came up
-        // in between: it has read the log too early, and heard nothing yet.
+        // Before it is stored, which may take long, for all who receive it now; and after, for a node whose link came up
+        // in between: it has read the log too early, and received nothing yet.
         drop(backend.announce(&record));
         let rest = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         let stored = self.unless_closed(backend.follower.append(id, record.clone()));
@@ -146,14 +146,14 @@ impl Broker {
 }
 
 impl Backend {
-    /// Tells every node that listens, ahead of all other posts. Whoever drops the outcome has told them all the same.
+    /// Announces it to every connected node, ahead of all other posts; also when the outcome is dropped.
     fn announce(&self, record: &Bytes) -> Result<oneshot::Receiver<Result<Receipt>>> {
         let (name, frame) = self.follower.announcement(record);
         self.outbox.send_control(&name, frame, Priority::Ahead)
     }
 }
 
-/// The revocation holds here, and nobody can say where else.
+/// The revocation is applied here, and perhaps elsewhere.
 fn only_here(error: &Error) -> Error {
     let message =
         format!("revoked on this server, but perhaps not on others; call again: {}", error.message());

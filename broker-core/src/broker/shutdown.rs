@@ -1,6 +1,6 @@
 //! How a broker ends: drained, closed, dropped, or because its supervisor is gone.
 //!
-//! What takes time runs in a task of its own, so that an end that has begun is completed, whoever drops the call.
+//! What takes time runs in a task of its own, so that an end that has begun is completed even if the call is dropped.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -46,9 +46,9 @@ impl Broker {
     /// `drain_timeout` if a listener blocks its thread.
     ///
     /// Cancel safe: once begun it is completed, also when the call is dropped, as long as its runtime runs. To limit a
-    /// shutdown, set `drain_timeout`; a program that returns from `main` after a timeout of its own cuts it off. Called
-    /// within a listener or a hook of
-    /// this broker, which would have to wait for itself, it begins the drain and returns. A task that the listener
+    /// shutdown, set `drain_timeout`: a program that returns from `main` after a timeout of its own interrupts the drain.
+    /// Called within a listener or a hook of this broker, which would have to wait for itself, it begins the drain and
+    /// returns. A task that the listener
     /// spawns, and waits for, is not recognised: the drain then takes all of `drain_timeout`.
     ///
     /// ```
@@ -59,11 +59,11 @@ impl Broker {
     /// let mut news = broker.subscribe("news").await?;
     /// broker.publish("news", "last words", Scope::Global).await?;
     /// let reader = tokio::spawn(async move {
-    ///     let mut heard = 0;
+    ///     let mut received = 0;
     ///     while news.next().await.is_some() {
-    ///         heard += 1;
+    ///         received += 1;
     ///     }
-    ///     heard
+    ///     received
     /// });
     /// broker.drain().await;
     /// assert_eq!(reader.await.unwrap(), 1);
@@ -149,7 +149,7 @@ impl Broker {
         }
     }
 
-    /// Takes nothing new, and waits until everything accepted has come back, and everyone has been told how much that
+    /// Takes nothing new, and waits until everything accepted has come back, and a last digest has announced how much that
     /// was. With the link gone nothing more comes.
     async fn flush(&self) {
         let Some(backend) = &self.0.backend else { return };
@@ -206,7 +206,7 @@ impl Broker {
         }
     }
 
-    /// The part that takes no time: nothing is taken or yielded any more, and every task is told to end.
+    /// The part that takes no time: nothing is accepted or yielded any more, and every task is cancelled.
     fn end_at_once(&self) {
         self.0.stop.cancel();
         self.0.hub.close();

@@ -115,7 +115,7 @@ impl<T> fmt::Display for Channel<T> {
     note = "give a text, a `ChannelName`, or a `Channel`"
 )]
 pub trait AsChannelName {
-    /// The name. It need not be legal; whoever uses it checks that.
+    /// The name. It need not be legal: each call that takes it checks that.
     fn channel_name(&self) -> &str;
 }
 

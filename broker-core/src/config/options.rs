@@ -34,16 +34,16 @@ pub struct Options {
     pub outbox_bytes: usize,
     /// The longest payload, in bytes, the same for every backend. Default 512 KiB, at most 900,000.
     pub max_payload: usize,
-    /// How often the receive path is tested by a post of our own. Default 5 s.
+    /// How often the receive path is probed by a post of the broker's own. Default 5 s.
     #[serde(deserialize_with = "duration")]
     pub heartbeat: Duration,
-    /// How long the echo of that post may take before the link counts as lost. A dead link is found within
+    /// How long the echo of that post may take before the link counts as lost. A dead link is detected within
     /// `heartbeat + heartbeat_timeout`. Default 5 s.
     #[serde(deserialize_with = "duration")]
     pub heartbeat_timeout: Duration,
-    /// How often this node tells others how much it has posted, so that they notice what is missing at the end: the
-    /// longest time until a loss is told that no later message shows. With more than 100 such digests a second in the
-    /// cluster each node tells less often. One that posts nothing tells nothing. Default 5 s.
+    /// How often this node announces how much it has posted, so that others detect what is missing at the end: the
+    /// longest time until a loss is reported that no later message shows. With more than 100 such digests a second in the
+    /// cluster each node sends fewer. A node that posts nothing sends none. Default 5 s.
     #[serde(deserialize_with = "duration")]
     pub digest_interval: Duration,
     /// The limit for one attempt to open a link. Default 5 s.
@@ -76,31 +76,31 @@ pub struct Options {
     #[serde(deserialize_with = "duration")]
     pub revoke_timeout: Duration,
     /// How long revocations are kept, by the backend and by every node: longer than the longest outage that you plan
-    /// for. A node that was away for longer may miss one. Default 24 h, at least 1 s, at most 30 days.
+    /// for. A node that was disconnected for longer may miss one. Default 24 h, at least 1 s, at most 30 days.
     #[serde(deserialize_with = "duration")]
     pub revocation_retention: Duration,
-    /// How often the log is read without any other reason, with a jitter of a third. Default 45 s.
+    /// How often the log is polled, with a jitter of a third. Default 45 s.
     #[serde(deserialize_with = "duration")]
     pub revocation_poll: Duration,
-    /// How long this server vouches for its identified sessions without having reached the log; then it closes them,
-    /// and takes no new ones until it is back. Zero (the default): for ever. At least 1 s.
+    /// How long this server keeps its identified sessions without having read the log; then it closes them,
+    /// and opens no new ones until it can read the log again. Zero (the default): for ever. At least 1 s.
     #[serde(deserialize_with = "duration")]
     pub revocation_lease: Duration,
-    /// By how much the clocks of two servers may differ. A session is cut by another server's revocation up to this
-    /// long after it, by its time stamp, so that no difference up to this lets one escape; the price is that who
-    /// signs in here within that time, before the news is here, has to sign in again. Default 1 s.
+    /// By how much the clocks of two servers may differ. A revocation by another server
+    /// also closes sessions that are dated up to this long after it, so that no session escapes within that difference. The
+    /// price: a user who signs in here within that time, before the revocation arrives, has to sign in again. Default 1 s.
     #[serde(deserialize_with = "duration")]
     pub clock_skew: Duration,
-    /// What becomes of identified sessions from before, when the log has lost records. Default: they are closed.
+    /// What happens to the identified sessions of the time before when the log has lost records. Default: they are closed.
     pub on_log_break: FailMode,
-    /// What becomes of identified sessions when this server was cut off from a backend that keeps no log. Default:
+    /// What happens to identified sessions when this server was disconnected from a backend that keeps no log. Default:
     /// they are closed.
     pub on_unlogged_gap: FailMode,
     /// How typed messages are encoded. Every node reads every codec it was built with. Default JSON.
     pub codec: Codec,
 }
 
-/// What becomes of identified sessions when nobody can tell whether they were revoked.
+/// What happens to identified sessions when it is uncertain whether they were revoked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -108,7 +108,7 @@ pub enum FailMode {
     /// They are closed, and have to sign in again.
     #[default]
     Closed,
-    /// They live on. Somebody who was revoked may be among them.
+    /// They stay open. Revoked sessions may be among them.
     Open,
 }
 

@@ -1,11 +1,11 @@
 //! Capabilities: what a link promises beyond the contract.
 
 /// What a link promises beyond the contract, with the server that it has. For each field there is a case in the
-/// conformance suite, or a test with processes, that fails for whoever promises too much.
+/// conformance suite, or a test with processes, that fails for a driver that promises too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Who can be reached.
+    /// Which processes can be reached.
     pub reach: Reach,
     /// How far the order of messages on a channel reaches.
     pub ordering: OrderGuarantee,
@@ -57,7 +57,7 @@ impl Capabilities {
     }
 }
 
-/// Who can be reached through a backend.
+/// Which processes can be reached through a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reach {
@@ -92,7 +92,7 @@ pub enum Confirmation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PermissionScope {
-    /// The server as a whole: whoever may use the broker may use every channel.
+    /// The server as a whole: a user of the broker may use every channel.
     Server,
     /// Single channels: a user can be granted one and refused another.
     Channel,

@@ -1,4 +1,4 @@
-//! LinkInfo, Receipt, ConnectContext: what core and a link tell each other around the calls.
+//! LinkInfo, Receipt, ConnectContext: what core and a link exchange around the calls.
 
 use std::{num::NonZero, sync::Arc, time::Duration};
 
@@ -38,14 +38,14 @@ impl ConnectContext {
     }
 }
 
-/// What a link knows of its server. Core asks whenever it needs to know, so it is cheap to make.
+/// What a link has learned about its server. Core asks often, so it is cheap to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkInfo {
     /// What the link promises beyond the contract.
     pub capabilities: Capabilities,
     /// The longest frame that the server takes at present, in bytes. Posts are not put together beyond that. A single one
-    /// that is longer is sent all the same, to be refused by name.
+    /// that is longer is sent anyway, so that the server's refusal names it.
     pub max_frame: usize,
     /// How long a connection of the link may carry nothing before the server closes it; `None` if it does not do that,
     /// or does not say. Core posts a heartbeat at least twice in that time.

@@ -76,7 +76,7 @@ pub trait DurableLog: Send + Sync {
     /// 1 MiB: a long log must not take one call longer than its limit.
     ///
     /// Called by one task at a time. A cursor of an earlier link is valid. A driver that
-    /// cannot tell whether a cursor still stands answers `broken`: a false alarm costs a reconnect of some clients,
+    /// cannot decide whether a cursor is still valid answers `broken`: a false alarm costs a reconnect of some clients,
     /// silence costs the revocation.
     ///
     /// # Errors
@@ -127,12 +127,12 @@ pub struct LogPage {
     /// then begin at the oldest that is kept.
     pub broken: Option<LogDiscontinuity>,
     /// Since the last page that this link returned it has found no log, be it by a read or by an append, and made one.
-    /// Others may remember what stood in one before. A driver says so also where somebody else made it at the same moment;
+    /// Other nodes may hold the records of an earlier one. A driver also reports it when another link created the log at the same moment;
     /// one that is certain that there never was a log need not.
     pub created: bool,
 }
 
-/// Why a cursor lost its place, as well as the driver can tell. Core does the same for all; the operator's remedy
+/// Why a cursor lost its place, as far as the driver can determine. Core does the same for all; the operator's remedy
 /// differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -8,7 +8,7 @@
 //! # The life of a link
 //!
 //! 1. Core calls [`Driver::connect`] with a fresh [`Inbox`], under a time limit. No retries inside.
-//! 2. Core reads the revocation log, if somebody needs to know what is revoked; subscribes everything that is wanted,
+//! 2. Core reads the revocation log, if a session or a revocation needs it; subscribes everything that is wanted,
 //!    in chunks, each confirmed; and reads the log again.
 //! 3. Core posts to a channel of its own and waits to receive it. From here the broker is `Connected`.
 //! 4. One writer calls [`Link::publish`], one task [`Link::subscribe`] and [`Link::unsubscribe`], one
@@ -34,7 +34,7 @@
 //!
 //! [`BrokerUrl::allow_keys`], [`BrokerUrl::server`] and [`BrokerUrl::invalid`] read a URL; [`TlsFiles`] and
 //! [`UrlFile`] are the files it names; [`Place::reach`] tries every address; [`ErrorContext`] makes the errors that are about a
-//! server, and [`ErrorContext::recognise`] finds out what is there instead of it. Core itself names backend,
+//! server, and [`ErrorContext::recognise`] determines what is there instead of it. Core itself names backend,
 //! operation and channel in an error: a driver need not.
 
 mod capabilities;
@@ -80,7 +80,7 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// the future must leave nothing behind). It never retries by itself.
     ///
     /// # Errors
-    /// [`Unavailable`](crate::ErrorKind::Unavailable) when nobody answers;
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) when no server answers;
     /// [`Forbidden`](crate::ErrorKind::Forbidden) for refused credentials;
     /// [`Protocol`](crate::ErrorKind::Protocol) when the peer is not this kind of server;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) when it is too old. The message names host and
@@ -136,7 +136,7 @@ pub trait Link: Send + Sync + 'static {
     /// Called once, before anything is subscribed.
     fn probe_channels(&self, own: &ChannelName) -> Vec<ChannelName>;
 
-    /// What the link knows of its server at present.
+    /// What the link has learned about its server so far.
     fn info(&self) -> LinkInfo;
 
     /// What the server reports to an operator. Called only by [`Inspection::of`], and as much as it answers:
@@ -146,7 +146,7 @@ pub trait Link: Send + Sync + 'static {
     /// Ends the link in good order: nothing of it is left at the server when it returns.
     ///
     /// # Errors
-    /// Whatever went wrong; core logs it, and drops the link all the same.
+    /// Any failure; core logs it, and drops the link anyway.
     async fn close(&self) -> Result<()>;
 }
 

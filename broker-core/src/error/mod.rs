@@ -46,7 +46,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether the same call may succeed later without any change.
     #[must_use]
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::Unavailable | Self::Interrupted | Self::Timeout | Self::Overloaded | Self::Other)
@@ -97,7 +97,7 @@ struct Inner {
     backend: Option<&'static str>,
     channel: Option<ChannelName>,
     retry_after: Option<Duration>,
-    /// Shared, so that one failure can be told to everyone who waited for it.
+    /// Shared, so that one failure can be returned to every caller that waited for it.
     source: Option<std::sync::Arc<Source>>,
 }
 
@@ -153,7 +153,7 @@ impl Error {
         self
     }
 
-    /// How long what the caller has to do about it would fail as well.
+    /// How long the remedy of the caller would fail as well.
     pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.0.retry_after = wait;
         self
@@ -175,7 +175,7 @@ impl Error {
     /// let error = broker.session_for(Identity::new("ada", issued)).await.unwrap_err();
     /// // `clock_skew`, and the second in which that ends.
     /// assert!(error.retry_after().unwrap() <= Duration::from_secs(2));
-    /// // Who signs in here again is let in at once.
+    /// // A new sign-in here is accepted at once.
     /// let error = broker.session_for(Identity::new("ada", began)).await.unwrap_err();
     /// assert_eq!(error.retry_after(), None);
     /// # Ok(()) }
@@ -197,8 +197,8 @@ impl Error {
         &self.0.message
     }
 
-    /// A sentence for the clients of a server, who may not learn anything about its backend: what kind of failure it
-    /// was, and what they can do. It depends on the [kind](Self::kind) alone, and never names a host, user, channel or
+    /// A sentence for the clients of a server that reveals nothing about its backend: the kind of failure and what the
+    /// client can do. It depends on the [kind](Self::kind) alone, and never names a host, user, channel or
     /// limit, or anything that the backend answered.
     ///
     /// ```
@@ -250,7 +250,7 @@ impl Error {
         self.0.channel.as_ref()
     }
 
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether the same call may succeed later without any change.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.0.kind.is_transient()

@@ -32,7 +32,7 @@ pub(crate) enum PutBy {
     Here,
 }
 
-/// How much something weighs in messages, so that what an overflow lost can be told exactly.
+/// How much something weighs in messages, so that what an overflow lost can be reported exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Messages, one by one.
@@ -44,7 +44,7 @@ pub(crate) struct Tally {
 impl Add for Tally {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        // Saturating: how many are missing is told by others, who may say anything.
+        // Saturating: the number comes from other nodes, and may be anything.
         let messages = self.messages.saturating_add(other.messages);
         Self { messages, unknown: self.unknown + other.unknown }
     }
@@ -86,10 +86,10 @@ impl Entry {
 }
 
 impl Tally {
-    /// The gaps that tell of what an overflow took.
+    /// The gaps that report what an overflow took.
     pub(crate) fn gaps(self) -> impl DoubleEndedIterator<Item = Gap> {
         let counted = (self.messages > 0).then_some(Gap::new(Some(self.messages), GapCause::Overflow));
-        // A gap of unknown size was itself pushed out: however many there were, one tells it.
+        // A gap of unknown size was itself pushed out: however many there were, one reports it.
         let unknown = (self.unknown > 0).then_some(Gap::new(None, GapCause::LinkLost));
         counted.into_iter().chain(unknown)
     }

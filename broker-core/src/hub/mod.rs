@@ -78,7 +78,7 @@ pub(crate) struct ProbeEpochs {
     pub(crate) begun: u64,
     /// The newest that has come back.
     pub(crate) back: u64,
-    /// What a digest tells of was posted after this one had come back.
+    /// What a digest covers was posted after this one had come back.
     pub(crate) since: Option<u64>,
 }
 
@@ -247,7 +247,7 @@ impl Hub {
         });
     }
 
-    /// A node says what it has posted: tells of what is missing.
+    /// Compares what a node has posted with what was received: reports what is missing.
     pub(crate) fn compare(
         &self,
         origin: NodeId,
@@ -295,14 +295,14 @@ impl Hub {
         self.rings().iter().for_each(|ring| ring.reset());
     }
 
-    /// The link carrying a channel was lost; the gap is told when the channel is subscribed again.
+    /// The link carrying a channel was lost; the gap is delivered when the channel is subscribed again.
     pub(crate) fn mark_gap(&self, name: &ChannelName, gap: &Entry) {
         if let Some(head) = self.find(name.as_str()) {
             chain(&head).for_each(|ring| ring.mark_gap(gap.clone()));
         }
     }
 
-    /// A channel is subscribed at the backend: tells the gap that is due on it, if one is.
+    /// A channel is subscribed at the backend: delivers the gap that is due on it, if there is one.
     pub(crate) fn flush_gap(&self, name: &ChannelName) {
         let mut wakes = WakeList::default();
         if let Some(head) = self.find(name.as_str()) {

@@ -14,7 +14,7 @@ fn name() -> ChannelName {
     ChannelName::internal("news")
 }
 
-/// Reads until it has heard of so many: the numbers, and how many were missed.
+/// Reads until it has received or counted so many: the numbers, and how many were missed.
 async fn read(ring: Arc<Ring>, mut cursor: Cursor, all: u64) -> (Vec<u64>, u64) {
     let (mut tracker, mut lost) = (Vec::new(), 0);
     while tracker.len() as u64 + lost < all {
@@ -32,7 +32,7 @@ async fn read(ring: Arc<Ring>, mut cursor: Cursor, all: u64) -> (Vec<u64>, u64) 
     (tracker, lost)
 }
 
-/// Nobody sleeps for ever beside a message, and all is heard in order, or counted.
+/// Nobody sleeps for ever beside a message, and all is received in order, or counted.
 #[test]
 fn a_reader_receives_or_counts_everything_and_is_always_woken() {
     check_random(
@@ -60,7 +60,7 @@ fn a_reader_receives_or_counts_everything_and_is_always_woken() {
     );
 }
 
-/// Whoever has joined hears what is put afterwards, whoever leaves meanwhile.
+/// Whoever has joined receives what is put afterwards, whoever leaves meanwhile.
 #[test]
 fn a_subscriber_stays_in_the_table_when_others_leave() {
     check_random(

@@ -79,7 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// A subscriber gets every message since it joined, in order; of what exceeds the capacity it is told the
+    /// A subscriber gets every message since it joined, in order; of what exceeds the capacity it receives the
     /// exact number; and the ring's invariants hold after every step.
     #[test]
     fn the_ring_agrees_with_the_model(capacity in 1..9_usize, steps in proptest::collection::vec(step(), 1..200)) {

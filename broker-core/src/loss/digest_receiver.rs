@@ -1,4 +1,4 @@
-//! DigestReceiver: which digests of other nodes have been heard through one link, and so which are missing.
+//! DigestReceiver: which digests of other nodes have been received through one link, and so which are missing.
 
 use std::collections::HashMap;
 
@@ -13,17 +13,17 @@ const NODES: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct DigestReceiver {
     nodes: HashMap<NodeId, Last, RandomState>,
-    /// How many digests were heard since somebody asked.
+    /// How many digests were received since the last query.
     pub(crate) count: u32,
 }
 
-/// The last digest heard from a node.
+/// The last digest received from a node.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     number: u64,
-    /// When it was heard: the newest probe epoch that had come back by then.
+    /// When it was received: the newest probe epoch that had come back by then.
     probe_epoch: u64,
-    /// The round it belongs to, and since when that round tells everything.
+    /// The round it belongs to, and since when that round covers everything.
     begin: u64,
     since: Option<u64>,
 }
@@ -33,8 +33,8 @@ struct Last {
 pub(crate) struct Proof {
     /// A digest before it is missing, and so anything may be.
     pub(crate) missing: bool,
-    /// All that it tells of was posted after this probe epoch had come back here: a channel subscribed before that should
-    /// have received it. `None` when nobody knows.
+    /// All that it covers was posted after this probe epoch had come back here: a channel subscribed before that should
+    /// have received it. `None` when that is unknown.
     pub(crate) since: Option<u64>,
 }
 
@@ -54,7 +54,7 @@ impl DigestReceiver {
                 let next = if last.begin == begin { last.number + 1 } else { begin };
                 let missing = after > last.number || number > next;
                 let since = if last.begin == begin { last.since } else { Some(last.probe_epoch) };
-                // Only what was posted after the last digest heard is known to be that.
+                // Only what was posted after the last digest received is known to be that.
                 let known = !missing && (last.begin == begin || after == last.number);
                 Proof { missing, since: since.filter(|_| known) }
             }

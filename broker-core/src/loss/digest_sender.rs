@@ -1,5 +1,5 @@
-//! DigestSender: the digests of this node on their way out. One round tells all that was posted since the last; after the
-//! last post one more, an empty one, so that whoever missed the one before it notices.
+//! DigestSender: the digests of this node on their way out. One round covers all that was posted since the last; after the
+//! last post one more, an empty one, so that a receiver that missed the one before it detects that.
 
 use std::mem;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// How many spans may wait to be told again. With more the node rather says that it has not told everything.
+/// How many spans may wait to be sent again. With more, the node announces an unknown loss instead.
 const MAX_UNCONFIRMED: usize = 200_000;
 
 /// See the module.
@@ -27,11 +27,11 @@ pub(crate) struct DigestSender {
     confirmed: u64,
     /// The last round, until its outcome is looked at.
     under_way: Vec<Part>,
-    /// Told in a round that failed: told again in the next.
+    /// Sent in a round that failed: sent again in the next.
     unconfirmed: Vec<Span>,
-    /// The last round told of something.
+    /// The last round had spans.
     had_spans: bool,
-    /// The backend takes no digests from this node, and somebody has been told.
+    /// The backend refuses digests from this node, and that was logged.
     refused: bool,
 }
 
@@ -46,13 +46,13 @@ struct Part {
 pub(crate) type Sending = (BytesMut, oneshot::Sender<Result<Receipt>>);
 
 impl DigestSender {
-    /// The frames of the next round: none when there is nothing to tell. The outcomes of the last round must be
+    /// The frames of the next round: none when there is nothing to report. The outcomes of the last round must be
     /// known; those that are not count as failures.
     pub(crate) fn next(&mut self, origin: NodeId, new_spans: Vec<Span>) -> Vec<Sending> {
         self.check_outcomes();
         self.unconfirmed.extend(new_spans);
         if self.unconfirmed.len() > MAX_UNCONFIRMED {
-            // A digest that nobody will ever hear: everyone is told that something may be missing.
+            // A number without a digest: every receiver reports that something may be missing.
             self.unconfirmed = Vec::new();
             self.number += 1;
             self.confirmed = self.number;
@@ -79,7 +79,7 @@ impl DigestSender {
         frames
     }
 
-    /// No reason to do without messages. What is told by nobody else is lost in silence: the log must say so.
+    /// No reason to do without messages. Without digests such losses are silent: the log must say so.
     fn refused(&mut self, error: &Error) {
         if !mem::replace(&mut self.refused, true) {
             tracing::warn!(
@@ -92,7 +92,7 @@ impl DigestSender {
     fn check_outcomes(&mut self) {
         for mut part in mem::take(&mut self.under_way) {
             match part.outcome.try_recv() {
-                // What follows a failure is told again too: only a whole beginning of a round is confirmed.
+                // What follows a failure is sent again too: only a whole beginning of a round is confirmed.
                 Ok(Ok(_)) if self.unconfirmed.is_empty() => self.confirmed = part.number,
                 Ok(Err(error)) if !error.is_transient() => self.refused(&error),
                 _ => {

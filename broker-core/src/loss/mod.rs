@@ -1,4 +1,4 @@
-//! Loss: how a node finds out that messages were lost on the way. A publisher numbers its messages and announces in digests how
+//! Loss: how a node determines that messages were lost on the way. A publisher numbers its messages and announces in digests how
 //! many it has posted; a receiver compares both with what arrived.
 
 pub(crate) mod digest_receiver;

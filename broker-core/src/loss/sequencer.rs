@@ -44,7 +44,7 @@ pub(crate) struct Number {
 struct Counter {
     wire_name: ChannelName,
     last: u64,
-    /// The last number that a digest has told.
+    /// The last number that a digest has covered.
     digested: u64,
 }
 
@@ -59,7 +59,7 @@ impl Sequencer {
         known.map_or_else(|| ChannelName::internal(channel), |(name, _)| name.clone())
     }
 
-    /// Whether a message on this channel begins a new epoch: then what was posted in the present one is to be told
+    /// Whether a message on this channel begins a new epoch: then what was posted in the present one is to be covered
     /// first, by a digest ahead of it.
     pub(crate) fn would_begin_epoch(&self, channel: &ChannelName) -> bool {
         self.counters.len() >= COUNTERS && !self.counters.contains_key(channel)
@@ -91,7 +91,7 @@ impl Sequencer {
         (Outgoing::new(counter.wire_name.clone(), frame.freeze()), number)
     }
 
-    /// Takes a number back whose message was certainly not sent, so that nobody misses it. Only the last one of a
+    /// Takes a number back whose message was certainly not sent, so that it is not missed. Only the last one of a
     /// channel can be taken back: ask for those of a batch from its end.
     pub(crate) fn reuse(&mut self, number: &Number) {
         if number.epoch != self.epoch {
@@ -163,7 +163,7 @@ mod tests {
         sequencer.reuse(&numbers[1]);
         assert_eq!(sequencer.take_spans(), [span("a", 1, 1, 3)], "one that others follow stays");
         sequencer.reuse(&numbers[2]);
-        assert_eq!(give(&mut sequencer).sequence, 4, "it has been told");
+        assert_eq!(give(&mut sequencer).sequence, 4, "a digest has covered it");
         let numbers = [give(&mut sequencer), give(&mut sequencer)];
         numbers.iter().rev().for_each(|number| sequencer.reuse(number));
         assert_eq!(sequencer.take_spans(), [span("a", 1, 4, 4)]);

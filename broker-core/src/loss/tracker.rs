@@ -1,4 +1,4 @@
-//! SequenceTracker: how far one channel has been heard from each node. Tells what is missing, and what is a repeat.
+//! SequenceTracker: the last sequence number received from each node on one channel. Detects what is missing and what is a repeat.
 //!
 //! Two generations of nodes: when the younger is full it becomes the older, and what was the older is forgotten. So
 //! the memory has a bound however many nodes come and go, and those that post are remembered.
@@ -12,7 +12,7 @@ use crate::{NodeId, wire::digest::Span};
 /// How many nodes one generation remembers.
 const GENERATION: usize = 512;
 
-/// Which messages a channel should have received, of those that a digest tells of.
+/// Which messages a channel should have received, of those that a digest covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coverage {
     /// Those that follow one it has received. The others may be from before it was subscribed.
@@ -28,16 +28,16 @@ pub(crate) enum Coverage {
 pub(crate) struct SequenceTracker {
     young: HashMap<NodeId, Last, RandomState>,
     old: HashMap<NodeId, Last, RandomState>,
-    /// Somebody has been forgotten: a node without an entry may have been heard all the same.
+    /// A node has been evicted: a node without an entry may have posted before.
     pub(crate) has_evicted: bool,
 }
 
-/// The last message heard from a node.
+/// The last message received from a node.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     epoch: u32,
     sequence: u64,
-    /// The first one heard, until a digest has said what came before it; then 0.
+    /// The first one received, until a digest has said what came before it; then 0.
     first: u64,
 }
 
@@ -51,7 +51,7 @@ impl SequenceTracker {
         if (epoch, sequence) <= (last.epoch, last.sequence) {
             return None;
         }
-        // A new epoch begins at 1. How the one before it ended is told by a digest ahead of it.
+        // A new epoch begins at 1. A digest ahead of it covers the end of the one before it.
         let before = if epoch == last.epoch { last.sequence } else { 0 };
         (last.epoch, last.sequence) = (epoch, sequence);
         Some(sequence - before - 1)
@@ -180,8 +180,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever gets lost, is repeated or begins a new epoch: what is heard and what is told add up to what was
-        /// posted, and nothing is heard twice.
+        /// Whatever gets lost, is repeated or begins a new epoch: what is received and what is reported add up to what was
+        /// posted, and nothing is received twice.
         #[test]
         fn received_and_reported_messages_add_up(steps in proptest::collection::vec((0..6_u8, 1..4_u64), 0..200)) {
             let mut tracker = SequenceTracker::default();
@@ -197,7 +197,7 @@ mod tests {
                         covered = sequence;
                     }
                     3 => {
-                        // Told before it ends.
+                        // Covered before it ends.
                         if sequence > covered {
                             accounted += tracker.digest(A, &span(epoch, covered + 1, sequence), Everything);
                         }

@@ -46,11 +46,11 @@ pub(crate) trait Envelope: Any + Send + Sync {
     fn wire(&self) -> Option<&Wire>;
 }
 
-/// What a message knows about itself besides its content.
+/// The metadata of a message.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) origin: NodeId,
-    /// In the id. A local message has 0 until somebody asks: a counter that all posts share would cost each of them as
+    /// In the id. A local message has 0 until its id is read: a counter that all posts share would cost each of them as
     /// much as a lock.
     number: AtomicU64,
     /// The message's number in (origin, channel), from 1; 0 for a local message, which has none.

@@ -46,7 +46,7 @@ impl Post {
     }
 
     /// A post of a payload that is encoded already, under the name of its type: for a program that passes on what
-    /// others have encoded. Nobody looks whether it decodes; a listener of that type is told if it does not.
+    /// others have encoded. It is not checked here; a listener of that type receives an error if it does not decode.
     ///
     /// ```
     /// use broker::{Codec, Post};

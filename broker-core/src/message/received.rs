@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{Codec, Headers, Message, MessageId, Model, NodeId, Result, message::Local};
 
-/// A received value: derefs to it, and knows the message it came in.
+/// A received value: derefs to it, and gives access to its message.
 ///
 /// Not an `Arc<T>`, so that a local post costs one allocation; all subscribers of the process share one value.
 pub struct Received<T>(Inner<T>);

@@ -7,7 +7,7 @@ pub enum Scope {
     /// backend is unavailable, and a typed value is neither encoded nor copied.
     Local,
     /// Every process, this one included, by one path and exactly once. `Ok` means that the backend took
-    /// it; while the backend is unavailable it is an error, and there is no falling back to local.
+    /// it; while the backend is unavailable it is an error; it never falls back to local.
     Global,
     /// [`Global`](Self::Global) where a backend is configured, else [`Local`](Self::Local). What is
     /// configured decides, not what is reachable.

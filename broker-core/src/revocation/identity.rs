@@ -13,7 +13,7 @@ pub(super) const MAX_ID: usize = 512;
 pub(super) const MAX_SCOPE: usize = 128;
 pub(super) const MAX_SCOPES: usize = 32;
 
-/// Who a session belongs to, by what authentication, and since when. Given to
+/// The user of a session, the authentication, and its time. Given to
 /// [`Broker::session_for`](crate::Broker::session_for).
 ///
 /// ```
@@ -122,8 +122,8 @@ impl Identity {
 /// dated:
 ///
 /// - Most tokens have whole seconds. What was issued in the second of a revocation is then refused, before it and after
-///   it: nobody can tell which. So a server that issues its own tokens better dates them in microseconds, in a claim of
-///   its own, and says so with [`issued_here`](Self::issued_here): who signs in on the next line is let in.
+///   it, since they cannot be told apart. So a server that issues its own tokens better dates them in microseconds, in a claim of
+///   its own, and passes them by [`issued_here`](Self::issued_here): a sign-in right after the revocation is accepted.
 /// - The token of another issuer is refused for [`clock_skew`](crate::Options::clock_skew) longer.
 ///   [`Error::retry_after`](crate::Error::retry_after) says when to sign in again.
 ///
@@ -151,7 +151,7 @@ impl Identity {
 /// assert_eq!(broker.session_for(own(&old)).await.unwrap_err().kind(), ErrorKind::Revoked);
 /// broker.session_for(own(&issue())).await?;
 ///
-/// // Issued by whomever, in whole seconds: the client has to wait, and to sign in again.
+/// // Issued elsewhere, in whole seconds: the client has to wait, and to sign in again.
 /// let other = |claims: &Claims| Identity::new(&claims.sub, UNIX_EPOCH + Duration::from_secs(claims.iat));
 /// let error = broker.session_for(other(&issue())).await.unwrap_err();
 /// let wait = error.retry_after().expect("a time to wait");

@@ -1,5 +1,5 @@
-//! Follower: what this node knows of the revocation log, across links, and what it still has to put there.
-//! [`following`](crate::revocation::log_sync) does the reading and the writing.
+//! Follower: the state of the revocation log at this node, across links, and the records it still has to store.
+//! [`log_sync`](crate::revocation::log_sync) does the reading and the writing.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -46,7 +46,7 @@ pub(crate) struct Follower {
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// From the first identity or revocation of the process on. Who has neither needs no log, and no permission.
+    /// From the first identity or revocation of the process on. A process without either needs no log and no permission.
     pub(crate) wanted: bool,
     /// The present link is subscribed to the announcements.
     pub(crate) subscribed: bool,
@@ -56,9 +56,9 @@ pub(crate) struct State {
     pub(crate) own: HashMap<RecordId, bool>,
     /// The log lost records that may be remembered here.
     pub(crate) repair: bool,
-    /// And nobody else has been told yet.
+    /// And that has not been announced to the other nodes yet.
     pub(crate) announce_loss: bool,
-    /// The log is a new one, and others may remember what stood in the last: until then they are waited for.
+    /// The log is a new one, and other nodes may hold the records of the last: they have until then to store them.
     pub(crate) recovery_ends: Option<Instant>,
     /// Why the last append failed, if it did.
     pub(crate) append_error: Option<Error>,
@@ -66,7 +66,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Whether nobody has to be waited for any more, at a read of the log that began then.
+    /// Whether the time for others to store their records is over, for a read of the log that began then.
     pub(crate) fn has_recovered(&mut self, began: Instant) -> bool {
         if !self.announce_loss && self.recovery_ends.is_some_and(|recovery_ends| recovery_ends <= began) {
             self.recovery_ends = None;
@@ -75,10 +75,10 @@ impl State {
     }
 }
 
-/// What is known of the log, for whoever waits for it.
+/// What is known of the log, for the calls that wait for it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
-    /// It was read to its end while the announcements were heard, or there is none.
+    /// It was read to its end while the announcements were received, or there is none.
     pub(crate) known: bool,
     /// The server keeps none.
     pub(crate) unlogged: bool,
@@ -86,13 +86,13 @@ pub(crate) struct Standing {
     pub(crate) as_of: Option<Instant>,
     /// Why the last read failed.
     pub(crate) error: Option<Error>,
-    /// The log is a new one, and others may still store in it what they remember.
+    /// The log is a new one, and other nodes may still be storing their records in it.
     pub(crate) recovering: bool,
-    /// The announcements are refused to this node: it learns of revocations by the poll only, and takes no new identities.
+    /// The announcements are refused to this node: it receives revocations by the poll only, and admits no new identities.
     pub(crate) announcements_refused: Option<Error>,
 }
 
-/// A record on its way to the log, and whom to tell.
+/// A record on its way to the log, and where its outcome goes.
 #[derive(Debug)]
 pub(crate) struct Append {
     pub(crate) id: RecordId,
@@ -164,7 +164,7 @@ impl Follower {
     }
 
     /// An announcement carries the whole record, so that nothing has to be read. An empty one says that the log lost records:
-    /// who remembers some stores them again. It may be anybody's, and say anything.
+    /// nodes that hold some store them again. It may come from anywhere and hold anything.
     pub(crate) fn receive(&self, origin: NodeId, record: &Bytes) {
         if origin == self.node {
             return;
@@ -185,7 +185,7 @@ impl Follower {
         }
     }
 
-    /// This node was cut off, and nobody keeps what it missed.
+    /// This node was disconnected, and no log keeps what it missed.
     pub(crate) fn close_unlogged(&self) {
         if self.on_unlogged_gap == FailMode::Closed {
             self.registry.close_uncertain(std::time::Instant::now(), Uncertainty::Unlogged);
@@ -203,12 +203,12 @@ impl Follower {
         });
     }
 
-    /// Says whether it changed something. Wakes whoever waits to open a session, which may be code of others.
+    /// Says whether it changed something. Wakes the calls that wait to open a session, which may run foreign code.
     fn change_standing(&self, change: impl FnOnce(&mut Standing) -> bool) {
         contain("a waker", || _ = self.standing.send_if_modified(change));
     }
 
-    /// An own post came back. Where no log is kept, that is what tells whether announcements are heard.
+    /// An own post came back. Where no log is kept, the echo shows whether announcements are received.
     pub(crate) fn echoed(&self, sent: Instant) {
         self.change_standing(|standing| {
             if standing.unlogged {

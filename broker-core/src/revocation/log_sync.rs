@@ -1,4 +1,4 @@
-//! Following: how a link reads the revocation log, appends to it, and repairs it.
+//! Log sync: how a link reads the revocation log, appends to it, and repairs it.
 //!
 //! A read is complete up to the moment when it began. What was appended by this node has to be in it; if not, or if
 //! the log says itself that it lost its past, what is remembered here is appended again, and who may have been
@@ -25,8 +25,8 @@ const AT_ONCE: usize = 64;
 const MARGIN: Duration = Duration::from_secs(2);
 /// All nodes find a log broken at once; they repair it one after the other, and most of them nothing.
 const REPAIR_SPREAD: Duration = Duration::from_secs(1);
-/// How long a node that has found no log waits for others to store in it what they remember, before it admits anybody:
-/// until the last of them begins, and as long again.
+/// How long a node that has found no log waits for others to store their records in it, before it admits a
+/// session: until the last of them begins, and as long again.
 const RECOVERY_WAIT: Duration = Duration::from_secs(2);
 
 impl Supervisor {
@@ -83,7 +83,7 @@ impl Supervisor {
                         backend = self.driver.name(),
                         "the revocation log cannot be read: {error}"
                     );
-                    // One that somebody has to change first is asked again at the next poll.
+                    // A permanent failure is retried at the next poll.
                     if error.is_transient() {
                         next = Instant::now() + backoff.next().unwrap_or(self.options.backoff_max);
                     }
@@ -126,7 +126,7 @@ impl Supervisor {
         follower.set_standing(|standing| match &outcome {
             Ok(()) => {
                 let known = standing.known || (subscribed && (recovered || unlogged));
-                // Without a log it is the echo that tells whether announcements would be heard.
+                // Without a log the echo shows whether announcements would be received.
                 let as_of = standing.as_of.filter(|_| unlogged).or(Some(began));
                 let announcements_refused = standing.announcements_refused.take();
                 *standing = Standing {
@@ -173,8 +173,8 @@ impl Supervisor {
         }
     }
 
-    /// This node has found no log, as one that starts behind a wipe does. It notices nothing else, and whoever remembers
-    /// what is lost notices nothing before its next poll.
+    /// This node has found no log, as one that starts after a wipe does. It detects nothing else, and a node that holds
+    /// the lost records detects nothing before its next poll.
     fn log_was_missing(&self) {
         tracing::info!(
             backend = self.driver.name(),
@@ -208,7 +208,7 @@ impl Supervisor {
     async fn repair(&self, link: &dyn Link) -> Result<(), Failure> {
         let follower = self.follower();
         if follower.lock().announce_loss {
-            // What is lost may be remembered by a node that had read it, and notices nothing.
+            // A node that had read the lost records may hold them, and does not detect the loss.
             self.announce_loss().await.map_err(Failure::Log)?;
             let mut state = follower.lock();
             state.announce_loss = false;
@@ -229,7 +229,7 @@ impl Supervisor {
             return Ok(());
         }
         tracing::info!(backend = self.driver.name(), "{count} revocations were stored again");
-        // A node that came to the log before them knows nothing of them.
+        // A node that read the log before they were stored again lacks them.
         let announced = self.announce_loss().await;
         if announced.is_err() {
             let mut state = follower.lock();
@@ -238,7 +238,7 @@ impl Supervisor {
         announced.map_err(Failure::Log)
     }
 
-    /// Has every node read the log, and store in it what it remembers. Where that may not be posted nobody can be told.
+    /// Makes every node read the log and store its records in it. Without permission to post the announcement, others are not asked.
     async fn announce_loss(&self) -> Result<()> {
         let (name, frame) = self.follower().announcement(&Bytes::new());
         let posted = self.outbox.send_control(&name, frame, Priority::Ahead)?;

@@ -61,7 +61,7 @@ impl Revocation {
         Self { user: user.into(), what: Revoked::Scopes(scopes), effective: None }
     }
 
-    /// Says when it took effect, where that was not just now: whoever authenticated after that moment is not hit.
+    /// Sets when it took effect, if not now: sessions authenticated after that moment are not affected.
     /// Default: the moment of the call, by this server's clock.
     #[must_use]
     pub fn effective(mut self, at: SystemTime) -> Self {

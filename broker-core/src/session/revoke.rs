@@ -11,9 +11,9 @@ impl Session {
     /// - On this server they are closed before the call does any I/O, and also if it then fails.
     /// - Everywhere else as soon as the news is there; a server that is cut off or down learns of it when it is back,
     ///   from the backend's log. What `Ok` means is said by the [outcome](RevocationOutcome).
-    /// - A session whose check began before and that is opened after is cut, too. Who signs in after is not.
+    /// - A session whose check began before and that is opened after is closed too. A later sign-in is not affected.
     ///
-    /// Twice, or for an unknown user, is no error. Any session may revoke for any user: who may is the
+    /// Twice, or for an unknown user, is no error. Any session may revoke for any user: permissions are the
     /// application's to decide. A dropped call has closed what it hits here; others may not know.
     ///
     /// ```

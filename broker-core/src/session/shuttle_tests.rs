@@ -19,7 +19,7 @@ fn post(broker: &Broker, count: u8) {
     }
 }
 
-/// What is heard until the stream ends. Nothing may be any more once it was told so.
+/// What is received until the stream ends. Nothing may be yielded any more after the end has returned.
 async fn read(mut stream: Subscription, ended: Arc<atomic::AtomicBool>) -> Vec<u8> {
     let mut received = Vec::new();
     loop {

@@ -261,7 +261,7 @@ impl Stream for Subscription {
 }
 
 impl Drop for Subscription {
-    /// Edits the table and rings a bell, nothing more.
+    /// Edits the table and sends a notification, nothing more.
     fn drop(&mut self) {
         self.count();
         self.discard();

@@ -9,7 +9,7 @@ use crate::{
     runtime::user_code::contain,
 };
 
-/// What the link sends next, and whom to tell.
+/// What the link sends next, and who waits for the outcome.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) frames: Vec<Outgoing>,
@@ -23,7 +23,7 @@ impl Batch {
     }
 }
 
-/// Whom to tell what became of a frame. Dropped without an outcome it counts as interrupted.
+/// Where the outcome of a frame goes. Dropped without an outcome, the frame counts as interrupted.
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(super) outcome: oneshot::Sender<Result<Receipt>>,
@@ -37,9 +37,9 @@ impl Completion {
         Self { outcome, room: None, number: None }
     }
 
-    /// Tells what became of the frame, and gives back its room.
+    /// Sends the outcome of the frame, and gives back its room.
     pub(super) fn of(self, result: Result<Receipt>) {
-        // Whoever waits may be woken by code of others.
+        // The waker of the waiting call may be foreign code.
         contain("a waker", || {
             let _ = self.outcome.send(result);
             drop(self.room);

@@ -52,7 +52,7 @@ enum Stage {
     Closed,
 }
 
-/// Who hears what arrives.
+/// Who receives what arrives.
 #[derive(Clone, Debug)]
 pub(crate) struct Receivers {
     pub(crate) hub: Arc<Hub>,
@@ -220,7 +220,7 @@ impl Dispatch {
         tracing::debug!(channel = name, "{error}");
     }
 
-    /// How many digests were heard since this was asked last.
+    /// How many digests were received since this was asked last.
     pub(crate) fn take_digest_count(&self) -> u32 {
         match &mut *self.lock() {
             Stage::Up(digests) => mem::take(&mut digests.count),

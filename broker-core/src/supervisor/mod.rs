@@ -40,9 +40,9 @@ pub(crate) use dispatch::Receivers;
 use outbox::{Outbox, Priority};
 use probe::Kind;
 
-/// How many digests of others a node hears a second before it makes its own rarer, as they do.
+/// How many digests of others a node receives a second before it makes its own rarer, as they do.
 const MOST_DIGESTS: u32 = 100;
-/// Keeps a link up until it is told to stop.
+/// Keeps a link up until it is stopped.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     pub(crate) driver: Arc<dyn Driver>,
@@ -65,7 +65,7 @@ impl Supervisor {
     }
 
     fn change_health(&self, change: impl FnOnce(&mut Health)) {
-        // Wakes whoever waits for it, which may be code of others.
+        // Wakes those who wait for it, which may run foreign code.
         contain("a waker", || self.health.send_modify(change));
     }
 
@@ -197,7 +197,7 @@ impl Supervisor {
         Ok(subscribed)
     }
 
-    /// Tells others what was posted here. With many digests to hear each node tells less often, so that no node hears
+    /// Announces what was posted here. With many nodes each sends digests less often, so that no node receives
     /// many more than [`MOST_DIGESTS`] a second.
     async fn send_digests(&self, dispatch: &Dispatch) -> Result<()> {
         loop {
@@ -217,7 +217,7 @@ impl Supervisor {
         probe.echo(token, self.options.heartbeat_timeout).await
     }
 
-    /// After a link: posts fail, and every channel it carried will be told of a gap.
+    /// After a link: posts fail, and every channel it carried will receive a gap.
     fn withdraw(&self, error: Option<&Error>) {
         let unavailable = match error {
             Some(error) => {

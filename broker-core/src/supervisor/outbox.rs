@@ -68,11 +68,11 @@ struct Digests {
     node: NodeId,
     wire_name: ChannelName,
     digest_sender: DigestSender,
-    /// One is to be sent, if there is something to tell.
+    /// One is to be sent, if there is something to report.
     due: bool,
 }
 
-/// A frame and whom to tell what became of it.
+/// A frame, and where its outcome goes.
 #[derive(Debug)]
 struct Pending {
     frame: Frame,
@@ -250,7 +250,7 @@ impl Outbox {
         }
     }
 
-    /// Tells everyone what became of a batch. How many posts were taken.
+    /// Sends the outcomes of a batch. Returns how many posts were taken.
     pub(crate) fn finish(&self, completion: Vec<Completion>, outcomes: Vec<Result<Receipt>>) -> u64 {
         self.progress.fetch_add(1, Relaxed);
         if outcomes.iter().any(is_unsent) {
@@ -269,7 +269,7 @@ impl Outbox {
         taken
     }
 
-    /// A digest is sent next, if there is something to tell: of everything that was sent before it.
+    /// A digest is sent next, if there is something to report: of everything that was sent before it.
     pub(crate) fn digest(&self) {
         self.lock().digests.due = true;
         self.notify.notify_one();

@@ -115,7 +115,7 @@ impl Probe {
         (Token { kind, paths, numbers }, frames)
     }
 
-    /// A frame arrived on one of the broker's own channels. It may be anybody's, and say anything.
+    /// A frame arrived on one of the broker's own channels. It may come from anywhere and hold anything.
     pub(crate) fn receive(&self, name: &str, wire: &Wire, header: SequenceHeader) {
         if wire.head.origin != self.node {
             return;

@@ -1,4 +1,4 @@
-//! Reconcile: makes what is subscribed at the backend equal to what is wanted, by chunks, and finds out which of them are
+//! Reconcile: makes what is subscribed at the backend equal to what is wanted, by chunks, and determines which of them are
 //! refused.
 
 use super::{Receivers, Supervisor, probe::Kind};
@@ -31,18 +31,18 @@ impl Supervisor {
         }
     }
 
-    /// Subscribes to the announcements, once somebody needs to know what is revoked.
+    /// Subscribes to the announcements, once a session or a revocation needs them.
     pub(super) async fn subscribe_announcements(&self, link: &dyn Link) -> Result<()> {
         let follower = &self.receivers.follower;
         let Some(name) = follower.channel_to_subscribe() else { return Ok(()) };
         match self.subscribe_own(link, &name).await {
             Ok(()) => {
                 follower.set_announcements_subscribed(true);
-                // What was revoked between the last read and now was not heard.
+                // What was revoked between the last read and now was not received.
                 follower.read_notify.notify_one();
             }
             Err(error) if error.is_transient() => return Err(error),
-            // No reason to do without messages. Who needs to be told of revocations is told of this.
+            // No reason to do without messages. A call that opens a user session receives this error.
             Err(error) => {
                 tracing::error!(
                     backend = self.driver.name(),
@@ -107,7 +107,7 @@ impl Supervisor {
     }
 
     pub(super) fn confirmed(&self, names: &[ChannelName]) {
-        // Subscribed from here on, so the gap may be told; a listener that waits sees it in its past.
+        // Subscribed from here on, so the gap may be delivered; a listener that waits sees it in its past.
         let names = self.receivers.subscriptions.still_subscribed(names);
         names.iter().for_each(|name| self.receivers.hub.flush_gap(name));
         self.receivers.subscriptions.confirm(&names);

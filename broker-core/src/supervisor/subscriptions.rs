@@ -1,7 +1,7 @@
 //! Subscriptions: which channels are wanted, which are subscribed at the backend, and who waits for that.
 //!
 //! What is wanted is the hub's table; here is the rest. It is level-triggered: names are put on a list to
-//! look at, and whoever looks compares the hub with `actual`. Lock order: subscriptions, then the hub's.
+//! look at, and each look compares the hub with `actual`. Lock order: subscriptions, then the hub's.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -38,7 +38,7 @@ struct State {
     online: bool,
     /// Subscribed at the backend through the present link, confirmed.
     actual: HashSet<ChannelName>,
-    /// Asked of the link just now: perhaps subscribed already, and then it may have been heard.
+    /// Asked of the link just now: perhaps subscribed already, and then it may have been received.
     trying: Vec<ChannelName>,
     /// Of those that are being asked: the server does not deliver them any more, before it has confirmed them.
     lapsed: Vec<ChannelName>,
@@ -66,7 +66,7 @@ impl Subscriptions {
     }
 
     /// Waits until the backend has confirmed a channel that has a listener in the hub. A refusal ends the
-    /// listener first and tells those who wait second: one who comes between is told by `refusal`.
+    /// listener first and fails the waiting calls second: `refusal` reports it to a call in between.
     pub(crate) async fn confirmed(
         &self,
         name: &ChannelName,
@@ -106,7 +106,7 @@ impl Subscriptions {
                     name
                 }
                 None => {
-                    // Being subscribed just now: nobody knows which came first.
+                    // Being subscribed just now: the order of the two is unknown.
                     let name = state.trying.iter().find(|trying| trying.as_str() == name).cloned()?;
                     state.lapsed.push(name.clone());
                     name
@@ -151,7 +151,7 @@ impl Subscriptions {
         carried
     }
 
-    /// There will be no link any more: everyone who waits is told.
+    /// There will be no link any more: every waiting call fails.
     pub(crate) fn close(&self, error: &Error) {
         let waiters = {
             let mut state = self.lock();
@@ -249,12 +249,12 @@ impl Subscriptions {
     }
 }
 
-/// Whoever waits may be woken by code of others.
+/// The waker of the waiting call may be foreign code.
 fn answer(waiter: Waiter, outcome: Result<()>) {
     contain("a waker", || drop(waiter.send(outcome)));
 }
 
-/// Somebody who waits for a confirmation; takes itself off the list when it is dropped.
+/// A call that waits for a confirmation; it is removed from the list when it is dropped.
 struct Waiting<'a> {
     subscriptions: &'a Subscriptions,
     name: &'a ChannelName,

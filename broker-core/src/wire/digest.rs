@@ -27,7 +27,7 @@ const FIXED: usize = 4 + 8 + 8 + 1;
 /// One digest of a round, as it is on the wire. Its number is in the frame's stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Digest {
-    /// The number of the last digest that the backend has confirmed before this round: whoever has not heard it
+    /// The number of the last digest that the backend has confirmed before this round: whoever has not received it
     /// has missed something.
     pub(crate) after: u64,
     /// The number of the first digest of this round.

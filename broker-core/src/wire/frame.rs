@@ -8,7 +8,7 @@ use crate::{
     wire::limits::MAX_FRAME,
 };
 
-/// No UTF-8 text begins with it, so text that others post to a channel is told from a frame at its first byte.
+/// No UTF-8 text begins with it, so the first byte distinguishes foreign text from a frame.
 pub(crate) const MAGIC: u8 = 0xB5;
 pub(crate) const VERSION: u8 = 1;
 /// Reserved: the first byte of a frame that a driver has marked with a place.

@@ -32,10 +32,10 @@ impl Names {
     }
 }
 
-/// The channel on which nodes tell each other of revocations; the log is named after it.
+/// The channel of announcements of revocations; the log is named after it.
 pub(crate) const REVOCATIONS: &str = "$revocations";
 
-/// The channel on which nodes tell each other what they have posted.
+/// The channel of the digests of what nodes have posted.
 pub(crate) const DIGESTS: &str = "$digests";
 
 /// The channel of one node's probe.

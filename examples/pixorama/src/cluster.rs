@@ -153,7 +153,7 @@ impl Cluster {
         let _ = self.session.post_message(CHANGES, change, Scope::Local).await;
     }
 
-    /// Hears the others, for as long as the broker lives.
+    /// Receives the others, for as long as the broker lives.
     async fn listen(&self) {
         loop {
             match self.open().await {

@@ -28,7 +28,7 @@ pub(crate) struct People {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Status {
     pub(crate) backend: &'static str,
-    /// Whether other servers are heard.
+    /// Whether other servers are received.
     pub(crate) connected: bool,
     /// Why not, in a sentence.
     pub(crate) trouble: Option<String>,

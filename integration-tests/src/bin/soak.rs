@@ -13,7 +13,7 @@ use integration_tests::{
     soak::{self, Plan, node},
 };
 
-/// Posts and hears for minutes on several nodes while faults happen, and checks that nothing is lost in silence.
+/// Posts and receives for minutes on several nodes while faults happen, and checks that nothing is lost in silence.
 #[derive(Parser)]
 #[command(name = "cargo xtask soak", bin_name = "cargo xtask soak")]
 struct Args {
@@ -44,7 +44,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Role {
-    /// One node of a soak: orders on standard input, what it heard on standard output.
+    /// One node of a soak: orders on standard input, what it received on standard output.
     #[command(hide = true)]
     Node { url: String, id: u32, channels: u32, rate: u32 },
 }

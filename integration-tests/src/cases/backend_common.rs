@@ -61,7 +61,7 @@ pub(super) async fn refusal_within(
     }
 }
 
-/// Two brokers hear each other. Both listen all the while and hear every post, so that none of them is still on
+/// Two brokers receive each other. Both listen all the while and receive every post, so that none of them is still on
 /// its way when the next subscription to the channel begins.
 pub(super) async fn receive_from_each_other(one: &Broker, two: &Broker) -> Result<(), String> {
     let mut ends = Vec::new();
@@ -85,7 +85,7 @@ pub(super) fn with_keys(url: &str, keys: &[(&str, &Path)]) -> String {
     format!("{url}?{}", keys.join("&"))
 }
 
-/// What one node posts on many channels is heard by another in that order, across all of them.
+/// What one node posts on many channels is received by another in that order, across all of them.
 pub(super) async fn a_thousand_channels_keep_one_order(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node().await?, h.node().await?);
     let mut all = Vec::new();
@@ -97,7 +97,7 @@ pub(super) async fn a_thousand_channels_keep_one_order(h: &dyn Harness) -> Outco
     for outcome in within("the posts", join_all(posts)).await? {
         outcome?;
     }
-    // The last one heard means that all are there.
+    // The last one received means that all are there.
     let last = all.last_mut().ok_or("no channel")?;
     for n in (999..5000).step_by(1000) {
         receives(last, &n.to_string()).await?;
@@ -135,7 +135,7 @@ pub(super) async fn impostor(answer: Option<&'static str>, close: bool) -> Resul
     Ok(addr)
 }
 
-/// What two nodes hear of each other again, after `lose` has broken their links.
+/// What two nodes receive of each other again, after `lose` has broken their links.
 pub(super) async fn receives_again_after(
     one: &Broker,
     two: &Broker,

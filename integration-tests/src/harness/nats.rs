@@ -150,7 +150,7 @@ impl Harness for NatsHarness {
 
     async fn connections(&self) -> Result<usize, String> {
         let monitor = self.server.monitor();
-        // A link that has closed has no subscription left, but the server hears a moment later that it hung up.
+        // A link that has closed has no subscription left, but the server detects a moment later that it hung up.
         let settled = eventually("every connection to be subscribed", STEADY, || async {
             let all = connections(monitor).await?;
             if all.iter().all(|one| !one.subjects.is_empty()) { Ok(all) } else { Err(String::new()) }

@@ -15,7 +15,7 @@ pub type Range = (u64, u64);
 pub struct History {
     /// What each incarnation of a node posted, by channel.
     pub(super) posted: HashMap<(u32, u32), Posted>,
-    /// What each incarnation of a node heard, by channel.
+    /// What each incarnation of a node received, by channel.
     pub(super) received: HashMap<(u32, u32), Received>,
     /// When each was connected and not, in turn.
     pub(super) connected: HashMap<u32, Vec<(bool, u64)>>,
@@ -34,7 +34,7 @@ pub(super) struct Posted {
     pub(super) failed: BTreeMap<u64, bool>,
 }
 
-/// What one subscriber heard on one channel.
+/// What one subscriber received on one channel.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     /// When it was subscribed.
@@ -112,7 +112,7 @@ pub struct Totals {
     pub sent: u64,
     /// How many of them failed.
     pub failed: u64,
-    /// How many were heard, over all subscribers.
+    /// How many were received, over all subscribers.
     pub delivered: u64,
 }
 

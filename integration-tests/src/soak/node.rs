@@ -1,4 +1,4 @@
-//! Node: one node of a soak. Posts numbers on every channel, listens on every channel, and says what it heard.
+//! Node: one node of a soak. Posts numbers on every channel, listens on every channel, and says what it received.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -166,11 +166,11 @@ fn rest(stream: &mut Subscription, received: &mut Received) {
     }
 }
 
-/// What was heard on one channel and not said yet.
+/// What was received on one channel and not said yet.
 struct Received {
     channel: u32,
     say: Say,
-    /// By publisher: the first number that was not said, and the last that was heard.
+    /// By publisher: the first number that was not said, and the last that was received.
     last: HashMap<u32, (u64, u64)>,
 }
 

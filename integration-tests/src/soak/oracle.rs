@@ -1,9 +1,9 @@
 //! Oracle: whether everything that the nodes said may be true at once, if nothing was lost in silence.
 //!
-//! For each subscriber and each publisher on a channel: what was accepted after the one was subscribed has been heard,
+//! For each subscriber and each publisher on a channel: what was accepted after the one was subscribed has been received,
 //! in order and once; or a gap was told where it is missing, between the messages of that publisher before and after.
 //! A gap of unknown size tells of any number of messages; one of *n* of *n* messages in all, of whichever publishers.
-//! What failed for certain has not been heard.
+//! What failed for certain has not been received.
 
 use std::fmt;
 
@@ -16,13 +16,13 @@ pub struct Verdict {
     /// What all gaps tell that name a number, and how many do not.
     reported: u64,
     unknown: usize,
-    /// Accepted, not heard, and not told. Must be 0.
+    /// Accepted, not received, and not reported. Must be 0.
     unexplained: u64,
-    /// Heard after a later one. Must be 0.
+    /// Received after a later one. Must be 0.
     disorder: u64,
-    /// Heard twice. Must be 0.
+    /// Received twice. Must be 0.
     duplicates: u64,
-    /// Heard although its poster was told that it was not sent. Must be 0.
+    /// Received although its post was reported as not sent. Must be 0.
     undead: u64,
     /// Microseconds during which nodes were not connected.
     red: u64,
@@ -32,7 +32,7 @@ pub struct Verdict {
 /// How many examples of what is wrong are kept.
 const EXAMPLES: usize = 10;
 
-/// A hole in what was heard of one publisher.
+/// A hole in what was received of one publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hole {
     /// How many accepted messages are in it.
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::soak::record::Record;
 
-    /// Node 1 posted on channel 0 and node 2 heard it; both came to their end. What else happened is in the lines.
+    /// Node 1 posted on channel 0 and node 2 received it; both came to their end. What else happened is in the lines.
     fn verdict(posted: u64, lines: &str) -> Verdict {
         let mut history = History::default();
         let marks = [(0, 1), (100, 1), (200, posted + 1)];

@@ -10,7 +10,7 @@ pub enum Record {
         /// Microseconds since 1970.
         at: u64,
     },
-    /// It heard these messages of a publisher, all of them and in order.
+    /// It received these messages of a publisher, all of them and in order.
     Received {
         /// Where.
         channel: u32,
@@ -21,14 +21,14 @@ pub enum Record {
         /// The last.
         last: u64,
     },
-    /// It was told of a gap, after everything it said it heard before, and before all else.
+    /// It received a gap, after everything it reported as received before, and before all else.
     Gap {
         /// Where.
         channel: u32,
         /// How many messages, if that was told.
         missed: Option<u64>,
     },
-    /// It heard a message whose number is not above the last one of that publisher.
+    /// It received a message whose number is not above the last one of that publisher.
     Backwards {
         /// Where.
         channel: u32,

@@ -29,7 +29,7 @@ impl BrokerUrl {
     /// Parses a URL. User, password, path and query are percent-decoded.
     ///
     /// A `/`, `?` or `#` ends the part with user, password and hosts, so that within a user, password or token they
-    /// are written `%2F`, `%3F` and `%23`. An `@` behind that part is refused, for nobody can tell which of the two
+    /// are written `%2F`, `%3F` and `%23`. An `@` behind that part is refused, since it is ambiguous which of the two
     /// was meant; in a path or a query it is written `%40`. A `%` that two hexadecimal digits follow is written `%25`.
     /// Everything else is taken as it stands: `+` is no space, and of several `@` the last one ends the password.
     ///

@@ -71,7 +71,7 @@ impl ErrorContext {
     }
 
     /// An error about the server. `why` goes on after the place: `is full; see its limits`. One of the kind
-    /// [`Forbidden`] also says whom the server refused; `why` then begins a sentence of its own: `wrong password`.
+    /// [`Forbidden`] also names the user that the server refused; `why` then begins a sentence of its own: `wrong password`.
     pub fn error(&self, kind: ErrorKind, why: impl fmt::Display) -> Error {
         let Self { place, who, .. } = self;
         let refused = if kind == Forbidden { format!(" refused {who}:") } else { String::new() };
@@ -91,7 +91,7 @@ impl ErrorContext {
         self.error(Protocol, why)
     }
 
-    /// Nobody was reached: [`Unavailable`].
+    /// No server was reached: [`Unavailable`].
     pub fn unreachable(&self, cause: impl fmt::Display) -> Error {
         Error::new(Unavailable, format!("no connection to {}: {cause}", self.place))
     }

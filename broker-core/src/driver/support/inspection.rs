@@ -1,4 +1,4 @@
-//! Inspection: what a server tells an operator of itself, by a link that is opened for it alone.
+//! Inspection: what a server reports about itself to an operator, by a link that is opened for it alone.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use crate::{
     runtime::Runtime,
 };
 
-/// What a server tells an operator of itself. Nothing is decided by it; a broker never asks.
+/// What a server reports about itself to an operator. A broker never asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {

@@ -94,7 +94,7 @@ impl Looks {
     }
 }
 
-/// What a server sends at first, by itself if it `may_begin`, or to whoever sends it `words`.
+/// What a server sends first, by itself if it `may_begin`, or in answer to `words`.
 async fn answer(address: SocketAddr, words: &[u8], may_begin: bool) -> io::Result<Vec<u8>> {
     let mut socket = timeout(PATIENCE, TcpStream::connect(address)).await??;
     let mut said = Vec::new();

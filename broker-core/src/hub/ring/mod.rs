@@ -71,7 +71,7 @@ struct State {
     silent: u64,
     /// Subscribers read the rest and then end. Boxed: it is rare, and large.
     ended: Option<Box<End>>,
-    /// How far the channel has been heard through the present link. Only in the first ring of a chain.
+    /// The sequence numbers received through the present link. Only in the first ring of a chain.
     tracker: Option<Box<SequenceTracker>>,
     /// The newest probe epoch when the channel was found subscribed; `None` until then.
     subscribed: Option<NonZero<u64>>,
@@ -178,7 +178,7 @@ impl Ring {
         self.lock().ended.as_ref().map(|end| end.reason.clone())
     }
 
-    /// Compares a message of the link with what was heard before it. How many are missing; `None` for a repeat.
+    /// Compares a message of the link with what was received before it. How many are missing; `None` for a repeat.
     pub(super) fn compare(&self, seq: &MessageSeq) -> Option<u64> {
         let mut state = self.lock();
         if state.taken == 0 || state.ended.is_some() {
@@ -187,7 +187,7 @@ impl Ring {
         state.tracker.get_or_insert_default().message(seq.origin, seq.epoch, seq.sequence)
     }
 
-    /// Compares what a node says it has posted with what was heard of it. How many messages are missing.
+    /// Compares what a node says it has posted with what was received of it. How many messages are missing.
     pub(super) fn compare_span(&self, origin: NodeId, span: &Span, probe_epochs: ProbeEpochs) -> u64 {
         let mut state = self.lock();
         let Some(subscribed) = state.subscribed.filter(|_| state.taken != 0 && state.ended.is_none()) else {
@@ -233,7 +233,7 @@ impl Ring {
         state.wake_waiting(wakes);
     }
 
-    /// The link of this channel is lost: the gap is told as soon as the channel is subscribed again.
+    /// The link of this channel is lost: the gap is delivered as soon as the channel is subscribed again.
     pub(super) fn mark_gap(&self, gap: Entry) {
         let mut state = self.lock();
         if state.taken != 0 {
@@ -241,7 +241,7 @@ impl Ring {
         }
     }
 
-    /// The channel is subscribed again: tells the gap that is due, unless an entry already did.
+    /// The channel is subscribed again: delivers the gap that is due, unless it was already delivered before an entry.
     pub(super) fn flush_gap(&self, capacity: usize, wakes: &mut WakeList) {
         let mut state = self.lock();
         if let Some(gap) = state.gap_due.take() {

@@ -48,7 +48,7 @@ struct User {
 }
 
 /// What a record means for identities: whom it hits, and up to when they must have begun. A check that began after it was
-/// made or heard here found the token revoked, or a new one; so that limits whatever was dated here.
+/// made or received here found the token revoked, or a new one; so that limits whatever was dated here.
 #[derive(Debug)]
 struct RevocationRule {
     id: RecordId,
@@ -186,8 +186,8 @@ impl Registry {
         }
     }
 
-    /// Makes a revocation of this node: closes whom it hits here, and returns its record. Who begins a check after
-    /// this returned is not hit.
+    /// Makes a revocation of this node: closes whom it hits here, and returns its record. A check that begins after
+    /// this returned is not affected.
     pub(crate) fn revoke(&self, revocation: Revocation) -> Result<(RecordId, Bytes)> {
         let received = Moment::now();
         let number = {
@@ -207,7 +207,7 @@ impl Registry {
         Ok((id, bytes))
     }
 
-    /// A record that was heard, or read in the log. Returns its id.
+    /// A record that was received, or read in the log. Returns its id.
     pub(crate) fn receive(&self, bytes: &Bytes) -> Result<RecordId, &'static str> {
         let record = Record::decode(bytes)?;
         let (id, limit) = (record.id, with_skew(record.at, self.skew));
@@ -244,7 +244,7 @@ impl Registry {
         hit.iter().flat_map(close).collect()
     }
 
-    /// Closes every identified session whose check began before a moment: nobody can tell whether it still holds.
+    /// Closes every identified session whose check began before a moment: it is uncertain whether it is still valid.
     pub(crate) fn close_uncertain(&self, before: Instant, why: Uncertainty) {
         let wall = AuthenticatedAt::from(before).wall;
         let old = |identity: &Identity| match identity.authenticated_at.clock {

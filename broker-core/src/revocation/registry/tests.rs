@@ -241,7 +241,7 @@ fn a_record_received_twice_counts_once() {
     let record = foreign(1, SystemTime::now() + HOUR);
     registry.receive(&record).unwrap();
     let session = admit(&registry, 1, &ada(Instant::now() + Duration::from_nanos(1))).unwrap();
-    // Heard for the first time now, it would hit.
+    // Received for the first time now, it would hit.
     registry.receive(&record).unwrap();
     assert!(is_open(&session));
     registry.receive(&foreign(2, SystemTime::now() + HOUR)).unwrap();

@@ -133,7 +133,7 @@ async fn forget_permissions(rabbit: &RabbitHarness) -> Result<(), String> {
     rabbit.server().evaluate(forget).await
 }
 
-/// The next heartbeat is refused, and would not be heard.
+/// The next heartbeat is refused, and would not be received.
 async fn a_withdrawn_permission_ends_connected(h: &dyn Harness) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
     let node = h.node_with(quick_detection).await?;

@@ -147,7 +147,7 @@ async fn both_links(rabbit: &RabbitHarness, before: &[String]) -> Result<Vec<Str
 /// Half of a link is gone: the other half goes too.
 async fn closed(h: &dyn Harness, side: Side) -> Outcome {
     let rabbit = RabbitHarness::of(h)?;
-    // The end of a connection is heard by itself, not only missed.
+    // The end of a connection is detected by itself, not only by a missing echo.
     let long_limits = |options: &mut broker::Options| options.heartbeat = Duration::from_secs(3600);
     let (node, other) = (h.node_with(long_limits).await?, h.node_with(long_limits).await?);
     let mut received = node.subscribe("news").await?;
@@ -189,7 +189,7 @@ async fn a_resource_alarm_fails_posts_and_shows_in_health(h: &dyn Harness) -> Ou
 }
 
 async fn in_distress(node: &Broker) -> Result<(), String> {
-    // Until the alarm is heard of, it still takes some.
+    // Until the alarm is received, it still takes some.
     let refused = async {
         loop {
             if let Err(error) = node.publish("silence", "hello", Scope::Global).await {

@@ -174,7 +174,7 @@ async fn an_append_blocked_by_an_alarm_fails_within_the_limit(h: &dyn Harness) -
     let (link, alarm) = (opener.open().await?, "{resource_limit, memory, node()}");
     server.evaluate(&format!("rabbit_alarm:set_alarm({{{alarm}, []}})")).await?;
     let held_up = async {
-        // Until the alarm is heard of, it still takes some.
+        // Until the alarm is received, it still takes some.
         let appended = loop {
             if let Err(error) = link.append("held up").await {
                 break error;

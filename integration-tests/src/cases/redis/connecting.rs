@@ -246,7 +246,7 @@ async fn a_killed_publisher_connection_is_detected_and_recovers(h: &dyn Harness)
 async fn killed(h: &dyn Harness, kind: &str) -> Outcome {
     let server = server(RedisConfig::default()).await?;
     let mut options = h.options();
-    // The end of a connection is heard by itself, not only missed.
+    // The end of a connection is detected by itself, not only by a missing echo.
     options.heartbeat = Duration::from_secs(60);
     let url = server.url_at(server.addr());
     let node = broker::connect_with(&url, options.clone()).await?;

@@ -77,7 +77,7 @@ impl ServerAddr {
     /// The addresses of this server, in the order in which they should be tried.
     ///
     /// # Errors
-    /// [`Unavailable`] when there is no such name, or nobody answers who knows it.
+    /// [`Unavailable`] when the name does not exist or cannot be resolved.
     pub async fn addresses(&self) -> Result<Vec<SocketAddr>> {
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         self.ordered(found.map(Iterator::collect))
