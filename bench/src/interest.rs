@@ -28,7 +28,7 @@ const CALLERS: usize = 256;
 pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
     for backend in ["redis", "nats", "rabbitmq"] {
         let busy = scale.of(BUSY, 100);
-        let name = format!("{backend} CPU of a node that hears {FEW} of {busy} busy channels");
+        let name = format!("{backend} CPU of a node that receives {FEW} of {busy} busy channels");
         if !report.starts(&name) {
             continue;
         }
@@ -43,7 +43,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         let pairs = pairs.await?;
         let median = |of: fn(&(f64, f64)) -> f64| Spread::of(pairs.iter().map(of)).median;
         let peer = ErrorContext {
-            name: "ours, which hears all of them".into(),
+            name: "ours, which receives all of them".into(),
             figure: median(|(_, all)| *all),
             ratio: Spread::of(pairs.iter().map(|(few, all)| few / all)),
         };

@@ -1,4 +1,4 @@
-//! Recovery: how long until health is red, until many channels are subscribed again, and until a revoked session is closed.
+//! Recovery: how long until a lost link is detected, until many channels are subscribed again, and until a revoked session is closed.
 
 use std::{
     future::Future,
@@ -30,7 +30,7 @@ const FLOODERS: usize = 64;
 enum What {
     Closed { flooded: bool },
     Again { channels: usize },
-    Red { stalled: bool },
+    Detected { stalled: bool },
 }
 
 impl What {
@@ -39,8 +39,8 @@ impl What {
             Self::Closed { flooded: false } => format!("{backend} revocation to closed session, idle"),
             Self::Closed { flooded: true } => format!("{backend} revocation to closed session, flooded"),
             Self::Again { channels } => format!("{backend} {channels} channels subscribed again"),
-            Self::Red { stalled: false } => format!("{backend} red health, server killed"),
-            Self::Red { stalled: true } => format!("{backend} red health, line stalled"),
+            Self::Detected { stalled: false } => format!("{backend} detection of a killed server"),
+            Self::Detected { stalled: true } => format!("{backend} detection of a stalled line"),
         }
     }
 }
@@ -51,8 +51,8 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         let channels = scale.of(if backend == "rabbitmq" { 10_000 } else { 100_000 }, 100);
         let closed = [false, true].map(|flooded| What::Closed { flooded });
         // What ends the server comes last.
-        let red = [true, false].map(|stalled| What::Red { stalled });
-        let all = closed.into_iter().chain([What::Again { channels }]).chain(red);
+        let detected = [true, false].map(|stalled| What::Detected { stalled });
+        let all = closed.into_iter().chain([What::Again { channels }]).chain(detected);
         let wanted: Vec<What> = all.filter(|what| report.wants(&what.name(backend))).collect();
         if wanted.is_empty() {
             continue;
@@ -69,7 +69,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
                     let target = (backend == "redis").then_some(Target::OursAtMost(1.0));
                     seconds_row(name, subscribed_again(&*server, channels).await?).target(target)
                 }
-                What::Red { stalled } => {
+                What::Detected { stalled } => {
                     let mut options = Options::default();
                     if scale.is_smoke() {
                         // As little as one can wait for.

@@ -175,7 +175,7 @@ impl Rest {
     /// These records and no others, and the cursor was not good.
     #[track_caller]
     pub fn is_broken(&self, expected: &[&str]) {
-        assert!(self.broken.is_some(), "the break is not told: {self:?}");
+        assert!(self.broken.is_some(), "the break is not reported: {self:?}");
         assert_eq!(*self.records, *bytes(expected));
     }
 }

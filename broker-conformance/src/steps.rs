@@ -38,7 +38,7 @@ pub async fn count(node: &Broker, channel: &str, n: u64) -> Result<(), String> {
 /// The next event is this text.
 pub async fn receives(subscription: &mut Subscription, expected: &str) -> Result<(), String> {
     let found = text(&next_message(subscription).await?)?;
-    if found == expected { Ok(()) } else { Err(format!("expected `{expected}`, heard `{found}`")) }
+    if found == expected { Ok(()) } else { Err(format!("expected `{expected}`, received `{found}`")) }
 }
 
 /// Nothing more has arrived at any of these subscriptions of one channel, nor will: as
@@ -117,7 +117,7 @@ pub async fn receives_again(publisher: &Broker, subscription: &mut Subscription)
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    within("to be heard again", async {
+    within("to receive again", async {
         tokio::select! {
             received = receiving => received,
             () = calling => Ok(0),

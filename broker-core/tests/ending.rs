@@ -161,7 +161,7 @@ fn an_undriven_runtime_ends_connected_and_posts_time_out() {
     let second = Runtime::new().unwrap();
     let error = second.block_on(within("the post", broker.publish("news", "x", Scope::Global))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
-    until("red health", || !broker.health().is_connected());
+    until("the loss of health", || !broker.health().is_connected());
     let why = broker.health().last_error.unwrap().to_string();
     assert!(why.contains("not driven"), "{why}");
     // It recovers when it is driven again.

@@ -173,7 +173,7 @@ async fn a_hanging_publish_interrupts_sent_posts_and_fails_the_rest() {
     });
     until("the first probe, then ours", || driver.world().published.len() == 2).await;
     let second = timeout(Duration::from_secs(600), broker.publish("news", "queued", Scope::Global));
-    let second = second.await.expect("told").unwrap_err();
+    let second = second.await.expect("an outcome").unwrap_err();
     assert_eq!(second.kind(), ErrorKind::Unavailable);
     assert_eq!(first.await.unwrap().unwrap_err().kind(), ErrorKind::Interrupted);
     let third = timeout(Duration::ZERO, broker.publish("news", "late", Scope::Global)).await;

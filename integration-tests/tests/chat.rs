@@ -75,14 +75,14 @@ impl Chat {
     /// Waits until it prints such a line, or has.
     async fn receives(&mut self, what: &str, such: impl Fn(&str) -> bool + Sync + Send) {
         let found = await_line(&mut self.output, &mut self.received, &such).await;
-        assert!(found, "not heard: {what}; the last: {:?}; {:?}", self.received.last(), self.notes);
+        assert!(found, "not received: {what}; the last: {:?}; {:?}", self.received.last(), self.notes);
     }
 
-    async fn hears_line(&mut self, line: &str) {
+    async fn prints_line(&mut self, line: &str) {
         self.receives(line, |received| received == line).await;
     }
 
-    async fn hears_gap(&mut self) {
+    async fn prints_gap(&mut self) {
         self.receives("a gap", |received| received.starts_with('!')).await;
     }
 
@@ -112,7 +112,7 @@ impl Chat {
     }
 
     /// In order, none twice; and where some are missing, there stands a gap.
-    fn assert_that_holes_are_told(&self) {
+    fn assert_that_holes_are_reported(&self) {
         let mut last: HashMap<&str, u32> = HashMap::new();
         let mut reported: Vec<&str> = Vec::new();
         for line in &self.received {
@@ -173,14 +173,14 @@ async fn two_in_a_room(url: &str) -> (Chat, Chat) {
     // Whoever receives an own line is in the room; what is said from then on, both receive.
     for (chat, own) in [(&mut ada, "ada: hello"), (&mut bob, "bob: hello")] {
         chat.say("hello").await;
-        chat.hears_line(own).await;
+        chat.prints_line(own).await;
     }
     for (chat, name) in [(&mut ada, "ada"), (&mut bob, "bob")] {
         chat.say("again").await;
-        chat.hears_line(&format!("{name}: again")).await;
+        chat.prints_line(&format!("{name}: again")).await;
     }
-    ada.hears_line("bob: again").await;
-    bob.hears_line("ada: again").await;
+    ada.prints_line("bob: again").await;
+    bob.prints_line("ada: again").await;
     (ada, bob)
 }
 
@@ -216,11 +216,11 @@ async fn a_thousand_lines_each_way_arrive_in_order() {
         bob.say(number.to_string()).await;
     }
     for chat in [&mut ada, &mut bob] {
-        chat.hears_line("ada: 1000").await;
-        chat.hears_line("bob: 1000").await;
+        chat.prints_line("ada: 1000").await;
+        chat.prints_line("bob: 1000").await;
         assert!(chat.leave().await.success(), "{:?}", chat.notes);
         for name in ["ada", "bob"] {
-            assert!(chat.numbers_of(name).into_iter().eq(1..=1000), "{name} was not heard in order");
+            assert!(chat.numbers_of(name).into_iter().eq(1..=1000), "{name} was not received in order");
         }
     }
     // Redis has one order for all.
@@ -236,21 +236,21 @@ async fn a_restarted_server_is_a_gap_and_the_chat_goes_on() {
         ada.say(number.to_string()).await;
         bob.say(number.to_string()).await;
     }
-    ada.hears_line("bob: 200").await;
-    bob.hears_line("ada: 200").await;
+    ada.prints_line("bob: 200").await;
+    bob.prints_line("ada: 200").await;
     server.kill().await.unwrap();
     server.start_again().await.unwrap();
 
     for chat in [&mut ada, &mut bob] {
-        chat.hears_gap().await;
+        chat.prints_gap().await;
     }
     ada.say("after").await;
     bob.say("after").await;
     for chat in [&mut ada, &mut bob] {
-        chat.hears_line("ada: after").await;
-        chat.hears_line("bob: after").await;
+        chat.prints_line("ada: after").await;
+        chat.prints_line("bob: after").await;
         assert!(chat.leave().await.success(), "{:?}", chat.notes);
-        chat.assert_that_holes_are_told();
+        chat.assert_that_holes_are_reported();
     }
 }
 
@@ -259,7 +259,7 @@ async fn a_line_said_while_the_server_is_away_waits_for_it() {
     let Some(server) = redis(RedisConfig::default()).await else { return };
     let mut ada = Chat::start(&[&server.url_at(server.addr()), "--name", "ada"]);
     ada.say("hello").await;
-    ada.hears_line("ada: hello").await;
+    ada.prints_line("ada: hello").await;
     server.kill().await.unwrap();
     ada.notes("the link is down").await;
     ada.say("meanwhile").await;
@@ -280,12 +280,12 @@ async fn with_stay_it_runs_until_its_output_closes() {
     let url = server.url_at(server.addr());
     let mut ada = Chat::start(&[&url, "--name", "ada", "--stay"]);
     ada.say("hello").await;
-    ada.hears_line("ada: hello").await;
+    ada.prints_line("ada: hello").await;
     ada.input = None;
 
     let mut bob = Chat::start(&[&url, "--name", "bob"]);
     bob.say("are you there?").await;
-    ada.hears_line("bob: are you there?").await;
+    ada.prints_line("bob: are you there?").await;
     // Its reading task, and the pipe with it, goes with the next line; then ada prints in vain.
     ada.output.close();
     let gone = async {

@@ -32,7 +32,7 @@ struct Breakages {
 /// One thing that is broken.
 #[derive(Deserialize)]
 struct Breakage {
-    /// What the broken library does: `health stays green when …`.
+    /// What the broken library does: `a broker without a supervisor stays connected`.
     name: String,
     file: PathBuf,
     /// Stands there exactly once.

@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_a_step_of_its_own_and_its_tests_are_told_which() {
+    fn a_version_is_a_step_of_its_own_and_its_tests_receive_it() {
         let steps = |backend, server: &str| {
             let options = Options { server: Some(server.to_owned()), ..options(backend, Some("gap"), true) };
             let wanted = wanted_servers(&options)?;

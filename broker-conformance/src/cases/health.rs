@@ -110,7 +110,7 @@ async fn ready_returns_when_connected(h: &dyn Harness) -> Outcome {
     post(&node, "news", "works").await?;
     node.line.cut();
     wait_for_disconnect(&node).await?;
-    let (ready, ()) = futures_util::join!(within("to be told of the end", node.ready()), node.close());
+    let (ready, ()) = futures_util::join!(within("to receive the end", node.ready()), node.close());
     assert_eq!(ready?.map_err(|error| error.kind()), Err(ErrorKind::Closed));
     Ok(())
 }

@@ -104,7 +104,7 @@ async fn the_gap_stands_before_everything_posted_after_the_break(h: &dyn Harness
     // One more may have been under way at the cut.
     assert!(
         before <= at_the_break + 1,
-        "{before} heard before the gap, {at_the_break} posted before the cut"
+        "{before} received before the gap, {at_the_break} posted before the cut"
     );
     let first = text(&crate::wait::next_message(&mut received).await?)?;
     let first: u64 = first.parse().map_err(|_| format!("`{first}` is the first after the gap"))?;

@@ -228,7 +228,7 @@ async fn receive_rising(
                 if let Some((before, sequence_before)) = *last {
                     assert!(number > before && sequence > sequence_before, "{number} after {before}");
                     let missing = sequence - sequence_before - 1;
-                    assert!(missing == 0 || holes_allowed > 0, "{missing} missing, and no gap told");
+                    assert!(missing == 0 || holes_allowed > 0, "{missing} missing, and no gap delivered");
                 }
                 holes_allowed = 0;
                 *last = Some((number, sequence));
@@ -322,6 +322,6 @@ async fn all_nodes_receive_one_order(h: &dyn Harness) -> Outcome {
     for flood in floods {
         within("the floods' end", flood).await???;
     }
-    assert!(orders[0] == orders[1] && orders[1] == orders[2], "nodes heard different orders");
+    assert!(orders[0] == orders[1] && orders[1] == orders[2], "nodes received different orders");
     Ok(())
 }

@@ -199,12 +199,12 @@ fn rising(message: &Message, last: u64) -> Result<u64, String> {
 fn check(posted: &Posted, stretches: &[Vec<u64>]) -> Result<(), String> {
     let received: BTreeSet<u64> = stretches.iter().flatten().copied().collect();
     if let Some(n) = received.intersection(&posted.refused).next() {
-        return Err(format!("{n} was refused, and heard"));
+        return Err(format!("{n} was refused, and received"));
     }
     let gaps: Vec<Range<u64>> = gaps(stretches);
     let in_a_gap = |n: &u64| gaps.iter().any(|gap| gap.contains(n));
     match posted.accepted.difference(&received).find(|n| !in_a_gap(n)) {
-        Some(n) => Err(format!("{n} was accepted, and neither heard nor in a gap: {gaps:?}")),
+        Some(n) => Err(format!("{n} was accepted, and neither received nor in a gap: {gaps:?}")),
         None => Ok(()),
     }
 }

@@ -78,7 +78,7 @@ async fn a_revocation_during_a_disconnect_is_applied_on_reconnect(h: &dyn Harnes
     b.line.cut();
     wait_for_disconnect(&b).await?;
     sign_out(&a, "ada").await?;
-    assert!(!ada.is_closed(), "nobody can have told it");
+    assert!(!ada.is_closed(), "nothing can have reached it");
     b.line.heal();
     signed_out(&ada).await?;
     wait_for_link(&b, 2).await?;

@@ -116,17 +116,17 @@ async fn a_lost_last_message_is_reported(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let mut received = [node.subscribe("news").await?, poster.subscribe("news").await?];
     losses.lose("lost");
-    post(&poster, "news", "heard").await?;
+    post(&poster, "news", "received").await?;
     post(&poster, "news", "lost").await?;
     post(&poster, "news", "also lost").await?;
     for received in &mut received {
-        receives(received, "heard").await?;
+        receives(received, "received").await?;
         receives_skipped(received, Some(2)).await?;
     }
     losses.stop();
-    post(&poster, "news", "heard again").await?;
+    post(&poster, "news", "received again").await?;
     for received in &mut received {
-        receives(received, "heard again").await?;
+        receives(received, "received again").await?;
         fence(&node, received).await?;
     }
     Ok(())
@@ -154,7 +154,7 @@ async fn a_lost_first_message_of_a_node_is_reported(h: &dyn Harness) -> Outcome 
         match tokio::time::timeout(limit, received.next()).await {
             Ok(Some(Event::Gap(gap))) => skipped(&gap, Some(1))?,
             Ok(other) => return Err(format!("expected a gap, got {other:?}").into()),
-            Err(_) if reported > 0 => return Err(format!("told {reported} times, and then not").into()),
+            Err(_) if reported > 0 => return Err(format!("reported {reported} times, and then not").into()),
             Err(_) => continue,
         }
         reported += 1;
@@ -162,14 +162,14 @@ async fn a_lost_first_message_of_a_node_is_reported(h: &dyn Harness) -> Outcome 
             return Ok(());
         }
     }
-    Err(format!("{reported} of {tried} told").into())
+    Err(format!("{reported} of {tried} reported").into())
 }
 
 async fn a_loss_is_reported_when_its_digest_is_lost_too(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let (mut received, mut quiet) = (node.subscribe("news").await?, node.subscribe("quiet").await?);
-    post(&poster, "news", "heard").await?;
-    receives(&mut received, "heard").await?;
+    post(&poster, "news", "received").await?;
+    receives(&mut received, "received").await?;
     until("a digest, and the empty one behind it", || losses.digests() >= 2).await?;
     losses.rule(|frame| if frame.channel.as_str().contains("$node") { Fate::Arrives } else { Fate::Lost });
     post(&poster, "news", "lost").await?;
@@ -178,9 +178,9 @@ async fn a_loss_is_reported_when_its_digest_is_lost_too(h: &dyn Harness) -> Outc
     // Nobody knows what it told: on every channel something may be missing.
     receives_skipped(&mut received, None).await?;
     receives_skipped(&mut quiet, None).await?;
-    post(&poster, "news", "heard again").await?;
+    post(&poster, "news", "received again").await?;
     receives_skipped(&mut received, Some(1)).await?;
-    receives(&mut received, "heard again").await?;
+    receives(&mut received, "received again").await?;
     fence(&node, &mut received).await?;
     Ok(())
 }
@@ -193,10 +193,10 @@ async fn draining_reports_lost_last_messages(h: &dyn Harness) -> Outcome {
     let poster = h.node_through(never, move |driver| around.around(driver)).await?;
     let mut received = node.subscribe("news").await?;
     losses.lose("lost");
-    post(&poster, "news", "heard").await?;
+    post(&poster, "news", "received").await?;
     post(&poster, "news", "lost").await?;
     within("the broker to drain", poster.drain()).await?;
-    receives(&mut received, "heard").await?;
+    receives(&mut received, "received").await?;
     receives_skipped(&mut received, Some(1)).await?;
     Ok(())
 }
@@ -208,12 +208,12 @@ async fn losses_before_the_subscription_are_not_reported(h: &dyn Harness) -> Out
     for n in 0..20 {
         let name = format!("news.{n}");
         let mut first = poster.subscribe(&name).await?;
-        post(&poster, &name, "heard").await?;
+        post(&poster, &name, "received").await?;
         post(&poster, &name, "lost").await?;
         let mut late = node.subscribe(&name).await?;
         let digests = losses.digests();
         until("a digest", || losses.digests() > digests).await?;
-        receives(&mut first, "heard").await?;
+        receives(&mut first, "received").await?;
         receives_skipped(&mut first, Some(1)).await?;
         receive_nothing_more(&node, &mut [&mut late, &mut first]).await?;
     }

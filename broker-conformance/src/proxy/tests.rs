@@ -107,7 +107,7 @@ async fn a_cut_resets_live_and_new_connections_until_healed() {
     let mut socket = connect(&proxy).await;
     proxy.cut();
     assert!(ends(&mut socket).await);
-    within("the server to hear", server.ended.recv()).await.unwrap();
+    within("the server to detect the close", server.ended.recv()).await.unwrap();
     connections_become(&proxy, 0).await;
     if let Ok(mut refused) = TcpStream::connect(proxy.addr()).await {
         assert!(ends(&mut refused).await);
@@ -157,7 +157,7 @@ async fn a_stall_silences_both_directions_for_good() {
     let mut dead = TcpStream::connect(proxy.addr()).await.unwrap();
     assert!(silent(say(&mut dead, "lost")).await);
     proxy.heal();
-    within("the server to hear", server.ended.recv()).await.unwrap();
+    within("the server to detect the close", server.ended.recv()).await.unwrap();
     assert!(silent(say(&mut dead, "lost")).await);
     connect(&proxy).await;
 }
@@ -214,7 +214,7 @@ async fn dropping_the_proxy_ends_everything() {
     let addr = proxy.addr();
     drop(proxy);
     ends(&mut socket).await;
-    within("the server to hear", server.ended.recv()).await.unwrap();
+    within("the server to detect the close", server.ended.recv()).await.unwrap();
     let probe = || async { TcpStream::connect(addr).await.map_or(Ok(()), |_| Err("it accepts".to_owned())) };
     eventually("the port to close", LIMIT, probe).await.unwrap();
 }

@@ -75,7 +75,10 @@ fn a_subscriber_stays_in_the_table_when_others_leave() {
             put(&hub, "news", entry(1), PutBy::Here);
             let mut batch = Vec::new();
             let mut cx = std::task::Context::from_waker(Waker::noop());
-            assert!(ring.take(&mut cursor, &mut batch, 8, &mut cx).is_ready(), "joined, and hears nothing");
+            assert!(
+                ring.take(&mut cursor, &mut batch, 8, &mut cx).is_ready(),
+                "joined, and receives nothing"
+            );
             leaving.join().unwrap();
             assert!(hub.contains("news"));
             hub.leave(&ring, &cursor);

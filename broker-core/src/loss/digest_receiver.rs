@@ -108,7 +108,7 @@ mod tests {
     fn a_round_of_digests_covers_all_posts_since_the_last() {
         let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::default());
         let mut round = |count| confirm(sender.next(NODE, spans(count)));
-        assert_eq!(receive(&mut receiver, &round(1), 5), [UNKNOWN], "the first one heard");
+        assert_eq!(receive(&mut receiver, &round(1), 5), [UNKNOWN], "the first one received");
         let second = round(400);
         assert_eq!(second.len(), 3);
         assert_eq!(receive(&mut receiver, &second, 6), [since(5); 3]);

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(tracker.message(B, 1, 1), Some(0), "every node counts for itself");
         assert_eq!(tracker.message(A, 1, 12), Some(3));
         assert_eq!(tracker.message(A, 1, 12), None);
-        assert_eq!(tracker.message(A, 1, 9), None, "late, and told as missing already");
+        assert_eq!(tracker.message(A, 1, 9), None, "late, and reported as missing already");
         assert_eq!(tracker.message(A, 1, 13), Some(0));
     }
 
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(tracker.message(A, 1, 5), Some(0));
         assert_eq!(tracker.digest(A, &span(1, 3, 8), AfterReceived), 3);
         assert_eq!(tracker.digest(A, &span(1, 3, 8), Everything), 0);
-        assert_eq!(tracker.message(A, 1, 8), None, "told as missing");
+        assert_eq!(tracker.message(A, 1, 8), None, "reported as missing");
         assert_eq!(tracker.message(A, 1, 9), Some(0));
         assert_eq!(tracker.digest(A, &span(1, 9, 9), Everything), 0);
         assert_eq!(tracker.digest(A, &span(2, 1, 4), AfterReceived), 4, "a whole epoch went by unheard");
@@ -153,7 +153,7 @@ mod tests {
             let mut tracker = SequenceTracker::default();
             assert_eq!(tracker.message(A, 1, 5), Some(0));
             assert_eq!(tracker.digest(A, &span(1, 3, 5), coverage), missing);
-            assert_eq!(tracker.digest(A, &span(1, 3, 5), Everything), 0, "told once");
+            assert_eq!(tracker.digest(A, &span(1, 3, 5), Everything), 0, "reported once");
             let mut untracked = SequenceTracker::default();
             assert_eq!(untracked.digest(A, &span(1, 3, 4), coverage), missing);
             assert_eq!(untracked.message(A, 1, 6), Some(1), "the digest is where counting begins");

@@ -230,5 +230,5 @@ async fn a_connection_that_ends_in_many_errors_is_not_reopened() {
     tokio::join!(held, flood).0.unwrap();
     let again = tokio::time::timeout(Duration::from_millis(300), listener.accept()).await;
     assert!(again.is_err(), "it came back");
-    assert!(!inbox.is_lost(), "it was told, so this proves nothing");
+    assert!(!inbox.is_lost(), "it was reported, so this proves nothing");
 }

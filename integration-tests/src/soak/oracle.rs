@@ -25,7 +25,7 @@ pub struct Verdict {
     /// Received although its post was reported as not sent. Must be 0.
     undead: u64,
     /// Microseconds during which nodes were not connected.
-    red: u64,
+    disconnected: u64,
     examples: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub fn judge(history: &History) -> Verdict {
         disorder: 0,
         duplicates: 0,
         undead: 0,
-        red: history.connected.values().map(|said| red(said)).sum(),
+        disconnected: history.connected.values().map(|said| disconnected(said)).sum(),
         examples: Vec::new(),
     };
     let mut received: Vec<_> = history.received.iter().collect();
@@ -130,7 +130,7 @@ fn unreported(mut holes: Vec<(Hole, String)>, gaps: &[Option<u64>]) -> Vec<(Hole
 }
 
 /// How long somebody was not connected, after the first time and before the last.
-fn red(said: &[(bool, u64)]) -> u64 {
+fn disconnected(said: &[(bool, u64)]) -> u64 {
     let pairs = said.iter().zip(said.iter().skip(1));
     pairs
         .filter(|((before, _), (after, _))| !before && *after)
@@ -165,7 +165,7 @@ impl Verdict {
         for ((first, last), _) in received.ranges.get(&publisher).into_iter().flatten() {
             for (number, _) in posted.failed.range(first..=last).filter(|(_, perhaps)| !**perhaps) {
                 self.undead += 1;
-                self.example(format!("{name}: {number} was heard, and had failed for certain"));
+                self.example(format!("{name}: {number} was received, and had failed for certain"));
             }
         }
     }
@@ -185,18 +185,18 @@ impl fmt::Display for Verdict {
         writeln!(f, "  delivered           {delivered}")?;
         writeln!(
             f,
-            "  told missing        {} by number, and {} gaps of unknown size",
+            "  reported missing    {} by number, and {} gaps of unknown size",
             self.reported, self.unknown
         )?;
         for (name, count) in [
             ("unexplained", self.unexplained),
             ("order violations", self.disorder),
             ("duplicates", self.duplicates),
-            ("heard though failed", self.undead),
+            ("received, failed", self.undead),
         ] {
             writeln!(f, "  {name:<19} {count}{}", if count > 0 { "   MUST BE 0" } else { "" })?;
         }
-        writeln!(f, "  time red            {:.1} s, over all nodes", self.red as f64 / 1e6)?;
+        writeln!(f, "  time disconnected   {:.1} s, over all nodes", self.disconnected as f64 / 1e6)?;
         self.examples.iter().try_for_each(|example| writeln!(f, "    {example}"))
     }
 }
@@ -249,10 +249,10 @@ mod tests {
             assert_eq!(
                 unexplained(10, &format!("2 H 0 1 3 10\n 2 G 0 {missed}")),
                 0,
-                "the beginning, told late"
+                "the beginning, reported late"
             );
         }
-        assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 G 0 1\n 2 H 0 1 7 10"), 1, "it tells of one");
+        assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 G 0 1\n 2 H 0 1 7 10"), 1, "it reports one");
         assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 H 0 1 7 8\n 2 G 0 0\n 2 H 0 1 9 10"), 2, "too late");
         assert_eq!(unexplained(10, "2 H 0 1 1 2\n 2 G 0 0\n 2 H 0 1 3 4\n 2 H 0 1 7 10"), 2, "too early");
     }
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn disconnected_time_lies_between_two_connected_times() {
         let said = [(true, 10), (false, 100), (true, 150), (false, 300)];
-        assert_eq!(red(&said), 50);
-        assert_eq!(red(&[(false, 5), (true, 9)]), 4);
+        assert_eq!(disconnected(&said), 50);
+        assert_eq!(disconnected(&[(false, 5), (true, 9)]), 4);
     }
 }

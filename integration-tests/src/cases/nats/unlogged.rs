@@ -38,7 +38,7 @@ async fn without_a_log_revocations_are_announced_and_gaps_close_sessions(h: &dyn
 
     proxy.cut();
     wait_for_disconnect(&b).await?;
-    assert!(!eve.is_closed(), "it may still be told of nothing");
+    assert!(!eve.is_closed(), "nothing may have reached it yet");
     a.revoke(Revocation::user("eve")).await?;
     proxy.heal();
     match within("the session to end", eve.closed()).await? {

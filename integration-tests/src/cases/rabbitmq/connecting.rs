@@ -139,12 +139,12 @@ async fn a_withdrawn_permission_ends_connected(h: &dyn Harness) -> Outcome {
     let node = h.node_with(quick_detection).await?;
     let mut received = node.subscribe("news").await?;
     allow(rabbit, [ENOUGH, QUEUES_ALONE, ENOUGH]).await?;
-    let red = eventually("the loss to be noticed", LIMIT, || async {
+    let lost = eventually("the loss to be noticed", LIMIT, || async {
         // It may have remembered once more what it allowed before.
         forget_permissions(rabbit).await?;
         if node.health().is_connected() { Err("connected".to_owned()) } else { Ok(()) }
     });
-    red.await?;
+    lost.await?;
     let refused = || node.health().last_error.is_some_and(|error| error.kind() == ErrorKind::Forbidden);
     until("the refusal", refused).await?;
     assert!(!node.health().is_connected());
