@@ -14,7 +14,7 @@ impl Session {
     ///
     /// When it returns, every later post from any process is delivered, or reported missing. The function
     /// takes [`Received<T>`](crate::Received), or [`StreamItem<T>`](crate::StreamItem) to be told of gaps too. It may be
-    /// async; it runs on a task of its own, so a slow one harms nobody, and a panic in it removes this
+    /// async; it runs on a task of its own, so a slow one delays no other, and a panic in it removes this
     /// listener only. Two listeners are two, also with the same function. Follows Serverpod's `addListener`.
     ///
     /// ```

@@ -52,7 +52,7 @@ impl History {
     pub fn note(&mut self, node: u32, record: Record) {
         match record {
             Record::Subscribed { channel, at } => {
-                self.received.entry((node, channel)).or_default().since = at
+                self.received.entry((node, channel)).or_default().since = at;
             }
             Record::Received { channel, publisher, first, last } => {
                 self.received.entry((node, channel)).or_default().add(publisher, first, last);
