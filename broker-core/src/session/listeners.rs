@@ -46,7 +46,7 @@ impl Session {
     ///
     /// The function must not own its session. A session ends when its last handle is dropped; a listener that holds
     /// a clone of its own session keeps it, itself and its subscription alive until somebody calls
-    /// [`close`](Self::close), or the broker is closed. To post from within, hold a clone of the [`Broker`], which keeps
+    /// [`close`](Self::close), or the broker is closed. To post from within, hold a clone of the [`Broker`](crate::Broker), which keeps
     /// no session open, or a `Weak<Session>`:
     ///
     /// ```
