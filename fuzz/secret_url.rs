@@ -55,7 +55,8 @@ fn url(form: u8, scheme: &str, secret: &str, tail: &str) -> String {
 /// Something that is shown depends on the secret.
 pub(crate) fn check(bytes: &[u8], backends: &[Backend]) {
     let [form, scheme, rest @ ..] = bytes else { return };
-    let schemes: Vec<&str> = backends.iter().flat_map(|backend| backend.schemes).copied().collect();
+    let schemes: Vec<&str> =
+        backends.iter().flat_map(|backend| backend.schemes).map(|scheme| scheme.name).collect();
     let scheme = schemes[usize::from(*scheme) % schemes.len()];
     let (secret, tail) = rest.split_at(rest.iter().position(|byte| *byte == 0xff).unwrap_or(rest.len()));
     let tail = String::from_utf8_lossy(tail.get(1..).unwrap_or_default());

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use broker_conformance::external_server::{ExternalServer, Verdict};
-use broker_core::Backend;
 use clap::Args;
 
 use crate::{Console, Outcome, place::Place};
@@ -60,17 +59,14 @@ impl Conformance {
     }
 }
 
-/// The backends through whose URL a line can break, with the schemes and the port of a URL without one.
-const REACHABLE: [(&str, Backend, u16); 3] = [
-    ("redis", broker_redis::BACKEND, 6379),
-    ("nats", broker_nats::BACKEND, 4222),
-    ("amqp", broker_rabbitmq::BACKEND, 5672),
-];
-
 async fn external_server(url: &str) -> Result<ExternalServer, String> {
     let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-    let Some((_, backend, port)) = REACHABLE.iter().find(|(known, ..)| *known == scheme) else {
-        return Err(format!("conformance needs a server at redis://, nats:// or amqp://, not {scheme}:"));
-    };
-    ExternalServer::new(url, *backend, *port).await
+    match broker::backends().iter().find(|backend| backend.scheme(scheme).is_some()) {
+        Some(backend) => ExternalServer::new(url, *backend).await,
+        None => {
+            let schemes = broker::backends().iter().flat_map(|backend| backend.schemes);
+            let known: Vec<&str> = schemes.map(|scheme| scheme.name).collect();
+            Err(format!("url scheme `{scheme}` is unknown; this build has: {}", known.join(", ")))
+        }
+    }
 }

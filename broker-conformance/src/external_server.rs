@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use broker_core::{
     Backend, Broker, BrokerUrl, Error, ErrorKind, Options,
-    driver::{Capabilities, Driver, random},
+    driver::{Capabilities, Driver, Scheme, Transport, random},
 };
 use tokio::{net::lookup_host, time::timeout};
 use url::Url;
@@ -49,15 +49,23 @@ pub struct ExternalServer {
 }
 
 impl ExternalServer {
-    /// Looks a server up, and connects to it once to see what its links promise. `default_port` is that of a URL without
-    /// one.
+    /// Looks a server up, and connects to it once to see what its links promise.
     ///
     /// # Errors
-    /// The URL is wrong, is not one of the backend, or names no single host that can be found; or there is no link.
-    pub async fn new(raw: &str, backend: Backend, default_port: u16) -> Result<Self, String> {
+    /// The URL is wrong, is not one of the backend, or names no single host that can be found; its scheme is one that a
+    /// proxy cannot stand before; or there is no link.
+    pub async fn new(raw: &str, backend: Backend) -> Result<Self, String> {
         let (driver, options) =
             prepare(backend, raw, Options::default()).map_err(|error| error.to_string())?;
         let parsed = BrokerUrl::parse(raw).map_err(|error| error.to_string())?;
+        let Some(default_port) = default_port(backend, parsed.scheme()) else {
+            let schemes: Vec<String> = plain(backend).map(|scheme| format!("{scheme}://")).collect();
+            return Err(format!(
+                "conformance breaks connections between here and the server, which takes {}, not {}:",
+                if schemes.is_empty() { "a server".to_owned() } else { schemes.join(" or ") },
+                parsed.scheme()
+            ));
+        };
         if parsed.hosts().len() != 1 {
             return Err("conformance needs the URL of one server".to_owned());
         }
@@ -131,6 +139,20 @@ impl ExternalServer {
             (Err(reason), None) => Verdict::Broken(reason),
         }
     }
+}
+
+/// The port of a URL without one, where a proxy can stand before the server.
+fn default_port(backend: Backend, scheme: &str) -> Option<u16> {
+    match backend.scheme(scheme)?.transport {
+        Transport::Plain { default_port, .. } => Some(default_port),
+        _ => None,
+    }
+}
+
+/// The schemes of servers that a proxy can stand before.
+fn plain(backend: Backend) -> impl Iterator<Item = &'static str> {
+    let is_plain = |scheme: &&Scheme| matches!(scheme.transport, Transport::Plain { .. });
+    backend.schemes.iter().filter(is_plain).map(|scheme| scheme.name)
 }
 
 /// What the links to a server promise beyond the contract.

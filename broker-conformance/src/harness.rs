@@ -105,8 +105,9 @@ pub(crate) fn prepare(
     let url = BrokerUrl::parse(url)?;
     let options = options.with_url(&url)?;
     options.check()?;
-    if !backend.schemes.contains(&url.scheme()) {
-        let (scheme, known) = (url.scheme(), backend.schemes.join(", "));
+    if backend.scheme(url.scheme()).is_none() {
+        let (scheme, known) =
+            (url.scheme(), backend.schemes.iter().map(|scheme| scheme.name).collect::<Vec<_>>().join(", "));
         let message = format!("url scheme `{scheme}` is not one of {}, which has: {known}", backend.name);
         return Err(Error::new(ErrorKind::InvalidInput, message));
     }

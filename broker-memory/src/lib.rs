@@ -17,13 +17,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use broker_core::{
     Backend, BrokerUrl, Result,
-    driver::{ConnectContext, Driver, Link},
+    driver::{ConnectContext, Driver, Link, Scheme},
 };
 
 pub use bus::{Bus, Line, SavedLogs};
 
 /// The backend `memory`: scheme `memory:`, own URL key `line`.
-pub const BACKEND: Backend = Backend { name: "memory", schemes: &["memory"], open };
+pub const BACKEND: Backend = Backend { name: "memory", schemes: &[Scheme::local("memory")], open };
 
 fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
     url.allow_keys(&["line"])?;

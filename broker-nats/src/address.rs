@@ -10,7 +10,7 @@ use broker_core::{
 
 const KEYS: &[&str] = &["nkey", "creds", "inbox", TLS_FIRST];
 const TLS_FIRST: &str = "tls_first";
-const DEFAULT_PORT: u16 = 4222;
+pub(crate) const DEFAULT_PORT: u16 = 4222;
 /// Only for a process that is idle otherwise: the heartbeat of core finds a dead link long before.
 const PING: Duration = Duration::from_secs(5);
 

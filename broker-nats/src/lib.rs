@@ -122,11 +122,15 @@ use std::sync::Arc;
 
 use broker_core::{
     BrokerUrl, Result,
-    driver::{Backend, Driver},
+    driver::{Backend, Driver, Scheme},
 };
 
 /// NATS, for `nats://` and `tls://`.
-pub const BACKEND: Backend = Backend { name: NAME, schemes: &["nats", "tls"], open };
+pub const BACKEND: Backend = Backend {
+    name: NAME,
+    schemes: &[Scheme::plain("nats", address::DEFAULT_PORT, Some("tls")), Scheme::encrypted("tls")],
+    open,
+};
 
 const NAME: &str = "nats";
 

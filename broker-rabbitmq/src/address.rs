@@ -29,6 +29,9 @@ pub(crate) const LONGEST_NAME: usize = 255;
 /// The longest name of an exchange: a queue is called after it, with a dot and 32 digits.
 const LONGEST_EXCHANGE: usize = LONGEST_NAME - 33;
 
+/// Without encryption.
+pub(crate) const DEFAULT_PORT: u16 = 5672;
+
 /// Where the servers are, as whom we go there, and what we use of them.
 #[derive(Clone)]
 pub(crate) struct Address {
@@ -47,7 +50,7 @@ impl Address {
         url.allow_keys_and_hosts(&[&["exchange"], TlsFiles::KEYS].concat())?;
         let tls = TlsFiles::parse(url, "amqps", cfg!(feature = "tls"))?;
         let encrypted = tls.is_some();
-        let servers = url.servers(if encrypted { 5671 } else { 5672 })?;
+        let servers = url.servers(if encrypted { 5671 } else { DEFAULT_PORT })?;
         let hosts: Vec<_> = servers.iter().map(ToString::to_string).collect();
         let one_of = if hosts.len() > 1 { "one of " } else { "" };
         let place = format!("{one_of}{}", hosts.join(", "));

@@ -124,11 +124,15 @@ use std::sync::Arc;
 
 use broker_core::{
     BrokerUrl, Result,
-    driver::{Backend, Driver},
+    driver::{Backend, Driver, Scheme},
 };
 
 /// RabbitMQ, for `amqp://` and `amqps://`.
-pub const BACKEND: Backend = Backend { name: NAME, schemes: &["amqp", "amqps"], open };
+pub const BACKEND: Backend = Backend {
+    name: NAME,
+    schemes: &[Scheme::plain("amqp", address::DEFAULT_PORT, Some("amqps")), Scheme::encrypted("amqps")],
+    open,
+};
 
 const NAME: &str = "rabbitmq";
 

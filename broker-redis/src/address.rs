@@ -13,7 +13,7 @@ use redis::{
 
 use crate::errors::translate;
 
-const DEFAULT_PORT: u16 = 6379;
+pub(crate) const DEFAULT_PORT: u16 = 6379;
 
 /// Where the server is and as whom we go there.
 pub(crate) struct Address {

@@ -118,11 +118,19 @@ use std::sync::Arc;
 
 use broker_core::{
     BrokerUrl, Result,
-    driver::{Backend, Driver},
+    driver::{Backend, Driver, Scheme},
 };
 
 /// Redis and Valkey, for `redis://`, `rediss://` and `redis+unix://`.
-pub const BACKEND: Backend = Backend { name: NAME, schemes: &["redis", "rediss", "redis+unix"], open };
+pub const BACKEND: Backend = Backend {
+    name: NAME,
+    schemes: &[
+        Scheme::plain("redis", address::DEFAULT_PORT, Some("rediss")),
+        Scheme::encrypted("rediss"),
+        Scheme::local("redis+unix"),
+    ],
+    open,
+};
 
 const NAME: &str = "redis";
 

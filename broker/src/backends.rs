@@ -5,7 +5,7 @@ use std::sync::Arc;
 use broker_core::{Backend, BrokerUrl, Error, ErrorKind, Result, driver::Driver};
 
 /// Compiled in.
-const BACKENDS: &[Backend] = &[
+pub(crate) const BACKENDS: &[Backend] = &[
     #[cfg(feature = "memory")]
     broker_memory::BACKEND,
     #[cfg(feature = "nats")]
@@ -35,7 +35,7 @@ const INSTEAD: &[(&str, &str)] = &[("valkey", "redis"), ("valkeys", "rediss"), (
 pub(crate) fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
     install_crypto();
     let scheme = url.scheme();
-    match BACKENDS.iter().find(|backend| backend.schemes.contains(&scheme)) {
+    match BACKENDS.iter().find(|backend| backend.scheme(scheme).is_some()) {
         Some(backend) => (backend.open)(url).map_err(|error| error.with_backend(backend.name)),
         None => Err(missing(scheme)),
     }
@@ -52,7 +52,8 @@ fn missing(scheme: &str) -> Error {
         let message = format!("url scheme `{scheme}` is unknown; write {instead}:// instead");
         return Error::new(ErrorKind::InvalidInput, message);
     }
-    let schemes: Vec<&str> = BACKENDS.iter().flat_map(|backend| backend.schemes).copied().collect();
+    let schemes: Vec<&str> =
+        BACKENDS.iter().flat_map(|backend| backend.schemes).map(|scheme| scheme.name).collect();
     let schemes = schemes.join(", ");
     let message = format!("url scheme `{scheme}` is unknown; this build has: {schemes}");
     Error::new(ErrorKind::InvalidInput, message)

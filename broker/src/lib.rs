@@ -145,6 +145,13 @@ pub async fn from_env() -> Result<Broker> {
     }
 }
 
+/// The backends of this build. For the command of this project, which shows what they are.
+#[doc(hidden)]
+#[must_use]
+pub fn backends() -> &'static [broker_core::Backend] {
+    backends::BACKENDS
+}
+
 fn prepare(url: &str, options: Options) -> Result<(std::sync::Arc<dyn Driver>, Options)> {
     let url = BrokerUrl::parse(url)?;
     let options = options.with_url(&url)?;

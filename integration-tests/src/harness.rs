@@ -25,7 +25,7 @@ mod tests {
     #[tokio::test]
     async fn every_backend_is_among_those_that_the_suite_is_built_with() {
         for entry in ENTRIES {
-            let url = format!("{}://localhost", entry.backend.schemes[0]);
+            let url = format!("{}://localhost", entry.backend.schemes[0].name);
             let opened = broker::open(&url, broker::Options::default());
             assert!(opened.is_ok(), "{}: {opened:?}; is it in `full` in broker/Cargo.toml?", entry.name());
         }

@@ -6,7 +6,10 @@ use broker::{
     Broker, Error, ErrorKind, Event, Identity, Options, Reach, Revocation, RevocationOutcome, Scope,
     Subscription,
 };
-use broker_core::{BrokerUrl, driver::random};
+use broker_core::{
+    BrokerUrl,
+    driver::{Transport, random},
+};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use tokio::time::timeout;
@@ -176,22 +179,25 @@ fn version(broker: &Broker) -> Finding {
 
 fn encryption(url: &BrokerUrl) -> Finding {
     let local = |host: &str| matches!(host, "localhost" | "::1" | "[::1]" | "") || host.starts_with("127.");
-    match url.scheme() {
-        "rediss" | "amqps" | "tls" => Finding::ok("tls", "encrypted"),
-        "memory" | "redis+unix" => Finding::ok("tls", "not needed: nothing leaves this machine"),
-        _ if url.hosts().all(|(host, _)| local(host)) => {
-            Finding::ok("tls", "not encrypted; nothing leaves this machine")
-        }
-        scheme => {
-            let instead = match scheme {
-                "redis" => "rediss",
-                "amqp" => "amqps",
-                _ => "tls",
-            };
-            let what = "not encrypted: the network between can read the password and all messages";
-            Finding::warn("tls", what, format!("use {instead}://, unless the network is private"))
-        }
+    let scheme = broker::backends().iter().find_map(|backend| backend.scheme(url.scheme()));
+    let encrypted = match scheme.map(|scheme| scheme.transport) {
+        Some(Transport::Encrypted) => return Finding::ok("tls", "encrypted"),
+        Some(Transport::Local) => return Finding::ok("tls", "not needed: nothing leaves this machine"),
+        Some(Transport::Plain { encrypted, .. }) => encrypted,
+        _ => None,
+    };
+    if url.hosts().all(|(host, _)| local(host)) {
+        return Finding::ok("tls", "not encrypted; nothing leaves this machine");
     }
+    let remedy = match encrypted {
+        Some(scheme) => format!("use {scheme}://, unless the network is yours alone"),
+        None => "use it only in a network that is yours alone".to_owned(),
+    };
+    Finding::warn(
+        "tls",
+        "not encrypted: whoever is between can read the password and everything else",
+        remedy,
+    )
 }
 
 async fn subscribe(broker: &Broker) -> Finding {

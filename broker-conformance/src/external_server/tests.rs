@@ -1,11 +1,12 @@
 //! Tests of what the URL of an external server may be, and what becomes of it.
 
 use super::*;
+use broker_core::driver::Scheme;
 
 /// Takes every URL with its scheme, and connects to nobody.
 const SOME: Backend = Backend {
     name: "some",
-    schemes: &["some"],
+    schemes: &[Scheme::plain("some", 4000, None)],
     open: |_| (broker_memory::BACKEND.open)(&BrokerUrl::parse("memory:")?),
 };
 
@@ -17,7 +18,7 @@ async fn only_a_url_of_one_resolvable_host_is_accepted() {
         ("some://host.invalid", "host.invalid:4000"),
         ("nothing", "no scheme"),
     ] {
-        let error = ExternalServer::new(url, SOME, 4000).await.expect_err("refused");
+        let error = ExternalServer::new(url, SOME).await.expect_err("refused");
         assert!(error.contains(part), "{url}: {error}");
     }
 }
@@ -25,7 +26,7 @@ async fn only_a_url_of_one_resolvable_host_is_accepted() {
 #[tokio::test]
 async fn credentials_and_options_are_kept_and_the_prefix_is_replaced() {
     let url = "some://ada:s3cret@127.0.0.1:7000/?prefix=shop&heartbeat=2s";
-    let server = ExternalServer::new(url, SOME, 4000).await.expect("a server");
+    let server = ExternalServer::new(url, SOME).await.expect("a server");
     assert!(server.prefix().starts_with("conformance-"));
     let visit = server.visit();
     let url = visit.url_at(SocketAddr::from(([127, 0, 0, 1], 9)));

@@ -41,6 +41,7 @@ mod capabilities;
 pub(crate) mod inbox;
 mod info;
 mod log;
+mod scheme;
 pub(crate) mod support;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -59,6 +60,7 @@ pub use self::{
     inbox::{Arrival, Inbox, Missing, Sink},
     info::{ConnectContext, LinkInfo, Receipt},
     log::{DurableLog, LogCursor, LogDiscontinuity, LogPage, LogSpec},
+    scheme::{Scheme, Transport},
     support::{
         error_context::{Encryption, ErrorContext},
         inspection::Inspection,
@@ -172,8 +174,16 @@ pub fn random() -> u64 {
 pub struct Backend {
     /// The name, as in the facade's feature: `redis`.
     pub name: &'static str,
-    /// The URL schemes it answers to: `redis`, `rediss`.
-    pub schemes: &'static [&'static str],
+    /// The URL schemes it answers to, the usual one first.
+    pub schemes: &'static [Scheme],
     /// Makes a driver from a URL. Does no I/O; an error names the part of the URL that is wrong.
     pub open: fn(&BrokerUrl) -> Result<Arc<dyn Driver>>,
+}
+
+impl Backend {
+    /// The scheme of this name, if it is one of this backend.
+    #[must_use]
+    pub fn scheme(&self, name: &str) -> Option<&'static Scheme> {
+        self.schemes.iter().find(|scheme| scheme.name == name)
+    }
 }

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{connection::Connection, link::LineLink};
 
-const DEFAULT_PORT: u16 = 7677;
+pub(crate) const DEFAULT_PORT: u16 = 7677;
 const GREETING: &str = "LINES 1\n";
 
 #[derive(Debug)]

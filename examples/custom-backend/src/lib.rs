@@ -22,7 +22,11 @@ mod connection;
 mod driver;
 mod link;
 
-use broker_core::driver::Backend;
+use broker_core::driver::{Backend, Scheme};
 
 /// The backend for `lines://`.
-pub const BACKEND: Backend = Backend { name: "lines", schemes: &["lines"], open: driver::open };
+pub const BACKEND: Backend = Backend {
+    name: "lines",
+    schemes: &[Scheme::plain("lines", driver::DEFAULT_PORT, None)],
+    open: driver::open,
+};
