@@ -1,0 +1,20 @@
+//! Another type than that of the channel.
+use broker::prelude::*;
+
+#[derive(serde::Serialize, serde::Deserialize, Model)]
+struct PixelAdded;
+
+#[derive(serde::Serialize, serde::Deserialize, Model)]
+struct Renamed;
+
+const PIXELS: Channel<PixelAdded> = Channel::new("pixel-added");
+
+async fn post(broker: &Broker) {
+    let _ = broker.post_message(PIXELS, Renamed, Scope::Global).await;
+}
+
+async fn read(broker: &Broker) {
+    let _ = broker.create_stream::<Renamed>(&PIXELS).await;
+}
+
+fn main() {}
