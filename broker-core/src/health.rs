@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_core::Stream;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 use tokio::sync::watch;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -82,6 +83,53 @@ impl Health {
     }
 }
 
+impl fmt::Display for ConnectionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Draining => "draining",
+            Self::Closed => "closed",
+        })
+    }
+}
+
+/// As its text: `"connected"`.
+impl Serialize for ConnectionState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The state, and while there is no link the last error. For operators: it may name hosts.
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.state, &self.last_error) {
+            (ConnectionState::Connecting, Some(error)) => {
+                write!(f, "{}, {} failed attempts: {error}", self.state, self.failures)
+            }
+            _ => self.state.fmt(f),
+        }
+    }
+}
+
+/// For operators: the last error is its text, which may name hosts; `since` is in seconds of Unix time.
+impl Serialize for Health {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut fields = serializer.serialize_struct("Health", 7)?;
+        fields.serialize_field("state", &self.state)?;
+        fields.serialize_field("since", &since)?;
+        fields.serialize_field("last_error", &self.last_error.as_ref().map(Error::to_string))?;
+        fields.serialize_field("failures", &self.failures)?;
+        fields.serialize_field("links", &self.links)?;
+        fields.serialize_field("malformed", &self.malformed)?;
+        fields.serialize_field("server_version", &self.server_version)?;
+        fields.end()
+    }
+}
+
 /// The changes of a broker's [`Health`]: first the present state, then each time another begins. Made by
 /// [`Broker::health_changes`](crate::Broker::health_changes).
 ///
@@ -139,5 +187,29 @@ impl Stream for HealthChanges {
 impl fmt::Debug for HealthChanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HealthChanges").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn health_is_shown_and_serialized_for_operators() {
+        let mut health = Health::new(ConnectionState::Connecting);
+        health.since = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(7);
+        assert_eq!(health.to_string(), "connecting");
+        health.failures = 2;
+        health.last_error = Some(Error::new(ErrorKind::Unavailable, "no answer"));
+        assert_eq!(health.to_string(), "connecting, 2 failed attempts: unavailable: no answer");
+        let json = serde_json::to_value(&health).unwrap();
+        let expected = serde_json::json!({
+            "state": "connecting", "since": 7, "last_error": "unavailable: no answer", "failures": 2, "links": 0,
+            "malformed": 0, "server_version": null,
+        });
+        assert_eq!(json, expected);
+        health.enter(ConnectionState::Connected);
+        assert_eq!(health.to_string(), "connected");
     }
 }

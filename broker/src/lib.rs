@@ -71,6 +71,8 @@ pub use broker_core::{
 pub use broker_macros::Model;
 pub use config::Config;
 
+use std::env::{self, VarError};
+
 use broker_core::{BrokerUrl, driver::Driver};
 
 /// Connects to the backend a URL names, with the default options.
@@ -131,16 +133,46 @@ pub async fn inspect(url: &str, options: Options) -> Result<Inspection> {
     Inspection::of(&*driver, &options).await
 }
 
-/// Connects to the URL in the environment variable `BROKER_URL`; without it, to `memory:`.
+/// Connects to the URL in the environment variable `BROKER_URL`. Without it, or with an empty one, to `memory:`, and
+/// the log warns: what is posted then reaches no other process.
 ///
 /// # Errors
 /// As [`connect`].
 pub async fn from_env() -> Result<Broker> {
-    match std::env::var("BROKER_URL") {
-        Ok(url) => connect(&url).await,
-        Err(std::env::VarError::NotPresent) => connect("memory:").await,
-        Err(std::env::VarError::NotUnicode(_)) => {
-            Err(Error::new(ErrorKind::InvalidInput, "the environment variable BROKER_URL is not UTF-8"))
+    match url_of(env::var(URL_VARIABLE))? {
+        Some(url) => connect(&url).await,
+        None => {
+            tracing::warn!(
+                "the environment variable {URL_VARIABLE} is not set; messages stay in this process"
+            );
+            connect("memory:").await
+        }
+    }
+}
+
+/// Connects to the URL in the environment variable `BROKER_URL`, which has to be there: for production.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] without it, or with an empty one; else as [`connect`].
+pub async fn from_env_required() -> Result<Broker> {
+    let missing = || {
+        let message =
+            format!("the environment variable {URL_VARIABLE} is not set; set it to the URL of the backend");
+        Error::new(ErrorKind::InvalidInput, message)
+    };
+    connect(&url_of(env::var(URL_VARIABLE))?.ok_or_else(missing)?).await
+}
+
+const URL_VARIABLE: &str = "BROKER_URL";
+
+/// The URL in the variable, if it is set.
+fn url_of(variable: std::result::Result<String, VarError>) -> Result<Option<String>> {
+    match variable {
+        Ok(url) => Ok(Some(url).filter(|url| !url.is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => {
+            let message = format!("the environment variable {URL_VARIABLE} is not UTF-8");
+            Err(Error::new(ErrorKind::InvalidInput, message))
         }
     }
 }
@@ -157,4 +189,19 @@ fn prepare(url: &str, options: Options) -> Result<(std::sync::Arc<dyn Driver>, O
     let options = options.with_url(&url)?;
     options.check()?;
     Ok((backends::open(&url)?, options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_and_an_empty_variable_are_no_url() {
+        let text = "memory:".to_owned();
+        assert_eq!(url_of(Ok(text.clone())), Ok(Some(text)));
+        assert_eq!(url_of(Ok(String::new())), Ok(None));
+        assert_eq!(url_of(Err(VarError::NotPresent)), Ok(None));
+        let error = url_of(Err(VarError::NotUnicode("x".into()))).expect_err("no text");
+        assert!(error.message().contains("BROKER_URL"), "{error}");
+    }
 }

@@ -12,9 +12,11 @@ use crate::{BrokerUrl, Error, ErrorKind, Result, channel::check_prefix, message:
 /// ```
 /// use broker::Options;
 ///
-/// let mut options = Options::default();
-/// options.prefix = "shop".to_owned();
-/// options.queue_capacity = 256;
+/// let options = Options::default().with(|options| {
+///     options.prefix = "shop".to_owned();
+///     options.queue_capacity = 256;
+/// });
+/// assert_eq!(options.queue_capacity, 256);
 /// ```
 ///
 /// In a configuration file times are written as `"5s"` or `"250ms"`; in a URL the same keys are
@@ -146,6 +148,13 @@ impl Default for Options {
 const MOST_PAYLOAD: usize = 900_000;
 
 impl Options {
+    /// The same, changed: for options in one expression.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// The keys that [`with_url`](Self::with_url) reads, for error messages and help texts.
     pub const URL_KEYS: &'static [&'static str] = KEYS;
 

@@ -9,7 +9,8 @@ use std::{
 };
 
 use broker::{
-    Broker, CloseReason, Event, Identity, Model, Options, Revocation, Revoked, Scope, StreamError, StreamItem,
+    Broker, Channel, CloseReason, Event, Identity, Model, Options, Revocation, Revoked, Scope, StreamError,
+    StreamItem,
 };
 use tokio::sync::mpsc;
 
@@ -178,5 +179,25 @@ async fn bytes_in_and_out(broker: &Broker) -> Result<Vec<u8>, broker::Error> {
 async fn bytes_come_back_as_they_were() -> Outcome {
     let broker = broker::connect("memory:").await?;
     assert_eq!(bytes_in_and_out(&broker).await?, b"hello");
+    Ok(())
+}
+
+#[derive(serde::Serialize, serde::Deserialize, Model)]
+struct Said {
+    text: String,
+}
+
+#[tokio::test]
+async fn channels_have_types() -> Outcome {
+    let broker = broker::connect("memory:").await?;
+    let room_id = "Ada's";
+
+    const PIXELS: Channel<PixelAdded> = Channel::new("pixel-added");
+    let room: Channel<Said> = Channel::of(["room", room_id]);
+
+    let mut said = broker.create_stream(&room).await?;
+    broker.post_message(PIXELS, PixelAdded { index: 17, colour: 3 }, Scope::Global).await?;
+    broker.post_message(room, Said { text: "hello".to_owned() }, Scope::Global).await?;
+    assert_eq!(said.next().await.ok_or("closed")??.text, "hello");
     Ok(())
 }
