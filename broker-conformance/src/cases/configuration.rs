@@ -67,7 +67,7 @@ async fn an_invalid_url_or_option_is_named_before_any_io(h: &dyn Harness) -> Out
         (format!("{url}{key}codec=xml"), "json or msgpack"),
         (format!("{url}{key}prefix=two.parts"), "one segment"),
         (format!("{url}#fragment"), "%23"),
-        ("localhost".to_owned(), "scheme://"),
+        ("localhost".to_owned(), "has no scheme"),
         (String::new(), "scheme://"),
     ] {
         for outcome in [h.connect(&url, h.options()).await.err(), h.open(&url, h.options()).err()] {

@@ -146,7 +146,7 @@ async fn revoke_closes_local_sessions_before_any_io(h: &dyn Harness) -> Outcome 
     signed_out(&here).await?;
     let error = within("the call to fail", revoking).await?.expect_err("it cannot be stored");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(error.message().contains("others may not know"), "{error}");
+    assert!(error.message().contains("perhaps not on others"), "{error}");
     assert!(!there.is_closed());
     a.line.heal();
     wait_for_link(&a, 2).await?;
