@@ -33,7 +33,7 @@ mod supervisor;
 mod wire;
 
 pub use broker::Broker;
-pub use channel::{AsChannel, AsChannelName, Channel, ChannelName};
+pub use channel::{AsChannel, AsChannelFor, AsChannelName, Channel, ChannelName};
 pub use config::{BrokerUrl, FailMode, Options};
 pub use driver::{Backend, Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach, Receipt};
 pub use error::{Error, ErrorKind, Result};

@@ -150,7 +150,7 @@ async fn plain_and_untyped_functions_are_listeners(h: &dyn Harness) -> Outcome {
             let _ = untyped.send(message.decode::<Count>().map_or(0, |count| count.n));
         }
     };
-    session.add_listener("counts", takes_events).await?;
+    session.add_listener(COUNTS, takes_events).await?;
     let takes_items = move |item: Result<Received<Count>, StreamError>| {
         let _ = sender.send(item.map_or(0, |count| count.n + 100));
     };

@@ -2,8 +2,8 @@
 
 use super::Broker;
 use crate::{
-    AsChannel, AsChannelName, ChannelName, Listener, ListenerFn, ListenerItem, MessageStream, Model, Result,
-    Subscription,
+    AsChannel, AsChannelFor, AsChannelName, ChannelName, Listener, ListenerFn, ListenerItem, MessageStream,
+    Model, Result, Subscription,
 };
 
 impl Broker {
@@ -73,7 +73,7 @@ impl Broker {
     /// As [`Session::create_stream`](crate::Session::create_stream).
     pub async fn add_listener<I, F, K>(
         &self,
-        channel: impl AsChannel<I::Model> + Send,
+        channel: impl AsChannelFor<I> + Send,
         function: F,
     ) -> Result<Listener>
     where

@@ -6,7 +6,7 @@ mod typed;
 
 pub use self::{
     name::ChannelName,
-    typed::{AsChannel, AsChannelName, Channel},
+    typed::{AsChannel, AsChannelFor, AsChannelName, Channel},
 };
 
 use std::str::FromStr;

@@ -8,8 +8,8 @@ use crate::Result;
 impl ChannelName {
     /// The name of these parts, each escaped and put between dots: `ChannelName::of(["room", room_id])`.
     ///
-    /// Any text may be a part, what users enter above all: the name is legal, and no part reaches into the name of
-    /// another. Two lists of parts never make one name. Written as they are: letters, digits, and all else that is
+    /// Any text may be a part, what users enter above all: the name has only legal characters, and no part reaches into
+    /// the name of another. It may be too long: one character becomes up to twelve bytes, so limit what users enter. Two lists of parts never make one name. Written as they are: letters, digits, and all else that is
     /// legal within a segment. Written as `%` and two digits, byte by byte, as in a URL: white space, control characters,
     /// and `.`, `*`, `>`, `#`, `%`; and `$` where the part begins with it. An empty part is a `%` alone.
     ///

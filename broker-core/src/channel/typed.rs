@@ -3,11 +3,12 @@
 use std::{fmt, marker::PhantomData};
 
 use super::{ChannelName, broken_rule, parts};
+use crate::{Event, Received, StreamItem};
 
 /// A channel whose messages are of type `T`: a name that the compiler checks the type for.
 ///
-/// It may stand wherever a name may. Posting another type to it, or reading another type from it, does not compile. A name
-/// as text stays possible everywhere; nothing checks its type then but each reader.
+/// It may stand wherever a name may. Posting a value of another type, or reading one, does not compile; the verbs for bytes
+/// check no type. A name as text stays possible everywhere; nothing checks its type then but each reader.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
@@ -60,6 +61,7 @@ impl<T> Channel<T> {
     /// Outside of a `const`, for a name that breaks the rules of [`ChannelName`]. A name that is not written in the
     /// source is for [`of`](Self::of), or for [`ChannelName::new`] and `Channel::from`.
     #[must_use]
+    #[track_caller]
     pub const fn new(name: &'static str) -> Self {
         if let Some(rule) = broken_rule(name) {
             panic!("{}", rule);
@@ -67,7 +69,8 @@ impl<T> Channel<T> {
         Self { name: Name::Static(name), messages: PhantomData }
     }
 
-    /// The channel of these parts: `Channel::of(["room", room_id])`. See [`ChannelName::of`], which says how each part is
+    /// The channel of these parts: `Channel::of(["room", room_id])`. All parts of an array have one type, so make text of a
+    /// number first: `Channel::of(["room", &number.to_string()])`. See [`ChannelName::of`], which says how each part is
     /// escaped. Never fails; a name that is too long is refused where it is used.
     #[must_use]
     pub fn of(parts: impl IntoIterator<Item = impl fmt::Display>) -> Self {
@@ -119,7 +122,7 @@ pub trait AsChannelName {
     fn channel_name(&self) -> &str;
 }
 
-/// What names a channel for messages of type `T`: everything that [names a channel](AsChannelName), but a [`Channel`] of
+/// What names a channel for messages of type `T`: everything that [names a channel](AsChannelName), except a [`Channel`] of
 /// another type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no channel of `{T}` messages",
@@ -148,6 +151,22 @@ impl<T> AsChannelName for &Channel<T> {
 impl<T, N: AsRef<str>> AsChannel<T> for N {}
 impl<T> AsChannel<T> for Channel<T> {}
 impl<T> AsChannel<T> for &Channel<T> {}
+
+/// What names a channel for a listener that takes `I`: everything that [names a channel](AsChannelName), except a
+/// [`Channel`] of another type. For a listener of untyped [`Event`]s any channel will do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no channel for a listener that takes `{I}`",
+    note = "use the type in `Channel<…>`, or take an untyped `Event`, or give the channel's name as text"
+)]
+pub trait AsChannelFor<I>: AsChannelName {}
+
+impl<I, N: AsRef<str>> AsChannelFor<I> for N {}
+impl<T> AsChannelFor<Received<T>> for Channel<T> {}
+impl<T> AsChannelFor<Received<T>> for &Channel<T> {}
+impl<T> AsChannelFor<StreamItem<T>> for Channel<T> {}
+impl<T> AsChannelFor<StreamItem<T>> for &Channel<T> {}
+impl<T> AsChannelFor<Event> for Channel<T> {}
+impl<T> AsChannelFor<Event> for &Channel<T> {}
 
 #[cfg(test)]
 mod tests {

@@ -70,7 +70,7 @@ impl LinkInfo {
     }
 }
 
-/// A post that was taken: by the backend, or by the queues here for one that stays in this process.
+/// What a successful post returns. Empty today, so ignore it; fields may be added without breaking callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {}

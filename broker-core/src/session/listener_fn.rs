@@ -11,7 +11,8 @@ use crate::{Event, Model, Received, StreamError, StreamItem, subscription::strea
 #[diagnostic::on_unimplemented(
     message = "this function cannot be a listener",
     label = "not a listener",
-    note = "a listener takes `Received<T>`, `StreamItem<T>` or `Event` by value, and returns nothing, or is async; annotate the argument: `|item: Received<T>| …`",
+    note = "a listener takes `Received<T>`, `StreamItem<T>` or `Event` by value (with `add_listener_with` the state before it, by value too): annotate the argument, `|item: Received<T>| …`",
+    note = "it returns `()`, or is async and yields `()`: handle a `Result` inside, and write `-> ()` where it never returns",
     note = "it outlives this call and runs on another thread: write `move`, and move clones (or an `Arc`) of what it uses into it"
 )]
 pub trait ListenerFn<Args, Kind>: Send + 'static {
@@ -86,9 +87,6 @@ impl<S, I, F: FnMut(S, I) + Send + 'static> ListenerFn<(S, I), Plain> for F {
     note = "it takes `Received<T>`, `StreamItem<T>` or `Event`, where `T` is a `Model`"
 )]
 pub trait ListenerItem: Send + 'static + sealed::Sealed {
-    /// The type of the messages.
-    type Model;
-
     /// What of an event the function is called with.
     #[doc(hidden)]
     fn from_event(event: Event) -> Result<Self, StreamError>
@@ -104,24 +102,18 @@ mod sealed {
 }
 
 impl<T: Model> ListenerItem for Received<T> {
-    type Model = T;
-
     fn from_event(event: Event) -> Result<Self, StreamError> {
         stream::item(event)
     }
 }
 
 impl<T: Model> ListenerItem for StreamItem<T> {
-    type Model = T;
-
     fn from_event(event: Event) -> Result<Self, StreamError> {
         Ok(stream::item(event))
     }
 }
 
 impl ListenerItem for Event {
-    type Model = Self;
-
     fn from_event(event: Event) -> Result<Self, StreamError> {
         Ok(event)
     }

@@ -7,7 +7,7 @@ use super::{
     listener::{Listener, ListenerId, listen},
     listener_fn::{ListenerFn, ListenerItem},
 };
-use crate::{AsChannel, Result, runtime::gate::Gate};
+use crate::{AsChannelFor, Result, runtime::gate::Gate};
 
 impl Session {
     /// Calls a function with every later message of a channel, one call at a time, in order.
@@ -27,7 +27,7 @@ impl Session {
     /// let broker = broker::connect("memory:").await?;
     /// let session = broker.session();
     /// let (heard, mut names) = tokio::sync::mpsc::unbounded_channel();
-    /// let id = session
+    /// let listener = session
     ///     .add_listener("user.42", move |item: StreamItem<Renamed>| {
     ///         let heard = heard.clone();
     ///         async move {
@@ -40,7 +40,7 @@ impl Session {
     ///     .await?;
     /// session.post_message("user.42", Renamed { name: "Ada".to_owned() }, Scope::Global).await?;
     /// assert_eq!(names.recv().await.as_deref(), Some("Ada"));
-    /// session.remove_listener(id);
+    /// session.remove_listener(listener);
     /// # Ok(()) }
     /// ```
     ///
@@ -87,7 +87,7 @@ impl Session {
     /// As [`create_stream`](Self::create_stream).
     pub async fn add_listener<I, F, K>(
         &self,
-        channel: impl AsChannel<I::Model> + Send,
+        channel: impl AsChannelFor<I> + Send,
         mut function: F,
     ) -> Result<Listener>
     where
@@ -104,7 +104,7 @@ impl Session {
     /// A listener whose session lasts as long as it does.
     pub(crate) async fn add_lasting_listener<I, F, K>(
         self,
-        channel: impl AsChannel<I::Model> + Send,
+        channel: impl AsChannelFor<I> + Send,
         mut function: F,
     ) -> Result<Listener>
     where
@@ -147,7 +147,7 @@ impl Session {
     /// As [`create_stream`](Self::create_stream).
     pub async fn add_listener_with<S, I, F, K>(
         &self,
-        channel: impl AsChannel<I::Model> + Send,
+        channel: impl AsChannelFor<I> + Send,
         state: S,
         mut function: F,
     ) -> Result<Listener>

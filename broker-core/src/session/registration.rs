@@ -2,7 +2,8 @@
 
 use crate::{Broker, Identity};
 
-/// The places where a broker finds a session: to close it with itself, or by a revocation. Dropped, it is in none.
+/// The places where a broker finds a session: to close it with itself, or by a revocation. Dropping it removes the session from all of
+/// them.
 pub(super) struct Registration {
     pub(super) broker: Broker,
     pub(super) id: u64,

@@ -17,4 +17,12 @@ async fn read(broker: &Broker) {
     let _ = broker.create_stream::<Renamed>(&PIXELS).await;
 }
 
+async fn listen(broker: &Broker) {
+    let _ = broker.add_listener(PIXELS, |renamed: Received<Renamed>| drop(renamed)).await;
+}
+
+async fn post_text(broker: &Broker) {
+    let _ = broker.post_message("news", "text", Scope::Global).await;
+}
+
 fn main() {}

@@ -57,6 +57,11 @@ use check::{Check, Format};
 /// assert_eq!(refused.unwrap_err().kind(), ErrorKind::Codec);
 /// # Ok(()) }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no `Model`: it has no name on the wire",
+    note = "derive it: `#[derive(serde::Serialize, serde::Deserialize, broker::Model)]`",
+    note = "bytes and text are posted by `Session::post` or `Broker::publish`"
+)]
 pub trait Model: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name on the wire: 1 to 255 bytes.
     const NAME: &'static str;
