@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use super::failure::{Failure, broke_link};
 use super::log_state::{Append, Follower, Standing, State};
 use crate::{
     Error, ErrorKind, FailMode, Result, Uncertainty,
@@ -368,31 +369,6 @@ impl Supervisor {
             }
         }
     }
-}
-
-/// Why a step about the log failed.
-enum Failure {
-    /// The link is broken, and is given up.
-    Link(Error),
-    /// The log refuses it, or is out of reach; the link goes on.
-    Log(Error),
-}
-
-impl Failure {
-    fn into_error(self) -> Error {
-        match self {
-            Self::Link(error) | Self::Log(error) => error,
-        }
-    }
-}
-
-/// What broke the link during several calls, if something did. It counts more than what became of the others.
-fn broke_link(outcomes: &[Result<(), Failure>]) -> Result<()> {
-    let broken = outcomes.iter().find_map(|outcome| match outcome {
-        Err(Failure::Link(error)) => Some(error.clone()),
-        _ => None,
-    });
-    broken.map_or(Ok(()), Err)
 }
 
 /// The log of a link, or why there is none.

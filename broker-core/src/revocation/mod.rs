@@ -1,6 +1,7 @@
 //! Identity, Revocation: whose session it is, what can be taken back, and what that hits. Follows Serverpod's
 //! `authenticationRevoked`, which knows the same three forms.
 
+mod failure;
 mod identity;
 pub(crate) mod log_state;
 mod log_sync;
