@@ -207,3 +207,30 @@ async fn the_capabilities_are_those_of_the_last_link() {
     assert_eq!(ordering(), OrderGuarantee::PerPublisher);
     broker.close().await;
 }
+
+/// A slow server: an outcome takes longer than the time between two digests.
+#[tokio::test(start_paused = true)]
+async fn digests_end_when_nothing_is_posted_also_with_several_batches_under_way() {
+    for window in [1, 4] {
+        let driver = Scripted::default();
+        driver.world().window = NonZero::new(window);
+        driver.world().slow_publish = Duration::from_millis(1500);
+        let mut options = options();
+        options.digest_interval = Duration::from_secs(1);
+        let broker = driver.connect(options).await.unwrap();
+        broker.publish("news", "post", Scope::Global).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let published = std::mem::take(&mut driver.world().published);
+        let digests = published.iter().filter(|frame| frame.channel.as_str() == "$digests").count();
+        assert!((1..=3).contains(&digests), "window {window}: {digests} digests of {}", published.len());
+        broker.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_miscounts_is_broken_before_it_is_up() {
+    let driver = Scripted::default();
+    driver.world().miscount = true;
+    let error = driver.connect(options()).await.unwrap_err();
+    assert!(error.message().contains("number of outcomes"), "{error}");
+}

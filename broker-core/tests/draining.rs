@@ -4,12 +4,12 @@
 mod scripted;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Barrier},
     thread,
     time::{Duration, Instant},
 };
 
-use broker_core::{ConnectionState, ErrorKind, Event, Model, Scope, StreamItem, Subscription};
+use broker_core::{Broker, ConnectionState, ErrorKind, Event, Model, Scope, StreamItem, Subscription};
 use futures_util::FutureExt;
 use scripted::{Scripted, options};
 use tokio::{
@@ -275,4 +275,30 @@ async fn drain_reports_the_outcome_of_every_accepted_post() {
     driver.world().slow_publish = Duration::from_millis(500);
     let (posted, ()) = tokio::join!(broker.publish("news", "accepted", Scope::Global), broker.drain());
     posted.unwrap();
+}
+
+/// A stream that is dropped while the end counts who has still to read. Real threads and many rounds: it is a matter of
+/// nanoseconds. Whoever were waited for in vain would be waited for as long as `drain_timeout`, 10 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_does_not_wait_for_streams_that_are_dropped_beside_it() {
+    for round in 0..300 {
+        let broker = Broker::local();
+        let mut streams = Vec::new();
+        for _ in 0..200 {
+            streams.push(broker.subscribe("news").await.unwrap());
+        }
+        broker.publish("news", "unread", Scope::Local).await.unwrap();
+        let barrier = Arc::new(Barrier::new(2));
+        let dropping = {
+            let barrier = Arc::clone(&barrier);
+            thread::spawn(move || {
+                barrier.wait();
+                drop(streams);
+            })
+        };
+        barrier.wait();
+        let drained = timeout(Duration::from_secs(9), broker.drain()).await;
+        assert!(drained.is_ok(), "round {round}: a stream that is gone is waited for");
+        dropping.join().unwrap();
+    }
 }

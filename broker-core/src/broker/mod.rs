@@ -41,8 +41,8 @@ const OVERDUE: Duration = Duration::from_secs(1);
 
 /// A node: publishes, subscribes, opens sessions. Cloning is cheap, and all clones are one broker.
 ///
-/// Made by `broker::connect(url)`. When the last clone, session and subscription of it is dropped, its link
-/// is closed in the background; [`close`](Self::close) and [`drain`](Self::drain) wait for that.
+/// Made by `broker::connect(url)`. When the last clone, session, subscription and [listener](Self::add_listener) of
+/// it is gone, its link is closed in the background; [`close`](Self::close) and [`drain`](Self::drain) wait for that.
 #[derive(Clone)]
 pub struct Broker(Arc<Shared>);
 

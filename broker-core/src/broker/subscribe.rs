@@ -48,7 +48,7 @@ impl Broker {
     }
 
     /// Calls a function with every later message of a channel, outside of any session: until the listener is
-    /// [removed](crate::Listener::remove), or the broker ends. All else as
+    /// [removed](crate::Listener::remove), or the broker is closed or drained; it keeps the broker open. All else as
     /// [`Session::add_listener`](crate::Session::add_listener).
     ///
     /// ```

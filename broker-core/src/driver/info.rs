@@ -52,7 +52,9 @@ pub struct LinkInfo {
     pub idle_limit: Option<Duration>,
     /// The version that the server reports: for people to read. Nothing is decided by it.
     pub version: Option<Arc<str>>,
-    /// How many calls of [`Link::publish`](super::Link::publish) may be under way at once.
+    /// How many calls of [`Link::publish`](super::Link::publish) may be under way at once. Asked once, when the link is
+    /// up. Where it is more than one, a post that is refused may leave a gap of one at its receivers: the number that it
+    /// had is used again only when none of a later number is under way.
     pub publish_window: NonZero<usize>,
 }
 

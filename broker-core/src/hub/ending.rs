@@ -24,7 +24,7 @@ impl Hub {
         }
     }
 
-    fn one_less_owing(&self) {
+    pub(super) fn one_less_owing(&self) {
         if self.owing.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.drained.notify_waiters();
         }

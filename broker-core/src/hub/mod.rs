@@ -184,9 +184,13 @@ impl Hub {
 
     /// Removes a subscriber. True when the channel has nobody left here.
     pub(crate) fn leave(&self, ring: &Ring, cursor: &Cursor) -> bool {
-        self.note_read(ring, cursor, true);
         let mut wakes = WakeList::default();
-        let last = ring.leave(cursor, &mut wakes) && self.remove_if_empty(&ring.channel);
+        // Under one lock with the seat: the end may count it until it is given back.
+        let (nobody_left, owed) = ring.leave(cursor, &mut wakes);
+        if owed {
+            self.one_less_owing();
+        }
+        let last = nobody_left && self.remove_if_empty(&ring.channel);
         wakes.finish();
         last
     }

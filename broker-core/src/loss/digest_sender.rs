@@ -4,10 +4,10 @@
 use std::mem;
 
 use bytes::BytesMut;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::{
-    Error, NodeId, Post, Result,
+    Error, ErrorKind, NodeId, Post, Result,
     driver::Receipt,
     wire::{
         digest::{Digest, Span, split},
@@ -39,15 +39,43 @@ pub(crate) struct DigestSender {
 struct Part {
     number: u64,
     spans: Vec<Span>,
-    outcome: oneshot::Receiver<Result<Receipt>>,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Pending(oneshot::Receiver<Result<Receipt>>),
+    Known(Result<Receipt>),
+}
+
+impl Outcome {
+    fn is_pending(&mut self) -> bool {
+        let Self::Pending(receiver) = self else { return false };
+        *self = Self::Known(match receiver.try_recv() {
+            Ok(outcome) => outcome,
+            Err(TryRecvError::Empty) => return true,
+            Err(TryRecvError::Closed) => Err(unknown()),
+        });
+        false
+    }
+}
+
+/// It may have been sent or not.
+fn unknown() -> Error {
+    Error::new(ErrorKind::Interrupted, "the outcome is unknown")
 }
 
 /// A frame to send, and where its outcome goes.
 pub(crate) type Sending = (BytesMut, oneshot::Sender<Result<Receipt>>);
 
 impl DigestSender {
-    /// The frames of the next round: none when there is nothing to report. The outcomes of the last round must be
-    /// known; those that are not count as failures.
+    /// Whether an outcome of the last round is still to come.
+    pub(crate) fn is_pending(&mut self) -> bool {
+        self.under_way.iter_mut().any(|part| part.outcome.is_pending())
+    }
+
+    /// The frames of the next round: none when there is nothing to report. Outcomes of the last round that are still to
+    /// come count as failures.
     pub(crate) fn next(&mut self, origin: NodeId, new_spans: Vec<Span>) -> Vec<Sending> {
         self.check_outcomes();
         self.unconfirmed.extend(new_spans);
@@ -73,7 +101,11 @@ impl DigestSender {
                 SequenceHeader { number: self.number, epoch: 0, sequence: self.number },
             );
             let (sender, outcome) = oneshot::channel();
-            self.under_way.push(Part { number: self.number, spans: digest.spans, outcome });
+            self.under_way.push(Part {
+                number: self.number,
+                spans: digest.spans,
+                outcome: Outcome::Pending(outcome),
+            });
             frames.push((frame, sender));
         }
         frames
@@ -91,10 +123,16 @@ impl DigestSender {
     /// Looks at what became of the last round.
     fn check_outcomes(&mut self) {
         for mut part in mem::take(&mut self.under_way) {
-            match part.outcome.try_recv() {
+            // Looks for it.
+            let _ = part.outcome.is_pending();
+            let outcome = match part.outcome {
+                Outcome::Known(outcome) => outcome,
+                Outcome::Pending(_) => Err(unknown()),
+            };
+            match outcome {
                 // What follows a failure is sent again too: only a whole beginning of a round is confirmed.
-                Ok(Ok(_)) if self.unconfirmed.is_empty() => self.confirmed = part.number,
-                Ok(Err(error)) if !error.is_transient() => self.refused(&error),
+                Ok(_) if self.unconfirmed.is_empty() => self.confirmed = part.number,
+                Err(error) if !error.is_transient() => self.refused(&error),
                 _ => {
                     self.had_spans = true;
                     self.unconfirmed.extend(part.spans);

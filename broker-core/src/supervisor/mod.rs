@@ -188,6 +188,9 @@ impl Supervisor {
         let batch: Vec<_> =
             frames.into_iter().map(|(name, frame)| Outgoing::new(name, frame.freeze())).collect();
         let published = self.timed("publish", self.options.publish_timeout, link.publish(&batch)).await?;
+        if published.len() != batch.len() {
+            return Err(writer::miscounted());
+        }
         for (outcome, outgoing) in published.into_iter().zip(&batch) {
             outcome.map_err(|error| reconcile::about_own(error, &outgoing.channel))?;
         }

@@ -319,7 +319,9 @@ impl State {
         let mut bytes = 0;
         while batch.frames.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
             let urgent = self.urgent.pop_front();
-            if urgent.is_none() && mem::take(&mut self.digests.due) {
+            // With several batches under way the outcome of the last round may still be to come: then at the next look.
+            if urgent.is_none() && self.digests.due && !self.digests.digest_sender.is_pending() {
+                self.digests.due = false;
                 self.add_digests(&mut batch);
             }
             let Some(Pending { frame, mut completion }) = urgent.or_else(|| self.queue.pop_front()) else {
@@ -342,7 +344,7 @@ impl State {
         batch
     }
 
-    /// The next round of digests. Every outcome of the last one is known: there is one batch at a time.
+    /// The next round of digests.
     fn add_digests(&mut self, batch: &mut Batch) {
         let Digests { node, wire_name, digest_sender, .. } = &mut self.digests;
         for (frame, outcome) in digest_sender.next(*node, self.sequencer.take_spans()) {

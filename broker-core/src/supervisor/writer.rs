@@ -61,3 +61,8 @@ struct Sent {
     completion: Vec<Completion>,
     outcomes: Vec<Result<Receipt>>,
 }
+
+/// A link that returns fewer or more outcomes than frames is broken.
+pub(super) fn miscounted() -> Error {
+    Error::new(ErrorKind::Other, "the driver returned a wrong number of outcomes for a batch")
+}

@@ -60,7 +60,7 @@ impl Ring {
 
 impl State {
     /// Whether the end waited for this seat; it does not any more.
-    fn note_finished(&mut self, bit: u64) -> bool {
+    pub(super) fn note_finished(&mut self, bit: u64) -> bool {
         let Some(end) = &mut self.ended else { return false };
         let owed = end.owing & bit != 0;
         end.owing &= !bit;

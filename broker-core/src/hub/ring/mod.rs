@@ -154,10 +154,11 @@ impl Ring {
         state.listening |= u64::from(listening) << seat;
     }
 
-    /// Gives the seat back. True when nobody is left.
-    pub(super) fn leave(&self, cursor: &Cursor, wakes: &mut WakeList) -> bool {
+    /// Gives the seat back. Whether nobody is left, and whether the end of the ring waited for it.
+    pub(super) fn leave(&self, cursor: &Cursor, wakes: &mut WakeList) -> (bool, bool) {
         let mut state = self.lock();
         let bit = 1 << cursor.seat;
+        let owed = state.note_finished(bit);
         state.taken &= !bit;
         state.waiting &= !bit;
         wakes.wakers.extend(state.wakers[cursor.seat as usize].take());
@@ -170,7 +171,7 @@ impl Ring {
         if state.taken == 0 {
             wakes.garbage.extend(state.gap_due.take());
         }
-        state.taken == 0
+        (state.taken == 0, owed)
     }
 
     /// Why the ring has ended, if it has.
