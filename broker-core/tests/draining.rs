@@ -4,58 +4,18 @@
 mod scripted;
 
 use std::{
-    sync::{Arc, Barrier},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use broker_core::{Broker, ConnectionState, ErrorKind, Event, Model, Scope, StreamItem, Subscription};
+use broker_core::{ConnectionState, ErrorKind, Model, Scope, StreamItem};
 use futures_util::FutureExt;
-use scripted::{Scripted, options};
-use tokio::{
-    runtime::Builder,
-    sync::Notify,
-    time::{sleep, timeout},
+use scripted::{
+    Scripted, options,
+    steps::{Note, next, note, payload, until, within},
 };
-
-/// Far longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(60);
-
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Note(String);
-
-impl Model for Note {
-    const NAME: &'static str = "Note";
-}
-
-fn note() -> Note {
-    Note("hello".to_owned())
-}
-
-async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"))
-}
-
-/// The next event; under paused time an hour passes at once when nothing comes.
-async fn until(what: &str, condition: impl Fn() -> bool + Sync) {
-    let waited = async {
-        while !condition() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(Duration::from_secs(600), waited).await.expect(what);
-}
-
-async fn next(subscription: &mut Subscription) -> Option<Event> {
-    timeout(Duration::from_secs(3600), subscription.next()).await.expect("an event")
-}
-
-async fn payload(subscription: &mut Subscription) -> String {
-    match next(subscription).await {
-        Some(Event::Message(message)) => String::from_utf8(message.payload().unwrap().to_vec()).unwrap(),
-        other => panic!("not a message: {other:?}"),
-    }
-}
+use tokio::{runtime::Builder, sync::Notify, time::timeout};
 
 /// Under paused time: whatever waits for its limit would take all of it.
 #[tokio::test(start_paused = true)]
@@ -275,30 +235,4 @@ async fn drain_reports_the_outcome_of_every_accepted_post() {
     driver.world().slow_publish = Duration::from_millis(500);
     let (posted, ()) = tokio::join!(broker.publish("news", "accepted", Scope::Global), broker.drain());
     posted.unwrap();
-}
-
-/// A stream that is dropped while the end counts who has still to read. Real threads and many rounds: it is a matter of
-/// nanoseconds. Whoever were waited for in vain would be waited for as long as `drain_timeout`, 10 s.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_does_not_wait_for_streams_that_are_dropped_beside_it() {
-    for round in 0..300 {
-        let broker = Broker::local();
-        let mut streams = Vec::new();
-        for _ in 0..200 {
-            streams.push(broker.subscribe("news").await.unwrap());
-        }
-        broker.publish("news", "unread", Scope::Local).await.unwrap();
-        let barrier = Arc::new(Barrier::new(2));
-        let dropping = {
-            let barrier = Arc::clone(&barrier);
-            thread::spawn(move || {
-                barrier.wait();
-                drop(streams);
-            })
-        };
-        barrier.wait();
-        let drained = timeout(Duration::from_secs(9), broker.drain()).await;
-        assert!(drained.is_ok(), "round {round}: a stream that is gone is waited for");
-        dropping.join().unwrap();
-    }
 }

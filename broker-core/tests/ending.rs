@@ -13,33 +13,18 @@ use std::{
 };
 
 use broker_core::{
-    Broker, CloseReason, ConnectionState, Error, ErrorKind, Identity, Model, Received, Revocation, Scope,
+    Broker, CloseReason, ConnectionState, Error, ErrorKind, Identity, Received, Revocation, Scope,
 };
 use futures_util::future::join_all;
-use scripted::{Scripted, options};
+use scripted::{
+    Scripted, options,
+    steps::{LIMIT, Note, note, within},
+};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::oneshot,
     time::timeout,
 };
-
-/// Far longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(60);
-
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Note(String);
-
-impl Model for Note {
-    const NAME: &'static str = "Note";
-}
-
-fn note() -> Note {
-    Note("hello".to_owned())
-}
-
-async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"))
-}
 
 /// Waits on this thread, which is in no runtime.
 fn until(what: &str, condition: impl Fn() -> bool) {

@@ -14,7 +14,7 @@ use scripted::{Scripted, options};
 use signing_in::{sign_in, uncertainty, until, with_log};
 use tokio::time::sleep;
 
-/// How long the frame of a nudge is that has no record.
+/// How long the frame of an announcement is that has no record.
 const HEAD: usize = 35;
 
 #[tokio::test(start_paused = true)]
@@ -54,15 +54,15 @@ async fn an_announced_log_break_stores_known_records_again() {
     sleep(options().revocation_poll * 2).await;
     driver.world().log.as_mut().unwrap().records.clear();
     // Of another node: a frame without a payload, whose head is 35 bytes long.
-    let mut nudge = driver.world().published.last().unwrap().frame[..35].to_vec();
-    nudge[4] ^= 1;
+    let mut announcement = driver.world().published.last().unwrap().frame[..35].to_vec();
+    announcement[4] ^= 1;
     let inbox = driver.world().inboxes.last().cloned().unwrap();
-    inbox.deliver("$revocations", nudge.into());
+    inbox.deliver("$revocations", announcement.into());
     until("the record to be stored again", || !driver.world().log.as_ref().unwrap().records.is_empty()).await;
     assert!(!eve.is_closed());
 }
 
-/// Nudges without a record, by which all are asked what they remember.
+/// Announcements without a record, which ask every node to store what it has.
 fn alarms(driver: &Scripted) -> usize {
     let world = driver.world();
     let empty = |out: &&broker_core::driver::Outgoing| {
@@ -150,10 +150,10 @@ async fn records_stored_again_are_announced_to_earlier_readers() {
     broker.revoke(Revocation::user("ada")).await.unwrap();
     sleep(options().revocation_poll * 2).await;
     driver.world().log.as_mut().unwrap().records.clear();
-    let mut nudge = driver.world().published.last().unwrap().frame[..HEAD].to_vec();
-    nudge[4] ^= 1;
+    let mut announcement = driver.world().published.last().unwrap().frame[..HEAD].to_vec();
+    announcement[4] ^= 1;
     let inbox = driver.world().inboxes.last().cloned().unwrap();
-    inbox.deliver("$revocations", nudge.into());
+    inbox.deliver("$revocations", announcement.into());
     until("the announcement", || alarms(&driver) == 1).await;
     assert_eq!(driver.world().log.as_ref().unwrap().records.len(), 1);
     sleep(options().revocation_poll * 10).await;

@@ -1,4 +1,4 @@
-//! Revocation, under paused time, over a driver that does what the test tells it: what the log, the nudge and the
+//! Revocation, under paused time, over a driver that follows the script of the test: what the log, the announcement and the
 //! lease do when they work, and when they do not.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -14,13 +14,13 @@ use scripted::{Scripted, options};
 use signing_in::{sign_in, uncertainty, until, with_log};
 use tokio::time::sleep;
 
-/// Where the nudges stand among what was published.
-fn nudges(driver: &Scripted) -> Vec<usize> {
+/// Where the announcements stand among what was published.
+fn announcements(driver: &Scripted) -> Vec<usize> {
     let world = driver.world();
-    let nudge = |(place, out): (usize, &broker_core::driver::Outgoing)| {
+    let announcement = |(place, out): (usize, &broker_core::driver::Outgoing)| {
         (out.channel.as_str() == "$revocations").then_some(place)
     };
-    world.published.iter().enumerate().filter_map(nudge).collect()
+    world.published.iter().enumerate().filter_map(announcement).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +65,7 @@ async fn a_revocation_without_a_log_is_announced() {
     let ada = sign_in(&broker).await;
     assert_eq!(broker.revoke(Revocation::user("ada")).await.unwrap(), RevocationOutcome::Announced);
     assert!(ada.is_closed());
-    assert!(!nudges(&driver).is_empty());
+    assert!(!announcements(&driver).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +105,7 @@ async fn a_permanent_log_error_fails_at_once() {
         assert!(begun.elapsed() < Duration::from_secs(1));
         assert_eq!(error.kind(), kind);
         assert!(error.message().contains("perhaps not on others"), "{error}");
-        assert!(ada.is_closed() && !nudges(&driver).is_empty());
+        assert!(ada.is_closed() && !announcements(&driver).is_empty());
 
         driver.world().log.as_mut().unwrap().refuse_read = Some(kind);
         let fresh = driver.connect(options()).await.unwrap();
@@ -182,7 +182,7 @@ async fn a_hanging_append_continues_on_the_next_link() {
     assert_eq!(driver.world().log.as_ref().unwrap().records.len(), 1);
 }
 
-/// How long the frame of a nudge is that has no record.
+/// How long the frame of an announcement is that has no record.
 const HEAD: usize = 35;
 
 #[tokio::test(start_paused = true)]
@@ -212,8 +212,8 @@ async fn an_announcement_overtakes_queued_posts() {
     let posts = futures_util::future::join_all(posts);
     let (revoked, _) = tokio::join!(broker.revoke(Revocation::user("ada")), posts);
     revoked.unwrap();
-    let last = *nudges(&driver).last().unwrap();
-    assert!(last < 3 * 1024, "{:?} of {}", nudges(&driver), driver.world().published.len());
+    let last = *announcements(&driver).last().unwrap();
+    assert!(last < 3 * 1024, "{:?} of {}", announcements(&driver), driver.world().published.len());
     assert!(driver.world().published.len() > 5000);
 }
 

@@ -1,4 +1,4 @@
-//! The supervisor, under paused time, over a driver that does what the test tells it.
+//! The supervisor, under paused time, over a driver that follows the script of the test.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 mod scripted;
@@ -6,35 +6,17 @@ mod scripted;
 use std::time::Duration;
 
 use broker_core::{Broker, ConnectionState, ErrorKind, Event, Gap, GapCause, Scope, Subscription};
-use scripted::{Scripted, options};
+use scripted::{
+    Scripted, options,
+    steps::{next, payload, until},
+};
 use tokio::time::{Instant, sleep, timeout};
-
-/// The next event; under paused time an hour passes at once when nothing comes.
-async fn next(subscription: &mut Subscription) -> Option<Event> {
-    timeout(Duration::from_secs(3600), subscription.next()).await.expect("an event")
-}
-
-async fn payload(subscription: &mut Subscription) -> String {
-    match next(subscription).await {
-        Some(Event::Message(message)) => String::from_utf8(message.payload().unwrap().to_vec()).unwrap(),
-        other => panic!("not a message: {other:?}"),
-    }
-}
 
 async fn gap(subscription: &mut Subscription) -> Gap {
     match next(subscription).await {
         Some(Event::Gap(gap)) => gap,
         other => panic!("not a gap: {other:?}"),
     }
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool + Sync) {
-    let waited = async {
-        while !condition() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(Duration::from_secs(600), waited).await.expect(what);
 }
 
 async fn disconnected(broker: &Broker) {

@@ -195,7 +195,7 @@ fn encryption(url: &BrokerUrl) -> Finding {
     };
     Finding::warn(
         "tls",
-        "not encrypted: whoever is between can read the password and everything else",
+        "not encrypted: anybody on the way can read the password and everything else",
         remedy,
     )
 }

@@ -2,11 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{Arc, Barrier},
     task::{Context, Poll, Waker},
+    thread,
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
@@ -207,4 +209,31 @@ fn load_leaves_nothing_behind_and_no_hole_unreported() {
         }
     });
     assert!(hub.channels().is_empty());
+}
+
+/// The end counts who has still to read; a subscriber that leaves at that moment is counted off. Real threads and many rounds, for
+/// it is a matter of nanoseconds.
+#[test]
+fn a_subscriber_that_leaves_beside_the_end_is_not_waited_for() {
+    for round in 0..500 {
+        let (hub, news) = (Arc::new(Hub::new(8)), name("news"));
+        let seats: Vec<_> = (0..200).map(|_| hub.join(&news).unwrap()).collect();
+        seats.iter().for_each(|(ring, cursor)| ring.begin(cursor.seat, false));
+        put(&hub, "news", entry(1), PutBy::Link);
+        let barrier = Arc::new(Barrier::new(2));
+        let leaving = {
+            let (hub, barrier) = (Arc::clone(&hub), Arc::clone(&barrier));
+            thread::spawn(move || {
+                barrier.wait();
+                seats.iter().for_each(|(ring, cursor)| _ = hub.leave(ring, cursor));
+            })
+        };
+        barrier.wait();
+        hub.end();
+        leaving.join().unwrap();
+        assert!(
+            hub.drained().now_or_never().is_some(),
+            "round {round}: all have left, and one is waited for"
+        );
+    }
 }

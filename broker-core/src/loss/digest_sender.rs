@@ -49,14 +49,15 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn is_pending(&mut self) -> bool {
-        let Self::Pending(receiver) = self else { return false };
+    /// Takes the outcome if it has come. Whether it has.
+    fn receive(&mut self) -> bool {
+        let Self::Pending(receiver) = self else { return true };
         *self = Self::Known(match receiver.try_recv() {
             Ok(outcome) => outcome,
-            Err(TryRecvError::Empty) => return true,
+            Err(TryRecvError::Empty) => return false,
             Err(TryRecvError::Closed) => Err(unknown()),
         });
-        false
+        true
     }
 }
 
@@ -71,7 +72,7 @@ pub(crate) type Sending = (BytesMut, oneshot::Sender<Result<Receipt>>);
 impl DigestSender {
     /// Whether an outcome of the last round is still to come.
     pub(crate) fn is_pending(&mut self) -> bool {
-        self.under_way.iter_mut().any(|part| part.outcome.is_pending())
+        self.under_way.iter_mut().any(|part| !part.outcome.receive())
     }
 
     /// The frames of the next round: none when there is nothing to report. Outcomes of the last round that are still to
@@ -123,8 +124,7 @@ impl DigestSender {
     /// Looks at what became of the last round.
     fn check_outcomes(&mut self) {
         for mut part in mem::take(&mut self.under_way) {
-            // Looks for it.
-            let _ = part.outcome.is_pending();
+            part.outcome.receive();
             let outcome = match part.outcome {
                 Outcome::Known(outcome) => outcome,
                 Outcome::Pending(_) => Err(unknown()),

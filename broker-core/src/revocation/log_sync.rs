@@ -10,8 +10,10 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::failure::{Failure, broke_link};
-use super::log_state::{Append, Follower, Standing, State};
+use super::{
+    failure::{Failure, broke_link},
+    log_state::{Append, Follower, Standing, State},
+};
 use crate::{
     Error, ErrorKind, FailMode, Result, Uncertainty,
     driver::{DurableLog, Link, LogCursor, LogDiscontinuity},

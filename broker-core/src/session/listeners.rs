@@ -7,13 +7,13 @@ use super::{
     listener::{Listener, ListenerId, listen},
     listener_fn::{ListenerFn, ListenerItem},
 };
-use crate::{AsChannelFor, Result, runtime::gate::Gate};
+use crate::{AsChannelFor, AsChannelName, Result, Subscription, runtime::gate::Gate};
 
 impl Session {
     /// Calls a function with every later message of a channel, one call at a time, in order.
     ///
     /// When it returns, every later post from any process is delivered, or reported missing. The function
-    /// takes [`Received<T>`](crate::Received), or [`StreamItem<T>`](crate::StreamItem) to be told of gaps too. It may be
+    /// takes [`Received<T>`](crate::Received), or [`StreamItem<T>`](crate::StreamItem) to receive gaps too. It may be
     /// async; it runs on a task of its own, so a slow one delays no other, and a panic in it removes this
     /// listener only. Two listeners are two, also with the same function. Follows Serverpod's `addListener`.
     ///
@@ -26,13 +26,13 @@ impl Session {
     ///
     /// let broker = broker::connect("memory:").await?;
     /// let session = broker.session();
-    /// let (heard, mut names) = tokio::sync::mpsc::unbounded_channel();
+    /// let (sender, mut names) = tokio::sync::mpsc::unbounded_channel();
     /// let listener = session
     ///     .add_listener("user.42", move |item: StreamItem<Renamed>| {
-    ///         let heard = heard.clone();
+    ///         let sender = sender.clone();
     ///         async move {
     ///             match item {
-    ///                 Ok(renamed) => drop(heard.send(renamed.name.clone())),
+    ///                 Ok(renamed) => drop(sender.send(renamed.name.clone())),
     ///                 Err(error) => eprintln!("{error}"), // a gap, for one: read the state anew
     ///             }
     ///         }
@@ -94,11 +94,9 @@ impl Session {
         I: ListenerItem,
         F: ListenerFn<(I,), K>,
     {
-        let gate = Some(Arc::new(Gate::default()));
-        let (subscription, number) = self.open("add_listener", channel.channel_name(), gate).await?;
-        let task =
-            self.broker.spawn("a listener", listen(subscription, move |item: I| function.call((item,))))?;
-        Ok(Listener::new(Arc::clone(&self.shared), number, task))
+        let (subscription, number) = self.open_listener(channel).await?;
+        let calls = listen(subscription, move |item: I| function.call((item,)));
+        Ok(Listener::new(Arc::clone(&self.shared), number, self.broker.spawn("a listener", calls)?))
     }
 
     /// A listener whose session lasts as long as it does.
@@ -111,15 +109,20 @@ impl Session {
         I: ListenerItem,
         F: ListenerFn<(I,), K>,
     {
-        let gate = Some(Arc::new(Gate::default()));
-        let (subscription, number) = self.open("add_listener", channel.channel_name(), gate).await?;
+        let (subscription, number) = self.open_listener(channel).await?;
         let (broker, shared) = (self.broker.clone(), Arc::clone(&self.shared));
+        let calls = listen(subscription, move |item: I| function.call((item,)));
         let task = async move {
-            let ended = listen(subscription, move |item: I| function.call((item,))).await;
+            let ended = calls.await;
             drop(self);
             ended
         };
         Ok(Listener::new(shared, number, broker.spawn("a listener", task)?))
+    }
+
+    /// The subscription of a listener, with the gate that ends its calls, and its number.
+    async fn open_listener(&self, channel: impl AsChannelName + Send) -> Result<(Subscription, u64)> {
+        self.open("add_listener", channel.channel_name(), Some(Arc::new(Gate::default()))).await
     }
 
     /// The same for a function of two arguments, a state and the message: each call gets a clone of the state. What an
@@ -135,7 +138,7 @@ impl Session {
     /// let (sender, mut receiver) = channel(16);
     /// session
     ///     .add_listener_with("news", sender, async |sender: Sender<Event>, event: Event| {
-    ///         let _ = sender.send(event).await; // fails when nobody receives any more
+    ///         let _ = sender.send(event).await; // fails once the receiver is dropped
     ///     })
     ///     .await?;
     /// broker.publish("news", "hello", Scope::Global).await?;

@@ -1,5 +1,7 @@
 //! A driver that does what a test tells it: an in-process server with knobs.
 
+pub(crate) mod steps;
+
 use std::{
     collections::{BTreeSet, HashSet},
     future::pending,
