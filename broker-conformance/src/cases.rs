@@ -6,6 +6,7 @@ mod cluster;
 mod configuration;
 mod draining;
 mod front;
+mod handles;
 mod health;
 mod hooks;
 mod hostile;
@@ -48,6 +49,7 @@ const SUBJECTS: &[&[Case]] = &[
     listeners::CASES,
     hooks::CASES,
     front::CASES,
+    handles::CASES,
     revocation::CASES,
     revocation_outage::CASES,
     cluster::CASES,

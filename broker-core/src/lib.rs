@@ -32,7 +32,7 @@ mod subscription;
 mod supervisor;
 mod wire;
 
-pub use broker::Broker;
+pub use broker::{Broker, ChannelHandle, PublishFuture};
 pub use channel::{AsChannel, AsChannelFor, AsChannelName, Channel, ChannelName};
 pub use config::{BrokerUrl, FailMode, Options};
 pub use driver::{Backend, Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach, Receipt};

@@ -60,12 +60,13 @@ pub mod prelude;
 // By list: a name here is a promise to users, and `tests/exports.rs` has the list again. What only drivers need stays
 // in `broker_core`: its module `driver`, `Backend`, `BrokerUrl`.
 pub use broker_core::{
-    AsChannel, AsChannelFor, AsChannelName, AuthenticatedAt, Broker, Capabilities, Channel, ChannelName,
-    CloseReason, Codec, Confirmation, ConnectionState, Error, ErrorKind, Event, FailMode, Gap, GapCause,
-    Headers, Health, HealthChanges, HookId, Identity, Listener, ListenerEnd, ListenerFn, ListenerId,
-    ListenerItem, Malformed, Message, MessageId, MessageStream, Model, NodeId, Options, OrderGuarantee,
-    Owning, PermissionScope, Post, Reach, Receipt, Received, Result, Revocation, RevocationOutcome, Revoked,
-    Scope, Session, StreamError, StreamItem, Subscription, Uncertainty, driver::Inspection,
+    AsChannel, AsChannelFor, AsChannelName, AuthenticatedAt, Broker, Capabilities, Channel, ChannelHandle,
+    ChannelName, CloseReason, Codec, Confirmation, ConnectionState, Error, ErrorKind, Event, FailMode, Gap,
+    GapCause, Headers, Health, HealthChanges, HookId, Identity, Listener, ListenerEnd, ListenerFn,
+    ListenerId, ListenerItem, Malformed, Message, MessageId, MessageStream, Model, NodeId, Options,
+    OrderGuarantee, Owning, PermissionScope, Post, PublishFuture, Reach, Receipt, Received, Result,
+    Revocation, RevocationOutcome, Revoked, Scope, Session, StreamError, StreamItem, Subscription,
+    Uncertainty, driver::Inspection,
 };
 /// Gives a type its name on the wire; see the trait of the same name.
 pub use broker_macros::Model;

@@ -1,12 +1,16 @@
 //! Broker: the handle users clone.
 
+mod channel_handle;
 mod ending;
 mod publish;
+mod publish_future;
 mod revoke;
 mod sessions;
 mod shutdown;
 mod start;
 mod subscribe;
+
+pub use self::{channel_handle::ChannelHandle, publish_future::PublishFuture};
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,7 @@
 //! How a post leaves the caller: checked, then to the backend or straight into the queues here.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use super::{Backend, Broker};
@@ -7,13 +9,38 @@ use crate::{
     AsChannel, AsChannelName, Error, ErrorKind, Message, Model, Post, Result, Scope,
     channel::check,
     driver::Receipt,
-    hub::{PutBy, WakeList},
+    hub::{PutBy, Ring, WakeList},
     supervisor::outbox::Outbox,
     wire::frame,
 };
 
 /// A frame on its way to the backend.
-type Leaving<'a> = (&'a Outbox, BytesMut);
+pub(super) type Leaving<'a> = (&'a Arc<Outbox>, BytesMut);
+
+/// Where a post goes.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    /// A channel by its name, which is not checked yet.
+    Name(&'a str),
+    /// A channel that somebody has pinned.
+    Pinned(&'a Arc<Ring>),
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn name(self) -> &'a str {
+        match self {
+            Self::Name(name) => name,
+            Self::Pinned(ring) => ring.channel.as_str(),
+        }
+    }
+
+    fn check(self) -> Result<()> {
+        match self {
+            Self::Name(name) => check(name),
+            Self::Pinned(_) => Ok(()),
+        }
+    }
+}
 
 impl Broker {
     /// Publishes bytes, or a [`Post`] with type and headers. The scopes are those of
@@ -28,7 +55,7 @@ impl Broker {
         post: impl Into<Post> + Send,
         scope: Scope,
     ) -> Result<Receipt> {
-        let channel = channel.channel_name();
+        let channel = Target::Name(channel.channel_name());
         match self.send_post(channel, post.into(), scope) {
             Ok(None) => Ok(Receipt::new()),
             leaving => self.leave("publish", channel, leaving).await,
@@ -60,7 +87,7 @@ impl Broker {
         message: T,
         scope: Scope,
     ) -> Result<Receipt> {
-        let channel = channel.channel_name();
+        let channel = Target::Name(channel.channel_name());
         match self.send_value(channel, message, scope) {
             Ok(None) => Ok(Receipt::new()),
             leaving => self.leave("post_message", channel, leaving).await,
@@ -68,22 +95,27 @@ impl Broker {
     }
 
     /// Waits for what has to leave.
-    async fn leave(
+    pub(super) async fn leave(
         &self,
         operation: &'static str,
-        channel: &str,
+        channel: Target<'_>,
         leaving: Result<Option<Leaving<'_>>>,
     ) -> Result<Receipt> {
         let sent = match leaving {
             Ok(None) => Ok(Receipt::new()),
-            Ok(Some((outbox, frame))) => outbox.post(channel, frame).await,
+            Ok(Some((outbox, frame))) => outbox.post(channel.name(), frame).await,
             Err(error) => Err(error),
         };
-        sent.map_err(|error| self.at(operation, channel, error))
+        sent.map_err(|error| self.at(operation, channel.name(), error))
     }
 
     #[inline]
-    fn send_value<T: Model>(&self, channel: &str, value: T, scope: Scope) -> Result<Option<Leaving<'_>>> {
+    pub(super) fn send_value<T: Model>(
+        &self,
+        channel: Target<'_>,
+        value: T,
+        scope: Scope,
+    ) -> Result<Option<Leaving<'_>>> {
         let codec = self.0.options.codec;
         if self.accept(channel, scope)?.is_none() {
             // What no other node could read is refused here as well.
@@ -95,7 +127,12 @@ impl Broker {
 
     /// What stays here is in the queues when this returns; what goes to the backend is checked, and ready to go.
     #[inline]
-    fn send_post(&self, channel: &str, post: Post, scope: Scope) -> Result<Option<Leaving<'_>>> {
+    pub(super) fn send_post(
+        &self,
+        channel: Target<'_>,
+        post: Post,
+        scope: Scope,
+    ) -> Result<Option<Leaving<'_>>> {
         let backend = self.accept(channel, scope)?;
         post.check(&self.0.options)?;
         let Some(backend) = backend else {
@@ -106,14 +143,14 @@ impl Broker {
 
     /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.
     #[inline]
-    fn accept(&self, channel: &str, scope: Scope) -> Result<Option<&Backend>> {
+    fn accept(&self, channel: Target<'_>, scope: Scope) -> Result<Option<&Backend>> {
         if self.0.hub.has_ended() {
             return Err(self.closed_error());
         }
         match (scope, &self.0.backend) {
             (Scope::Local, _) | (Scope::Auto, None) => Ok(None),
             (Scope::Global | Scope::Auto, Some(backend)) => {
-                check(channel)?;
+                channel.check()?;
                 backend.outbox.check().map(|()| Some(backend))
             }
             (Scope::Global, None) => Err(Error::new(
@@ -124,14 +161,19 @@ impl Broker {
     }
 
     #[inline]
-    fn put_local(&self, channel: &str, message: Message) -> Result<Option<Leaving<'_>>> {
+    fn put_local(&self, channel: Target<'_>, message: Message) -> Result<Option<Leaving<'_>>> {
         let mut wakes = WakeList::default();
-        // A channel that has subscribers has a legal name.
         let mut too_late = false;
-        if !self.0.hub.put(channel, message, PutBy::Here, &mut wakes) {
-            check(channel)?;
-            // Nobody is there, perhaps because all have read to the end.
-            too_late = self.0.hub.has_ended();
+        match channel {
+            Target::Pinned(ring) => self.0.hub.put_pinned(ring, message, &mut wakes),
+            // A channel that has subscribers has a legal name.
+            Target::Name(name) => {
+                if !self.0.hub.put(name, message, PutBy::Here, &mut wakes) {
+                    check(name)?;
+                    // Nobody is there, perhaps because all have read to the end.
+                    too_late = self.0.hub.has_ended();
+                }
+            }
         }
         too_late |= wakes.too_late;
         wakes.finish();

@@ -6,6 +6,7 @@
 
 mod ending;
 mod entry;
+mod pin;
 mod ring;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
@@ -163,22 +164,32 @@ impl Hub {
     /// Adds a subscriber; `None` once the hub has ended. The seat is taken under the shard's lock, so that
     /// an empty channel is not taken away at the same time.
     pub(crate) fn join(&self, name: &ChannelName) -> Option<(Arc<Ring>, Cursor)> {
+        self.with_ring(name, take_seat)
+    }
+
+    /// Looks at the first ring of a channel under its shard's lock, and makes it if there is none; `None` once the hub
+    /// has ended.
+    fn with_ring<R>(&self, name: &ChannelName, with: impl Fn(&Arc<Ring>) -> R) -> Option<R> {
         let hash = self.hash(name.as_str());
-        let joined = {
+        let found = {
             let shard = self.read(hash);
             if self.ended.load(Ordering::SeqCst) {
                 return None;
             }
-            shard.find(hash, |ring| ring.channel == *name).map(take_seat)
+            shard.find(hash, |ring| ring.channel == *name).filter(|head| !is_resting(head)).map(&with)
         };
-        joined.or_else(|| {
+        found.or_else(|| {
             let mut shard = self.write(hash);
             if self.ended.load(Ordering::SeqCst) {
                 return None;
             }
             let rehash = |ring: &Arc<Ring>| self.hash(ring.channel.as_str());
             let entry = shard.entry(hash, |ring| ring.channel == *name, rehash);
-            Some(take_seat(entry.or_insert_with(|| Arc::new(Ring::new(name.clone()))).get()))
+            let entry = entry.or_insert_with(|| Arc::new(Ring::new(name.clone())));
+            if is_resting(entry.get()) {
+                entry.get().reset(); // what was noted for its last subscribers is not true for the next
+            }
+            Some(with(entry.get()))
         })
     }
 
@@ -195,12 +206,17 @@ impl Hub {
         last
     }
 
+    /// Whether the channel has no subscriber. Then it is taken away, unless it is pinned.
     fn remove_if_empty(&self, name: &ChannelName) -> bool {
         let hash = self.hash(name.as_str());
         let mut shard = self.write(hash);
         let Ok(entry) = shard.find_entry(hash, |ring| ring.channel == *name) else { return false };
-        if chain(entry.get()).any(|ring| !ring.is_empty()) {
+        if !has_no_subscriber(entry.get()) {
             return false;
+        }
+        if entry.get().pins.load(Ordering::SeqCst) > 0 {
+            entry.get().rest();
+            return true;
         }
         let (removed, _) = entry.remove();
         drop(shard);
@@ -319,25 +335,27 @@ impl Hub {
     /// Ends a channel's present subscribers. A later subscriber begins anew.
     pub(crate) fn refuse(&self, name: &ChannelName, reason: &CloseReason) {
         let hash = self.hash(name.as_str());
+        let mut wakes = WakeList::default();
         let removed = {
             let mut shard = self.write(hash);
-            shard.find_entry(hash, |ring| ring.channel == *name).ok().map(|entry| entry.remove().0)
+            let removed =
+                shard.find_entry(hash, |ring| ring.channel == *name).ok().map(|entry| entry.remove().0);
+            // Under this lock: who has pinned it must not put anything into it that later subscribers do not get.
+            removed.iter().flat_map(chain).for_each(|ring| ring.end(reason, &mut wakes));
+            removed
         };
-        let mut wakes = WakeList::default();
-        if let Some(head) = &removed {
-            chain(head).for_each(|ring| ring.end(reason, &mut wakes));
-        }
         wakes.finish();
+        drop(removed);
     }
 
     /// Whether anybody here listens to a channel.
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.find(name).is_some()
+        self.find(name).is_some_and(|head| !has_no_subscriber(&head))
     }
 
     /// Every channel somebody here listens to.
     pub(crate) fn channels(&self) -> Vec<ChannelName> {
-        self.rings().iter().map(|ring| ring.channel.clone()).collect()
+        self.rings().iter().filter(|head| !has_no_subscriber(head)).map(|ring| ring.channel.clone()).collect()
     }
 
     fn rings(&self) -> Vec<Arc<Ring>> {
@@ -362,6 +380,15 @@ fn take_seat(head: &Arc<Ring>) -> (Arc<Ring>, Cursor) {
         }
         ring = ring.next.get_or_init(|| Arc::new(Ring::new(ring.channel.clone())));
     }
+}
+
+/// Whether a channel is only there because it is pinned.
+fn is_resting(head: &Arc<Ring>) -> bool {
+    head.pins.load(Ordering::SeqCst) > 0 && has_no_subscriber(head)
+}
+
+fn has_no_subscriber(head: &Arc<Ring>) -> bool {
+    chain(head).all(|ring| ring.is_empty())
 }
 
 fn chain(head: &Arc<Ring>) -> impl Iterator<Item = &Arc<Ring>> {

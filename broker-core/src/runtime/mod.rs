@@ -61,7 +61,8 @@ impl Runtime {
         }
     }
 
-    async fn late(&self, limit: Duration) {
+    /// Returns after so long, on whatever thread it is awaited.
+    pub(crate) async fn late(&self, limit: Duration) {
         let current = Handle::try_current().ok();
         if let (Some(current), Some(own)) = (&current, &self.0)
             && current.id() == own.id()

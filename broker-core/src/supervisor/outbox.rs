@@ -135,6 +135,21 @@ impl Outbox {
 
     /// Queues a frame and waits for what becomes of it. Not cancel safe: once queued it may be sent.
     pub(crate) async fn post(&self, channel: &str, frame: BytesMut) -> Result<Receipt> {
+        let outcome = self.queue(channel, frame).await?;
+        tokio::select! {
+            biased;
+            outcome = outcome => outcome.unwrap_or_else(|_| Err(link_broke())),
+            error = self.stuck() => Err(error),
+        }
+    }
+
+    /// Queues a frame behind all that were queued before, as soon as there is room. Where its outcome comes from.
+    /// Cancel safe: a frame for which there is no room yet is not queued.
+    pub(crate) async fn queue(
+        &self,
+        channel: &str,
+        frame: BytesMut,
+    ) -> Result<oneshot::Receiver<Result<Receipt>>> {
         let bytes = frame.len() as u32; // a frame has at most MAX_FRAME
         let (room, turn) = match self.free_room(bytes) {
             Some(room) => (room, None),
@@ -157,23 +172,17 @@ impl Outbox {
         };
         drop(turn);
         self.notify.notify_one();
-        self.outcome(outcome).await
+        Ok(outcome)
     }
 
-    /// What became of a frame. Every batch has an outcome within the limit, whatever the backend does; nobody who
-    /// posts waits longer for a writer that does not run.
-    async fn outcome(&self, mut outcome: oneshot::Receiver<Result<Receipt>>) -> Result<Receipt> {
+    /// Returns when the writer does not run. Every batch has an outcome within the limit, whatever the backend does;
+    /// nobody who posts waits longer for a writer that does not run.
+    pub(crate) async fn stuck(&self) -> Error {
         loop {
             let before = self.progress.load(Relaxed);
-            match self.runtime.timeout(self.limit * 2, &mut outcome).await {
-                Ok(Ok(outcome)) => return outcome,
-                Ok(Err(_)) => return Err(interrupted("the link broke while the message was under way")),
-                Err(_) if self.progress.load(Relaxed) != before => {}
-                Err(_) => {
-                    return Err(interrupted(
-                        "the broker's runtime is blocked or not driven, and has not answered",
-                    ));
-                }
+            self.runtime.late(self.limit * 2).await;
+            if self.progress.load(Relaxed) == before {
+                return interrupted("the broker's runtime is blocked or not driven, and has not answered");
             }
         }
     }
@@ -351,6 +360,11 @@ impl State {
             batch.add(Outgoing::new(wire_name.clone(), frame.freeze()), Completion::new(outcome));
         }
     }
+}
+
+/// What became of a frame whose outcome was lost.
+pub(crate) fn link_broke() -> Error {
+    interrupted("the link broke while the message was under way")
 }
 
 fn interrupted(why: &str) -> Error {

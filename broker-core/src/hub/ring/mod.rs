@@ -29,7 +29,7 @@ use crate::{
     loss::tracker::SequenceTracker,
     runtime::sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     wire::digest::Span,
 };
@@ -46,6 +46,9 @@ pub(crate) struct Ring {
     state: Mutex<State>,
     /// Seats whose subscriber has taken more than one entry, and not yielded all of them. Set under the lock.
     holding: AtomicU64,
+    /// How many hold on to it without a seat. Raised under the shard's lock, and looked at under it before the ring is
+    /// taken away.
+    pub(super) pins: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +107,13 @@ struct End {
 
 impl Ring {
     pub(super) fn new(channel: ChannelName) -> Self {
-        Self { channel, next: OnceLock::new(), state: Mutex::default(), holding: AtomicU64::new(0) }
+        Self {
+            channel,
+            next: OnceLock::new(),
+            state: Mutex::default(),
+            holding: AtomicU64::new(0),
+            pins: AtomicUsize::new(0),
+        }
     }
 
     /// No code of others runs under this lock, so a poisoned one is as good as new.
@@ -216,6 +225,13 @@ impl Ring {
         let tracker = state.tracker.take();
         drop(state);
         drop(tracker);
+    }
+
+    /// The last subscriber is gone, and the ring stays because it is pinned: gives back the memory of its bursts.
+    pub(super) fn rest(&self) {
+        self.reset();
+        let slots = mem::take(&mut self.lock().slots);
+        drop(slots);
     }
 
     /// Appends an entry for everyone who has a seat.

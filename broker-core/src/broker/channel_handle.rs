@@ -1,0 +1,168 @@
+//! ChannelHandle: a channel whose name was resolved once, for whoever posts to it often.
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use super::{
+    Broker,
+    publish::{Leaving, Target},
+    publish_future::PublishFuture,
+};
+use crate::{AsChannel, AsChannelName, ChannelName, Model, Post, Result, Scope, driver::Receipt, hub::Ring};
+
+/// A channel of a broker, for whoever posts to it often. Made by [`Broker::channel`].
+///
+/// It posts what [`Broker::post_message`] and [`Broker::publish`] post, to the same subscribers; a local post looks up no
+/// name. [`send`](Self::send) returns before the outcome is known, so that one caller can have many posts under way.
+///
+/// Cloning is cheap. It may stand wherever the [`Channel`](crate::Channel) may. It keeps the broker open, and some memory for
+/// the channel as long as a clone of it lives.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+/// use broker::{Channel, Model, Scope};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Model)]
+/// struct PixelAdded { index: u32 }
+///
+/// const PIXELS: Channel<PixelAdded> = Channel::new("pixel-added");
+///
+/// let broker = broker::connect("memory:").await?;
+/// let pixels = broker.channel(&PIXELS)?;
+/// let mut added = broker.create_stream(&pixels).await?;
+/// // Both are under way at once, in this order.
+/// let first = pixels.send(PixelAdded { index: 1 }, Scope::Global).await?;
+/// let second = pixels.send(PixelAdded { index: 2 }, Scope::Global).await?;
+/// (first.await?, second.await?);
+/// assert_eq!(added.next().await.expect("open").expect("a pixel").index, 1);
+/// # Ok(()) }
+/// ```
+pub struct ChannelHandle<T> {
+    pinned: Arc<Pinned>,
+    messages: PhantomData<fn(T)>,
+}
+
+/// A ring that stays in the hub until the last handle is dropped.
+struct Pinned {
+    broker: Broker,
+    ring: Arc<Ring>,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.broker.hub().unpin(&self.ring);
+    }
+}
+
+impl Broker {
+    /// A handle of a channel, for whoever posts to it often. The type is that of the [`Channel`](crate::Channel); for a
+    /// name as text give it: `broker.channel::<PixelAdded>("pixel-added")`. Subscribes to nothing.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an illegal name; [`Closed`](crate::ErrorKind::Closed).
+    #[expect(clippy::needless_pass_by_value, reason = "as every verb takes its channel")]
+    pub fn channel<T>(&self, channel: impl AsChannel<T>) -> Result<ChannelHandle<T>> {
+        let name = channel.channel_name();
+        let checked = ChannelName::new(name).map_err(|error| error.with_operation("channel"))?;
+        let ring = self.hub().pin(&checked).ok_or_else(|| self.at("channel", name, self.closed_error()))?;
+        Ok(ChannelHandle { pinned: Arc::new(Pinned { broker: self.clone(), ring }), messages: PhantomData })
+    }
+}
+
+impl<T> ChannelHandle<T> {
+    /// The channel.
+    #[must_use]
+    pub fn name(&self) -> &ChannelName {
+        &self.pinned.ring.channel
+    }
+
+    /// Posts bytes, or a [`Post`] with headers; all else as [`Broker::publish`].
+    ///
+    /// # Errors
+    /// As [`Broker::publish`].
+    pub async fn publish(&self, post: impl Into<Post> + Send, scope: Scope) -> Result<Receipt> {
+        let leaving = self.broker().send_post(self.target(), post.into(), scope);
+        self.leave("publish", leaving).await
+    }
+
+    /// Queues bytes, or a [`Post`] with headers; all else as [`send`](Self::send).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_post(&self, post: impl Into<Post> + Send, scope: Scope) -> Result<PublishFuture> {
+        let leaving = self.broker().send_post(self.target(), post.into(), scope);
+        self.queue("send_post", leaving).await
+    }
+
+    fn broker(&self) -> &Broker {
+        &self.pinned.broker
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::Pinned(&self.pinned.ring)
+    }
+
+    async fn leave(&self, operation: &'static str, leaving: Result<Option<Leaving<'_>>>) -> Result<Receipt> {
+        match leaving {
+            Ok(None) => Ok(Receipt::new()),
+            leaving => self.broker().leave(operation, self.target(), leaving).await,
+        }
+    }
+
+    async fn queue(
+        &self,
+        operation: &'static str,
+        leaving: Result<Option<Leaving<'_>>>,
+    ) -> Result<PublishFuture> {
+        let at = |error| self.broker().at(operation, self.name().as_str(), error);
+        let Some((outbox, frame)) = leaving.map_err(at)? else { return Ok(PublishFuture::done()) };
+        let outcome = outbox.queue(self.name().as_str(), frame).await.map_err(at)?;
+        Ok(PublishFuture::new(self.broker(), self.name(), operation, outbox, outcome))
+    }
+}
+
+impl<T: Model> ChannelHandle<T> {
+    /// Posts a typed message; all else as [`Session::post_message`](crate::Session::post_message).
+    ///
+    /// # Errors
+    /// As [`Session::post_message`](crate::Session::post_message).
+    pub async fn post_message(&self, message: T, scope: Scope) -> Result<Receipt> {
+        let leaving = self.broker().send_value(self.target(), message, scope);
+        self.leave("post_message", leaving).await
+    }
+
+    /// Queues a typed message, and returns what waits for its [`Receipt`]: so that one caller can have many posts under
+    /// way. They are sent in the order in which these calls return, which is that of the calls when each is awaited before the
+    /// next.
+    ///
+    /// Waits only while there is no room in the outbox (`outbox_bytes`), for at most `publish_timeout`. Cancel safe: a
+    /// dropped call has queued nothing. What is queued is sent even if the [`PublishFuture`] is dropped; then nobody learns
+    /// of its failure.
+    ///
+    /// # Errors
+    /// Those of [`Session::post_message`](crate::Session::post_message) that are known before anything is sent; and
+    /// [`Overloaded`](crate::ErrorKind::Overloaded) when no room was found in time. The others are the future's.
+    pub async fn send(&self, message: T, scope: Scope) -> Result<PublishFuture> {
+        let leaving = self.broker().send_value(self.target(), message, scope);
+        self.queue("send", leaving).await
+    }
+}
+
+impl<T> Clone for ChannelHandle<T> {
+    fn clone(&self) -> Self {
+        Self { pinned: Arc::clone(&self.pinned), messages: PhantomData }
+    }
+}
+
+impl<T> AsChannelName for &ChannelHandle<T> {
+    fn channel_name(&self) -> &str {
+        self.name().as_str()
+    }
+}
+
+impl<T> AsChannel<T> for &ChannelHandle<T> {}
+
+impl<T> fmt::Debug for ChannelHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelHandle").field("name", self.name()).finish_non_exhaustive()
+    }
+}
