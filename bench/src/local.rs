@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use broker::{Broker, Event, MessageStream, Model, Scope, Session, Subscription};
+use broker::{Broker, ChannelHandle, Event, MessageStream, Model, Scope, Session, Subscription};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -63,6 +63,26 @@ struct Raw(Broker);
 impl Post for Raw {
     async fn post(&self) -> Outcome {
         self.0.publish("news", payload(), Scope::Local).await?;
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct RawHandle(ChannelHandle<Bytes>);
+
+impl Post for RawHandle {
+    async fn post(&self) -> Outcome {
+        self.0.publish(payload(), Scope::Local).await?;
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct TypedHandle(ChannelHandle<Tick>);
+
+impl Post for TypedHandle {
+    async fn post(&self) -> Outcome {
+        self.0.post_message(TICK, Scope::Local).await?;
         Ok(())
     }
 }
@@ -176,6 +196,11 @@ impl<P: Post> Crowd<P> {
         Self { publisher, readers, window, length }
     }
 
+    /// The same readers, and another who posts.
+    fn with_publisher<Q>(self, publisher: Q) -> Crowd<Q> {
+        Crowd { publisher, readers: self.readers, window: self.window, length: self.length }
+    }
+
     /// Posts in windows, and lets everybody keep up after each. Counts deliveries.
     async fn round(&mut self, windows: usize) -> Outcome<Round> {
         let readers = self.readers.len();
@@ -218,6 +243,23 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
             let (broker, posts) = (typed(readers).await?, broadcast(readers, 512, || TICK));
             compare(scale, report, name, "tokio broadcast of Arc<T>", broker, posts, Target::AtLeast(1.0))
                 .await?;
+        }
+    }
+    for readers in [1, 10] {
+        let name = format!("local raw fan-out 1→{readers} by handle, window 512");
+        if report.starts(&name) {
+            let (broker, posts) = (raw(readers, 512).await?, broadcast(readers, 512, plain));
+            let handle = RawHandle(broker.publisher.0.channel("news")?);
+            let broker = broker.with_publisher(handle);
+            compare(scale, report, name, "tokio broadcast", broker, posts, Target::AtLeast(1.5)).await?;
+        }
+        let name = format!("local typed fan-out 1→{readers} by handle, window 512");
+        if report.starts(&name) {
+            let (broker, posts) = (typed(readers).await?, broadcast(readers, 512, || TICK));
+            let handle = TypedHandle(broker.publisher.0.broker().channel("news")?);
+            let broker = broker.with_publisher(handle);
+            let target = Target::AtLeast(1.0);
+            compare(scale, report, name, "tokio broadcast of Arc<T>", broker, posts, target).await?;
         }
     }
     let name = "local raw fan-out 1→10, window 512, and one that never reads";

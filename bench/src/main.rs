@@ -9,6 +9,7 @@ mod agreement;
 mod allocations;
 mod channels;
 mod footprint;
+mod in_flight;
 mod interest;
 mod local;
 mod recovery;
@@ -128,6 +129,7 @@ fn pass(runtime: &Runtime, scale: Scale, scenarios: &[String]) -> Outcome<Report
         local::run(scale, &mut report).await?;
         channels::run(scale, &mut report).await?;
         wire::run(scale, &mut report).await?;
+        in_flight::run(scale, &mut report).await?;
         interest::run(scale, &mut report).await?;
         recovery::run(scale, &mut report).await
     });

@@ -92,11 +92,11 @@ impl Received {
     }
 
     /// From now on that many more are wanted. Nothing is under way.
-    fn want(&self, more: u64) {
+    pub(crate) fn want(&self, more: u64) {
         self.wanted.store(self.count.load(Acquire) + more, SeqCst);
     }
 
-    async fn reach(&self) -> Outcome {
+    pub(crate) async fn reach(&self) -> Outcome {
         let arrived = timeout(LIMIT, self.reached.notified()).await;
         let (count, wanted) = (self.count.load(Acquire), self.wanted.load(SeqCst));
         arrived.map_err(|_| format!("only {count} of {wanted} messages have arrived").into())
@@ -105,9 +105,9 @@ impl Received {
 
 /// Ours: two nodes in this process.
 pub(crate) struct Ours {
-    poster: Broker,
+    pub(crate) poster: Broker,
     _subscriber: Broker,
-    channels: Vec<String>,
+    pub(crate) channels: Vec<String>,
     received: Arc<Received>,
     /// Ends with this, lest they go on to receive what others post.
     _readers: JoinSet<()>,

@@ -143,11 +143,11 @@ fn current(what: &str) -> Result<Handle> {
 mod tests {
     use crate::{Broker, Scope};
 
-    // Every post copies its future. With all the ways to wait in it, it took 1,144 B.
+    // Every post copies its future. With all the ways to wait in it, it took 1,144 B; without the way through a full outbox, 544 B.
     #[tokio::test]
     async fn the_future_of_a_post_is_small() {
         let broker = Broker::local();
         let posting = broker.publish("room", "x", Scope::Local);
-        assert!(size_of_val(&posting) <= 1000, "{} B", size_of_val(&posting));
+        assert!(size_of_val(&posting) <= 600, "{} B", size_of_val(&posting));
     }
 }

@@ -155,7 +155,8 @@ impl Outbox {
             Some(room) => (room, None),
             None => {
                 self.check()?;
-                let (room, turn) = self.wait_for_room(bytes).await?;
+                // Boxed, for it is rare and large, and every post's future would be as large.
+                let (room, turn) = Box::pin(self.wait_for_room(bytes)).await?;
                 (room, Some(turn))
             }
         };
