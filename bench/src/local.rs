@@ -77,8 +77,9 @@ impl Post for RawHandle {
     }
 }
 
+/// Beside the session that the readers end with.
 #[derive(Clone)]
-struct TypedHandle(ChannelHandle<Tick>);
+struct TypedHandle(ChannelHandle<Tick>, Arc<Session>);
 
 impl Post for TypedHandle {
     async fn post(&self) -> Outcome {
@@ -256,7 +257,8 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         let name = format!("local typed fan-out 1→{readers} by handle, window 512");
         if report.starts(&name) {
             let (broker, posts) = (typed(readers).await?, broadcast(readers, 512, || TICK));
-            let handle = TypedHandle(broker.publisher.0.broker().channel("news")?);
+            let session = Arc::clone(&broker.publisher.0);
+            let handle = TypedHandle(session.broker().channel("news")?, session);
             let broker = broker.with_publisher(handle);
             let target = Target::AtLeast(1.0);
             compare(scale, report, name, "tokio broadcast of Arc<T>", broker, posts, target).await?;

@@ -104,7 +104,7 @@ impl<T> ChannelHandle<T> {
     async fn leave(&self, operation: &'static str, leaving: Result<Option<Leaving<'_>>>) -> Result<Receipt> {
         match leaving {
             Ok(None) => Ok(Receipt::new()),
-            leaving => self.broker().leave(operation, self.target(), leaving).await,
+            leaving => Box::pin(self.broker().leave(operation, self.target(), leaving)).await,
         }
     }
 

@@ -58,7 +58,7 @@ impl Broker {
         let channel = Target::Name(channel.channel_name());
         match self.send_post(channel, post.into(), scope) {
             Ok(None) => Ok(Receipt::new()),
-            leaving => self.leave("publish", channel, leaving).await,
+            leaving => Box::pin(self.leave("publish", channel, leaving)).await,
         }
     }
 
@@ -90,7 +90,7 @@ impl Broker {
         let channel = Target::Name(channel.channel_name());
         match self.send_value(channel, message, scope) {
             Ok(None) => Ok(Receipt::new()),
-            leaving => self.leave("post_message", channel, leaving).await,
+            leaving => Box::pin(self.leave("post_message", channel, leaving)).await,
         }
     }
 

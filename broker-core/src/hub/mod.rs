@@ -12,27 +12,23 @@ mod ring;
 mod shuttle_tests;
 #[cfg(test)]
 mod tests;
+mod wake_list;
 
 use std::{
     hash::BuildHasher,
     sync::{Arc, PoisonError},
-    task::Waker,
 };
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::{
     ChannelName, CloseReason, Gap, GapCause, Message, NodeId,
     loss::tracker::Coverage,
-    runtime::{
-        sync::{
-            RwLock, RwLockReadGuard, RwLockWriteGuard,
-            atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        },
-        user_code::contain,
+    runtime::sync::{
+        RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     wire::digest::Span,
 };
@@ -40,6 +36,7 @@ use crate::{
 use entry::Tally;
 pub(crate) use entry::{Entry, Notice, PutBy};
 pub(crate) use ring::{Cursor, Ring};
+pub(crate) use wake_list::WakeList;
 
 const SHARDS: usize = 64;
 
@@ -91,30 +88,6 @@ impl ProbeEpochs {
             _ if subscribed < self.back => Coverage::AfterDigest,
             _ => Coverage::AfterReceived,
         }
-    }
-}
-
-/// What is left to do once no lock is held: wake, and drop. Both may run foreign code.
-#[derive(Debug, Default)]
-#[must_use = "subscribers wait to be woken"]
-pub(crate) struct WakeList {
-    wakers: SmallVec<[Waker; 4]>,
-    garbage: SmallVec<[Entry; 2]>,
-    /// An entry was put where nobody will read it: the hub has ended meanwhile.
-    pub(crate) too_late: bool,
-}
-
-impl WakeList {
-    #[inline]
-    pub(crate) fn finish(mut self) {
-        self.wakers.drain(..).for_each(|waker| contain("a waker", || waker.wake()));
-        if !self.garbage.is_empty() {
-            self.drop_garbage();
-        }
-    }
-
-    fn drop_garbage(&mut self) {
-        self.garbage.drain(..).for_each(|entry| contain("a message that was dropped", || drop(entry)));
     }
 }
 

@@ -344,7 +344,9 @@ impl State {
     fn push(&mut self, entry: impl Into<Entry>, capacity: usize, wakes: &mut WakeList) {
         let entry = entry.into();
         self.posted = self.posted + entry.weight();
-        let readers = mem::take(&mut self.caught_up).count_ones() as usize;
+        // Most of the time nobody has caught up: then nothing is to be counted.
+        let readers =
+            if self.caught_up == 0 { 0 } else { mem::take(&mut self.caught_up).count_ones() as usize };
         self.slots.push_back(Slot { entry, readers });
         if self.slots.len() > capacity {
             let lagging = self.slots.front().map_or(0, |slot| slot.readers);

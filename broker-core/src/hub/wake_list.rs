@@ -1,0 +1,68 @@
+//! WakeList: what is left to do once no lock is held: wake, and drop. Both may run foreign code.
+
+use std::task::Waker;
+
+use super::Entry;
+use crate::runtime::user_code::contain;
+
+/// See the module.
+#[derive(Debug, Default)]
+#[must_use = "subscribers wait to be woken"]
+pub(crate) struct WakeList {
+    pub(super) wakers: Few<Waker>,
+    pub(super) garbage: Few<Entry>,
+    /// An entry was put where nobody will read it: the hub has ended meanwhile.
+    pub(crate) too_late: bool,
+}
+
+impl WakeList {
+    #[inline]
+    pub(crate) fn finish(self) {
+        self.wakers.for_each(|waker| contain("a waker", || waker.wake()));
+        self.garbage.for_each(|entry| contain("a message that was dropped", || drop(entry)));
+    }
+}
+
+/// Some values, most of the time none or one: each post has two of these, and looks at both.
+#[derive(Debug)]
+pub(super) struct Few<T> {
+    first: Option<T>,
+    /// None until there is one more: an empty `Vec` would be dropped by a call.
+    more: Option<Vec<T>>,
+}
+
+impl<T> Default for Few<T> {
+    #[inline]
+    fn default() -> Self {
+        Self { first: None, more: None }
+    }
+}
+
+impl<T> Few<T> {
+    #[inline]
+    pub(super) fn push(&mut self, value: T) {
+        if self.first.is_none() {
+            self.first = Some(value);
+        } else {
+            self.more.get_or_insert_default().push(value);
+        }
+    }
+
+    #[inline]
+    pub(super) fn extend(&mut self, values: impl IntoIterator<Item = T>) {
+        values.into_iter().for_each(|value| self.push(value));
+    }
+
+    /// One of them, if there are some.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        self.more.as_mut().and_then(Vec::pop).or_else(|| self.first.take())
+    }
+
+    #[inline]
+    fn for_each(self, mut each: impl FnMut(T)) {
+        if let Some(first) = self.first {
+            each(first);
+            self.more.into_iter().flatten().for_each(each);
+        }
+    }
+}
