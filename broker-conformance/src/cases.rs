@@ -24,6 +24,7 @@ mod outage;
 mod publishing;
 mod revocation;
 mod revocation_outage;
+mod senders;
 mod sessions;
 mod skipped;
 mod subscribing;
@@ -45,6 +46,7 @@ const SUBJECTS: &[&[Case]] = &[
     loss::CASES,
     skipped::CASES,
     outage::CASES,
+    senders::CASES,
     sessions::CASES,
     listeners::CASES,
     hooks::CASES,

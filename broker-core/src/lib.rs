@@ -39,7 +39,10 @@ pub use driver::{Backend, Capabilities, Confirmation, OrderGuarantee, Permission
 pub use error::{Error, ErrorKind, Result};
 pub use event::{CloseReason, Event, Gap, GapCause, StreamError};
 pub use health::{ConnectionState, Health, HealthChanges};
-pub use message::{Codec, Headers, Malformed, Message, MessageId, Model, NodeId, Post, Received, Scope};
+pub use message::{
+    Codec, Headers, IntoTypedPost, Malformed, Message, MessageId, Model, NodeId, Post, Received, Scope,
+    TypedPost,
+};
 pub use revocation::{AuthenticatedAt, Identity, Revocation, RevocationOutcome, Revoked, Uncertainty};
 pub use session::{HookId, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Session};
 pub use subscription::{MessageStream, Owning, StreamItem, Subscription};

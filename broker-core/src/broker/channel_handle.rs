@@ -7,7 +7,10 @@ use super::{
     publish::{Leaving, Target},
     publish_future::PublishFuture,
 };
-use crate::{AsChannel, AsChannelName, ChannelName, Model, Post, Result, Scope, driver::Receipt, hub::Ring};
+use crate::{
+    AsChannel, AsChannelName, ChannelName, IntoTypedPost, Model, Post, Result, Scope, driver::Receipt,
+    hub::Ring,
+};
 
 /// A channel of a broker, for whoever posts to it often. Made by [`Broker::channel`].
 ///
@@ -121,12 +124,12 @@ impl<T> ChannelHandle<T> {
 }
 
 impl<T: Model> ChannelHandle<T> {
-    /// Posts a typed message; all else as [`Session::post_message`](crate::Session::post_message).
+    /// Posts a typed message: a value, or a [`TypedPost`](crate::TypedPost) of one; all else as [`Session::post_message`](crate::Session::post_message).
     ///
     /// # Errors
     /// As [`Session::post_message`](crate::Session::post_message).
-    pub async fn post_message(&self, message: T, scope: Scope) -> Result<Receipt> {
-        let leaving = self.broker().send_value(self.target(), message, scope);
+    pub async fn post_message(&self, message: impl IntoTypedPost<T>, scope: Scope) -> Result<Receipt> {
+        let leaving = self.broker().send_value(self.target(), message.into_typed_post(), scope);
         self.leave("post_message", leaving).await
     }
 
@@ -141,8 +144,8 @@ impl<T: Model> ChannelHandle<T> {
     /// # Errors
     /// Those of [`Session::post_message`](crate::Session::post_message) that are known before anything is sent; and
     /// [`Overloaded`](crate::ErrorKind::Overloaded) when no room was found in time. The others are the future's.
-    pub async fn send(&self, message: T, scope: Scope) -> Result<PublishFuture> {
-        let leaving = self.broker().send_value(self.target(), message, scope);
+    pub async fn send(&self, message: impl IntoTypedPost<T>, scope: Scope) -> Result<PublishFuture> {
+        let leaving = self.broker().send_value(self.target(), message.into_typed_post(), scope);
         self.queue("send", leaving).await
     }
 }

@@ -27,7 +27,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    ChannelName, Error, ErrorKind, Health, NodeId, Options, Result,
+    ChannelName, Error, ErrorKind, Health, Message, NodeId, Options, Result,
     driver::{Capabilities, Driver},
     health::{ConnectionState, HealthChanges},
     hub::Hub,
@@ -133,6 +133,12 @@ impl Broker {
     #[must_use]
     pub fn node_id(&self) -> NodeId {
         self.0.node
+    }
+
+    /// Whether this node has posted a message, by whichever session or none.
+    #[must_use]
+    pub fn has_posted(&self, message: &Message) -> bool {
+        message.origin() == self.0.node
     }
 
     /// The backend's name: `redis`; `None` for a local broker.

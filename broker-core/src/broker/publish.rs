@@ -6,7 +6,8 @@ use bytes::BytesMut;
 
 use super::{Backend, Broker};
 use crate::{
-    AsChannel, AsChannelName, Error, ErrorKind, Message, Model, Post, Result, Scope,
+    AsChannel, AsChannelName, Error, ErrorKind, IntoTypedPost, Message, Model, Post, Result, Scope,
+    TypedPost,
     channel::check,
     driver::Receipt,
     hub::{PutBy, Ring, WakeList},
@@ -55,10 +56,21 @@ impl Broker {
         post: impl Into<Post> + Send,
         scope: Scope,
     ) -> Result<Receipt> {
-        let channel = Target::Name(channel.channel_name());
-        match self.send_post(channel, post.into(), scope) {
+        self.publish_as("publish", channel.channel_name(), post.into(), scope).await
+    }
+
+    #[inline]
+    pub(crate) async fn publish_as(
+        &self,
+        operation: &'static str,
+        channel: &str,
+        post: Post,
+        scope: Scope,
+    ) -> Result<Receipt> {
+        let channel = Target::Name(channel);
+        match self.send_post(channel, post, scope) {
             Ok(None) => Ok(Receipt::new()),
-            leaving => Box::pin(self.leave("publish", channel, leaving)).await,
+            leaving => Box::pin(self.leave(operation, channel, leaving)).await,
         }
     }
 
@@ -84,11 +96,21 @@ impl Broker {
     pub async fn post_message<T: Model>(
         &self,
         channel: impl AsChannel<T> + Send,
-        message: T,
+        message: impl IntoTypedPost<T>,
         scope: Scope,
     ) -> Result<Receipt> {
-        let channel = Target::Name(channel.channel_name());
-        match self.send_value(channel, message, scope) {
+        self.post_typed(channel.channel_name(), message.into_typed_post(), scope).await
+    }
+
+    #[inline]
+    pub(crate) async fn post_typed<T: Model>(
+        &self,
+        channel: &str,
+        post: TypedPost<T>,
+        scope: Scope,
+    ) -> Result<Receipt> {
+        let channel = Target::Name(channel);
+        match self.send_value(channel, post, scope) {
             Ok(None) => Ok(Receipt::new()),
             leaving => Box::pin(self.leave("post_message", channel, leaving)).await,
         }
@@ -113,16 +135,17 @@ impl Broker {
     pub(super) fn send_value<T: Model>(
         &self,
         channel: Target<'_>,
-        value: T,
+        post: TypedPost<T>,
         scope: Scope,
     ) -> Result<Option<Leaving<'_>>> {
         let codec = self.0.options.codec;
         if self.accept(channel, scope)?.is_none() {
             // What no other node could read is refused here as well.
-            codec.check(&value)?;
-            return self.put_local(channel, Message::from_value(value, self.0.node, codec));
+            codec.check(&post.value)?;
+            post.headers.check()?;
+            return self.put_local(channel, Message::from_value(post, self.0.node, codec));
         }
-        self.send_post(channel, Post::encode(&value, codec)?, Scope::Global)
+        self.send_post(channel, post.encode(codec)?, Scope::Global)
     }
 
     /// What stays here is in the queues when this returns; what goes to the backend is checked, and ready to go.

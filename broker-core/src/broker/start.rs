@@ -117,7 +117,7 @@ impl Broker {
             options,
             hub,
             backend,
-            next_session: AtomicU64::new(0),
+            next_session: AtomicU64::new(1), // 0 is none
             meter,
             health,
             sessions: Mutex::default(),

@@ -18,7 +18,12 @@ use crate::{
 };
 
 pub(super) fn entry(number: u64) -> Entry {
-    let head = Head::global(MessageId { origin: NodeId::from_u64(1), number }, 1, Headers::new());
+    let head = Head::global(
+        MessageId { origin: NodeId::from_u64(1), number },
+        1,
+        Headers::new(),
+        Default::default(),
+    );
     Entry::Message(Message::from_wire(Wire::new(head, None, Codec::Raw, Bytes::new())))
 }
 

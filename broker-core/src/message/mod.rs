@@ -7,6 +7,8 @@ mod malformed;
 mod post;
 mod received;
 mod scope;
+pub(crate) mod sender;
+mod typed_post;
 
 pub use self::{
     codec::{Codec, Model},
@@ -16,7 +18,9 @@ pub use self::{
     post::Post,
     received::Received,
     scope::Scope,
+    typed_post::{IntoTypedPost, TypedPost},
 };
+use sender::Sender;
 
 use std::{
     any::Any,
@@ -56,6 +60,7 @@ pub(crate) struct Head {
     /// The message's number in (origin, channel), from 1; 0 for a local message, which has none.
     sequence: u64,
     pub(crate) headers: Headers,
+    pub(crate) sender: Sender,
 }
 
 /// The number that the next local message of this process gets. They count down from the top, those of global messages
@@ -86,13 +91,13 @@ pub(crate) struct Local<T> {
 }
 
 impl Head {
-    pub(crate) fn global(id: MessageId, sequence: u64, headers: Headers) -> Self {
-        Self { origin: id.origin, number: AtomicU64::new(id.number), sequence, headers }
+    pub(crate) fn global(id: MessageId, sequence: u64, headers: Headers, sender: Sender) -> Self {
+        Self { origin: id.origin, number: AtomicU64::new(id.number), sequence, headers, sender }
     }
 
     #[inline]
-    fn local(origin: NodeId, headers: Headers) -> Self {
-        Self { origin, number: AtomicU64::new(0), sequence: 0, headers }
+    fn local(origin: NodeId, headers: Headers, sender: Sender) -> Self {
+        Self { origin, number: AtomicU64::new(0), sequence: 0, headers, sender }
     }
 
     pub(crate) fn id(&self) -> MessageId {
@@ -198,14 +203,15 @@ impl Message {
     /// A local message without a type.
     #[inline]
     pub(crate) fn from_post(post: Post, origin: NodeId) -> Self {
-        let Post { payload, codec, type_name, headers } = post;
-        Self::held(Head::local(origin, headers), type_name, codec, payload)
+        let Post { payload, codec, type_name, headers, sender } = post;
+        Self::held(Head::local(origin, headers, sender), type_name, codec, payload)
     }
 
     /// A local message of a type: one allocation, nothing encoded.
     #[inline]
-    pub(crate) fn from_value<T: Model>(value: T, origin: NodeId, codec: Codec) -> Self {
-        let head = Head::local(origin, Headers::new());
+    pub(crate) fn from_value<T: Model>(post: TypedPost<T>, origin: NodeId, codec: Codec) -> Self {
+        let TypedPost { value, headers, sender } = post;
+        let head = Head::local(origin, headers, sender);
         Self(Arc::new(Local { head, codec, value }))
     }
 
@@ -219,6 +225,10 @@ impl Message {
     #[must_use]
     pub fn origin(&self) -> NodeId {
         self.0.head().origin
+    }
+
+    pub(crate) fn sender(&self) -> Sender {
+        self.0.head().sender
     }
 
     /// Its number among the global posts of its origin on this channel, strictly increasing; `None` for a local post.

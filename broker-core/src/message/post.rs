@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{Codec, Error, ErrorKind, Headers, Model, Options, Result};
+use crate::{Codec, Error, ErrorKind, Headers, Model, Options, Result, message::sender::Sender};
 
 /// A message to publish: a payload, a type name if it has one, and headers.
 ///
@@ -23,13 +23,14 @@ pub struct Post {
     pub(crate) codec: Codec,
     pub(crate) type_name: Option<Box<str>>,
     pub(crate) headers: Headers,
+    pub(crate) sender: Sender,
 }
 
 impl Post {
     /// A post of raw bytes.
     #[inline]
     pub fn new(payload: impl Into<Bytes>) -> Self {
-        Self { payload: payload.into(), codec: Codec::Raw, type_name: None, headers: Headers::new() }
+        Self::held(payload.into(), Codec::Raw, None)
     }
 
     /// A post of a value, encoded now.
@@ -37,12 +38,7 @@ impl Post {
     /// # Errors
     /// [`ErrorKind::Codec`] when the value cannot be encoded that way, or would not be read as what it is: see [`Model`].
     pub fn encode<T: Model>(value: &T, codec: Codec) -> Result<Self> {
-        Ok(Self {
-            payload: codec.encode(value)?,
-            codec,
-            type_name: Some(T::NAME.into()),
-            headers: Headers::new(),
-        })
+        Ok(Self::held(codec.encode(value)?, codec, Some(T::NAME.into())))
     }
 
     /// A post of a payload that is encoded already, under the name of its type: for a program that passes on what
@@ -54,7 +50,12 @@ impl Post {
     /// let post = Post::encoded("tick", Codec::Json, r#"{"number":7}"#);
     /// ```
     pub fn encoded(type_name: impl Into<Box<str>>, codec: Codec, payload: impl Into<Bytes>) -> Self {
-        Self { payload: payload.into(), codec, type_name: Some(type_name.into()), headers: Headers::new() }
+        Self::held(payload.into(), codec, Some(type_name.into()))
+    }
+
+    #[inline]
+    fn held(payload: Bytes, codec: Codec, type_name: Option<Box<str>>) -> Self {
+        Self { payload, codec, type_name, headers: Headers::new(), sender: Sender::default() }
     }
 
     /// Adds a header.
@@ -68,6 +69,30 @@ impl Post {
     #[must_use]
     pub fn with_headers(mut self, headers: Headers) -> Self {
         self.headers = headers;
+        self
+    }
+
+    /// Passes over the streams and listeners of the session that posts it, wherever else it is received: for whoever has
+    /// shown the change already. Posted outside of a session it passes over nobody.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Event, Post, Scope};
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let (me, other) = (broker.session(), broker.session());
+    /// let (mut mine, mut others) = (me.subscribe("cursor").await?, other.subscribe("cursor").await?);
+    /// me.post("cursor", Post::new("3,4").excluding_me(), Scope::Global).await?;
+    /// me.post("cursor", "done", Scope::Global).await?;
+    /// let Some(Event::Message(message)) = others.next().await else { panic!("a message") };
+    /// assert!(message.payload()? == "3,4" && me.has_posted(&message));
+    /// let Some(Event::Message(message)) = mine.next().await else { panic!("a message") };
+    /// assert_eq!(message.payload()?, "done");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn excluding_me(mut self) -> Self {
+        self.sender = self.sender.excluded();
         self
     }
 

@@ -19,8 +19,8 @@ pub use self::{
 use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
-    AsChannel, AsChannelName, Broker, CloseReason, Error, ErrorKind, Identity, MessageStream, Model, Post,
-    Receipt, Result, Scope, Subscription, runtime::gate::Gate,
+    AsChannel, AsChannelName, Broker, CloseReason, Error, ErrorKind, Identity, IntoTypedPost, Message,
+    MessageStream, Model, Post, Receipt, Result, Scope, Subscription, runtime::gate::Gate,
 };
 
 use call_hooks::call_hooks;
@@ -72,7 +72,7 @@ impl Session {
         self.identity.as_ref()
     }
 
-    /// Posts a typed message.
+    /// Posts a typed message: a value, or a [`TypedPost`](crate::TypedPost) of one, with headers.
     ///
     /// - `Local`: in every queue of this process before the call returns; never encoded, and refused if it could not be:
     ///   see [`Model`].
@@ -91,11 +91,13 @@ impl Session {
     pub async fn post_message<T: Model>(
         &self,
         channel: impl AsChannel<T> + Send,
-        message: T,
+        message: impl IntoTypedPost<T>,
         scope: Scope,
     ) -> Result<Receipt> {
         self.check_open("post_message")?;
-        self.broker.post_message(channel, message, scope).await
+        let mut post = message.into_typed_post();
+        post.sender = post.sender.with_session(self.shared.id);
+        self.broker.post_typed(channel.channel_name(), post, scope).await
     }
 
     /// Posts bytes, or a [`Post`] with headers; all else as [`post_message`](Self::post_message).
@@ -109,7 +111,30 @@ impl Session {
         scope: Scope,
     ) -> Result<Receipt> {
         self.check_open("post")?;
-        self.broker.publish(channel, post, scope).await
+        let mut post: Post = post.into();
+        post.sender = post.sender.with_session(self.shared.id);
+        self.broker.publish_as("post", channel.channel_name(), post, scope).await
+    }
+
+    /// Whether this session has posted a message. For a session that would do something about the messages of others only;
+    /// not to receive its own at all, post them [`excluding_me`](Post::excluding_me).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Event, Scope};
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let (me, other) = (broker.session(), broker.session());
+    /// let mut news = me.subscribe("news").await?;
+    /// other.post("news", "hello", Scope::Global).await?;
+    /// let Some(Event::Message(message)) = news.next().await else { panic!("a message") };
+    /// assert!(other.has_posted(&message) && !me.has_posted(&message));
+    /// assert!(broker.has_posted(&message));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn has_posted(&self, message: &Message) -> bool {
+        self.broker.has_posted(message) && message.sender().is(self.shared.id)
     }
 
     /// A stream of a channel's messages as values of type `T`.

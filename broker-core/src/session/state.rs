@@ -12,6 +12,7 @@ use super::hooks::Hooks;
 use crate::{
     CloseReason,
     hub::{Hub, Ring, WakeList},
+    message::sender::Sender,
     runtime::{
         gate::Gate,
         sync::{
@@ -273,6 +274,12 @@ impl Owner {
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.session.closed.get().is_some() || self.gate.as_ref().is_some_and(|gate| gate.is_closed())
+    }
+
+    /// Whether the session is passed over by a message of its node.
+    #[inline]
+    pub(crate) fn is_excluded_by(&self, sender: Sender) -> bool {
+        sender.excludes(self.session.id)
     }
 
     /// A listener's gate.

@@ -149,10 +149,16 @@ impl Subscription {
         }
         // One busy stream must not starve its task's siblings.
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
-        if self.batch.is_empty() && !ready!(self.refill(cx)) {
-            return Poll::Ready(None);
-        }
-        let Some(entry) = self.batch.pop() else { return Poll::Ready(None) };
+        let entry = loop {
+            if self.batch.is_empty() && !ready!(self.refill(cx)) {
+                return Poll::Ready(None);
+            }
+            let Some(entry) = self.batch.pop() else { return Poll::Ready(None) };
+            if !self.is_passed_over(&entry) {
+                break entry;
+            }
+            self.pass_over(entry);
+        };
         budget.made_progress();
         self.uncounted += u32::from(matches!(entry, Entry::Message(_)));
         if self.batch.is_empty() {
@@ -169,6 +175,22 @@ impl Subscription {
                 }
             }
         }))
+    }
+
+    /// Whether an entry is a message that its session has posted for others only.
+    #[inline]
+    fn is_passed_over(&self, entry: &Entry) -> bool {
+        let (Some(owner), Entry::Message(message)) = (&self.owner, entry) else { return false };
+        owner.is_excluded_by(message.sender()) && message.origin() == self.node()
+    }
+
+    #[cold]
+    fn pass_over(&mut self, entry: Entry) {
+        contain("a message that was dropped", || drop(entry));
+        if self.batch.is_empty() {
+            self.count();
+            self.release();
+        }
     }
 
     /// Takes what the ring has, at least one entry. False at the end.
