@@ -81,12 +81,17 @@ pub(crate) struct Wire {
     pub(crate) payload: Bytes,
     /// The value, decoded by the first subscriber that asks and shared by the rest; or why it does not decode.
     decoded: OnceLock<Result<Arc<dyn Any + Send + Sync>, Malformed>>,
+    pub(crate) json: Json,
 }
+
+/// A value as JSON, encoded by the first who asks and shared by the rest. Boxed: most are never asked for.
+pub(crate) type Json = OnceLock<Box<Bytes>>;
 
 /// A typed message posted in this process: the value itself.
 pub(crate) struct Local<T> {
     pub(crate) head: Head,
     codec: Codec,
+    pub(crate) json: Json,
     pub(crate) value: T,
 }
 
@@ -114,7 +119,7 @@ impl Head {
 
 impl Wire {
     pub(crate) fn new(head: Head, type_name: Option<Box<str>>, codec: Codec, payload: Bytes) -> Self {
-        Self { head, type_name, codec, payload, decoded: OnceLock::new() }
+        Self { head, type_name, codec, payload, decoded: OnceLock::new(), json: OnceLock::new() }
     }
 
     pub(crate) fn decode<T: Model>(&self) -> Result<Arc<T>, Malformed> {
@@ -212,7 +217,7 @@ impl Message {
     pub(crate) fn from_value<T: Model>(post: TypedPost<T>, origin: NodeId, codec: Codec) -> Self {
         let TypedPost { value, headers, sender } = post;
         let head = Head::local(origin, headers, sender);
-        Self(Arc::new(Local { head, codec, value }))
+        Self(Arc::new(Local { head, codec, json: OnceLock::new(), value }))
     }
 
     /// The id, the same on every node.

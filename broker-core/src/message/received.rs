@@ -1,6 +1,10 @@
 //! Received: a typed value, with the message around it.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
@@ -76,15 +80,23 @@ impl<T: Model> Received<T> {
         }
     }
 
-    /// The value as JSON. A payload that came as JSON is passed on as it is; any other value is encoded at every call.
+    /// The value as JSON. A payload that came as JSON is passed on as it is; any other value is encoded once for all
+    /// subscribers of the process (twice, if two ask at the same moment).
     ///
     /// # Errors
     /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value cannot be encoded as JSON.
     pub fn json(&self) -> Result<Bytes> {
-        match &self.0 {
-            Inner::Wire(message, _) if message.codec() == Codec::Json => message.payload(),
-            _ => Codec::Json.encode::<T>(self),
+        let kept = match &self.0 {
+            Inner::Wire(message, _) if message.codec() == Codec::Json => return message.payload(),
+            Inner::Wire(message, _) => message.0.wire().map(|wire| &wire.json),
+            Inner::Local(local) => Some(&local.json),
+        };
+        if let Some(json) = kept.and_then(OnceLock::get) {
+            return Ok(Bytes::clone(json));
         }
+        let json = Codec::Json.encode::<T>(self)?;
+        Ok(kept
+            .map_or_else(|| json.clone(), |kept| Bytes::clone(kept.get_or_init(|| Box::new(json.clone())))))
     }
 }
 
@@ -118,5 +130,50 @@ impl<T: Serialize> Serialize for Received<T> {
 impl<T: fmt::Debug> fmt::Debug for Received<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+    use crate::{Broker, Scope};
+
+    static ENCODED: AtomicUsize = AtomicUsize::new(0);
+
+    /// Counts how often it is encoded.
+    #[derive(Clone, Copy, serde::Deserialize)]
+    struct Counted;
+
+    impl Serialize for Counted {
+        fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+            ENCODED.fetch_add(1, SeqCst);
+            serializer.serialize_str("counted")
+        }
+    }
+
+    impl Model for Counted {
+        const NAME: &'static str = "counted";
+    }
+
+    #[tokio::test]
+    async fn all_subscribers_share_one_encoding() {
+        let broker = Broker::local();
+        let mut streams =
+            [broker.create_stream("c").await.unwrap(), broker.create_stream::<Counted>("c").await.unwrap()];
+        broker.post_message("c", Counted, Scope::Local).await.unwrap();
+        let received: Vec<Received<Counted>> = stream::iter(&mut streams)
+            .then(async |stream| stream.next().await.unwrap().unwrap())
+            .collect()
+            .await;
+        let json = |counted: &Received<Counted>| {
+            assert_eq!(counted.json().unwrap(), "\"counted\"");
+            ENCODED.load(SeqCst)
+        };
+        let first = json(&received[0]);
+        assert_eq!(json(&received[1]), first, "it was encoded again");
     }
 }
