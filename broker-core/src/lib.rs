@@ -30,6 +30,7 @@ mod runtime;
 mod session;
 mod subscription;
 mod supervisor;
+mod trace;
 mod wire;
 
 pub use broker::{Broker, ChannelHandle, PublishFuture};

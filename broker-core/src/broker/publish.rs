@@ -12,6 +12,7 @@ use crate::{
     driver::Receipt,
     hub::{PutBy, Ring, WakeList},
     supervisor::outbox::Outbox,
+    trace,
     wire::frame,
 };
 
@@ -135,13 +136,14 @@ impl Broker {
     pub(super) fn send_value<T: Model>(
         &self,
         channel: Target<'_>,
-        post: TypedPost<T>,
+        mut post: TypedPost<T>,
         scope: Scope,
     ) -> Result<Option<Leaving<'_>>> {
         let codec = self.0.options.codec;
         if self.accept(channel, scope)?.is_none() {
             // What no other node could read is refused here as well.
             codec.check(&post.value)?;
+            trace::inject(&mut post.headers);
             post.headers.check()?;
             return self.put_local(channel, Message::from_value(post, self.0.node, codec));
         }
@@ -153,10 +155,11 @@ impl Broker {
     pub(super) fn send_post(
         &self,
         channel: Target<'_>,
-        post: Post,
+        mut post: Post,
         scope: Scope,
     ) -> Result<Option<Leaving<'_>>> {
         let backend = self.accept(channel, scope)?;
+        trace::inject(&mut post.headers);
         post.check(&self.0.options)?;
         let Some(backend) = backend else {
             return self.put_local(channel, Message::from_post(post, self.0.node));

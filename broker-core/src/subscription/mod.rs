@@ -20,11 +20,12 @@ use futures_core::Stream;
 use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::{
-    Broker, ChannelName, CloseReason, Error, Event, NodeId,
+    Broker, ChannelName, CloseReason, Error, Event, Message, NodeId,
     hub::{Cursor, Entry, Notice, Ring},
     metrics::Meter,
     runtime::{gate::Gate, user_code::contain},
     session::Owner,
+    trace::Delivery,
 };
 
 /// How many entries one look into the ring takes at most.
@@ -229,6 +230,38 @@ impl Subscription {
 
     pub(crate) fn meter(&self) -> &Meter {
         self.broker.meter()
+    }
+
+    /// The span in which an event is processed, if it is a message.
+    pub(crate) fn delivery(&self, event: &Event) -> Delivery {
+        match event {
+            Event::Message(message) => Delivery::of(message, self.channel().as_str(), self.broker.backend()),
+            _ => Delivery::none(),
+        }
+    }
+
+    /// Runs a future that processes a message of this channel in a span of its own, which links to the span in which the
+    /// message was posted. Without the feature `opentelemetry` it is the future alone. Listeners are called in such a
+    /// span anyway.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Event, Scope};
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let mut news = broker.subscribe("news").await?;
+    /// broker.publish("news", "hello", Scope::Global).await?;
+    /// let Some(Event::Message(message)) = news.next().await else { panic!("a message") };
+    /// let length = news.in_span(&message, async { message.payload().map(|payload| payload.len()) }).await?;
+    /// assert_eq!(length, 5);
+    /// # Ok(()) }
+    /// ```
+    pub fn in_span<F: Future>(
+        &self,
+        message: &Message,
+        future: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        Delivery::of(message, self.channel().as_str(), self.broker.backend()).around(future)
     }
 
     /// When its broker breaks off what still runs.

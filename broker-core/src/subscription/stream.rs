@@ -46,6 +46,15 @@ impl<T: Model> MessageStream<T> {
     pub async fn next(&mut self) -> Option<StreamItem<T>> {
         self.subscription.next().await.map(item)
     }
+
+    /// Runs a future that processes a message of this stream in a span of its own; as [`Subscription::in_span`].
+    pub fn in_span<F: Future>(
+        &self,
+        received: &Received<T>,
+        future: F,
+    ) -> impl Future<Output = F::Output> + use<F, T> {
+        self.subscription.in_span(&received.message(), future)
+    }
 }
 
 pub(crate) fn item<T: Model>(event: Event) -> StreamItem<T> {
