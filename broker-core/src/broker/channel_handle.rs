@@ -8,8 +8,7 @@ use super::{
     publish_future::PublishFuture,
 };
 use crate::{
-    AsChannel, AsChannelName, ChannelName, IntoTypedPost, Model, Post, Result, Scope, driver::Receipt,
-    hub::Ring,
+    AsChannel, AsChannelName, ChannelName, IntoTypedPost, Model, Post, Receipt, Result, Scope, hub::Ring,
 };
 
 /// A channel of a broker, for whoever posts to it often. Made by [`Broker::channel`].
@@ -83,8 +82,7 @@ impl<T> ChannelHandle<T> {
     /// # Errors
     /// As [`Broker::publish`].
     pub async fn publish(&self, post: impl Into<Post> + Send, scope: Scope) -> Result<Receipt> {
-        let leaving = self.broker().send_post(self.target(), post.into(), scope);
-        self.leave("publish", leaving).await
+        self.broker().publish_as("publish", self.target(), post.into(), scope).await
     }
 
     /// Queues bytes, or a [`Post`] with headers; all else as [`send`](Self::send).
@@ -104,13 +102,6 @@ impl<T> ChannelHandle<T> {
         Target::Pinned(&self.pinned.ring)
     }
 
-    async fn leave(&self, operation: &'static str, leaving: Result<Option<Leaving<'_>>>) -> Result<Receipt> {
-        match leaving {
-            Ok(None) => Ok(Receipt::new()),
-            leaving => Box::pin(self.broker().leave(operation, self.target(), leaving)).await,
-        }
-    }
-
     async fn queue(
         &self,
         operation: &'static str,
@@ -124,13 +115,13 @@ impl<T> ChannelHandle<T> {
 }
 
 impl<T: Model> ChannelHandle<T> {
-    /// Posts a typed message: a value, or a [`TypedPost`](crate::TypedPost) of one; all else as [`Session::post_message`](crate::Session::post_message).
+    /// Posts a typed message: a value, or a [`TypedPost`](crate::TypedPost) of one;
+    /// all else as [`Session::post_message`](crate::Session::post_message).
     ///
     /// # Errors
     /// As [`Session::post_message`](crate::Session::post_message).
     pub async fn post_message(&self, message: impl IntoTypedPost<T>, scope: Scope) -> Result<Receipt> {
-        let leaving = self.broker().send_value(self.target(), message.into_typed_post(), scope);
-        self.leave("post_message", leaving).await
+        self.broker().post_typed(self.target(), message.into_typed_post(), scope).await
     }
 
     /// Queues a typed message, and returns what waits for its [`Receipt`]: so that one caller can have many posts under

@@ -11,6 +11,7 @@ mod start;
 mod subscribe;
 
 pub use self::{channel_handle::ChannelHandle, publish_future::PublishFuture};
+pub(crate) use publish::Target;
 
 use std::{
     collections::HashMap,

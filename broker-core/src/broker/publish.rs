@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use futures_util::future::{BoxFuture, Either, Ready, ready};
 
 use super::{Backend, Broker};
 use crate::{
@@ -19,9 +20,13 @@ use crate::{
 /// A frame on its way to the backend.
 pub(super) type Leaving<'a> = (&'a Arc<Outbox>, BytesMut);
 
+/// What becomes of a post: known at once if it stays here. What has to leave is waited for in a box: that future is large,
+/// and every post's would be as large.
+pub(crate) type Posting<'a> = Either<Ready<Result<Receipt>>, BoxFuture<'a, Result<Receipt>>>;
+
 /// Where a post goes.
 #[derive(Clone, Copy)]
-pub(super) enum Target<'a> {
+pub(crate) enum Target<'a> {
     /// A channel by its name, which is not checked yet.
     Name(&'a str),
     /// A channel that somebody has pinned.
@@ -29,7 +34,7 @@ pub(super) enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn name(self) -> &'a str {
+    pub(crate) fn name(self) -> &'a str {
         match self {
             Self::Name(name) => name,
             Self::Pinned(ring) => ring.channel.as_str(),
@@ -57,22 +62,18 @@ impl Broker {
         post: impl Into<Post> + Send,
         scope: Scope,
     ) -> Result<Receipt> {
-        self.publish_as("publish", channel.channel_name(), post.into(), scope).await
+        self.publish_as("publish", Target::Name(channel.channel_name()), post.into(), scope).await
     }
 
     #[inline]
-    pub(crate) async fn publish_as(
-        &self,
+    pub(crate) fn publish_as<'a>(
+        &'a self,
         operation: &'static str,
-        channel: &str,
+        channel: Target<'a>,
         post: Post,
         scope: Scope,
-    ) -> Result<Receipt> {
-        let channel = Target::Name(channel);
-        match self.send_post(channel, post, scope) {
-            Ok(None) => Ok(Receipt::new()),
-            leaving => Box::pin(self.leave(operation, channel, leaving)).await,
-        }
+    ) -> Posting<'a> {
+        self.posting(operation, channel, self.send_post(channel, post, scope))
     }
 
     /// Posts a typed message outside of any session; all else as
@@ -100,25 +101,34 @@ impl Broker {
         message: impl IntoTypedPost<T>,
         scope: Scope,
     ) -> Result<Receipt> {
-        self.post_typed(channel.channel_name(), message.into_typed_post(), scope).await
+        self.post_typed(Target::Name(channel.channel_name()), message.into_typed_post(), scope).await
     }
 
     #[inline]
-    pub(crate) async fn post_typed<T: Model>(
-        &self,
-        channel: &str,
+    pub(crate) fn post_typed<'a, T: Model>(
+        &'a self,
+        channel: Target<'a>,
         post: TypedPost<T>,
         scope: Scope,
-    ) -> Result<Receipt> {
-        let channel = Target::Name(channel);
-        match self.send_value(channel, post, scope) {
-            Ok(None) => Ok(Receipt::new()),
-            leaving => Box::pin(self.leave("post_message", channel, leaving)).await,
+    ) -> Posting<'a> {
+        self.posting("post_message", channel, self.send_value(channel, post, scope))
+    }
+
+    #[inline]
+    fn posting<'a>(
+        &'a self,
+        operation: &'static str,
+        channel: Target<'a>,
+        leaving: Result<Option<Leaving<'a>>>,
+    ) -> Posting<'a> {
+        match leaving {
+            Ok(None) => Either::Left(ready(Ok(Receipt::new()))),
+            leaving => Either::Right(Box::pin(self.leave(operation, channel, leaving))),
         }
     }
 
     /// Waits for what has to leave.
-    pub(super) async fn leave(
+    async fn leave(
         &self,
         operation: &'static str,
         channel: Target<'_>,

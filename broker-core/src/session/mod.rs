@@ -20,7 +20,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
     AsChannel, AsChannelName, Broker, CloseReason, Error, ErrorKind, Identity, IntoTypedPost, Message,
-    MessageStream, Model, Post, Receipt, Result, Scope, Subscription, runtime::gate::Gate,
+    MessageStream, Model, Post, Receipt, Result, Scope, Subscription, broker::Target, runtime::gate::Gate,
 };
 
 use call_hooks::call_hooks;
@@ -97,7 +97,7 @@ impl Session {
         self.check_open("post_message")?;
         let mut post = message.into_typed_post();
         post.sender = post.sender.with_session(self.shared.id);
-        self.broker.post_typed(channel.channel_name(), post, scope).await
+        self.broker.post_typed(Target::Name(channel.channel_name()), post, scope).await
     }
 
     /// Posts bytes, or a [`Post`] with headers; all else as [`post_message`](Self::post_message).
@@ -113,7 +113,7 @@ impl Session {
         self.check_open("post")?;
         let mut post: Post = post.into();
         post.sender = post.sender.with_session(self.shared.id);
-        self.broker.publish_as("post", channel.channel_name(), post, scope).await
+        self.broker.publish_as("post", Target::Name(channel.channel_name()), post, scope).await
     }
 
     /// Whether this session has posted a message. For a session that would do something about the messages of others only;

@@ -150,16 +150,14 @@ impl Subscription {
         }
         // One busy stream must not starve its task's siblings.
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
-        let entry = loop {
-            if self.batch.is_empty() && !ready!(self.refill(cx)) {
-                return Poll::Ready(None);
-            }
-            let Some(entry) = self.batch.pop() else { return Poll::Ready(None) };
-            if !self.is_passed_over(&entry) {
-                break entry;
-            }
-            self.pass_over(entry);
-        };
+        if self.batch.is_empty() && !ready!(self.refill(cx)) {
+            return Poll::Ready(None);
+        }
+        let Some(mut entry) = self.batch.pop() else { return Poll::Ready(None) };
+        if self.owner.is_some() && self.is_passed_over(&entry) {
+            let Some(next) = ready!(self.pass_over(entry, cx)) else { return Poll::Ready(None) };
+            entry = next;
+        }
         budget.made_progress();
         self.uncounted += u32::from(matches!(entry, Entry::Message(_)));
         if self.batch.is_empty() {
@@ -179,18 +177,28 @@ impl Subscription {
     }
 
     /// Whether an entry is a message that its session has posted for others only.
-    #[inline]
     fn is_passed_over(&self, entry: &Entry) -> bool {
         let (Some(owner), Entry::Message(message)) = (&self.owner, entry) else { return false };
         owner.is_excluded_by(message.sender()) && message.origin() == self.node()
     }
 
+    /// The first entry behind this one that is not passed over; `None` at the end.
     #[cold]
-    fn pass_over(&mut self, entry: Entry) {
-        contain("a message that was dropped", || drop(entry));
-        if self.batch.is_empty() {
-            self.count();
-            self.release();
+    fn pass_over(&mut self, mut entry: Entry, cx: &mut Context<'_>) -> Poll<Option<Entry>> {
+        loop {
+            contain("a message that was dropped", || drop(entry));
+            if self.batch.is_empty() {
+                self.count();
+                self.release();
+                if !ready!(self.refill(cx)) {
+                    return Poll::Ready(None);
+                }
+            }
+            let Some(next) = self.batch.pop() else { return Poll::Ready(None) };
+            if !self.is_passed_over(&next) {
+                return Poll::Ready(Some(next));
+            }
+            entry = next;
         }
     }
 
