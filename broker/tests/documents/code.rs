@@ -10,7 +10,7 @@ use std::{
 
 use broker::{
     Broker, Channel, CloseReason, Event, Identity, Model, Options, Revocation, Revoked, Scope, StreamError,
-    StreamItem,
+    StreamItem, TypedPost,
 };
 use tokio::sync::mpsc;
 
@@ -199,5 +199,46 @@ async fn channels_have_types() -> Outcome {
     broker.post_message(PIXELS, PixelAdded { index: 17, colour: 3 }, Scope::Global).await?;
     broker.post_message(room, Said { text: "hello".to_owned() }, Scope::Global).await?;
     assert_eq!(said.next().await.ok_or("closed")??.text, "hello");
+    Ok(())
+}
+
+#[tokio::test]
+async fn posts_have_handles_headers_and_senders() -> Outcome {
+    const PIXELS: Channel<PixelAdded> = Channel::new("pixel-added");
+    let broker = broker::connect("memory:").await?;
+    let (session, other) = (broker.session(), broker.session());
+    let (mut own, mut others) = (session.create_stream(PIXELS).await?, other.create_stream(PIXELS).await?);
+
+    let pixels = broker.channel(&PIXELS)?;
+    pixels.post_message(PixelAdded { index: 17, colour: 3 }, Scope::Local).await?;
+    assert_eq!(own.next().await.ok_or("closed")??.index, 17);
+
+    let mut under_way = Vec::new();
+    for index in 0..100 {
+        under_way.push(pixels.send(PixelAdded { index, colour: 3 }, Scope::Global).await?);
+    }
+    for post in under_way {
+        post.await?;
+    }
+    for index in 0..100 {
+        assert_eq!(own.next().await.ok_or("closed")??.index, index);
+    }
+
+    let moved = TypedPost::new(PixelAdded { index: 17, colour: 4 }).excluding_me();
+    session.post_message(PIXELS, moved, Scope::Global).await?;
+
+    let pixel = TypedPost::new(PixelAdded { index: 17, colour: 3 }).with_header("request", "4bf92f35");
+    session.post_message(PIXELS, pixel, Scope::Global).await?;
+
+    let received = own.next().await.ok_or("closed")??;
+    assert_eq!(received.header("request"), Some("4bf92f35"));
+    let colours = async {
+        let mut colours = Vec::new();
+        for _ in 0..103 {
+            colours.push(others.next().await.ok_or("closed")??.colour);
+        }
+        Ok::<_, Box<dyn Error>>(colours)
+    };
+    assert_eq!(colours.await?[101..], [4, 3]);
     Ok(())
 }
