@@ -5,16 +5,22 @@
 //! tests that must fail then. It takes a build for each, so it is not part of `cargo xtask test`.
 
 use std::{
-    fs,
+    fs, io,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Instant,
+    process::{Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
 use serde::Deserialize;
 
 use crate::run::{cargo, root};
+
+/// How long one of them may take, with its build.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// Which to try.
 #[derive(Args)]
@@ -90,9 +96,10 @@ impl Breakage {
         let path = copy.join(&self.file);
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         write(&path, &self.broken(&text)?)?;
-        let output = self.command(copy).output();
+        let output = within_limit(self.command(copy));
         write(&path, &text)?;
-        let output = output.map_err(|error| format!("cargo: {error}"))?;
+        let output =
+            output.map_err(|error| format!("cargo: {error}"))?.ok_or("a test hangs; give it a limit")?;
         let said = String::from_utf8_lossy(&output.stdout);
         // A test that aborts its process gives no result.
         let built = said.lines().any(|line| line.starts_with("running "));
@@ -117,6 +124,20 @@ impl Breakage {
         }
         command
     }
+}
+
+/// What a command printed, or `None` when it took longer than [`LIMIT`]; then it has ended with all that it started.
+fn within_limit(mut command: Command) -> io::Result<Option<Output>> {
+    command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn()?;
+    let group = format!("-{}", child.id());
+    let (done, finished) = mpsc::channel();
+    thread::spawn(move || done.send(child.wait_with_output()));
+    if let Ok(output) = finished.recv_timeout(LIMIT) {
+        return output.map(Some);
+    }
+    Command::new("kill").args(["-KILL", "--", &group]).status()?;
+    Ok(None)
 }
 
 /// Every file that git knows, where it is not the same already: cargo builds what is newer.

@@ -73,7 +73,7 @@ impl Entry {
         Self::Notice(Arc::new(Notice::Malformed(malformed)))
     }
 
-    pub(super) fn weight(&self) -> Tally {
+    pub(crate) fn weight(&self) -> Tally {
         match self {
             Self::Notice(notice) => match **notice {
                 Notice::Gap(Gap { missed: None, .. }) => Tally { messages: 0, unknown: 1 },
