@@ -1,6 +1,6 @@
 //! Cases about handles of channels: posts by them are those of the broker, and many may be under way at once.
 
-use broker_core::{Channel, Event, Post, Scope};
+use broker_core::{Channel, Event, Post, Scope, TypedPost};
 
 use crate::{
     case::{Case, Outcome, case},
@@ -12,6 +12,7 @@ use crate::{
 pub(super) const CASES: &[Case] = &[
     case!(a_handle_posts_what_its_broker_posts, [1, 3]),
     case!(a_handle_outlives_the_subscribers_of_its_channel, [1, 2, 5]),
+    case!(a_handle_of_a_session_ends_with_it, [1, 8]),
     case!(posts_in_flight_keep_their_order, [3]),
     case!(a_post_is_sent_though_its_future_is_dropped, [1]),
     case!(posts_in_flight_end_with_a_broken_link, [6]),
@@ -71,6 +72,40 @@ async fn a_handle_outlives_the_subscribers_of_its_channel(h: &dyn Harness) -> Ou
         near.post_message(Count { n: 99 }, Scope::Global).await?;
         far.post_message(Count { n: 99 }, Scope::Local).await?;
     }
+    Ok(())
+}
+
+async fn a_handle_of_a_session_ends_with_it(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    let (session, other) = (node.session(), node.session());
+    let counts = session.channel(COUNTS)?;
+    let (mut own, mut others) = (session.create_stream(&counts).await?, other.create_stream(COUNTS).await?);
+    for scope in [Scope::Global, Scope::Local] {
+        counts.send(TypedPost::new(Count { n: 1 }).excluding_me(), scope).await?.await?;
+        counts.post_message(Count { n: 2 }, scope).await?;
+        assert_eq!(next_item(&mut own).await??.n, 2);
+        for n in 1..=2 {
+            let count = next_item(&mut others).await??;
+            assert!(count.n == n && session.has_posted(&count.message()), "{count:?}");
+        }
+    }
+    let sent = counts.send(Count { n: 3 }, Scope::Global).await?;
+    session.close();
+    // What was queued before is sent.
+    within("an outcome", sent).await??;
+    assert_eq!(next_item(&mut others).await??.n, 3);
+    for refused in [
+        counts.send(Count { n: 4 }, Scope::Global).await.map(drop),
+        counts.post_message(Count { n: 4 }, Scope::Local).await.map(drop),
+        counts.publish("x", Scope::Local).await.map(drop),
+        counts.send_post("x", Scope::Global).await.map(drop),
+        session.channel(COUNTS).map(drop),
+    ] {
+        let error = refused.expect_err("the session is closed");
+        assert_eq!(error.kind(), broker_core::ErrorKind::Closed, "{error}");
+    }
+    node.channel(COUNTS)?.post_message(Count { n: 5 }, Scope::Global).await?;
+    assert_eq!(next_item(&mut others).await??.n, 5);
     Ok(())
 }
 

@@ -9,9 +9,11 @@ use super::{
 };
 use crate::{
     AsChannel, AsChannelName, ChannelName, IntoTypedPost, Model, Post, Receipt, Result, Scope, hub::Ring,
+    message::sender::Sender, session::Shared,
 };
 
-/// A channel of a broker, for whoever posts to it often. Made by [`Broker::channel`].
+/// A channel of a broker, for whoever posts to it often. Made by [`Broker::channel`]; by
+/// [`Session::channel`](crate::Session::channel) for what the session posts, until it ends.
 ///
 /// It posts what [`Broker::post_message`] and [`Broker::publish`] post, to the same subscribers; a local post looks up no
 /// name. [`send`](Self::send) returns before the outcome is known, so that one caller can have many posts under way.
@@ -40,6 +42,7 @@ use crate::{
 /// ```
 pub struct ChannelHandle<T> {
     pinned: Arc<Pinned>,
+    session: Option<Arc<Shared>>,
     messages: PhantomData<fn(T)>,
 }
 
@@ -66,11 +69,18 @@ impl Broker {
         let name = channel.channel_name();
         let checked = ChannelName::new(name).map_err(|error| error.with_operation("channel"))?;
         let ring = self.hub().pin(&checked).ok_or_else(|| self.at("channel", name, self.closed_error()))?;
-        Ok(ChannelHandle { pinned: Arc::new(Pinned { broker: self.clone(), ring }), messages: PhantomData })
+        let pinned = Arc::new(Pinned { broker: self.clone(), ring });
+        Ok(ChannelHandle { pinned, session: None, messages: PhantomData })
     }
 }
 
 impl<T> ChannelHandle<T> {
+    /// The same for what a session posts.
+    pub(crate) fn with_session(mut self, session: Arc<Shared>) -> Self {
+        self.session = Some(session);
+        self
+    }
+
     /// The channel.
     #[must_use]
     pub fn name(&self) -> &ChannelName {
@@ -82,7 +92,9 @@ impl<T> ChannelHandle<T> {
     /// # Errors
     /// As [`Broker::publish`].
     pub async fn publish(&self, post: impl Into<Post> + Send, scope: Scope) -> Result<Receipt> {
-        self.broker().publish_as("publish", self.target(), post.into(), scope).await
+        let mut post = post.into();
+        post.sender = self.sender("publish", post.sender)?;
+        self.broker().publish_as("publish", self.target(), post, scope).await
     }
 
     /// Queues bytes, or a [`Post`] with headers; all else as [`send`](Self::send).
@@ -90,8 +102,20 @@ impl<T> ChannelHandle<T> {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn send_post(&self, post: impl Into<Post> + Send, scope: Scope) -> Result<PublishFuture> {
-        let leaving = self.broker().send_post(self.target(), post.into(), scope);
+        let mut post = post.into();
+        post.sender = self.sender("send_post", post.sender)?;
+        let leaving = self.broker().send_post(self.target(), post, scope);
         self.queue("send_post", leaving).await
+    }
+
+    /// Who posts: its session, if it has one, and that is open.
+    #[inline]
+    fn sender(&self, operation: &'static str, sender: Sender) -> Result<Sender> {
+        match &self.session {
+            None => Ok(sender),
+            Some(session) if session.close_reason().is_none() => Ok(sender.with_session(session.id)),
+            Some(_) => Err(self.broker().session_closed(operation)),
+        }
     }
 
     fn broker(&self) -> &Broker {
@@ -121,7 +145,9 @@ impl<T: Model> ChannelHandle<T> {
     /// # Errors
     /// As [`Session::post_message`](crate::Session::post_message).
     pub async fn post_message(&self, message: impl IntoTypedPost<T>, scope: Scope) -> Result<Receipt> {
-        self.broker().post_typed(self.target(), message.into_typed_post(), scope).await
+        let mut post = message.into_typed_post();
+        post.sender = self.sender("post_message", post.sender)?;
+        self.broker().post_typed(self.target(), post, scope).await
     }
 
     /// Queues a typed message, and returns what waits for its [`Receipt`]: so that one caller can have many posts under
@@ -136,14 +162,16 @@ impl<T: Model> ChannelHandle<T> {
     /// Those of [`Session::post_message`](crate::Session::post_message) that are known before anything is sent; and
     /// [`Overloaded`](crate::ErrorKind::Overloaded) when no room was found in time. The others are the future's.
     pub async fn send(&self, message: impl IntoTypedPost<T>, scope: Scope) -> Result<PublishFuture> {
-        let leaving = self.broker().send_value(self.target(), message.into_typed_post(), scope);
+        let mut post = message.into_typed_post();
+        post.sender = self.sender("send", post.sender)?;
+        let leaving = self.broker().send_value(self.target(), post, scope);
         self.queue("send", leaving).await
     }
 }
 
 impl<T> Clone for ChannelHandle<T> {
     fn clone(&self) -> Self {
-        Self { pinned: Arc::clone(&self.pinned), messages: PhantomData }
+        Self { pinned: Arc::clone(&self.pinned), session: self.session.clone(), messages: PhantomData }
     }
 }
 

@@ -6,9 +6,18 @@ use std::{
 };
 
 use super::Broker;
-use crate::{CloseReason, Identity, Session, session::state};
+use crate::{CloseReason, Error, ErrorKind, Identity, Session, session::state};
 
 impl Broker {
+    /// Why a session that is closed does nothing any more.
+    pub(crate) fn session_closed(&self, operation: &'static str) -> Error {
+        if self.is_closed() {
+            return self.closed_error().with_operation(operation); // another session would not help
+        }
+        let message = "the session is closed; open another with broker.session()";
+        Error::new(ErrorKind::Closed, message).with_operation(operation)
+    }
+
     /// Opens an anonymous session, which no revocation touches. [`session_for`](Self::session_for) opens that of a
     /// user.
     pub fn session(&self) -> Session {

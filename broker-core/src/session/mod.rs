@@ -19,7 +19,7 @@ pub use self::{
 use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
-    AsChannel, AsChannelName, Broker, CloseReason, Error, ErrorKind, Identity, IntoTypedPost, Message,
+    AsChannel, AsChannelName, Broker, ChannelHandle, CloseReason, Identity, IntoTypedPost, Message,
     MessageStream, Model, Post, Receipt, Result, Scope, Subscription, broker::Target, runtime::gate::Gate,
 };
 
@@ -137,6 +137,16 @@ impl Session {
         self.broker.has_posted(message) && message.sender().is(self.shared.id)
     }
 
+    /// A handle of a channel, for a session that posts there often; as [`Broker::channel`]. What it posts is of this session,
+    /// and fails once the session is closed. The handle does not keep the session open.
+    ///
+    /// # Errors
+    /// As [`Broker::channel`].
+    pub fn channel<T>(&self, channel: impl AsChannel<T>) -> Result<ChannelHandle<T>> {
+        self.check_open("channel")?;
+        Ok(self.broker.channel(channel)?.with_session(Arc::clone(&self.shared)))
+    }
+
     /// A stream of a channel's messages as values of type `T`.
     ///
     /// When it returns, every later post from any process is delivered, or reported missing. Gaps, messages
@@ -200,7 +210,7 @@ impl Session {
     {
         let mut open = self.shared.lock();
         if self.shared.is_closing() {
-            return Err(self.closed_error("on_close"));
+            return Err(self.broker.session_closed("on_close"));
         }
         if open.hooks.is_none() {
             let limit = self.broker.options().close_timeout;
@@ -231,7 +241,10 @@ impl Session {
     ) -> Result<(Subscription, u64)> {
         self.check_open(operation)?;
         let mut subscription = self.broker.join(operation, channel)?;
-        let owner = self.shared.own(subscription.seat(), gate).ok_or_else(|| self.closed_error(operation))?;
+        let owner = self
+            .shared
+            .own(subscription.seat(), gate)
+            .ok_or_else(|| self.broker.session_closed(operation))?;
         let number = owner.number;
         subscription.set_owner(owner);
         self.broker.confirm(operation, &mut subscription).await?;
@@ -239,15 +252,7 @@ impl Session {
     }
 
     fn check_open(&self, operation: &'static str) -> Result<()> {
-        if self.is_closed() { Err(self.closed_error(operation)) } else { Ok(()) }
-    }
-
-    fn closed_error(&self, operation: &'static str) -> Error {
-        if self.broker.is_closed() {
-            return self.broker.closed_error().with_operation(operation); // another session would not help
-        }
-        let message = "the session is closed; open another with broker.session()";
-        Error::new(ErrorKind::Closed, message).with_operation(operation)
+        if self.is_closed() { Err(self.broker.session_closed(operation)) } else { Ok(()) }
     }
 
     /// Closes the session: every listener and stream of it ends. When it returns, no callback starts and no
