@@ -78,7 +78,9 @@ mod tests {
     fn the_crates_of_users_are_published_and_those_for_tests_are_not() {
         let published = Published::read().unwrap();
         let names = published.names;
-        for name in ["broker-rs", "broker-core", "broker-macros", "broker-conformance", "broker-cli"] {
+        for name in
+            ["broker-rs", "broker-axum", "broker-core", "broker-macros", "broker-conformance", "broker-cli"]
+        {
             assert!(names.iter().any(|published| published == name), "{name}");
         }
         for name in ["integration-tests", "xtask", "bench", "pixorama"] {

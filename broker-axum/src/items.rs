@@ -1,0 +1,79 @@
+//! What clients are sent of an item and of an end: JSON, and words that reveal nothing about the backend.
+
+use broker_core::{CloseReason, Gap, GapCause, Model, Received, StreamError, StreamItem};
+use serde_json::json;
+
+/// What becomes of an item of a stream.
+pub(crate) enum Shown {
+    /// A message: its id, and its value as JSON.
+    Message { id: String, json: String },
+    /// Something else, as JSON.
+    Notice { event: &'static str, json: String },
+}
+
+impl Shown {
+    pub(crate) fn of<T: Model>(item: &StreamItem<T>) -> Self {
+        match item {
+            Ok(received) => Self::message(received),
+            Err(StreamError::Gap(gap)) => Self::Notice { event: "gap", json: gap_json(gap) },
+            Err(StreamError::WrongType { .. }) => Self::unreadable("wrong-type"),
+            Err(_) => Self::unreadable("malformed"),
+        }
+    }
+
+    fn message<T: Model>(received: &Received<T>) -> Self {
+        // What a reader of the type ignores need not be UTF-8.
+        let json = received.json().ok().and_then(|json| String::from_utf8(json.into()).ok());
+        match json {
+            Some(json) => Self::Message { id: received.id().to_string(), json },
+            None => Self::unreadable("malformed"),
+        }
+    }
+
+    /// What it is not says nothing about the sender.
+    fn unreadable(error: &str) -> Self {
+        Self::Notice { event: "unreadable", json: json!({ "error": error }).to_string() }
+    }
+}
+
+fn gap_json(gap: &Gap) -> String {
+    let cause = match gap.cause {
+        GapCause::Overflow => "overflow",
+        GapCause::LinkLost => "link-lost",
+        GapCause::Dropped => "dropped",
+        GapCause::Skipped => "skipped",
+        _ => "unknown",
+    };
+    json!({ "missed": gap.missed, "cause": cause }).to_string()
+}
+
+/// Why a stream ended, in one word for a program.
+pub(crate) fn end_reason(reason: Option<&CloseReason>) -> Option<&'static str> {
+    Some(match reason? {
+        CloseReason::SessionClosed | CloseReason::Removed => "closed",
+        CloseReason::BrokerClosed => "going-away",
+        CloseReason::AuthenticationRevoked(_) => "revoked",
+        CloseReason::AuthenticationUncertain(_) => "sign-in-again",
+        _ => "failed",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_word_without_internals() {
+        let refused = broker_core::Error::new(broker_core::ErrorKind::Forbidden, "user shop at 10.0.0.7");
+        for (reason, word) in [
+            (CloseReason::SessionClosed, "closed"),
+            (CloseReason::BrokerClosed, "going-away"),
+            (CloseReason::AuthenticationRevoked(broker_core::Revoked::User), "revoked"),
+            (CloseReason::AuthenticationUncertain(broker_core::Uncertainty::Unlogged), "sign-in-again"),
+            (CloseReason::Refused(refused), "failed"),
+        ] {
+            assert_eq!(end_reason(Some(&reason)), Some(word));
+        }
+        assert_eq!(end_reason(None), None);
+    }
+}

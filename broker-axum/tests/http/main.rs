@@ -1,0 +1,8 @@
+//! Services over real sockets, and clients that behave and that do not.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod requests;
+mod server;
+mod shutdown;
+mod sse;
+mod ws;
