@@ -15,7 +15,7 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use broker_core::Model;
+use broker_core::{Model, StreamItem};
 use futures_core::Stream;
 use serde_json::json;
 
@@ -63,23 +63,44 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// # Ok(()) }
 /// ```
 pub fn sse<S: ItemStream>(stream: S) -> SseResponse<S> {
-    SseResponse { events: SseEvents { source: Some(stream), named: false }, keep_alive: KEEP_ALIVE }
+    SseResponse { events: SseEvents { source: Some(stream), named: false, id: None }, keep_alive: KEEP_ALIVE }
 }
 
 /// The response that [`sse`] makes.
-#[derive(Debug)]
 #[must_use = "a handler returns it"]
-pub struct SseResponse<S> {
+pub struct SseResponse<S: ItemStream> {
     events: SseEvents<S>,
     keep_alive: Duration,
 }
 
-impl<S> SseResponse<S> {
+impl<S: ItemStream> SseResponse<S> {
     /// Names the event of each message after its type, as [`Model::NAME`]: for a page that listens with
     /// `addEventListener`. A type whose name is that of another event here (`gap`, `unreadable`, `end`), or has a line
     /// break, is sent without a name.
     pub fn named(mut self) -> Self {
         self.events.named = true;
+        self
+    }
+
+    /// Makes the `id` of each message from its value: where the application keeps the messages, the number under which it
+    /// finds them. The client sends it back as the [`LastEventId`](crate::LastEventId). An id with a line break or a NUL is
+    /// left out.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::Model;
+    /// use broker_axum::sse;
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
+    /// struct News { number: u64, text: String }
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let news = broker.create_stream::<News>("news").await?;
+    /// let response = sse(news).ids(|news| news.number.to_string());
+    /// # Ok(()) }
+    /// ```
+    pub fn ids(mut self, id: impl FnMut(&S::Model) -> String + Send + 'static) -> Self {
+        self.events.id = Some(Box::new(id));
         self
     }
 
@@ -105,17 +126,25 @@ impl<S: ItemStream> IntoResponse for SseResponse<S> {
 }
 
 /// The events of a stream, and one for its end. Made by [`SseResponse::into_events`].
-pub struct SseEvents<S> {
+pub struct SseEvents<S: ItemStream> {
     /// `None` once its end was yielded.
     source: Option<S>,
     named: bool,
+    id: Option<MakeId<S::Model>>,
 }
 
+type MakeId<T> = Box<dyn FnMut(&T) -> String + Send>;
+
 impl<S: ItemStream> SseEvents<S> {
-    fn event(&self, shown: Shown) -> Event {
-        match shown {
+    fn event(&mut self, item: &StreamItem<S::Model>) -> Event {
+        match Shown::of(item) {
             Shown::Message { id, json } => {
-                let event = Event::default().id(id).data(json);
+                let id = match (&mut self.id, item) {
+                    (Some(make), Ok(received)) => make(received),
+                    _ => id,
+                };
+                let event = Event::default().data(json);
+                let event = if id.contains(['\r', '\n', '\0']) { event } else { event.id(id) };
                 let name = S::Model::NAME;
                 let taken = ["gap", "unreadable", "end"].contains(&name) || name.contains(['\r', '\n']);
                 if self.named && !taken { event.event(name) } else { event }
@@ -131,7 +160,7 @@ impl<S: ItemStream> Stream for SseEvents<S> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(source) = &mut self.source else { return Poll::Ready(None) };
         let event = match ready!(Pin::new(&mut *source).poll_next(cx)) {
-            Some(item) => self.event(Shown::of(&item)),
+            Some(item) => self.event(&item),
             None => {
                 let reason = json!({ "reason": end_reason(source.close_reason()) });
                 self.source = None;
@@ -142,7 +171,16 @@ impl<S: ItemStream> Stream for SseEvents<S> {
     }
 }
 
-impl<S> fmt::Debug for SseEvents<S> {
+impl<S: ItemStream> fmt::Debug for SseResponse<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SseResponse")
+            .field("events", &self.events)
+            .field("keep_alive", &self.keep_alive)
+            .finish()
+    }
+}
+
+impl<S: ItemStream> fmt::Debug for SseEvents<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SseEvents").field("ended", &self.source.is_none()).finish_non_exhaustive()
     }

@@ -124,13 +124,12 @@ impl<S: ItemStream> WebSocketForward<S> {
 
     /// Handles each message of the client: text that is JSON of the type `In`. What the function returns decides whether
     /// the socket stays open; see [`MessageOutcome`].
-    pub fn on_message<In, F, Fut>(self, function: F) -> Response
+    pub fn on_message<In, F, Fut>(self, mut function: F) -> Response
     where
         In: DeserializeOwned + 'static,
         F: FnMut(In) -> Fut + Send + 'static,
         Fut: Future<Output: MessageOutcome> + Send + 'static,
     {
-        let mut function = function;
         self.start(move |text: &str| match serde_json::from_str(text) {
             Ok(message) => {
                 let call = function(message);
@@ -138,6 +137,36 @@ impl<S: ItemStream> WebSocketForward<S> {
             }
             Err(_) => Err(close(1007, "not the JSON that is expected here")),
         })
+    }
+
+    /// The same for a function of two arguments, a state and the message: each call gets a clone of the state.
+    ///
+    /// ```
+    /// use axum::{extract::WebSocketUpgrade, response::IntoResponse};
+    /// use broker::{Broker, Model, Scope, Session};
+    /// use broker_axum::{HttpError, RequestSession, WebSocketForward};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
+    /// struct Said { text: String }
+    ///
+    /// async fn say(session: Session, said: Said) -> broker::Result<broker::Receipt> {
+    ///     session.post_message("room", said, Scope::Global).await
+    /// }
+    ///
+    /// async fn chat(session: RequestSession, upgrade: WebSocketUpgrade) -> Result<impl IntoResponse, HttpError> {
+    ///     let said = session.create_stream::<Said>("room").await?;
+    ///     Ok(WebSocketForward::new(upgrade, said).on_message_with(session.0, say))
+    /// }
+    /// # let _: axum::Router<Broker> = axum::Router::new().route("/", axum::routing::any(chat));
+    /// ```
+    pub fn on_message_with<State, In, F, Fut>(self, state: State, mut function: F) -> Response
+    where
+        State: Clone + Send + 'static,
+        In: DeserializeOwned + 'static,
+        F: FnMut(State, In) -> Fut + Send + 'static,
+        Fut: Future<Output: MessageOutcome> + Send + 'static,
+    {
+        self.on_message(move |message| function(state.clone(), message))
     }
 
     /// Upgrades the connection. The function begins the call for a message, or refuses it.

@@ -40,7 +40,7 @@ async fn a_message_is_an_event_with_the_id_of_the_message() {
     let id = same.next().await.unwrap().unwrap().id();
     // Of CRLF each is a line's end in an event stream, and white space in JSON.
     let lines = ["data: {", "data:   \"text\":", "data: ", "data:  \"hello\" }"];
-    assert_eq!(events.next().await.unwrap(), [&[&*format!("id: {id}")][..], &lines].concat());
+    assert_eq!(events.next().await.unwrap(), [&lines[..], &[&*format!("id: {id}")]].concat());
 }
 
 #[tokio::test]
@@ -90,6 +90,20 @@ async fn a_revocation_ends_the_events_of_that_user_with_the_reason() {
 }
 
 #[tokio::test]
+async fn ids_can_be_those_of_the_application() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let stream = broker.create_stream(ROOM).await.unwrap();
+    let mut body = sse(stream).ids(|said| said.text.clone()).into_response().into_body().into_data_stream();
+    for (text, event) in [
+        ("7", "data: {\"text\":\"7\"}\nid: 7\n\n"),
+        ("of two\nlines", "data: {\"text\":\"of two\\nlines\"}\n\n"),
+    ] {
+        say(&broker, text).await;
+        assert_eq!(within("an event", body.next()).await.unwrap().unwrap(), event);
+    }
+}
+
+#[tokio::test]
 async fn a_pause_is_filled_with_comments() {
     let broker = broker::connect("memory:").await.unwrap();
     let stream = broker.create_stream(ROOM).await.unwrap();
@@ -116,7 +130,7 @@ async fn a_name_that_would_be_another_event_is_left_out() {
     }
     let broker = Broker::local();
     for event in [named(&broker, Taken).await, named(&broker, Broken).await] {
-        assert!(event.starts_with("id: ") && event.ends_with("\ndata: null\n\n"), "{event}");
+        assert!(event.starts_with("data: null\nid: ") && event.lines().count() == 3, "{event}");
     }
 }
 
