@@ -143,8 +143,8 @@ impl<S: ItemStream> SseEvents<S> {
                     (Some(make), Ok(received)) => make(received),
                     _ => id,
                 };
-                let event = Event::default().data(json);
-                let event = if id.contains(['\r', '\n', '\0']) { event } else { event.id(id) };
+                let event = Event::default();
+                let event = if id.contains(['\r', '\n', '\0']) { event } else { event.id(id) }.data(json);
                 let name = S::Model::NAME;
                 let taken = ["gap", "unreadable", "end"].contains(&name) || name.contains(['\r', '\n']);
                 if self.named && !taken { event.event(name) } else { event }

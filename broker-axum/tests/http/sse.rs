@@ -40,7 +40,7 @@ async fn a_message_is_an_event_with_the_id_of_the_message() {
     let id = same.next().await.unwrap().unwrap().id();
     // Of CRLF each is a line's end in an event stream, and white space in JSON.
     let lines = ["data: {", "data:   \"text\":", "data: ", "data:  \"hello\" }"];
-    assert_eq!(events.next().await.unwrap(), [&lines[..], &[&*format!("id: {id}")]].concat());
+    assert_eq!(events.next().await.unwrap(), [&[&*format!("id: {id}")][..], &lines].concat());
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn a_gap_and_what_is_unreadable_are_events_and_the_stream_goes_on() {
     let body = within("the body", reading).await.unwrap().unwrap();
     let body = std::str::from_utf8(&body).unwrap();
     let events: Vec<&str> = body.split_terminator("\n\n").collect();
-    assert_eq!(events[0], "event: gap\ndata: {\"cause\":\"overflow\",\"missed\":8}");
+    assert_eq!(events[0], "event: gap\ndata: {\"missed\":8,\"cause\":\"overflow\"}");
     assert!(events[1].ends_with("data: {\"text\":\"8\"}"), "{body}");
     let [wrong, malformed, skipped, last, end] = events[events.len() - 5..] else { panic!("{body}") };
     assert_eq!(wrong, "event: unreadable\ndata: {\"error\":\"wrong-type\"}");
@@ -95,7 +95,7 @@ async fn ids_can_be_those_of_the_application() {
     let stream = broker.create_stream(ROOM).await.unwrap();
     let mut body = sse(stream).ids(|said| said.text.clone()).into_response().into_body().into_data_stream();
     for (text, event) in [
-        ("7", "data: {\"text\":\"7\"}\nid: 7\n\n"),
+        ("7", "id: 7\ndata: {\"text\":\"7\"}\n\n"),
         ("of two\nlines", "data: {\"text\":\"of two\\nlines\"}\n\n"),
     ] {
         say(&broker, text).await;
@@ -130,7 +130,7 @@ async fn a_name_that_would_be_another_event_is_left_out() {
     }
     let broker = Broker::local();
     for event in [named(&broker, Taken).await, named(&broker, Broken).await] {
-        assert!(event.starts_with("data: null\nid: ") && event.lines().count() == 3, "{event}");
+        assert!(event.starts_with("id: ") && event.ends_with("\ndata: null\n\n"), "{event}");
     }
 }
 

@@ -14,7 +14,10 @@ use axum::{
 use broker::{Broker, Error, ErrorKind, Identity, Revocation, Scope};
 use broker_axum::{AnyStream, HttpError, WebSocketForward};
 use futures_util::{SinkExt, StreamExt};
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, tungstenite::Message};
 
 use crate::server::{ROOM, Said, Server, guards, say, small_broker, within};
@@ -163,6 +166,36 @@ async fn a_message_that_meets_a_revocation_closes_as_the_revocation_does() {
     }
 }
 
+#[tokio::test]
+async fn messages_are_handled_one_after_the_other_while_the_stream_goes_on() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let (begun, mut calls) = mpsc::channel::<(u32, oneshot::Sender<()>)>(16);
+    let slow = async move |State(broker): State<Broker>, upgrade: WebSocketUpgrade| {
+        let (stream, begun) = (broker.create_stream(ROOM).await?, begun.clone());
+        Ok::<_, HttpError>(WebSocketForward::new(upgrade, stream).on_message_with(
+            begun,
+            async |begun: mpsc::Sender<_>, number: u32| {
+                let (finish, finished) = oneshot::channel();
+                begun.send((number, finish)).await.unwrap();
+                finished.await.unwrap();
+            },
+        ))
+    };
+    let server = Server::start(&broker, Router::new().route("/", any(slow))).await;
+    let mut socket = server.socket("/").await;
+    for number in ["1", "2", "3"] {
+        socket.send(Message::text(number)).await.unwrap();
+    }
+    for number in 1..=3 {
+        let (begun, finish) = within("a call", calls.recv()).await.unwrap();
+        assert_eq!(begun, number);
+        say(&broker, "meanwhile").await;
+        assert!(text(&mut socket).await.contains("meanwhile"));
+        assert!(calls.try_recv().is_err(), "two calls at once");
+        finish.send(()).unwrap();
+    }
+}
+
 /// What a socket holds is dropped when either side ends, also in the middle of a call.
 #[tokio::test]
 async fn nothing_is_left_when_either_side_ends() {
@@ -229,7 +262,9 @@ async fn a_client_that_does_not_read_is_closed_and_others_receive_everything() {
         Ok::<_, HttpError>(forward.send_timeout(Duration::from_millis(200)))
     };
     let app = app().route("/watched", any(watched));
-    let server = Server::start(&broker, app).await;
+    // The limit that is tested is the socket's own.
+    let never = Duration::from_secs(3600);
+    let server = Server::start_with(&broker, app, |serve| serve.send_timeout(never)).await;
     let mut reading = server.socket("/listen").await;
     let narrow = server.narrow().await;
     let url = format!("ws://{}/watched", server.address);
