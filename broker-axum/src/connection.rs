@@ -159,7 +159,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Connection<I> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::timeout,
+    };
 
     use super::*;
 
@@ -180,7 +183,8 @@ mod tests {
         });
         connection.write_all(&[1; 48]).await.unwrap();
         let (client, began) = (reading.await.unwrap(), Instant::now());
-        let error = connection.write_all(&[1; 8]).await.unwrap_err();
+        let late = timeout(LIMIT * 2, connection.write_all(&[1; 8])).await;
+        let error = late.expect("it is closed").unwrap_err();
         assert_eq!((error.kind(), began.elapsed()), (ErrorKind::TimedOut, LIMIT));
         drop(client);
     }
@@ -195,7 +199,8 @@ mod tests {
         tokio::time::sleep(LIMIT * 3).await;
         assert!(!reading.is_finished());
         connections.break_off();
-        assert_eq!(reading.await.unwrap(), ErrorKind::ConnectionAborted);
+        let ended = timeout(LIMIT, reading).await.expect("it is broken off");
+        assert_eq!(ended.unwrap(), ErrorKind::ConnectionAborted);
         connections.gone().await;
         drop(client);
     }
