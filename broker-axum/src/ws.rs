@@ -14,6 +14,10 @@ use serde::de::DeserializeOwned;
 use crate::{ItemStream, items::Shown};
 use run::{Limits, Socket};
 
+/// How many bytes may wait for a client that does not read, answers to its pings among them. Far more than a frame has: the
+/// largest message, as JSON that is much longer than its payload.
+const MAX_UNSENT: usize = 8 << 20;
+
 /// Sends a typed stream to the client over a WebSocket, and hands what the client sends to a function of the application.
 ///
 /// Each item is a text frame, unless [`encode`](Self::encode) says otherwise:
@@ -92,7 +96,7 @@ impl<S: ItemStream> WebSocketForward<S> {
         }
     }
 
-    /// Makes the text of each frame; nothing is sent for `None`.
+    /// Makes the text of each frame, of at most 8 MiB; nothing is sent for `None`.
     pub fn encode(
         mut self,
         encode: impl FnMut(StreamItem<S::Model>) -> Option<String> + Send + 'static,
@@ -179,6 +183,7 @@ impl<S: ItemStream> WebSocketForward<S> {
         upgrade
             .max_message_size(max_message)
             .max_frame_size(max_message)
+            .max_write_buffer_size(MAX_UNSENT)
             .on_upgrade(move |socket| Socket::new(socket, limits).run(stream, encode, receive))
     }
 }
@@ -214,7 +219,7 @@ fn envelope(shown: Shown) -> String {
 ///   its [public message](Error::public_message) and the code 1007 for what is wrong with the message, 1009 if it is too
 ///   large, 1013 if it may be sent again later, 1001 if the broker is closed, 4001 if the authentication was revoked, else
 ///   1011. If the session was closed meanwhile, its reason counts.
-/// - A `Result` of anything and a [`CloseFrame`]: closes it with that.
+/// - A [`Result`] of anything and a [`CloseFrame`]: closes it with that.
 pub trait MessageOutcome: sealed::Sealed {
     /// What the socket is to be closed with.
     #[doc(hidden)]

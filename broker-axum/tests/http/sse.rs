@@ -134,6 +134,20 @@ async fn a_name_that_would_be_another_event_is_left_out() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_stream() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let (guards, mut guarded) = guards();
+    let watched = async move |State(broker): State<Broker>| {
+        let guard = guards.guard();
+        let stream = broker.create_stream(ROOM).await?.inspect(move |_| _ = &guard);
+        Ok::<_, HttpError>(sse(AnyStream(stream)))
+    };
+    let server = Server::start(&broker, Router::new().route("/watched", get(watched))).await;
+    drop(server.events("/watched").await);
+    guarded.dropped().await;
+}
+
 /// One client asks for the events and never reads them, while much is posted.
 #[tokio::test]
 async fn a_client_that_never_reads_holds_up_nobody_and_is_closed() {

@@ -278,6 +278,28 @@ async fn a_client_that_does_not_read_is_closed_and_others_receive_everything() {
     drop(silent);
 }
 
+/// It asks for answers without end, and reads none of them.
+#[tokio::test]
+async fn a_client_that_floods_pings_is_closed() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let (guards, mut guarded) = guards();
+    let watched = async move |State(broker): State<Broker>, upgrade: WebSocketUpgrade| {
+        let guard = guards.guard();
+        let stream = broker.create_stream(ROOM).await?.inspect(move |_| _ = &guard);
+        let forward =
+            WebSocketForward::new(upgrade, AnyStream(stream)).send_timeout(Duration::from_millis(200));
+        Ok::<_, HttpError>(forward.ping_interval(Duration::from_millis(200)))
+    };
+    let server = Server::start(&broker, Router::new().route("/", any(watched))).await;
+    let (stream, url) = (server.narrow().await, format!("ws://{}/", server.address));
+    let (client, _) = client_async(url, stream).await.unwrap();
+    let (mut flooding, unread) = client.split();
+    let ping = Message::Ping(vec![7; 125].into());
+    within("it is closed", async { while flooding.send(ping.clone()).await.is_ok() {} }).await;
+    guarded.dropped().await;
+    drop(unread);
+}
+
 /// It reads, and says nothing: not even an answer to a ping.
 #[tokio::test]
 async fn a_client_that_is_silent_for_too_long_is_closed() {

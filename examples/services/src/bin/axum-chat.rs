@@ -21,7 +21,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
-use broker::{AuthenticatedAt, Broker, Channel, Identity, Model, Post, Receipt, Revocation, Scope, Session};
+use broker::{
+    AuthenticatedAt, Broker, Channel, Identity, Model, Receipt, Revocation, Scope, Session, TypedPost,
+};
 use broker_axum::{HttpError, RequestSession, UserSession, WebSocketForward, probes, sse};
 use serde::{Deserialize, Serialize};
 
@@ -111,11 +113,11 @@ async fn socket(
 /// Posts what a user says, with the trace of the request.
 async fn post_to(session: &Session, room: &str, say: Say, headers: &HeaderMap) -> broker::Result<Receipt> {
     let by = session.identity().map_or("", Identity::user).to_owned();
-    let mut post = Post::encode(&Said { by, text: say.text }, session.broker().options().codec)?;
+    let mut said = TypedPost::new(Said { by, text: say.text });
     if let Some(trace) = headers.get("traceparent").and_then(|trace| trace.to_str().ok()) {
-        post = post.with_header("traceparent", trace);
+        said = said.with_header("traceparent", trace);
     }
-    session.post(channel(room), post, Scope::Global).await
+    session.post_message(channel(room), said, Scope::Global).await
 }
 
 #[tokio::main]
