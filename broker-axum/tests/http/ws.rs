@@ -15,6 +15,7 @@ use broker::{Broker, Error, ErrorKind, Identity, Revocation, Scope};
 use broker_axum::{AnyStream, HttpError, WebSocketForward};
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::{mpsc, oneshot},
 };
@@ -54,6 +55,15 @@ fn app() -> Router<Broker> {
 
 async fn start() -> Server {
     Server::start(&broker::connect("memory:").await.unwrap(), app()).await
+}
+
+/// The request of a client that is written by hand.
+fn upgrade(path: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes()
 }
 
 /// The next text frame.
@@ -130,6 +140,27 @@ async fn ten_megabytes_are_refused_before_they_are_received() {
     drop(receiving);
     // It fails when the server hangs up.
     let _ = within("the rest is not taken", sent).await.unwrap();
+}
+
+/// What it has sent is not read; so long as it is there, closing the socket would reset the connection, and the client might
+/// not receive why.
+#[tokio::test]
+async fn a_client_that_sent_too_much_can_read_why() {
+    let server = start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(&upgrade("/listen")).await.unwrap();
+    let mut head = [0; 4096];
+    assert!(within("the upgrade", stream.read(&mut head)).await.unwrap() < head.len());
+    let (ten_megabytes, mask) = ((10_u64 << 20).to_be_bytes(), [0; 4]);
+    stream.write_all(&[&[0x81, 0xff][..], &ten_megabytes, &mask].concat()).await.unwrap();
+    while stream.try_write(&[b'x'; 65536]).is_ok() {}
+    let mut close = [0; 4];
+    within("a close frame", stream.read_exact(&mut close)).await.unwrap();
+    assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1009));
+    let mut reason = vec![0; usize::from(close[1]) - 2];
+    within("the reason", stream.read_exact(&mut reason)).await.unwrap();
+    let more = stream.try_read(&mut head).unwrap_err();
+    assert_eq!(more.kind(), std::io::ErrorKind::WouldBlock, "it is open still");
 }
 
 #[tokio::test]
@@ -317,11 +348,9 @@ async fn a_client_that_is_silent_for_too_long_is_closed() {
     let server = Server::start(&broker, app).await;
     let mut answering = server.socket("/slowly").await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
+    stream.write_all(&upgrade("/")).await.unwrap();
     let mut read = Vec::new();
-    within("the end", tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut read)).await.unwrap();
+    within("the end", stream.read_to_end(&mut read)).await.unwrap();
     let close = [&[0x88, 20][..], &1001_u16.to_be_bytes(), b"no answer to pings"].concat();
     assert!(read.ends_with(&close), "{:?}", read.escape_ascii().to_string());
     // One that answers stays; tungstenite does so while it is read.

@@ -12,7 +12,7 @@
 //!
 //! Each runs on `memory:` unless `BROKER_URL` names another backend. This library is what all of them begin with.
 
-use std::{env, error::Error, io, net::SocketAddr};
+use std::{env, error::Error, io, net::SocketAddr, time::Duration};
 
 use axum::Router;
 use broker::Broker;
@@ -63,4 +63,12 @@ impl Running {
         drop(self.stop);
         self.serving
     }
+}
+
+/// Ends a test that hangs.
+///
+/// # Panics
+/// It has not ended within a minute.
+pub async fn within_a_minute<T>(test: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test ends within a minute")
 }

@@ -128,7 +128,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 #[cfg(test)]
 mod tests {
     use futures_util::{SinkExt, StreamExt};
-    use services::Running;
+    use services::{Running, within_a_minute};
     use tokio::net::TcpStream;
     use tokio_tungstenite::{
         MaybeTlsStream, WebSocketStream, connect_async,
@@ -156,48 +156,57 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_said_reaches_the_room_with_its_trace() {
-        let chat = Running::start(app).await.unwrap();
-        let mut room = chat.broker.create_stream(channel("tea")).await.unwrap();
-        let ada = sign_in(&chat).await;
-        let mut socket = socket(&chat, &ada).await;
-        assert_eq!(post(&chat, "/rooms/tea", "nobody", r#"{"text":"x"}"#).await.status(), 401);
-        assert_eq!(post(&chat, "/rooms/tea", &ada, r#"{"text":"posted"}"#).await.status(), 202);
-        socket.send(Message::text(r#"{"text":"sent"}"#)).await.unwrap();
-        for (text, trace) in [("posted", "00-7"), ("sent", "00-8")] {
-            let said = room.next().await.unwrap().unwrap();
-            assert_eq!(*said, Said { by: "ada".to_owned(), text: text.to_owned() });
-            assert_eq!(said.header("traceparent"), Some(trace));
-            assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains(text));
-        }
+        within_a_minute(async {
+            let chat = Running::start(app).await.unwrap();
+            let mut room = chat.broker.create_stream(channel("tea")).await.unwrap();
+            let ada = sign_in(&chat).await;
+            let mut socket = socket(&chat, &ada).await;
+            assert_eq!(post(&chat, "/rooms/tea", "nobody", r#"{"text":"x"}"#).await.status(), 401);
+            assert_eq!(post(&chat, "/rooms/tea", &ada, r#"{"text":"posted"}"#).await.status(), 202);
+            socket.send(Message::text(r#"{"text":"sent"}"#)).await.unwrap();
+            for (text, trace) in [("posted", "00-7"), ("sent", "00-8")] {
+                let said = room.next().await.unwrap().unwrap();
+                assert_eq!(*said, Said { by: "ada".to_owned(), text: text.to_owned() });
+                assert_eq!(said.header("traceparent"), Some(trace));
+                assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains(text));
+            }
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn a_sign_out_ends_what_is_open_and_the_token() {
-        let chat = Running::start(app).await.unwrap();
-        let ada = sign_in(&chat).await;
-        let mut socket = socket(&chat, &ada).await;
-        assert_eq!(post(&chat, "/sign-out", &ada, "").await.status(), 200);
-        let Message::Close(Some(frame)) = socket.next().await.unwrap().unwrap() else { panic!("open") };
-        assert_eq!(u16::from(frame.code), 4001);
-        assert_eq!(post(&chat, "/rooms/tea", &ada, r#"{"text":"x"}"#).await.status(), 401);
-        let anew = sign_in(&chat).await;
-        assert_eq!(post(&chat, "/rooms/tea", &anew, r#"{"text":"x"}"#).await.status(), 202);
+        within_a_minute(async {
+            let chat = Running::start(app).await.unwrap();
+            let ada = sign_in(&chat).await;
+            let mut socket = socket(&chat, &ada).await;
+            assert_eq!(post(&chat, "/sign-out", &ada, "").await.status(), 200);
+            let Message::Close(Some(frame)) = socket.next().await.unwrap().unwrap() else { panic!("open") };
+            assert_eq!(u16::from(frame.code), 4001);
+            assert_eq!(post(&chat, "/rooms/tea", &ada, r#"{"text":"x"}"#).await.status(), 401);
+            let anew = sign_in(&chat).await;
+            assert_eq!(post(&chat, "/rooms/tea", &anew, r#"{"text":"x"}"#).await.status(), 202);
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn a_shutdown_yields_the_rest() {
-        let chat = Running::start(app).await.unwrap();
-        let get = async |path| reqwest::get(format!("http://{}{path}", chat.address)).await.unwrap();
-        assert_eq!(get("/readyz").await.status(), 200);
-        let (events, ada) = (get("/rooms/tea/events").await, sign_in(&chat).await);
-        let mut socket = socket(&chat, &ada).await;
-        post(&chat, "/rooms/tea", &ada, r#"{"text":"last"}"#).await;
-        let stopped = chat.stop();
-        let events = events.text().await.unwrap();
-        assert!(events.contains(r#"data: {"by":"ada","text":"last"}"#), "{events}");
-        assert!(events.ends_with("data: {\"reason\":\"going-away\"}\n\n"), "{events}");
-        while !socket.next().await.unwrap().unwrap().is_close() {}
-        drop(socket);
-        stopped.await.unwrap().unwrap();
+        within_a_minute(async {
+            let chat = Running::start(app).await.unwrap();
+            let get = async |path| reqwest::get(format!("http://{}{path}", chat.address)).await.unwrap();
+            assert_eq!(get("/readyz").await.status(), 200);
+            let (events, ada) = (get("/rooms/tea/events").await, sign_in(&chat).await);
+            let mut socket = socket(&chat, &ada).await;
+            post(&chat, "/rooms/tea", &ada, r#"{"text":"last"}"#).await;
+            let stopped = chat.stop();
+            let events = events.text().await.unwrap();
+            assert!(events.contains(r#"data: {"by":"ada","text":"last"}"#), "{events}");
+            assert!(events.ends_with("data: {\"reason\":\"going-away\"}\n\n"), "{events}");
+            while !socket.next().await.unwrap().unwrap().is_close() {}
+            drop(socket);
+            stopped.await.unwrap().unwrap();
+        })
+        .await;
     }
 }

@@ -45,6 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 mod tests {
     use broker::ConnectionState;
     use futures_util::{SinkExt, StreamExt};
+    use services::within_a_minute;
     use tokio::sync::oneshot;
     use tokio_tungstenite::{connect_async, tungstenite::Message};
 
@@ -52,29 +53,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_receives_what_was_said_before_it_is_closed() {
-        let broker = broker::connect("memory:").await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, (stop, stopped)) = (listener.local_addr().unwrap(), oneshot::channel::<()>());
-        let server = server(listener, broker.clone(), Duration::from_millis(1));
-        let serving =
-            tokio::spawn(server.with_graceful_shutdown(async { drop(stopped.await) }).into_future());
-        let (mut socket, _) = connect_async(format!("ws://{address}/room")).await.unwrap();
-        socket.send(Message::text(r#"{"text":"bye"}"#)).await.unwrap();
-        let said = socket.next().await.unwrap().unwrap();
-        assert!(said.to_text().unwrap().ends_with(r#""data":{"text":"bye"}}"#), "{said}");
+        within_a_minute(async {
+            let broker = broker::connect("memory:").await.unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (address, (stop, stopped)) = (listener.local_addr().unwrap(), oneshot::channel::<()>());
+            let server = server(listener, broker.clone(), Duration::from_millis(1));
+            let serving =
+                tokio::spawn(server.with_graceful_shutdown(async { drop(stopped.await) }).into_future());
+            let (mut socket, _) = connect_async(format!("ws://{address}/room")).await.unwrap();
+            socket.send(Message::text(r#"{"text":"bye"}"#)).await.unwrap();
+            let said = socket.next().await.unwrap().unwrap();
+            assert!(said.to_text().unwrap().ends_with(r#""data":{"text":"bye"}}"#), "{said}");
 
-        let mut states = broker.health_changes();
-        broker.post_message(ROOM, Said { text: "last".to_owned() }, Scope::Global).await.unwrap();
-        drop(stop);
-        assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains("last"));
-        let Message::Close(Some(frame)) = socket.next().await.unwrap().unwrap() else { panic!("open") };
-        assert_eq!(u16::from(frame.code), 1001);
-        drop(socket);
-        serving.await.unwrap().unwrap();
-        while let Some(health) = states.next().await {
-            println!("{health}");
-        }
-        assert_eq!(broker.health().state, ConnectionState::Closed);
-        assert!(connect_async(format!("ws://{address}/room")).await.is_err());
+            let mut states = broker.health_changes();
+            broker.post_message(ROOM, Said { text: "last".to_owned() }, Scope::Global).await.unwrap();
+            drop(stop);
+            assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains("last"));
+            let Message::Close(Some(frame)) = socket.next().await.unwrap().unwrap() else { panic!("open") };
+            assert_eq!(u16::from(frame.code), 1001);
+            drop(socket);
+            serving.await.unwrap().unwrap();
+            while let Some(health) = states.next().await {
+                println!("{health}");
+            }
+            assert_eq!(broker.health().state, ConnectionState::Closed);
+            assert!(connect_async(format!("ws://{address}/room")).await.is_err());
+        })
+        .await;
     }
 }

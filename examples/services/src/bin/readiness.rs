@@ -34,6 +34,7 @@ mod tests {
     };
     use broker::ConnectionState;
     use broker_memory::Bus;
+    use services::within_a_minute;
     use tower::ServiceExt;
 
     use super::*;
@@ -45,30 +46,33 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_alive_at_once_and_ready_while_the_backend_is_there() {
-        let bus = Bus::named("readiness");
-        bus.cut();
-        let broker = broker::open("memory://readiness", Options::default()).unwrap();
-        let (app, mut changes) = (app(broker.clone()), broker.health_changes());
-        let mut becomes = async |state| while changes.next().await.unwrap().state != state {};
+        within_a_minute(async {
+            let bus = Bus::named("readiness");
+            bus.cut();
+            let broker = broker::open("memory://readiness", Options::default()).unwrap();
+            let (app, mut changes) = (app(broker.clone()), broker.health_changes());
+            let mut becomes = async |state| while changes.next().await.unwrap().state != state {};
 
-        let away = [("GET", "/livez", 200), ("GET", "/readyz", 503), ("POST", "/news", 503)];
-        let there = [("GET", "/livez", 200), ("GET", "/readyz", 200), ("POST", "/news", 200)];
-        for (state, answers) in [
-            (ConnectionState::Connecting, away),
-            (ConnectionState::Connected, there),
-            (ConnectionState::Connecting, away),
-        ] {
-            if state == ConnectionState::Connected {
-                bus.heal();
-            } else {
-                bus.cut();
+            let away = [("GET", "/livez", 200), ("GET", "/readyz", 503), ("POST", "/news", 503)];
+            let there = [("GET", "/livez", 200), ("GET", "/readyz", 200), ("POST", "/news", 200)];
+            for (state, answers) in [
+                (ConnectionState::Connecting, away),
+                (ConnectionState::Connected, there),
+                (ConnectionState::Connecting, away),
+            ] {
+                if state == ConnectionState::Connected {
+                    bus.heal();
+                } else {
+                    bus.cut();
+                }
+                becomes(state).await;
+                for (method, path, expected) in answers {
+                    assert_eq!(status(&app, method, path).await, expected, "{path} while {state}");
+                }
             }
-            becomes(state).await;
-            for (method, path, expected) in answers {
-                assert_eq!(status(&app, method, path).await, expected, "{path} while {state}");
-            }
-        }
-        broker.close().await;
-        assert_eq!(status(&app, "GET", "/livez").await, StatusCode::SERVICE_UNAVAILABLE);
+            broker.close().await;
+            assert_eq!(status(&app, "GET", "/livez").await, StatusCode::SERVICE_UNAVAILABLE);
+        })
+        .await;
     }
 }

@@ -47,6 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 mod tests {
     use broker::{Broker, Scope};
     use broker_memory::Bus;
+    use services::within_a_minute;
 
     use super::*;
 
@@ -69,50 +70,62 @@ mod tests {
 
     #[tokio::test]
     async fn a_score_is_shown() {
-        let (broker, mut score) = server("memory:", 0).await;
-        post(&broker, 7).await;
-        shows(&mut score, 7).await;
+        within_a_minute(async {
+            let (broker, mut score) = server("memory:", 0).await;
+            post(&broker, 7).await;
+            shows(&mut score, 7).await;
+        })
+        .await;
     }
 
     /// Brokers of one name are servers of one backend. Each test has a name of its own.
     #[tokio::test]
     async fn a_score_is_shown_on_every_server() {
-        let (one, _) = server("memory://scores", 0).await;
-        let (_other, mut score) = server("memory://scores", 0).await;
-        post(&one, 7).await;
-        shows(&mut score, 7).await;
+        within_a_minute(async {
+            let (one, _) = server("memory://scores", 0).await;
+            let (_other, mut score) = server("memory://scores", 0).await;
+            post(&one, 7).await;
+            shows(&mut score, 7).await;
+        })
+        .await;
     }
 
     /// The line of one server is cut: it misses a score, and is told so when the line is back.
     #[tokio::test]
     async fn a_score_that_was_missed_is_read_anew() {
-        let (one, _) = server("memory://missed", 0).await;
-        let (other, mut score) = server("memory://missed?line=other", 8).await;
-        let line = Bus::named("missed").line("other");
-        line.cut();
-        while other.health().is_connected() {
-            tokio::task::yield_now().await;
-        }
-        post(&one, 8).await;
-        line.heal();
-        shows(&mut score, 8).await;
-        post(&one, 9).await;
-        shows(&mut score, 9).await;
+        within_a_minute(async {
+            let (one, _) = server("memory://missed", 0).await;
+            let (other, mut score) = server("memory://missed?line=other", 8).await;
+            let line = Bus::named("missed").line("other");
+            line.cut();
+            while other.health().is_connected() {
+                tokio::task::yield_now().await;
+            }
+            post(&one, 8).await;
+            line.heal();
+            shows(&mut score, 8).await;
+            post(&one, 9).await;
+            shows(&mut score, 9).await;
+        })
+        .await;
     }
 
     /// A stream that nobody reads for a while has a gap, of exactly what is missing.
     #[tokio::test]
     async fn a_program_that_was_too_slow_reads_anew() {
-        let broker = broker::connect("memory:?queue_capacity=16").await.unwrap();
-        let scores = broker.create_stream(SCORES).await.unwrap();
-        for points in 0..40 {
-            post(&broker, points).await;
-        }
-        broker.post_message(SCORES, Score { points: 7 }, Scope::Local).await.unwrap();
-        let (shown, mut score) = watch::channel(0);
-        let (read, mut reads) = tokio::sync::mpsc::unbounded_channel();
-        tokio::spawn(show(scores, move || read.send(()).map_or(0, |()| 0), shown));
-        shows(&mut score, 7).await;
-        reads.recv().await.unwrap();
+        within_a_minute(async {
+            let broker = broker::connect("memory:?queue_capacity=16").await.unwrap();
+            let scores = broker.create_stream(SCORES).await.unwrap();
+            for points in 0..40 {
+                post(&broker, points).await;
+            }
+            broker.post_message(SCORES, Score { points: 7 }, Scope::Local).await.unwrap();
+            let (shown, mut score) = watch::channel(0);
+            let (read, mut reads) = tokio::sync::mpsc::unbounded_channel();
+            tokio::spawn(show(scores, move || read.send(()).map_or(0, |()| 0), shown));
+            shows(&mut score, 7).await;
+            reads.recv().await.unwrap();
+        })
+        .await;
     }
 }

@@ -116,7 +116,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 mod tests {
     use axum::http::uri::PathAndQuery;
     use broker::Scope;
-    use services::Running;
+    use services::{Running, within_a_minute};
     use tonic::{Streaming, client::Grpc, transport::Channel as Connection};
 
     use super::*;
@@ -131,22 +131,25 @@ mod tests {
 
     #[tokio::test]
     async fn items_and_the_reason_of_the_end_arrive() {
-        let rooms = Running::start(app).await.unwrap();
-        let connection = Connection::from_shared(format!("http://{}", rooms.address)).unwrap();
-        let connection = connection.connect().await.unwrap();
-        let refused = listen(connection.clone(), &"x".repeat(300)).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument);
-        let mut events = listen(connection, "tea").await.unwrap();
-        let (tea, broker) = (Channel::of(["room", "tea"]), &rooms.broker);
-        broker.post_message(&tea, Said { text: "hello".to_owned() }, Scope::Global).await.unwrap();
-        broker.publish(&tea, "not said", Scope::Global).await.unwrap();
-        broker.post_message(&tea, Said { text: "bye".to_owned() }, Scope::Global).await.unwrap();
-        for text in ["hello", "bye"] {
-            let event = events.message().await.unwrap().unwrap();
-            assert_eq!(event.kind, Some(Kind::Said(text.to_owned())));
-        }
-        let stopped = rooms.stop();
-        assert_eq!(events.message().await.unwrap_err().code(), Code::Unavailable);
-        stopped.await.unwrap().unwrap();
+        within_a_minute(async {
+            let rooms = Running::start(app).await.unwrap();
+            let connection = Connection::from_shared(format!("http://{}", rooms.address)).unwrap();
+            let connection = connection.connect().await.unwrap();
+            let refused = listen(connection.clone(), &"x".repeat(300)).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument);
+            let mut events = listen(connection, "tea").await.unwrap();
+            let (tea, broker) = (Channel::of(["room", "tea"]), &rooms.broker);
+            broker.post_message(&tea, Said { text: "hello".to_owned() }, Scope::Global).await.unwrap();
+            broker.publish(&tea, "not said", Scope::Global).await.unwrap();
+            broker.post_message(&tea, Said { text: "bye".to_owned() }, Scope::Global).await.unwrap();
+            for text in ["hello", "bye"] {
+                let event = events.message().await.unwrap().unwrap();
+                assert_eq!(event.kind, Some(Kind::Said(text.to_owned())));
+            }
+            let stopped = rooms.stop();
+            assert_eq!(events.message().await.unwrap_err().code(), Code::Unavailable);
+            stopped.await.unwrap().unwrap();
+        })
+        .await;
     }
 }

@@ -66,37 +66,42 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 #[cfg(test)]
 mod tests {
+    use services::within_a_minute;
+
     use super::*;
 
     #[tokio::test]
     async fn orders_are_done_in_order_and_those_that_have_arrived_before_the_end() {
-        let broker = broker::connect("memory:").await.unwrap();
-        let results = Results::default();
-        let mut done = broker.create_stream(DONE).await.unwrap();
-        let (working, kept) = (broker.clone(), Arc::clone(&results));
-        let worker = tokio::spawn(async move { work(&working, kept).await });
-        // Until it is subscribed an order goes to nobody.
-        let order =
-            async |number| broker.post_message(ORDERS, Order { number }, Scope::Global).await.unwrap();
-        let first = async {
-            loop {
-                order(1).await;
-                tokio::select! {
-                    biased;
-                    done = done.next() => return done.unwrap().unwrap(),
-                    () = tokio::task::yield_now() => {}
+        within_a_minute(async {
+            let broker = broker::connect("memory:").await.unwrap();
+            let results = Results::default();
+            let mut done = broker.create_stream(DONE).await.unwrap();
+            let (working, kept) = (broker.clone(), Arc::clone(&results));
+            let worker = tokio::spawn(async move { work(&working, kept).await });
+            // Until it is subscribed an order goes to nobody.
+            let order =
+                async |number| broker.post_message(ORDERS, Order { number }, Scope::Global).await.unwrap();
+            let first = async {
+                loop {
+                    order(1).await;
+                    tokio::select! {
+                        biased;
+                        done = done.next() => return done.unwrap().unwrap(),
+                        () = tokio::task::yield_now() => {}
+                    }
                 }
+            };
+            assert_eq!(*first.await, Done { number: 1, square: 1 });
+            drop(done);
+            for number in 2..50 {
+                order(number).await;
             }
-        };
-        assert_eq!(*first.await, Done { number: 1, square: 1 });
-        drop(done);
-        for number in 2..50 {
-            order(number).await;
-        }
-        broker.drain().await;
-        assert!(matches!(worker.await.unwrap().unwrap(), ListenerEnd::Closed(_)));
-        let results = results.lock().unwrap();
-        assert_eq!(results.last(), Some(&Done { number: 49, square: 2401 }));
-        assert!(results.is_sorted_by_key(|done| done.number));
+            broker.drain().await;
+            assert!(matches!(worker.await.unwrap().unwrap(), ListenerEnd::Closed(_)));
+            let results = results.lock().unwrap();
+            assert_eq!(results.last(), Some(&Done { number: 49, square: 2401 }));
+            assert!(results.is_sorted_by_key(|done| done.number));
+        })
+        .await;
     }
 }
