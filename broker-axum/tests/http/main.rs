@@ -7,3 +7,4 @@ mod server;
 mod shutdown;
 mod sse;
 mod ws;
+mod ws_misbehaving;
