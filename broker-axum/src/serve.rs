@@ -45,7 +45,8 @@ const LAST: Duration = Duration::from_secs(2);
 ///
 /// It also closes the connection of a client that takes nothing of what it is sent for
 /// [`send_timeout`](Serve::send_timeout), which axum does not. [`ConnectInfo`](axum::extract::ConnectInfo) has the
-/// address of the client.
+/// address of the client. The listener is used as it is: one that sets `TCP_NODELAY`, by
+/// [`tap_io`](axum::serve::ListenerExt::tap_io), sends small messages without delay.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -14,7 +14,7 @@
 
 use std::{env, error::Error, io, net::SocketAddr, time::Duration};
 
-use axum::Router;
+use axum::{Router, serve::ListenerExt};
 use broker::Broker;
 use broker_axum::{serve, shutdown_signal};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -29,6 +29,8 @@ pub async fn run(app: impl FnOnce(Broker) -> Router + Send) -> Result<(), Box<dy
     let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("http://{}", listener.local_addr()?);
+    // Small messages go out at once.
+    let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
     serve(listener, app(broker.clone()), broker).with_graceful_shutdown(shutdown_signal()).await?;
     Ok(())
 }
