@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use broker::{Channel, Identity, Scope};
+use broker::{Channel, ChannelHandle, Identity, Receipt, Scope};
 use broker_axum::{
     HttpError, RequestSession, UserSession, WebSocketForward, probes, serve, shutdown_signal, sse,
 };
@@ -66,12 +66,14 @@ async fn socket(
     Path(room): Path<String>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, HttpError> {
-    let (room, session) = (channel(&room), user.into_session());
-    let said = session.create_stream(&room).await?;
-    Ok(WebSocketForward::new(upgrade, said).on_message(move |said: Said| {
-        let (session, room) = (session.clone(), room.clone());
-        async move { session.post_message(room, said, Scope::Global).await }
-    }))
+    let session = user.into_session();
+    let room = session.channel(channel(&room))?;
+    let said = session.create_stream(&room).await?.owning(session);
+    Ok(WebSocketForward::new(upgrade, said).on_message_with(room, post))
+}
+
+async fn post(room: ChannelHandle<Said>, said: Said) -> Result<Receipt, broker::Error> {
+    room.post_message(said, Scope::Global).await
 }
 
 #[tokio::test]
