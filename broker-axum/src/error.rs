@@ -22,13 +22,12 @@ const SOON: Duration = Duration::from_secs(2);
 /// | `InvalidInput` | 400 | |
 /// | `Codec` | 422 | |
 /// | `Revoked` | 401 | `Retry-After`, if a new sign-in would be refused until then |
-/// | `Forbidden` | 403 | |
 /// | `TooLarge` | 413 | |
 /// | `NoBackend`, `Unsupported` | 501 | |
 /// | `Interrupted` | 502 | the message may have been delivered or not |
 /// | `Unavailable`, `Overloaded`, `Closed` | 503 | `Retry-After` |
 /// | `Timeout` | 504 | |
-/// | `Misconfigured`, `Protocol`, `Other` | 500 | |
+/// | `Forbidden`, `Misconfigured`, `Protocol`, `Other` | 500 | of the first: the backend refuses this service, whoever the client is |
 ///
 /// The body is JSON: `error`, the kind, and `message`, the error's
 /// [`public_message`](Error::public_message), which reveals nothing about the backend. What went wrong on the server's
@@ -54,7 +53,6 @@ impl HttpError {
             ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
             ErrorKind::Codec => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorKind::Revoked => StatusCode::UNAUTHORIZED,
-            ErrorKind::Forbidden => StatusCode::FORBIDDEN,
             ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorKind::NoBackend | ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
             ErrorKind::Interrupted => StatusCode::BAD_GATEWAY,
@@ -74,9 +72,8 @@ impl HttpError {
 
     /// Whether an operator has to learn of it, and would not by other means.
     fn is_a_fault(&self) -> bool {
-        let kind = self.0.kind();
-        // A refusal is the backend's, of this service; after the end, every call fails.
-        kind == ErrorKind::Forbidden || (self.status().is_server_error() && kind != ErrorKind::Closed)
+        // After the end, every call fails.
+        self.status().is_server_error() && self.0.kind() != ErrorKind::Closed
     }
 }
 

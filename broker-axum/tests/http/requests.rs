@@ -74,7 +74,7 @@ async fn an_error_is_a_response_without_internals() {
     for (kind, status, retry) in [
         (ErrorKind::InvalidInput, 400, false),
         (ErrorKind::Revoked, 401, false),
-        (ErrorKind::Forbidden, 403, false),
+        (ErrorKind::Forbidden, 500, false),
         (ErrorKind::TooLarge, 413, false),
         (ErrorKind::Codec, 422, false),
         (ErrorKind::Misconfigured, 500, false),
