@@ -24,7 +24,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         let server = if backend == "memory" { None } else { started(backend, &[]).await? };
         let url = match (&server, backend) {
             (Some(server), _) => server.url().clone(),
-            (None, "memory") => "memory:".to_owned(),
+            (None, "memory") => "memory://bench".to_owned(),
             (None, _) => continue,
         };
         let ours = Arc::new(Ours::open(&url, 1).await?);
