@@ -22,6 +22,7 @@ mod names;
 mod order;
 mod outage;
 mod publishing;
+mod readers;
 mod revocation;
 mod revocation_outage;
 mod senders;
@@ -43,6 +44,7 @@ const SUBJECTS: &[&[Case]] = &[
     limits::CASES,
     order::CASES,
     lag::CASES,
+    readers::CASES,
     loss::CASES,
     skipped::CASES,
     outage::CASES,

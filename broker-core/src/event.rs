@@ -41,6 +41,12 @@ pub enum GapCause {
     /// The numbers of the messages show that some were lost on the way while the link lived on: in the backend, or
     /// between a poster and the backend (its post then was [`Interrupted`](crate::ErrorKind::Interrupted) or refused).
     Skipped,
+    /// This subscriber asked for [the newest message only](crate::SubscribeOptions::latest_only), and skipped those
+    /// before it. Nothing was lost.
+    Conflated,
+    /// The subscription begins here: it was made [without waiting](crate::SubscribeOptions::without_waiting). What was
+    /// posted before may be missing.
+    Subscribed,
 }
 
 impl Gap {
@@ -52,6 +58,7 @@ impl Gap {
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.missed {
+            None if self.cause == GapCause::Subscribed => {}
             Some(1) => f.write_str("1 message is missing: ")?,
             Some(missed) => write!(f, "{missed} messages are missing: ")?,
             None => f.write_str("messages may be missing: ")?,
@@ -61,6 +68,8 @@ impl fmt::Display for Gap {
             GapCause::LinkLost => "the link to the backend was lost and is back",
             GapCause::Dropped => "the backend dropped messages",
             GapCause::Skipped => "they were lost on the way",
+            GapCause::Conflated => "this subscriber reads the newest only",
+            GapCause::Subscribed => "the subscription begins here",
         })
     }
 }

@@ -46,4 +46,4 @@ pub use message::{
 };
 pub use revocation::{AuthenticatedAt, Identity, Revocation, RevocationOutcome, Revoked, Uncertainty};
 pub use session::{HookId, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Session};
-pub use subscription::{MessageStream, Owning, StreamItem, Subscription};
+pub use subscription::{MessageStream, Owning, StreamItem, SubscribeOptions, Subscription};

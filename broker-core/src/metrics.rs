@@ -20,6 +20,7 @@ struct Counters {
     delivered: metrics::Counter,
     /// By cause, and what they tell as missing.
     gaps: [(metrics::Counter, metrics::Counter); CAUSES.len()],
+    conflated: metrics::Counter,
     malformed: metrics::Counter,
     listener_panics: metrics::Counter,
     links: metrics::Counter,
@@ -28,6 +29,7 @@ struct Counters {
     round_trip: metrics::Histogram,
 }
 
+/// The causes of a loss.
 #[cfg(feature = "metrics")]
 const CAUSES: [(crate::GapCause, &str); 4] = [
     (crate::GapCause::Overflow, "overflow"),
@@ -50,6 +52,7 @@ impl Meter {
                     counter!("broker_missed_total", "backend" => backend, "cause" => cause),
                 )
             }),
+            conflated: counter!("broker_conflated_total", "backend" => backend),
             malformed: counter!("broker_malformed_total", "backend" => backend),
             listener_panics: counter!("broker_listener_panics_total", "backend" => backend),
             links: counter!("broker_links_total", "backend" => backend),
@@ -86,7 +89,11 @@ impl Meter {
         }
     }
 
+    /// Where nothing was lost, no loss is counted.
     fn gap(&self, gap: &crate::Gap) {
+        if gap.cause == crate::GapCause::Conflated {
+            return self.counters.conflated.increment(gap.missed.unwrap_or(0));
+        }
         let all = CAUSES.iter().zip(&self.counters.gaps);
         for (_, (gaps, missed)) in all.filter(|((cause, _), _)| *cause == gap.cause) {
             gaps.increment(1);

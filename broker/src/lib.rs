@@ -65,8 +65,8 @@ pub use broker_core::{
     GapCause, Headers, Health, HealthChanges, HookId, Identity, IntoTypedPost, Listener, ListenerEnd,
     ListenerFn, ListenerId, ListenerItem, Malformed, Message, MessageId, MessageStream, Model, NodeId,
     Options, OrderGuarantee, Owning, PermissionScope, Post, PublishFuture, Reach, Receipt, Received, Result,
-    Revocation, RevocationOutcome, Revoked, Scope, Session, StreamError, StreamItem, Subscription, TypedPost,
-    Uncertainty, driver::Inspection,
+    Revocation, RevocationOutcome, Revoked, Scope, Session, StreamError, StreamItem, SubscribeOptions,
+    Subscription, TypedPost, Uncertainty, driver::Inspection,
 };
 /// Gives a type its name on the wire; see the trait of the same name.
 pub use broker_macros::Model;

@@ -83,7 +83,7 @@ impl Broker {
         runtime: Runtime,
     ) -> (Self, Option<Supervisor>) {
         let node = NodeId::random();
-        let hub = Arc::new(Hub::new(options.queue_capacity));
+        let hub = Arc::new(Hub::new(options.queue_capacity, options.queue_bytes));
         let stop = CancellationToken::new();
         let names = Names::new(&options.prefix);
         let registry = Arc::new(Registry::new(node, options.clock_skew, options.revocation_retention));

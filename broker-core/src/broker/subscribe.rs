@@ -3,7 +3,7 @@
 use super::Broker;
 use crate::{
     AsChannel, AsChannelFor, AsChannelName, ChannelName, Listener, ListenerFn, ListenerItem, MessageStream,
-    Model, Result, Subscription,
+    Model, Result, SubscribeOptions, Subscription,
 };
 
 impl Broker {
@@ -13,9 +13,31 @@ impl Broker {
     /// # Errors
     /// As [`Session::create_stream`](crate::Session::create_stream).
     pub async fn subscribe(&self, channel: impl AsChannelName + Send) -> Result<Subscription> {
-        let mut subscription = self.join("subscribe", channel.channel_name())?;
-        self.confirm("subscribe", &mut subscription).await?;
-        Ok(subscription)
+        self.open("subscribe", channel.channel_name(), &SubscribeOptions::new()).await
+    }
+
+    /// The same with options of its own: how many messages wait, which of them, and how long the call does.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use std::time::Duration;
+    /// use broker::SubscribeOptions;
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let options = SubscribeOptions::new().capacity(16).timeout(Duration::from_secs(1));
+    /// let news = broker.subscribe_with("news", options).await?;
+    /// # drop(news);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::create_stream_with`](crate::Session::create_stream_with).
+    pub async fn subscribe_with(
+        &self,
+        channel: impl AsChannelName + Send,
+        options: SubscribeOptions,
+    ) -> Result<Subscription> {
+        self.open("subscribe_with", channel.channel_name(), &options).await
     }
 
     /// A stream of a channel's messages as values of type `T`, outside of any session: it lives until it is dropped, or
@@ -42,9 +64,20 @@ impl Broker {
         &self,
         channel: impl AsChannel<T> + Send,
     ) -> Result<MessageStream<T>> {
-        let mut subscription = self.join("create_stream", channel.channel_name())?;
-        self.confirm("create_stream", &mut subscription).await?;
-        Ok(MessageStream::new(subscription))
+        let name = channel.channel_name();
+        Ok(MessageStream::new(self.open("create_stream", name, &SubscribeOptions::new()).await?))
+    }
+
+    /// The same with options of its own; as [`subscribe_with`](Self::subscribe_with).
+    ///
+    /// # Errors
+    /// As [`Session::create_stream_with`](crate::Session::create_stream_with).
+    pub async fn create_stream_with<T: Model>(
+        &self,
+        channel: impl AsChannel<T> + Send,
+        options: SubscribeOptions,
+    ) -> Result<MessageStream<T>> {
+        Ok(MessageStream::new(self.open("create_stream_with", channel.channel_name(), &options).await?))
     }
 
     /// Calls a function with every later message of a channel, outside of any session: until the listener is
@@ -83,25 +116,57 @@ impl Broker {
         self.session().add_lasting_listener(channel, function).await
     }
 
-    pub(crate) fn join(&self, operation: &'static str, channel: &str) -> Result<Subscription> {
-        let name = ChannelName::new(channel).map_err(|error| error.with_operation(operation))?;
-        Subscription::open(self, &name).ok_or_else(|| self.at(operation, channel, self.closed_error()))
+    async fn open(
+        &self,
+        operation: &'static str,
+        channel: &str,
+        options: &SubscribeOptions,
+    ) -> Result<Subscription> {
+        let mut subscription = self.join(operation, channel, options)?;
+        self.confirm(operation, &mut subscription, options).await?;
+        Ok(subscription)
     }
 
+    pub(crate) fn join(
+        &self,
+        operation: &'static str,
+        channel: &str,
+        options: &SubscribeOptions,
+    ) -> Result<Subscription> {
+        let name = ChannelName::new(channel).map_err(|error| error.with_operation(operation))?;
+        let reads = options.reads().map_err(|error| self.at(operation, channel, error))?;
+        Subscription::open(self, &name, reads).ok_or_else(|| self.at(operation, channel, self.closed_error()))
+    }
+
+    /// Waits until the channel is subscribed at the backend, if the options say so. Then the subscription begins.
     pub(crate) async fn confirm(
         &self,
         operation: &'static str,
         subscription: &mut Subscription,
+        options: &SubscribeOptions,
     ) -> Result<()> {
-        let Some(backend) = &self.0.backend else {
-            subscription.begin_here();
-            return Ok(());
-        };
+        let at = |name: &ChannelName, error| self.at(operation, name.as_str(), error);
         let name = subscription.channel();
-        let (limit, refusal) = (self.0.options.subscribe_timeout, || subscription.refusal());
-        let confirmed = backend.subscriptions.confirmed(name, limit, refusal).await;
-        confirmed.map_err(|error| self.at(operation, name.as_str(), error))?;
+        let limit = options.limit(self.0.options.subscribe_timeout).map_err(|error| at(name, error))?;
+        if !options.waits() {
+            return self.request([name]).map_err(|error| at(name, error));
+        }
+        if let Some(backend) = &self.0.backend {
+            let refusal = || subscription.refusal();
+            let confirmed = backend.subscriptions.confirmed(name, limit, refusal).await;
+            confirmed.map_err(|error| at(name, error))?;
+        }
         subscription.begin_here();
+        Ok(())
+    }
+
+    /// Requests channels that have joined the hub, and does not wait.
+    pub(crate) fn request<'a>(&self, names: impl IntoIterator<Item = &'a ChannelName>) -> Result<()> {
+        let live: Vec<_> = match &self.0.backend {
+            Some(backend) => backend.subscriptions.request(names)?,
+            None => names.into_iter().collect(),
+        };
+        live.into_iter().for_each(|name| self.0.hub.go_live(name));
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 pub(super) const KEYS: &[&str] = &[
     "prefix",
     "queue_capacity",
+    "queue_bytes",
     "outbox_bytes",
     "max_payload",
     "heartbeat",

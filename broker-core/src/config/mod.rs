@@ -4,6 +4,7 @@ mod keys;
 mod options;
 mod url;
 
+pub(crate) use self::options::MOST_CAPACITY;
 pub use self::{
     options::{FailMode, Options},
     url::BrokerUrl,

@@ -31,6 +31,10 @@ pub struct Options {
     /// How many messages a channel keeps for its slowest subscriber here before that one loses the oldest.
     /// A subscription may hold 32 more that it has already taken. Default 1,024.
     pub queue_capacity: usize,
+    /// How many bytes of payload a channel keeps for its slowest subscriber here, besides the limit in messages; the
+    /// newest message is kept whatever its size. A typed local message is never encoded: it counts with the
+    /// [`size_of`] its value, without what that points to. 0: no limit. Default 16 MiB.
+    pub queue_bytes: usize,
     /// How many bytes of global posts may wait to be sent; a post beyond that waits for room, at most
     /// `publish_timeout`. Default 16 MiB.
     pub outbox_bytes: usize,
@@ -119,6 +123,7 @@ impl Default for Options {
         Self {
             prefix: String::new(),
             queue_capacity: 1024,
+            queue_bytes: 16 << 20,
             outbox_bytes: 16 << 20,
             max_payload: 512 << 10,
             heartbeat: Duration::from_secs(5),
@@ -144,6 +149,9 @@ impl Default for Options {
     }
 }
 
+/// The largest capacity of a queue.
+pub(crate) const MOST_CAPACITY: usize = 1 << 24;
+
 /// The longest `max_payload`: leaves room in a frame for the head and the headers.
 const MOST_PAYLOAD: usize = 900_000;
 
@@ -168,6 +176,7 @@ impl Options {
             match key.as_str() {
                 "prefix" => value.clone_into(&mut self.prefix),
                 "queue_capacity" => self.queue_capacity = number(key, value)?,
+                "queue_bytes" => self.queue_bytes = number(key, value)?,
                 "outbox_bytes" => self.outbox_bytes = number(key, value)?,
                 "max_payload" => self.max_payload = number(key, value)?,
                 "heartbeat" => self.heartbeat = time(key, value)?,
@@ -201,7 +210,8 @@ impl Options {
     /// [`ErrorKind::InvalidInput`] naming the option and its bounds.
     pub fn check(&self) -> Result<()> {
         check_prefix(&self.prefix)?;
-        within("queue_capacity", self.queue_capacity, 1, 1 << 24)?;
+        within("queue_capacity", self.queue_capacity, 1, MOST_CAPACITY)?;
+        within("queue_bytes", self.queue_bytes, 0, 1 << 40)?;
         within("max_payload", self.max_payload, 1, MOST_PAYLOAD)?;
         within("outbox_bytes", self.outbox_bytes, crate::driver::MAX_FRAME, 1 << 30)?;
         for (name, time) in [
@@ -322,7 +332,7 @@ mod tests {
                 "prefix" => "other",
                 "codec" => "none-such",
                 "on_log_break" | "on_unlogged_gap" => "open",
-                "queue_capacity" | "outbox_bytes" | "max_payload" => "777",
+                "queue_capacity" | "queue_bytes" | "outbox_bytes" | "max_payload" => "777",
                 _ => "777ms",
             };
             let url = BrokerUrl::parse(&format!("memory:?{key}={value}")).unwrap();
@@ -335,6 +345,7 @@ mod tests {
     fn options_out_of_bounds_are_named() {
         for change in [
             (|o: &mut Options| o.queue_capacity = 0) as fn(&mut Options),
+            |o| o.queue_bytes = usize::MAX,
             |o| o.max_payload = 1_000_000,
             |o| o.outbox_bytes = 10,
             |o| o.heartbeat = Duration::ZERO,

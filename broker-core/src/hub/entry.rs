@@ -32,13 +32,33 @@ pub(crate) enum PutBy {
     Here,
 }
 
-/// How much something weighs in messages, so that what an overflow lost can be reported exactly.
+/// How much something weighs in messages, so that what is not read can be reported exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Messages, one by one.
+    /// Messages: those that were here, and those that gaps of known size report.
     pub(crate) messages: u64,
+    /// How many of these gaps report.
+    pub(crate) lost: u32,
     /// Gaps of unknown size.
-    pub(crate) unknown: u64,
+    pub(crate) unknown: u32,
+}
+
+impl Tally {
+    const MESSAGE: Self = Self { messages: 1, lost: 0, unknown: 0 };
+
+    /// Adds an entry. Most are messages, and cost one addition.
+    #[inline]
+    pub(super) fn count(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Message(_) => self.messages = self.messages.saturating_add(1),
+            Entry::Notice(notice) => self.count_notice(notice),
+        }
+    }
+
+    #[cold]
+    fn count_notice(&mut self, notice: &Notice) {
+        *self = *self + notice.weight();
+    }
 }
 
 impl Add for Tally {
@@ -46,7 +66,8 @@ impl Add for Tally {
     fn add(self, other: Self) -> Self {
         // Saturating: the number comes from other nodes, and may be anything.
         let messages = self.messages.saturating_add(other.messages);
-        Self { messages, unknown: self.unknown + other.unknown }
+        let lost = self.lost.saturating_add(other.lost);
+        Self { messages, lost, unknown: self.unknown.wrapping_add(other.unknown) }
     }
 }
 
@@ -54,7 +75,8 @@ impl Sub for Tally {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
         let messages = self.messages.saturating_sub(other.messages);
-        Self { messages, unknown: self.unknown - other.unknown }
+        let lost = self.lost.saturating_sub(other.lost);
+        Self { messages, lost, unknown: self.unknown.wrapping_sub(other.unknown) }
     }
 }
 
@@ -73,14 +95,32 @@ impl Entry {
         Self::Notice(Arc::new(Notice::Malformed(malformed)))
     }
 
+    #[inline]
     pub(crate) fn weight(&self) -> Tally {
         match self {
-            Self::Notice(notice) => match **notice {
-                Notice::Gap(Gap { missed: None, .. }) => Tally { messages: 0, unknown: 1 },
-                Notice::Gap(Gap { missed: Some(missed), .. }) => Tally { messages: missed, unknown: 0 },
-                Notice::Malformed(_) => Tally { messages: 1, unknown: 0 },
-            },
-            Self::Message(_) => Tally { messages: 1, unknown: 0 },
+            Self::Message(_) => Tally::MESSAGE,
+            Self::Notice(notice) => notice.weight(),
+        }
+    }
+
+    /// How many bytes of payload it holds.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Message(message) => message.size(),
+            Self::Notice(_) => 0,
+        }
+    }
+}
+
+impl Notice {
+    fn weight(&self) -> Tally {
+        match self {
+            Self::Gap(Gap { missed: None, .. }) => Tally { unknown: 1, ..Tally::default() },
+            Self::Gap(Gap { missed: Some(missed), .. }) => {
+                Tally { messages: *missed, lost: u32::try_from(*missed).unwrap_or(u32::MAX), unknown: 0 }
+            }
+            Self::Malformed(_) => Tally::MESSAGE,
         }
     }
 }

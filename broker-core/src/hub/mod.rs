@@ -7,6 +7,8 @@
 mod ending;
 mod entry;
 mod pin;
+#[cfg(test)]
+mod reader_tests;
 mod ring;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
@@ -35,7 +37,7 @@ use crate::{
 
 use entry::Tally;
 pub(crate) use entry::{Entry, Notice, PutBy};
-pub(crate) use ring::{Cursor, Ring};
+pub(crate) use ring::{Cursor, Reads, Ring};
 pub(crate) use wake_list::WakeList;
 
 const SHARDS: usize = 64;
@@ -46,7 +48,10 @@ pub(crate) struct Hub {
     shards: Vec<RwLock<HashTable<Arc<Ring>>>>,
     /// Seeded at random: names come from users.
     hasher: RandomState,
-    capacity: usize,
+    /// How many entries wait for a reader at most, unless it says otherwise.
+    capacity: u32,
+    /// How many bytes of payload a ring keeps at most; 0: as many as there are.
+    most_bytes: u64,
     /// No new subscriber; the present ones read the rest and end. Set before any ring ends.
     ended: AtomicBool,
     /// No subscriber yields anything more.
@@ -92,11 +97,12 @@ impl ProbeEpochs {
 }
 
 impl Hub {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, most_bytes: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::default(),
-            capacity,
+            capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
+            most_bytes: most_bytes as u64,
             ended: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             owing: AtomicUsize::new(0),
@@ -136,8 +142,8 @@ impl Hub {
 
     /// Adds a subscriber; `None` once the hub has ended. The seat is taken under the shard's lock, so that
     /// an empty channel is not taken away at the same time.
-    pub(crate) fn join(&self, name: &ChannelName) -> Option<(Arc<Ring>, Cursor)> {
-        self.with_ring(name, take_seat)
+    pub(crate) fn join(&self, name: &ChannelName, reads: Reads) -> Option<(Arc<Ring>, Cursor)> {
+        self.with_ring(name, |head| self.take_seat(head, reads))
     }
 
     /// Looks at the first ring of a channel under its shard's lock, and makes it if there is none; `None` once the hub
@@ -164,6 +170,17 @@ impl Hub {
             }
             Some(with(entry.get()))
         })
+    }
+
+    /// A seat in the first ring of the chain that has one free, or in a new one at its end.
+    fn take_seat(&self, head: &Arc<Ring>, reads: Reads) -> (Arc<Ring>, Cursor) {
+        let mut ring = head;
+        loop {
+            if let Some(cursor) = ring.join(reads, self.capacity) {
+                return (Arc::clone(ring), cursor);
+            }
+            ring = ring.next.get_or_init(|| Arc::new(Ring::new(ring.channel.clone())));
+        }
     }
 
     /// Removes a subscriber. True when the channel has nobody left here.
@@ -220,10 +237,10 @@ impl Hub {
         wakes: &mut WakeList,
     ) {
         while let Some(next) = ring.next.get() {
-            ring.put(entry.clone(), from, self.capacity, wakes);
+            ring.put(entry.clone(), from, self.most_bytes, wakes);
             ring = next;
         }
-        ring.put(entry, from, self.capacity, wakes);
+        ring.put(entry, from, self.most_bytes, wakes);
     }
 
     /// Hands a message of the link to every subscriber here: behind a gap when others are missing before it, and not
@@ -300,8 +317,17 @@ impl Hub {
         let mut wakes = WakeList::default();
         if let Some(head) = self.find(name.as_str()) {
             head.set_subscribed(self.probe_epochs().0);
-            chain(&head).for_each(|ring| ring.flush_gap(self.capacity, &mut wakes));
+            chain(&head).for_each(|ring| ring.flush_gap(self.most_bytes, &mut wakes));
         }
+        wakes.finish();
+    }
+
+    /// A channel is subscribed, and known to be: the subscriptions begin that did not wait for it.
+    pub(crate) fn go_live(&self, name: &ChannelName) {
+        let Some(head) = self.find(name.as_str()) else { return };
+        head.set_subscribed(self.probe_epochs().0);
+        let mut wakes = WakeList::default();
+        chain(&head).for_each(|ring| ring.go_live(&mut wakes));
         wakes.finish();
     }
 
@@ -342,17 +368,6 @@ impl Hub {
 /// Numbers show that the backend has lost messages.
 pub(crate) fn skipped(missed: Option<u64>) -> Entry {
     Entry::gap(Gap::new(missed, GapCause::Skipped))
-}
-
-/// A seat in the first ring of the chain that has one free, or in a new one at its end.
-fn take_seat(head: &Arc<Ring>) -> (Arc<Ring>, Cursor) {
-    let mut ring = head;
-    loop {
-        if let Some(cursor) = ring.join() {
-            return (Arc::clone(ring), cursor);
-        }
-        ring = ring.next.get_or_init(|| Arc::new(Ring::new(ring.channel.clone())));
-    }
 }
 
 /// Whether a channel is only there because it is pinned.

@@ -37,10 +37,10 @@ async fn read(ring: Arc<Ring>, mut cursor: Cursor, all: u64) -> (Vec<u64>, u64) 
 fn a_reader_receives_or_counts_everything_and_is_always_woken() {
     check_random(
         || {
-            let hub = Arc::new(Hub::new(2));
+            let hub = Arc::new(Hub::new(2, 0));
             let readers: Vec<_> = (0..2)
                 .map(|_| {
-                    let (ring, cursor) = hub.join(&name()).unwrap();
+                    let (ring, cursor) = hub.join(&name(), Reads::default()).unwrap();
                     thread::spawn(move || future::block_on(read(ring, cursor, 5)))
                 })
                 .collect();
@@ -65,13 +65,13 @@ fn a_reader_receives_or_counts_everything_and_is_always_woken() {
 fn a_subscriber_stays_in_the_table_when_others_leave() {
     check_random(
         || {
-            let hub = Arc::new(Hub::new(8));
-            let (first, cursor) = hub.join(&name()).unwrap();
+            let hub = Arc::new(Hub::new(8, 0));
+            let (first, cursor) = hub.join(&name(), Reads::default()).unwrap();
             let leaving = {
                 let hub = Arc::clone(&hub);
                 thread::spawn(move || hub.leave(&first, &cursor))
             };
-            let (ring, mut cursor) = hub.join(&name()).unwrap();
+            let (ring, mut cursor) = hub.join(&name(), Reads::default()).unwrap();
             put(&hub, "news", entry(1), PutBy::Here);
             let mut batch = Vec::new();
             let mut cx = std::task::Context::from_waker(Waker::noop());
@@ -93,8 +93,8 @@ fn a_subscriber_stays_in_the_table_when_others_leave() {
 fn exactly_one_leave_is_the_last() {
     check_random(
         || {
-            let hub = Arc::new(Hub::new(8));
-            let seats: Vec<_> = (0..3).map(|_| hub.join(&name()).unwrap()).collect();
+            let hub = Arc::new(Hub::new(8, 0));
+            let seats: Vec<_> = (0..3).map(|_| hub.join(&name(), Reads::default()).unwrap()).collect();
             let leaving: Vec<_> = seats
                 .into_iter()
                 .map(|(ring, cursor)| {
@@ -115,8 +115,8 @@ fn exactly_one_leave_is_the_last() {
 fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing_behind() {
     check_random(
         || {
-            let hub = Arc::new(Hub::new(1));
-            let (ring, cursor) = hub.join(&name()).unwrap();
+            let hub = Arc::new(Hub::new(1, 0));
+            let (ring, cursor) = hub.join(&name(), Reads::default()).unwrap();
             let work: [Box<dyn FnOnce(&Hub) + Send>; 4] = [
                 Box::new(move |hub| _ = hub.leave(&ring, &cursor)),
                 Box::new(|hub| hub.refuse(&name(), &CloseReason::Removed)),
@@ -134,7 +134,7 @@ fn leaving_beside_a_refusal_a_post_and_the_end_leaves_nothing_behind() {
             threads.into_iter().for_each(|thread| thread.join().unwrap());
             assert!(!hub.contains("news"));
             assert_eq!(hub.owing.load(Ordering::SeqCst), 0);
-            assert!(hub.join(&name()).is_none(), "closed");
+            assert!(hub.join(&name(), Reads::default()).is_none(), "closed");
         },
         ORDERS,
     );

@@ -98,7 +98,7 @@ proptest! {
     /// capacity it receives the exact number; and the ring's invariants hold after every step.
     #[test]
     fn the_ring_agrees_with_the_model(capacity in 1..9_usize, steps in proptest::collection::vec(step(), 1..200)) {
-        let hub = Hub::new(capacity);
+        let hub = Hub::new(capacity, 0);
         let channel = name("c");
         let mut readers: Vec<Reader> = Vec::new();
         let (mut pins, mut posted) = (Vec::new(), 0);
@@ -122,7 +122,7 @@ proptest! {
                     }
                 }
                 Step::Join if readers.len() < 100 => {
-                    let (ring, cursor) = hub.join(&channel).unwrap();
+                    let (ring, cursor) = hub.join(&channel, Reads::default()).unwrap();
                     readers.push(Reader { ring, cursor, backlog: VecDeque::new() });
                 }
                 Step::Join => {}
@@ -148,14 +148,14 @@ proptest! {
                         match take(reader, most) {
                             None => prop_assert!(expected.is_empty() && lost == 0),
                             Some((missed, got)) => {
-                                prop_assert_eq!(missed, Tally { messages: lost as u64, unknown: 0 });
+                                prop_assert_eq!((missed.messages, missed.unknown), (lost as u64, 0));
                                 prop_assert_eq!(got, expected);
                             }
                         }
                     }
                 }
             }
-            readers.iter().for_each(|reader| reader.ring.check(capacity));
+            readers.iter().for_each(|reader| reader.ring.check(capacity, 0));
             prop_assert_eq!(hub.contains("c"), !readers.is_empty());
         }
         for reader in readers {
@@ -171,18 +171,18 @@ proptest! {
 /// reported missing.
 #[test]
 fn a_pinned_channel_begins_anew_with_its_next_subscriber() {
-    let (hub, channel, origin) = (Hub::new(8), name("c"), NodeId::from_u64(1));
+    let (hub, channel, origin) = (Hub::new(8, 0), name("c"), NodeId::from_u64(1));
     let pin = hub.pin(&channel).unwrap();
     let receive = |sequence| {
         let Entry::Message(message) = entry(sequence) else { unreachable!("a message") };
         hub.receive("c", message, &MessageSeq { origin, epoch: 1, sequence }, &mut WakeList::default());
     };
-    let (ring, cursor) = hub.join(&channel).unwrap();
+    let (ring, cursor) = hub.join(&channel, Reads::default()).unwrap();
     receive(1);
     assert!(hub.leave(&ring, &cursor));
     hub.set_subscribed(&channel); // of a subscription that is dropped meanwhile
     receive(2);
-    let (ring, cursor) = hub.join(&channel).unwrap();
+    let (ring, cursor) = hub.join(&channel, Reads::default()).unwrap();
     let mut reader = Reader { ring, cursor, backlog: VecDeque::new() };
     // A digest of what was posted before it, by a node that counts on what subscribed long ago.
     let span = Span { channel: channel.clone(), epoch: 1, first: 1, last: 8 };
@@ -197,9 +197,9 @@ fn a_pinned_channel_begins_anew_with_its_next_subscriber() {
 
 #[test]
 fn two_hundred_subscribers_on_one_channel_receive_everything() {
-    let hub = Hub::new(16);
+    let hub = Hub::new(16, 0);
     let channel = name("busy");
-    let join = |_| hub.join(&channel).unwrap();
+    let join = |_| hub.join(&channel, Reads::default()).unwrap();
     let mut readers: Vec<Reader> =
         (0..200).map(join).map(|(ring, cursor)| Reader { ring, cursor, backlog: VecDeque::new() }).collect();
     (1..=10).for_each(|number| put(&hub, "busy", entry(number), PutBy::Here));
@@ -212,9 +212,9 @@ fn two_hundred_subscribers_on_one_channel_receive_everything() {
 
 #[test]
 fn the_gap_of_a_lost_link_stands_before_the_first_entry_of_the_next() {
-    let hub = Hub::new(16);
+    let hub = Hub::new(16, 0);
     let channel = name("c");
-    let (ring, mut cursor) = hub.join(&channel).unwrap();
+    let (ring, mut cursor) = hub.join(&channel, Reads::default()).unwrap();
     let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));
     put(&hub, "c", entry(1), PutBy::Link);
     hub.mark_gap(&channel, &gap);
@@ -237,7 +237,7 @@ fn the_gap_of_a_lost_link_stands_before_the_first_entry_of_the_next() {
 
 #[test]
 fn a_gap_of_unknown_size_survives_an_overflow() {
-    let taken = Tally { messages: 7, unknown: 2 };
+    let taken = Tally { messages: 7, lost: 0, unknown: 2 };
     let told = [Gap::new(Some(7), GapCause::Overflow), Gap::new(None, GapCause::LinkLost)];
     assert!(taken.gaps().eq(told));
     assert_eq!(Tally::default().gaps().count(), 0);
@@ -248,7 +248,7 @@ fn a_gap_of_unknown_size_survives_an_overflow() {
 #[test]
 fn load_leaves_nothing_behind_and_no_hole_unreported() {
     const CAPACITY: usize = 8;
-    let hub = Hub::new(CAPACITY);
+    let hub = Hub::new(CAPACITY, 0);
     let channel = name("storm");
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -268,11 +268,11 @@ fn load_leaves_nothing_behind_and_no_hole_unreported() {
             let (hub, channel) = (&hub, &channel);
             scope.spawn(move || {
                 for round in 0..2_000 {
-                    let (ring, cursor) = hub.join(channel).unwrap();
+                    let (ring, cursor) = hub.join(channel, Reads::default()).unwrap();
                     let mut reader = Reader { ring, cursor, backlog: VecDeque::new() };
                     for _ in 0..(thread + round) % 4 {
                         let _ = take(&mut reader, 3);
-                        reader.ring.check(CAPACITY);
+                        reader.ring.check(CAPACITY, 0);
                     }
                     hub.leave(&reader.ring, &reader.cursor);
                 }
@@ -287,8 +287,8 @@ fn load_leaves_nothing_behind_and_no_hole_unreported() {
 #[test]
 fn a_subscriber_that_leaves_beside_the_end_is_not_waited_for() {
     for round in 0..500 {
-        let (hub, news) = (Arc::new(Hub::new(8)), name("news"));
-        let seats: Vec<_> = (0..200).map(|_| hub.join(&news).unwrap()).collect();
+        let (hub, news) = (Arc::new(Hub::new(8, 0)), name("news"));
+        let seats: Vec<_> = (0..200).map(|_| hub.join(&news, Reads::default()).unwrap()).collect();
         seats.iter().for_each(|(ring, cursor)| ring.begin(cursor.seat, false));
         put(&hub, "news", entry(1), PutBy::Link);
         let barrier = Arc::new(Barrier::new(2));

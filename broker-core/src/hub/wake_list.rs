@@ -38,6 +38,13 @@ impl<T> Default for Few<T> {
     }
 }
 
+impl<T> Extend<T> for Few<T> {
+    #[inline]
+    fn extend<I: IntoIterator<Item = T>>(&mut self, values: I) {
+        values.into_iter().for_each(|value| self.push(value));
+    }
+}
+
 impl<T> Few<T> {
     #[inline]
     pub(super) fn push(&mut self, value: T) {
@@ -46,11 +53,6 @@ impl<T> Few<T> {
         } else {
             self.more.get_or_insert_default().push(value);
         }
-    }
-
-    #[inline]
-    pub(super) fn extend(&mut self, values: impl IntoIterator<Item = T>) {
-        values.into_iter().for_each(|value| self.push(value));
     }
 
     /// One of them, if there are some.

@@ -48,6 +48,8 @@ pub(crate) trait Envelope: Any + Send + Sync {
     /// The encoded payload; a typed local message is encoded at every asking.
     fn payload(&self) -> Result<Bytes>;
     fn wire(&self) -> Option<&Wire>;
+    /// How many bytes of payload it holds; a typed local message is not encoded, so those of the value itself.
+    fn size(&self) -> usize;
 }
 
 /// The metadata of a message.
@@ -153,6 +155,9 @@ impl Envelope for Plain {
     fn wire(&self) -> Option<&Wire> {
         None
     }
+    fn size(&self) -> usize {
+        self.payload.len()
+    }
 }
 
 impl Envelope for Wire {
@@ -171,6 +176,9 @@ impl Envelope for Wire {
     fn wire(&self) -> Option<&Wire> {
         Some(self)
     }
+    fn size(&self) -> usize {
+        self.payload.len()
+    }
 }
 
 impl<T: Model> Envelope for Local<T> {
@@ -188,6 +196,9 @@ impl<T: Model> Envelope for Local<T> {
     }
     fn wire(&self) -> Option<&Wire> {
         None
+    }
+    fn size(&self) -> usize {
+        size_of::<T>()
     }
 }
 
@@ -267,6 +278,11 @@ impl Message {
     /// it was not when it was posted.
     pub fn payload(&self) -> Result<Bytes> {
         self.0.payload()
+    }
+
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.0.size()
     }
 
     /// How the payload is encoded.

@@ -7,7 +7,7 @@ use super::{
     listener::{Listener, ListenerId, listen},
     listener_fn::{ListenerFn, ListenerItem},
 };
-use crate::{AsChannelFor, AsChannelName, Result, Subscription, runtime::gate::Gate};
+use crate::{AsChannelFor, AsChannelName, Result, SubscribeOptions, Subscription, runtime::gate::Gate};
 
 impl Session {
     /// Calls a function with every later message of a channel, one call at a time, in order.
@@ -122,7 +122,8 @@ impl Session {
 
     /// The subscription of a listener, with the gate that ends its calls, and its number.
     async fn open_listener(&self, channel: impl AsChannelName + Send) -> Result<(Subscription, u64)> {
-        self.open("add_listener", channel.channel_name(), Some(Arc::new(Gate::default()))).await
+        let (options, gate) = (SubscribeOptions::new(), Some(Arc::new(Gate::default())));
+        self.open("add_listener", channel.channel_name(), &options, gate).await
     }
 
     /// The same for a function of two arguments, a state and the message: each call gets a clone of the state. What an

@@ -20,7 +20,8 @@ use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
     AsChannel, AsChannelName, Broker, ChannelHandle, CloseReason, Identity, IntoTypedPost, Message,
-    MessageStream, Model, Post, Receipt, Result, Scope, Subscription, broker::Target, runtime::gate::Gate,
+    MessageStream, Model, Post, Receipt, Result, Scope, SubscribeOptions, Subscription, broker::Target,
+    runtime::gate::Gate,
 };
 
 use call_hooks::call_hooks;
@@ -163,7 +164,39 @@ impl Session {
         &self,
         channel: impl AsChannel<T> + Send,
     ) -> Result<MessageStream<T>> {
-        Ok(MessageStream::new(self.open("create_stream", channel.channel_name(), None).await?.0))
+        let options = SubscribeOptions::new();
+        Ok(MessageStream::new(self.open("create_stream", channel.channel_name(), &options, None).await?.0))
+    }
+
+    /// The same with options of its own: how many messages wait, which of them, and how long the call does.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
+    /// use broker::{Model, Scope, SubscribeOptions};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize, Model)]
+    /// struct Position { x: f64, y: f64 }
+    ///
+    /// let broker = broker::connect("memory:").await?;
+    /// let session = broker.session();
+    /// let options = SubscribeOptions::new().latest_only();
+    /// let mut positions = session.create_stream_with::<Position>("ship.7", options).await?;
+    /// session.post_message("ship.7", Position { x: 1.0, y: 2.0 }, Scope::Global).await?;
+    /// assert_eq!(positions.next().await.expect("open").expect("the newest").x, 1.0);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`create_stream`](Self::create_stream), and [`InvalidInput`](ErrorKind::InvalidInput) for options out of
+    /// bounds. A call that does [not wait](SubscribeOptions::without_waiting) fails for neither a refusal nor a backend
+    /// that is unavailable.
+    pub async fn create_stream_with<T: Model>(
+        &self,
+        channel: impl AsChannel<T> + Send,
+        options: SubscribeOptions,
+    ) -> Result<MessageStream<T>> {
+        let name = channel.channel_name();
+        Ok(MessageStream::new(self.open("create_stream_with", name, &options, None).await?.0))
     }
 
     /// The untyped stream of a channel; all else as [`create_stream`](Self::create_stream).
@@ -171,7 +204,20 @@ impl Session {
     /// # Errors
     /// As [`create_stream`](Self::create_stream).
     pub async fn subscribe(&self, channel: impl AsChannelName + Send) -> Result<Subscription> {
-        Ok(self.open("subscribe", channel.channel_name(), None).await?.0)
+        Ok(self.open("subscribe", channel.channel_name(), &SubscribeOptions::new(), None).await?.0)
+    }
+
+    /// The untyped stream of a channel with options of its own; all else as
+    /// [`create_stream_with`](Self::create_stream_with).
+    ///
+    /// # Errors
+    /// As [`create_stream_with`](Self::create_stream_with).
+    pub async fn subscribe_with(
+        &self,
+        channel: impl AsChannelName + Send,
+        options: SubscribeOptions,
+    ) -> Result<Subscription> {
+        Ok(self.open("subscribe_with", channel.channel_name(), &options, None).await?.0)
     }
 
     /// Calls a function before the session ends, with the reason: once, in the order of adding, each awaited before
@@ -237,17 +283,18 @@ impl Session {
         &self,
         operation: &'static str,
         channel: &str,
+        options: &SubscribeOptions,
         gate: Option<Arc<Gate>>,
     ) -> Result<(Subscription, u64)> {
         self.check_open(operation)?;
-        let mut subscription = self.broker.join(operation, channel)?;
+        let mut subscription = self.broker.join(operation, channel, options)?;
         let owner = self
             .shared
             .own(subscription.seat(), gate)
             .ok_or_else(|| self.broker.session_closed(operation))?;
         let number = owner.number;
         subscription.set_owner(owner);
-        self.broker.confirm(operation, &mut subscription).await?;
+        self.broker.confirm(operation, &mut subscription, options).await?;
         Ok((subscription, number))
     }
 

@@ -1,10 +1,12 @@
 //! Subscription: the stream of a channel's events.
 
 mod decode;
+mod options;
 mod owning;
 pub(crate) mod stream;
 
 pub use self::{
+    options::SubscribeOptions,
     owning::Owning,
     stream::{MessageStream, StreamItem},
 };
@@ -21,7 +23,7 @@ use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::{
     Broker, ChannelName, CloseReason, Error, Event, Message, NodeId,
-    hub::{Cursor, Entry, Notice, Ring},
+    hub::{Cursor, Entry, Notice, Reads, Ring},
     metrics::Meter,
     runtime::{gate::Gate, user_code::contain},
     session::Owner,
@@ -57,8 +59,8 @@ pub struct Subscription {
 
 impl Subscription {
     /// `None` when the broker has ended.
-    pub(crate) fn open(broker: &Broker, channel: &ChannelName) -> Option<Self> {
-        let (ring, cursor) = broker.hub().join(channel)?;
+    pub(crate) fn open(broker: &Broker, channel: &ChannelName, reads: Reads) -> Option<Self> {
+        let (ring, cursor) = broker.hub().join(channel, reads)?;
         Some(Self {
             broker: broker.clone(),
             ring,

@@ -111,6 +111,8 @@ impl Supervisor {
         let names = self.receivers.subscriptions.still_subscribed(names);
         names.iter().for_each(|name| self.receivers.hub.flush_gap(name));
         self.receivers.subscriptions.confirm(&names);
+        // After they count as subscribed: whoever joins later sees that.
+        names.iter().for_each(|name| self.receivers.hub.go_live(name));
     }
 
     fn refused(&self, name: &ChannelName, error: Error) {

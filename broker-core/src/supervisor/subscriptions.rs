@@ -95,6 +95,26 @@ impl Subscriptions {
         waiter.outcome(limit).await
     }
 
+    /// Requests channels that have a listener in the hub, and does not wait. Those that are subscribed already; the
+    /// others begin when they are [confirmed](Self::confirm).
+    pub(crate) fn request<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a ChannelName>,
+    ) -> Result<Vec<&'a ChannelName>> {
+        let mut state = self.lock();
+        if let Some(error) = &state.closed {
+            return Err(error.clone());
+        }
+        let (live, asked): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| state.actual.contains(*name));
+        if state.online {
+            state.asked.extend(asked.into_iter().cloned());
+        }
+        drop(state);
+        self.notify.notify_one();
+        Ok(live)
+    }
+
     /// The server delivers a channel no more. It is subscribed again if it is still wanted; its name, if it was
     /// subscribed.
     pub(crate) fn note_unsubscribed(&self, name: &str) -> Option<ChannelName> {

@@ -10,7 +10,7 @@ use std::{
 
 use broker::{
     Broker, Channel, CloseReason, Event, Identity, Model, Options, Revocation, Revoked, Scope, StreamError,
-    StreamItem, TypedPost,
+    StreamItem, SubscribeOptions, TypedPost,
 };
 use tokio::sync::mpsc;
 
@@ -240,5 +240,28 @@ async fn posts_have_handles_headers_and_senders() -> Outcome {
         Ok::<_, Box<dyn Error>>(colours)
     };
     assert_eq!(colours.await?[101..], [4, 3]);
+    Ok(())
+}
+
+#[derive(serde::Serialize, serde::Deserialize, Model)]
+struct Price {
+    cents: u64,
+}
+
+#[tokio::test]
+async fn readers_have_options_of_their_own() -> Outcome {
+    let broker = broker::connect("memory:").await?;
+    let session = broker.session();
+
+    let options = SubscribeOptions::new().capacity(16).timeout(Duration::from_secs(1));
+    let mut news = session.subscribe_with("news", options).await?;
+
+    let latest = SubscribeOptions::new().latest_only();
+    let mut prices = session.create_stream_with::<Price>("prices", latest).await?;
+
+    session.post("news", "hello", Scope::Global).await?;
+    session.post_message("prices", Price { cents: 7 }, Scope::Global).await?;
+    assert!(matches!(news.next().await, Some(Event::Message(_))));
+    assert_eq!(prices.next().await.ok_or("ended")??.cents, 7);
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! How a ring ends, and whom the end waits for: streams that have something to yield, and listeners in a call.
 
-use super::{End, Ring, State};
+use super::{
+    Ring,
+    place::{End, bit},
+    state::State,
+};
 use crate::{CloseReason, hub::WakeList, runtime::sync::atomic::Ordering};
 
 impl Ring {
@@ -29,14 +33,14 @@ impl Ring {
 
     /// The subscriber of a seat has yielded all it had taken.
     pub(in crate::hub) fn released(&self, seat: u8) {
-        self.holding.fetch_and(!(1 << seat), Ordering::SeqCst);
+        self.holding.fetch_and(!bit(seat), Ordering::SeqCst);
     }
 
     /// Whether a subscriber has just become one that nobody waits for: the ring has ended, and its stream has yielded
     /// everything, or `finished` says that it is over.
     pub(in crate::hub) fn note_read(&self, seat: u8, finished: bool) -> bool {
         let mut state = self.lock();
-        let bit = 1 << seat;
+        let bit = bit(seat);
         let read = state.caught_up & !state.listening & bit != 0;
         (finished || read) && state.note_finished(bit)
     }
@@ -45,7 +49,8 @@ impl Ring {
     /// waited for it; a listener finishes its call first.
     pub(in crate::hub) fn close_seat(&self, seat: u8, wakes: &mut WakeList) -> bool {
         let mut state = self.lock();
-        let bit = 1 << seat;
+        state.close_pending(seat);
+        let bit = bit(seat);
         if state.waiting & bit != 0 {
             state.waiting &= !bit;
             wakes.wakers.extend(state.wakers[seat as usize].take());

@@ -19,13 +19,13 @@ fn registry() -> Registry {
 
 /// A session of an identity, admitted or not.
 fn admit(registry: &Registry, id: u64, identity: &Identity) -> Result<Arc<Session>, Revoked> {
-    let session = Arc::new(Session::new(id, Arc::new(Hub::new(1))));
+    let session = Arc::new(Session::new(id, Arc::new(Hub::new(1, 0))));
     registry.admit(id, identity, &session).map(|()| session).map_err(|refused| refused.what)
 }
 
 /// How long another token would be refused.
 fn wait(registry: &Registry, identity: &Identity) -> Option<Duration> {
-    let session = Arc::new(Session::new(9, Arc::new(Hub::new(1))));
+    let session = Arc::new(Session::new(9, Arc::new(Hub::new(1, 0))));
     registry.admit(9, identity, &session).unwrap_err().wait
 }
 
@@ -323,7 +323,7 @@ fn a_race_revokes_every_earlier_session_and_no_later_one() {
                     let number = signed_in.fetch_add(1, Relaxed);
                     let user = now.load(Relaxed).saturating_sub(1) + number % 3;
                     let began = Instant::now();
-                    let session = Arc::new(Session::new(number as u64, Arc::new(Hub::new(1))));
+                    let session = Arc::new(Session::new(number as u64, Arc::new(Hub::new(1, 0))));
                     let identity = Identity::new(format!("user {user}"), began);
                     let admitted = registry.admit(number as u64, &identity, &session).is_ok();
                     sessions.lock().unwrap().push((user, began, admitted, session));

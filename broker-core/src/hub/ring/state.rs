@@ -1,0 +1,236 @@
+//! The state of a ring: its entries, and where the readers stand. Its methods keep the invariants of the ring's page.
+
+use std::{collections::VecDeque, mem, num::NonZero, task::Waker};
+
+use smallvec::SmallVec;
+
+use super::{
+    limits::Limits,
+    place::{Cursor, End, Pending, bit},
+};
+use crate::{
+    hub::{Entry, Tally, WakeList},
+    loss::tracker::SequenceTracker,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) slots: VecDeque<Slot>,
+    /// The position of the first slot; positions count up from 0 and are never used again.
+    pub(super) first: u64,
+    /// Seats that have read everything.
+    pub(super) caught_up: u64,
+    /// The weight of everything before `first`.
+    pub(super) gone: Tally,
+    /// The weight of everything ever put here.
+    pub(super) posted: Tally,
+    pub(super) taken: u64,
+    pub(super) waiting: u64,
+    /// One for each seat up to the highest taken so far. Most channels have one subscriber: it costs no allocation.
+    pub(super) wakers: SmallVec<[Option<Waker>; 1]>,
+    /// The link was lost: the next entry from a link is preceded by this one.
+    pub(super) gap_due: Option<Entry>,
+    /// Seats of listeners, which read on by themselves.
+    pub(super) listening: u64,
+    /// Seats that yield nothing: their subscription has not begun, or the session of their stream is closed.
+    pub(super) silent: u64,
+    /// Subscribers read the rest and then end. Boxed: it is rare, and large.
+    pub(super) ended: Option<Box<End>>,
+    /// The sequence numbers received through the present link. Only in the first ring of a chain.
+    pub(super) tracker: Option<Box<SequenceTracker>>,
+    /// The newest probe epoch when the channel was found subscribed; `None` until then.
+    pub(super) subscribed: Option<NonZero<u64>>,
+    /// How many entries are kept, and the bytes of payload in them.
+    pub(super) limits: Limits,
+    /// Seats whose subscription begins when the backend has confirmed the channel. Boxed: it is rare.
+    pub(super) pending: Option<Box<Pending>>,
+}
+
+/// Three whole words, because a part of one would hold up the copy of it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) entry: Entry,
+    /// The bytes of the entry's payload, and in the lowest eight bits the cursors that stand here: their next entry is
+    /// this one. There are at most [`SEATS`](super::place::SEATS).
+    marks: u64,
+}
+
+const READERS: u64 = 0xff;
+
+impl Slot {
+    #[inline]
+    pub(super) fn readers(&self) -> u32 {
+        (self.marks & READERS) as u32
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> u64 {
+        self.marks >> 8
+    }
+}
+
+impl State {
+    pub(super) fn tail(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    /// Appends an entry. `most_bytes` limits the payload that is kept; 0 is no limit, and then nothing is counted.
+    #[inline]
+    pub(super) fn push(&mut self, entry: impl Into<Entry>, most_bytes: u64, wakes: &mut WakeList) {
+        let entry = entry.into();
+        self.posted.count(&entry);
+        let bytes = if most_bytes == 0 { 0 } else { entry.size() as u64 };
+        self.limits.bytes += bytes;
+        // Most of the time nobody has caught up: then nothing is to be counted.
+        let readers =
+            if self.caught_up == 0 { 0 } else { u64::from(mem::take(&mut self.caught_up).count_ones()) };
+        self.slots.push_back(Slot { entry, marks: bytes << 8 | readers });
+        if self.slots.len() > self.limits.most() || (most_bytes != 0 && self.limits.bytes > most_bytes) {
+            self.drop_oldest(most_bytes, wakes);
+        }
+        // What nobody stands before is dropped at once.
+        while self.slots.front().is_some_and(|slot| slot.readers() == 0) {
+            wakes.garbage.extend(self.pop());
+        }
+    }
+
+    /// Drops the oldest until the rest is within the limits; the newest stays.
+    pub(super) fn drop_oldest(&mut self, most_bytes: u64, wakes: &mut WakeList) {
+        let too_many = |state: &Self| {
+            state.slots.len() > state.limits.most() || (most_bytes != 0 && state.limits.bytes > most_bytes)
+        };
+        while self.slots.len() > 1 && too_many(self) {
+            let lagging = self.slots.front().map_or(0, Slot::readers);
+            wakes.garbage.extend(self.pop());
+            // Those who stood on it now stand on the next, and find out when they read.
+            if let Some(slot) = self.slots.front_mut() {
+                slot.marks += u64::from(lagging);
+            }
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        let slot = self.slots.pop_front()?;
+        self.gone.count(&slot.entry);
+        self.limits.bytes -= slot.bytes();
+        self.first += 1;
+        Some(slot.entry)
+    }
+
+    /// Drops what nobody stands before any more.
+    pub(super) fn pop_read(&mut self, garbage: &mut impl Extend<Entry>) {
+        while self.slots.front().is_some_and(|slot| slot.readers() == 0) {
+            garbage.extend(self.pop());
+        }
+    }
+
+    pub(super) fn step_off(&mut self, position: u64, seat: u8) {
+        match self.slots.get_mut((position - self.first) as usize) {
+            Some(slot) => slot.marks -= 1,
+            None => self.caught_up &= !bit(seat),
+        }
+    }
+
+    fn step_on(&mut self, position: u64, seat: u8) {
+        match self.slots.get_mut((position - self.first) as usize) {
+            Some(slot) => slot.marks += 1,
+            None => self.caught_up |= bit(seat),
+        }
+    }
+
+    /// A reader stands nowhere any more.
+    pub(super) fn remove(&mut self, cursor: &Cursor, garbage: &mut impl Extend<Entry>) {
+        let position = match &mut self.pending {
+            Some(pending) if cursor.pending => pending.remove(cursor.seat).map(|place| place.position),
+            _ => Some(cursor.position),
+        };
+        if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
+            self.pending = None;
+        }
+        if let Some(position) = position {
+            self.step_off(position.max(self.first), cursor.seat);
+            self.pop_read(garbage);
+        }
+    }
+
+    /// Puts the next entries on top of the batch, of which there are some, behind gaps for those that the reader has lost
+    /// or skips.
+    #[inline(always)]
+    pub(super) fn read_next(
+        &mut self,
+        cursor: &mut Cursor,
+        batch: &mut Vec<Entry>,
+        most: usize,
+        garbage: &mut Vec<Entry>,
+    ) {
+        let mut missed = Tally::default();
+        if cursor.position < self.first {
+            missed = self.gone - cursor.seen;
+            (cursor.position, cursor.seen) = (self.first, self.gone);
+        }
+        if cursor.latest {
+            return self.read_latest(cursor, batch, missed, garbage);
+        }
+        let mut available = (self.tail() - cursor.position) as usize;
+        let capacity = cursor.capacity as usize;
+        if available > capacity {
+            missed = missed + self.jump(cursor, self.tail() - capacity as u64, garbage);
+            available = capacity;
+        }
+        self.read(cursor, batch, available.min(most));
+        if missed != Tally::default() {
+            put_gaps(missed, batch);
+        }
+    }
+
+    /// Moves a cursor forward over what it will not read. The weight of that.
+    pub(super) fn jump(&mut self, cursor: &mut Cursor, to: u64, garbage: &mut Vec<Entry>) -> Tally {
+        let (from, until) = ((cursor.position - self.first) as usize, (to - self.first) as usize);
+        let skipped =
+            self.slots.range(from..until).fold(Tally::default(), |sum, slot| sum + slot.entry.weight());
+        self.step_off(cursor.position, cursor.seat);
+        self.step_on(to, cursor.seat);
+        (cursor.position, cursor.seen) = (to, cursor.seen + skipped);
+        self.pop_read(garbage);
+        skipped
+    }
+
+    /// Puts the next entries on top of the batch, the first one topmost.
+    #[inline]
+    pub(super) fn read(&mut self, cursor: &mut Cursor, batch: &mut Vec<Entry>, count: usize) {
+        self.step_off(cursor.position, cursor.seat);
+        let start = (cursor.position - self.first) as usize;
+        // The front has no readers only if it was ours alone.
+        let alone = (0..count).take_while(|index| self.slots[*index].readers() == 0).count();
+        batch.extend((start + alone..start + count).rev().map(|index| {
+            let entry = self.slots[index].entry.clone();
+            cursor.seen.count(&entry);
+            entry
+        }));
+        let shared = batch.len();
+        for _ in 0..alone {
+            cursor.seen.count(&self.slots[0].entry);
+            batch.extend(self.pop());
+        }
+        batch[shared..].reverse();
+        cursor.position += count as u64;
+        self.step_on(cursor.position, cursor.seat);
+    }
+
+    #[inline]
+    pub(super) fn wake_waiting(&mut self, wakes: &mut WakeList) {
+        while self.waiting != 0 {
+            let seat = self.waiting.trailing_zeros() as usize;
+            self.waiting &= self.waiting - 1;
+            if let Some(waker) = self.wakers[seat].take() {
+                wakes.wakers.push(waker);
+            }
+        }
+    }
+}
+
+/// What was lost or skipped stands on top, as gaps.
+#[cold]
+pub(super) fn put_gaps(missed: Tally, batch: &mut Vec<Entry>) {
+    batch.extend(missed.gaps().rev().map(Entry::gap));
+}
