@@ -29,6 +29,12 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Outcome {
         let bytes = on_one_thread(move |runtime| same_channel(runtime, some))?;
         report.add(row(name, bytes, 200.0, format!("{some} of them")));
     }
+    let name = "bytes of a channel in a set";
+    if report.starts(name) {
+        let some = many / 100;
+        let bytes = on_one_thread(move |runtime| in_a_set(runtime, some))?;
+        report.add(row(name, bytes, 600.0, format!("{some} of them, the name of the channel among it")));
+    }
     let name = "bytes of an idle listener, own channel";
     if report.starts(name) {
         let some = many / 10;
@@ -78,6 +84,17 @@ fn own_channel(runtime: &Runtime, count: usize) -> Outcome<f64> {
         });
     });
     outcome.map_err(|error: broker::Error| error)?;
+    Ok(held(&info, count))
+}
+
+fn in_a_set(runtime: &Runtime, count: usize) -> Outcome<f64> {
+    let broker = Broker::local();
+    let session = broker.session();
+    let names: Vec<String> = (0..count).map(|number| format!("channel.{number}")).collect();
+    let mut set = session.channel_set();
+    let mut outcome = Ok(());
+    let info = measure(|| outcome = runtime.block_on(set.join_all(&names)));
+    outcome?;
     Ok(held(&info, count))
 }
 

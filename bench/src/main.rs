@@ -12,6 +12,7 @@ mod footprint;
 mod in_flight;
 mod interest;
 mod local;
+mod readers;
 mod recovery;
 mod report;
 mod rounds;
@@ -128,6 +129,7 @@ fn pass(runtime: &Runtime, scale: Scale, scenarios: &[String]) -> Outcome<Report
     let outcome = runtime.block_on(async {
         local::run(scale, &mut report).await?;
         channels::run(scale, &mut report).await?;
+        readers::run(scale, &mut report).await?;
         wire::run(scale, &mut report).await?;
         in_flight::run(scale, &mut report).await?;
         interest::run(scale, &mut report).await?;

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod channel_sets;
 mod cluster;
 mod configuration;
 mod draining;
@@ -45,6 +46,7 @@ const SUBJECTS: &[&[Case]] = &[
     order::CASES,
     lag::CASES,
     readers::CASES,
+    channel_sets::CASES,
     loss::CASES,
     skipped::CASES,
     outage::CASES,

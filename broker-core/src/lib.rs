@@ -45,5 +45,7 @@ pub use message::{
     TypedPost,
 };
 pub use revocation::{AuthenticatedAt, Identity, Revocation, RevocationOutcome, Revoked, Uncertainty};
-pub use session::{HookId, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Session};
+pub use session::{
+    ChannelSet, HookId, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Session, SetEvent,
+};
 pub use subscription::{MessageStream, Owning, StreamItem, SubscribeOptions, Subscription};

@@ -7,7 +7,7 @@ mod scripted;
 use std::time::Duration;
 
 use broker_core::{
-    Broker, CloseReason, ErrorKind, Event, Gap, GapCause, Scope, SubscribeOptions, Subscription,
+    Broker, CloseReason, ErrorKind, Event, Gap, GapCause, Post, Scope, SubscribeOptions, Subscription,
 };
 use futures_util::FutureExt;
 use scripted::{
@@ -202,4 +202,20 @@ async fn a_drain_waits_for_the_newest_message() {
     assert_eq!(payload(&mut news).await, "3");
     assert!(next(&mut news).await.is_none());
     draining.await.unwrap();
+}
+
+/// What a session has posted for others is not the newest message for its own reader.
+#[tokio::test]
+async fn the_newest_message_is_one_that_the_reader_receives() {
+    let broker = Broker::local();
+    let session = broker.session();
+    let mut newest = session.subscribe_with("news", SubscribeOptions::new().latest_only()).await.unwrap();
+    let own = || session.post("news", Post::new("own").excluding_me(), Scope::Local);
+    post(&broker, "1").await;
+    own().await.unwrap();
+    post(&broker, "2").await;
+    own().await.unwrap();
+    assert_eq!(said(gap(&mut newest).await), (Some(1), GapCause::Conflated));
+    assert_eq!(payload(&mut newest).await, "2");
+    assert!(newest.next().now_or_never().is_none());
 }

@@ -83,7 +83,7 @@ struct Backend {
 }
 
 impl Broker {
-    fn about(&self, operation: &'static str, error: Error) -> Error {
+    pub(crate) fn about(&self, operation: &'static str, error: Error) -> Error {
         let error = match &self.0.backend {
             Some(backend) => error.with_backend(backend.driver.name()),
             None => error,
@@ -91,7 +91,7 @@ impl Broker {
         error.with_operation(operation)
     }
 
-    fn at(&self, operation: &'static str, channel: &str, error: Error) -> Error {
+    pub(crate) fn at(&self, operation: &'static str, channel: &str, error: Error) -> Error {
         let error = self.about(operation, error);
         // An illegal name is quoted by the message already, shortened.
         match ChannelName::new(channel) {

@@ -1,9 +1,11 @@
 //! Subscribing: joining a channel here at once, and waiting until the backend delivers it.
 
+use std::time::Duration;
+
 use super::Broker;
 use crate::{
-    AsChannel, AsChannelFor, AsChannelName, ChannelName, Listener, ListenerFn, ListenerItem, MessageStream,
-    Model, Result, SubscribeOptions, Subscription,
+    AsChannel, AsChannelFor, AsChannelName, ChannelName, Error, Listener, ListenerFn, ListenerItem,
+    MessageStream, Model, Result, SubscribeOptions, Subscription,
 };
 
 impl Broker {
@@ -158,6 +160,20 @@ impl Broker {
         }
         subscription.begin_here();
         Ok(())
+    }
+
+    /// Waits until channels that have joined the hub are subscribed at the backend, all within one limit. The error is
+    /// that of the first one that fails.
+    pub(crate) async fn confirm_all(
+        &self,
+        names: &[&ChannelName],
+        limit: Duration,
+        refusal: impl Fn() -> Option<Error> + Send,
+    ) -> Result<()> {
+        match &self.0.backend {
+            Some(backend) => backend.subscriptions.all_confirmed(names, limit, refusal).await,
+            None => Ok(()),
+        }
     }
 
     /// Requests channels that have joined the hub, and does not wait.

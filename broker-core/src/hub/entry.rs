@@ -48,7 +48,7 @@ impl Tally {
 
     /// Adds an entry. Most are messages, and cost one addition.
     #[inline]
-    pub(super) fn count(&mut self, entry: &Entry) {
+    pub(crate) fn count(&mut self, entry: &Entry) {
         match entry {
             Entry::Message(_) => self.messages = self.messages.saturating_add(1),
             Entry::Notice(notice) => self.count_notice(notice),

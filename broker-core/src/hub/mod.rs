@@ -10,6 +10,7 @@ mod pin;
 #[cfg(test)]
 mod reader_tests;
 mod ring;
+mod seat;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 #[cfg(test)]
@@ -35,9 +36,9 @@ use crate::{
     wire::digest::Span,
 };
 
-use entry::Tally;
-pub(crate) use entry::{Entry, Notice, PutBy};
+pub(crate) use entry::{Entry, Notice, PutBy, Tally};
 pub(crate) use ring::{Cursor, Reads, Ring};
+pub(crate) use seat::{Seat, Seats};
 pub(crate) use wake_list::WakeList;
 
 const SHARDS: usize = 64;

@@ -9,8 +9,8 @@ use crate::runtime::user_code::contain;
 #[derive(Debug, Default)]
 #[must_use = "subscribers wait to be woken"]
 pub(crate) struct WakeList {
-    pub(super) wakers: Few<Waker>,
-    pub(super) garbage: Few<Entry>,
+    pub(crate) wakers: Few<Waker>,
+    pub(crate) garbage: Few<Entry>,
     /// An entry was put where nobody will read it: the hub has ended meanwhile.
     pub(crate) too_late: bool,
 }
@@ -25,7 +25,7 @@ impl WakeList {
 
 /// Some values, most of the time none or one: each post has two of these, and looks at both.
 #[derive(Debug)]
-pub(super) struct Few<T> {
+pub(crate) struct Few<T> {
     first: Option<T>,
     /// None until there is one more: an empty `Vec` would be dropped by a call.
     more: Option<Vec<T>>,
@@ -47,7 +47,7 @@ impl<T> Extend<T> for Few<T> {
 
 impl<T> Few<T> {
     #[inline]
-    pub(super) fn push(&mut self, value: T) {
+    pub(crate) fn push(&mut self, value: T) {
         if self.first.is_none() {
             self.first = Some(value);
         } else {

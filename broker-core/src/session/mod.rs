@@ -1,6 +1,7 @@
 //! Session: Serverpod's verbs. Everything opened through a session ends with it.
 
 mod call_hooks;
+mod channel_set;
 mod hooks;
 mod listener;
 mod listener_fn;
@@ -12,6 +13,7 @@ mod shuttle_tests;
 pub(crate) mod state;
 
 pub use self::{
+    channel_set::{ChannelSet, SetEvent},
     listener::{Listener, ListenerEnd, ListenerId},
     listener_fn::{ListenerFn, ListenerItem},
 };

@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 
 use super::hooks::Hooks;
 use crate::{
-    CloseReason,
-    hub::{Hub, Ring, WakeList},
+    CloseReason, Message, NodeId,
+    hub::{Hub, Ring, Seat, Seats, WakeList},
     message::sender::Sender,
     runtime::{
         gate::Gate,
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) id: u64,
     /// How many handles there are.
     handles: AtomicUsize,
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     /// Set once, when it begins to end; hooks may still have to run.
     closing: OnceLock<CloseReason>,
     /// Set once, when it has ended; looked at before everything that is yielded.
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
 pub(super) struct Open {
     next: u64,
     /// Where the waker of each stream and listener waits.
-    seats: HashMap<u64, (Arc<Ring>, u8)>,
+    seats: HashMap<u64, Seat>,
     pub(super) listeners: HashMap<u64, Arc<Gate>>,
     /// To be called before the end; a task waits to do so from the first one on.
     pub(super) hooks: Option<Hooks>,
@@ -62,7 +62,10 @@ impl Open {
 
     #[cfg(all(test, shuttle))]
     pub(super) fn seat(&self, number: u64) -> Option<(Arc<Ring>, u8)> {
-        self.seats.get(&number).cloned()
+        match self.seats.get(&number) {
+            Some(Seat::One(ring, seat)) => Some((Arc::clone(ring), *seat)),
+            _ => None,
+        }
     }
 
     /// Closes the gates of all listeners.
@@ -182,7 +185,7 @@ impl Shared {
             let first = self.closed.set(reason.clone()).is_ok();
             let seats = if first { mem::take(&mut open.seats) } else { HashMap::new() };
             // Under the lock: who leaves a seat takes it first, so that none of these is another's yet.
-            seats.values().for_each(|(ring, seat)| self.hub.close_seat(ring, *seat, &mut wakes));
+            seats.values().for_each(|seat| seat.close(&self.hub, &mut wakes));
             (seats, open.gates())
         };
         wakes.finish();
@@ -218,7 +221,20 @@ impl Shared {
     }
 
     /// Ties a subscription to the session; `None` when it has ended.
-    pub(super) fn own(self: &Arc<Self>, seat: (Arc<Ring>, u8), gate: Option<Arc<Gate>>) -> Option<Owner> {
+    pub(super) fn own(
+        self: &Arc<Self>,
+        (ring, seat): (Arc<Ring>, u8),
+        gate: Option<Arc<Gate>>,
+    ) -> Option<Owner> {
+        self.own_seat(Seat::One(ring, seat), gate)
+    }
+
+    /// The same for a set of channels.
+    pub(super) fn own_set(self: &Arc<Self>, seats: Arc<dyn Seats>) -> Option<Owner> {
+        self.own_seat(Seat::Many(Box::new(seats)), None)
+    }
+
+    fn own_seat(self: &Arc<Self>, seat: Seat, gate: Option<Arc<Gate>>) -> Option<Owner> {
         let mut open = self.lock();
         if self.closed.get().is_some() {
             return None;
@@ -245,8 +261,8 @@ impl Shared {
             let gate = open.listeners.get(&number)?;
             let first = !gate.is_closed();
             gate.close();
-            if let Some((ring, seat)) = open.seats.get(&number) {
-                self.hub.close_seat(ring, *seat, &mut wakes);
+            if let Some(seat) = open.seats.get(&number) {
+                seat.close(&self.hub, &mut wakes);
             }
             (Arc::clone(gate), first)
         };
@@ -274,6 +290,11 @@ impl Owner {
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.session.closed.get().is_some() || self.gate.as_ref().is_some_and(|gate| gate.is_closed())
+    }
+
+    /// Whether a message is one that the session, of this node, has posted for others only.
+    pub(crate) fn passes_over(&self, message: &Message, node: NodeId) -> bool {
+        self.is_excluded_by(message.sender()) && message.origin() == node
     }
 
     /// Whether the session is passed over by a message of its node.

@@ -206,7 +206,9 @@ impl Subscription {
 
     /// Takes what the ring has, at least one entry. False at the end.
     fn refill(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        match self.ring.take(&mut self.cursor, &mut self.batch, BATCH, cx) {
+        let (owner, node) = (self.owner.as_ref(), self.broker.node_id());
+        let passed_over = |message: &Message| owner.is_some_and(|owner| owner.passes_over(message, node));
+        match self.ring.take_unless(&mut self.cursor, &mut self.batch, BATCH, passed_over, cx) {
             Poll::Ready(Ok(())) => {
                 self.holding = self.batch.len() > 1;
                 return Poll::Ready(true);

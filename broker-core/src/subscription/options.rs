@@ -7,7 +7,8 @@ use crate::{Error, ErrorKind, Result, config::MOST_CAPACITY, hub::Reads};
 /// How one subscription is made, and what waits for its reader. The default is what
 /// [`subscribe`](crate::Session::subscribe) does.
 ///
-/// For [`subscribe_with`](crate::Session::subscribe_with) and [`create_stream_with`](crate::Session::create_stream_with).
+/// For [`subscribe_with`](crate::Session::subscribe_with), [`create_stream_with`](crate::Session::create_stream_with)
+/// and [`channel_set_with`](crate::Session::channel_set_with).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {

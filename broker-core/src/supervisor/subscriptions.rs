@@ -73,26 +73,61 @@ impl Subscriptions {
         limit: Duration,
         refusal: impl Fn() -> Option<Error> + Send,
     ) -> Result<()> {
-        let waiter = {
-            let mut state = self.lock();
-            if let Some(error) = &state.closed {
-                return Err(error.clone());
+        let Some(waiting) = self.ask([name])?.pop() else { return Ok(()) };
+        if let Some(error) = refusal() {
+            return Err(error);
+        }
+        self.notify.notify_one();
+        waiting.outcome(limit).await
+    }
+
+    /// The same for many, which are requested together and waited for within one limit. The error is that of the first
+    /// one that fails, and names it.
+    pub(crate) async fn all_confirmed(
+        &self,
+        names: &[&ChannelName],
+        limit: Duration,
+        refusal: impl Fn() -> Option<Error> + Send,
+    ) -> Result<()> {
+        let mut waiting = self.ask(names.iter().copied())?;
+        if let Some(error) = refusal() {
+            return Err(error);
+        }
+        self.notify.notify_one();
+        let all = async {
+            for waiting in &mut waiting {
+                waiting.answer().await.map_err(|error| error.with_channel(waiting.name.clone()))?;
             }
+            Ok(())
+        };
+        match self.runtime.timeout(limit, all).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(match waiting.iter().find(|waiting| waiting.receiver.is_some()) {
+                Some(waiting) => waiting.late(limit).with_channel(waiting.name.clone()),
+                None => Error::closed(),
+            }),
+        }
+    }
+
+    /// Requests channels together. A place to wait for each that is not subscribed already.
+    fn ask<'a>(&'a self, names: impl IntoIterator<Item = &'a ChannelName>) -> Result<Vec<Waiting<'a>>> {
+        let mut state = self.lock();
+        if let Some(error) = &state.closed {
+            return Err(error.clone());
+        }
+        let mut waiting = Vec::new();
+        for name in names {
             if state.actual.contains(name) {
-                return Ok(());
+                continue;
             }
             let (sender, receiver) = oneshot::channel();
             state.waiters.entry(name.clone()).or_default().push(sender);
             if state.online {
                 state.asked.push(name.clone());
             }
-            Waiting { subscriptions: self, name, receiver: Some(receiver) }
-        };
-        if let Some(error) = refusal() {
-            return Err(error);
+            waiting.push(Waiting { subscriptions: self, name, receiver: Some(receiver) });
         }
-        self.notify.notify_one();
-        waiter.outcome(limit).await
+        Ok(waiting)
     }
 
     /// Requests channels that have a listener in the hub, and does not wait. Those that are subscribed already; the
@@ -283,12 +318,19 @@ struct Waiting<'a> {
 
 impl Waiting<'_> {
     async fn outcome(mut self, limit: Duration) -> Result<()> {
-        let Some(receiver) = &mut self.receiver else { return Err(Error::closed()) };
-        match self.subscriptions.runtime.timeout(limit, receiver).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(Error::closed()),
+        let subscriptions = self.subscriptions;
+        match subscriptions.runtime.timeout(limit, self.answer()).await {
+            Ok(outcome) => outcome,
             Err(_) => Err(self.late(limit)),
         }
+    }
+
+    /// Waits until the backend has confirmed or refused it. Cancel safe.
+    async fn answer(&mut self) -> Result<()> {
+        let Some(receiver) = &mut self.receiver else { return Err(Error::closed()) };
+        let answer = receiver.await;
+        self.receiver = None;
+        answer.unwrap_or_else(|_| Err(Error::closed()))
     }
 
     fn late(&self, limit: Duration) -> Error {

@@ -9,8 +9,8 @@ use std::{
 };
 
 use broker::{
-    Broker, Channel, CloseReason, Event, Identity, Model, Options, Revocation, Revoked, Scope, StreamError,
-    StreamItem, SubscribeOptions, TypedPost,
+    Broker, Channel, ChannelName, CloseReason, Event, Identity, Model, Options, Revocation, Revoked, Scope,
+    Session, SetEvent, StreamError, StreamItem, SubscribeOptions, TypedPost,
 };
 use tokio::sync::mpsc;
 
@@ -263,5 +263,52 @@ async fn readers_have_options_of_their_own() -> Outcome {
     session.post_message("prices", Price { cents: 7 }, Scope::Global).await?;
     assert!(matches!(news.next().await, Some(Event::Message(_))));
     assert_eq!(prices.next().await.ok_or("ended")??.cents, 7);
+    Ok(())
+}
+
+/// A client that is connected.
+#[derive(Default)]
+struct Client(Vec<String>);
+
+impl Client {
+    fn send(&mut self, channel: &ChannelName, payload: impl AsRef<[u8]>) {
+        self.0.push(format!("{channel}: {}", String::from_utf8_lossy(payload.as_ref())));
+    }
+
+    fn read_anew(&mut self, channel: &ChannelName) {
+        self.0.push(format!("{channel}: anew"));
+    }
+
+    fn forget(&mut self, channel: &ChannelName) {
+        self.0.push(format!("{channel}: gone"));
+    }
+}
+
+async fn follow(session: &Session, mut client: Client) -> Result<Client, Box<dyn Error>> {
+    let mut rooms = session.channel_set();
+    rooms.join_all(["room.1", "room.2"]).await?;
+    while let Some((channel, event)) = rooms.next().await {
+        match event {
+            SetEvent::Message(message) => client.send(&channel, message.payload()?),
+            SetEvent::Gap(_) => client.read_anew(&channel),
+            SetEvent::Refused(_) => client.forget(&channel), // it has left the set
+            _ => {}
+        }
+    }
+    Ok(client)
+}
+
+#[tokio::test]
+async fn one_stream_reads_many_channels() -> Outcome {
+    let broker = Broker::local();
+    let session = broker.session();
+    let posting = async {
+        broker.publish("room.2", "hello", Scope::Local).await?;
+        broker.drain().await;
+        Ok::<(), broker::Error>(())
+    };
+    let (client, posted) = tokio::join!(follow(&session, Client::default()), posting);
+    posted?;
+    assert_eq!(client?.0, ["room.2: hello"]);
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! Conflation: a reader that lags skips to the newest message, and receives what it skipped as a number.
 
-use super::{Cursor, State, state::put_gaps};
+use super::{
+    Cursor, State,
+    state::{Slot, put_gaps},
+};
 use crate::{
-    Gap, GapCause,
+    Gap, GapCause, Message,
     hub::{Entry, Notice, Tally},
 };
 
@@ -70,17 +73,21 @@ impl State {
         cursor: &mut Cursor,
         batch: &mut Vec<Entry>,
         missed: Tally,
-        garbage: &mut Vec<Entry>,
+        passed_over: impl Fn(&Message) -> bool,
+        garbage: &mut impl Extend<Entry>,
     ) {
         let start = (cursor.position - self.first) as usize;
-        let is_message = |entry: &Entry| matches!(entry, Entry::Message(_));
-        let newest = self.slots.range(start..).rposition(|slot| is_message(&slot.entry));
+        let is_for_it = |slot: &Slot| matches!(&slot.entry, Entry::Message(message) if !passed_over(message));
+        let newest = self.slots.range(start..).rposition(is_for_it);
         let Some(newest) = newest else {
             self.read(cursor, batch, 1);
             return put_gaps(missed, batch);
         };
         let mut skipped = Skipped::dropped(missed);
-        self.slots.range(start..start + newest).for_each(|slot| skipped.add(&slot.entry));
+        let is_passed_over =
+            |slot: &&Slot| matches!(&slot.entry, Entry::Message(message) if passed_over(message));
+        let before = self.slots.range(start..start + newest).filter(|slot| !is_passed_over(slot));
+        before.for_each(|slot| skipped.add(&slot.entry));
         self.jump(cursor, cursor.position + newest as u64, garbage);
         self.read(cursor, batch, 1);
         batch.extend(skipped.gaps().rev().map(Entry::gap));

@@ -31,7 +31,7 @@ use std::{
 
 use super::{Entry, MessageSeq, ProbeEpochs, PutBy, WakeList};
 use crate::{
-    ChannelName, CloseReason, NodeId,
+    ChannelName, CloseReason, Message, NodeId,
     runtime::{
         sync::{
             Mutex, MutexGuard,
@@ -110,12 +110,16 @@ impl Ring {
     /// Moves the cursor behind everything that is here.
     pub(crate) fn skip(&self, cursor: &mut Cursor) {
         let mut garbage = Vec::new();
+        self.skip_into(cursor, &mut garbage);
+        drop_all(garbage);
+    }
+
+    /// The same. What nobody else will read is put into `garbage`: its `Drop` is foreign code.
+    pub(crate) fn skip_into(&self, cursor: &mut Cursor, garbage: &mut impl Extend<Entry>) {
         let mut state = self.lock();
-        state.remove(cursor, &mut garbage);
+        state.remove(cursor, garbage);
         state.caught_up |= bit(cursor.seat);
         (cursor.position, cursor.seen) = (state.tail(), state.posted);
-        drop(state);
-        drop_all(garbage);
     }
 
     /// The subscription of a seat begins: that of a listener, or of a stream.
@@ -239,6 +243,7 @@ impl Ring {
     /// Puts up to `most` entries on top of the empty `batch`, the next one topmost, or registers the waker. What
     /// nobody else will read is moved out, the rest cloned. What an overflow took stands before them as gaps. An error
     /// is the end.
+    #[cfg(test)]
     pub(crate) fn take(
         &self,
         cursor: &mut Cursor,
@@ -246,8 +251,21 @@ impl Ring {
         most: usize,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), CloseReason>> {
+        self.take_unless(cursor, batch, most, |_| false, cx)
+    }
+
+    /// The same for a reader that passes over some messages: none of these is the newest for it.
+    #[inline]
+    pub(crate) fn take_unless(
+        &self,
+        cursor: &mut Cursor,
+        batch: &mut Vec<Entry>,
+        most: usize,
+        passed_over: impl Fn(&Message) -> bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), CloseReason>> {
         let mut garbage = Vec::new();
-        let taken = self.take_and_skip(cursor, batch, most, &mut garbage, cx);
+        let taken = self.take_and_skip(cursor, batch, most, passed_over, &mut garbage, cx);
         if !garbage.is_empty() {
             drop_all(garbage);
         }
@@ -261,7 +279,8 @@ impl Ring {
         cursor: &mut Cursor,
         batch: &mut Vec<Entry>,
         most: usize,
-        garbage: &mut Vec<Entry>,
+        passed_over: impl Fn(&Message) -> bool,
+        garbage: &mut impl Extend<Entry>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), CloseReason>> {
         let mut replaced = None; // dropped after the lock: a waker is foreign code
@@ -272,7 +291,7 @@ impl Ring {
                 return Poll::Ready(Ok(()));
             }
         } else if cursor.position < state.tail() {
-            state.read_next(cursor, batch, most, garbage);
+            state.read_next(cursor, batch, most, passed_over, garbage);
             self.note_taken(cursor, batch);
             return Poll::Ready(Ok(()));
         }

@@ -9,6 +9,7 @@ use super::{
     place::{Cursor, End, Pending, bit},
 };
 use crate::{
+    Message,
     hub::{Entry, Tally, WakeList},
     loss::tracker::SequenceTracker,
 };
@@ -161,7 +162,8 @@ impl State {
         cursor: &mut Cursor,
         batch: &mut Vec<Entry>,
         most: usize,
-        garbage: &mut Vec<Entry>,
+        passed_over: impl Fn(&Message) -> bool,
+        garbage: &mut impl Extend<Entry>,
     ) {
         let mut missed = Tally::default();
         if cursor.position < self.first {
@@ -169,7 +171,7 @@ impl State {
             (cursor.position, cursor.seen) = (self.first, self.gone);
         }
         if cursor.latest {
-            return self.read_latest(cursor, batch, missed, garbage);
+            return self.read_latest(cursor, batch, missed, passed_over, garbage);
         }
         let mut available = (self.tail() - cursor.position) as usize;
         let capacity = cursor.capacity as usize;
@@ -184,7 +186,7 @@ impl State {
     }
 
     /// Moves a cursor forward over what it will not read. The weight of that.
-    pub(super) fn jump(&mut self, cursor: &mut Cursor, to: u64, garbage: &mut Vec<Entry>) -> Tally {
+    pub(super) fn jump(&mut self, cursor: &mut Cursor, to: u64, garbage: &mut impl Extend<Entry>) -> Tally {
         let (from, until) = ((cursor.position - self.first) as usize, (to - self.first) as usize);
         let skipped =
             self.slots.range(from..until).fold(Tally::default(), |sum, slot| sum + slot.entry.weight());

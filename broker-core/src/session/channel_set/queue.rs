@@ -1,0 +1,262 @@
+//! Queue: what a set of channels has taken from their rings and not yielded yet, bounded as a whole.
+//!
+//! Lock order: a member's place, then the queue. Nobody is woken and nothing of others is dropped under its lock.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, PoisonError},
+    task::{Context, Waker},
+};
+
+use crate::{
+    CloseReason, Error, Message, NodeId,
+    hub::{Entry, Hub, Tally, WakeList},
+    runtime::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
+    session::state::Shared,
+};
+
+/// A member of the set, as the queue sees it.
+pub(super) trait Queued {
+    /// How many entries of it the queue has.
+    fn queued(&self) -> &Count;
+}
+
+/// A number that is changed under a lock, and looked at without.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU32);
+
+impl Count {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn remove(&self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Queue<M> {
+    state: Mutex<State<M>>,
+    /// How many entries wait at most.
+    capacity: usize,
+    /// How many bytes of payload they have at most; 0: as many as there are.
+    most_bytes: u64,
+    pub(super) hub: Arc<Hub>,
+    /// Messages that this session of this node has posted for others are passed over.
+    session: u64,
+    node: NodeId,
+    /// Nothing is taken before it is yielded: the newest message of a channel stays in its ring until then.
+    pub(super) latest: bool,
+}
+
+#[derive(Debug)]
+struct State<M> {
+    entries: VecDeque<(Arc<M>, Entry)>,
+    bytes: u64,
+    /// What was dropped of each channel, to be told before anything else of it. By the member's place in memory.
+    lost: BTreeMap<usize, (Arc<M>, Tally)>,
+    /// Channels that have something in their rings.
+    ready: VecDeque<Arc<M>>,
+    /// Channels that the backend refuses, from now on.
+    refused: VecDeque<(Arc<M>, Error)>,
+    /// How many members have not ended.
+    live: usize,
+    waker: Option<Waker>,
+}
+
+/// What is next.
+pub(super) enum Next<M> {
+    Entry(Arc<M>, Entry),
+    /// There is more in its ring.
+    Look(Arc<M>),
+    Refused(Arc<M>, Error),
+    /// Nothing now; and how many channels may still have something.
+    Nothing {
+        live: usize,
+    },
+}
+
+impl<M: Queued> Queue<M> {
+    pub(super) fn new(
+        session: &Shared,
+        node: NodeId,
+        capacity: usize,
+        most_bytes: usize,
+        latest: bool,
+    ) -> Self {
+        let (hub, session) = (Arc::clone(&session.hub), session.id);
+        Self { state: Mutex::default(), capacity, most_bytes: most_bytes as u64, hub, session, node, latest }
+    }
+
+    pub(super) fn passes_over(&self, message: &Message) -> bool {
+        message.sender().excludes(self.session) && message.origin() == self.node
+    }
+
+    /// No code of others runs under this lock, but for the cloning of a waker; a poisoned one is as good as new.
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A member begins.
+    pub(super) fn add(&self) {
+        self.lock().live += 1;
+    }
+
+    /// Takes over what a member has taken from its ring, the next one topmost. Its place is locked.
+    pub(super) fn push(&self, member: &Arc<M>, batch: &mut Vec<Entry>, wakes: &mut WakeList) {
+        let mut state = self.lock();
+        while let Some(entry) = batch.pop() {
+            if matches!(&entry, Entry::Message(message) if self.passes_over(message)) {
+                wakes.garbage.push(entry);
+                continue;
+            }
+            state.bytes += entry.size() as u64;
+            member.queued().add();
+            state.entries.push_back((Arc::clone(member), entry));
+            while state.entries.len() > 1 && self.is_over(&state) {
+                state.drop_oldest(wakes);
+            }
+        }
+        wakes.wakers.extend(state.waker.take());
+    }
+
+    fn is_over(&self, state: &State<M>) -> bool {
+        state.entries.len() > self.capacity || (self.most_bytes != 0 && state.bytes > self.most_bytes)
+    }
+
+    /// There is something in a member's ring, which is taken when it is its turn.
+    pub(super) fn set_ready(&self, member: &Arc<M>, wakes: &mut WakeList) {
+        let mut state = self.lock();
+        state.ready.push_back(Arc::clone(member));
+        wakes.wakers.extend(state.waker.take());
+    }
+
+    /// A member has taken everything, and its ring has ended.
+    pub(super) fn end(&self, member: &Arc<M>, reason: CloseReason, wakes: &mut WakeList) {
+        let mut state = self.lock();
+        state.live -= 1;
+        if let CloseReason::Refused(error) = reason {
+            state.refused.push_back((Arc::clone(member), error));
+        }
+        wakes.wakers.extend(state.waker.take());
+    }
+
+    /// A member has left, which had not ended if it is `live`: nothing of it is yielded.
+    pub(super) fn remove(&self, member: &Arc<M>, live: bool, wakes: &mut WakeList) {
+        let is_other = |other: &Arc<M>| !Arc::ptr_eq(other, member);
+        let mut state = self.lock();
+        state.live -= usize::from(live);
+        state.lost.remove(&key(member));
+        state.refused.retain(|(other, _)| is_other(other));
+        state.ready.retain(is_other);
+        if !member.queued().is_empty() {
+            for (other, entry) in std::mem::take(&mut state.entries) {
+                if is_other(&other) {
+                    state.entries.push_back((other, entry));
+                } else {
+                    state.bytes -= entry.size() as u64;
+                    wakes.garbage.push(entry);
+                }
+            }
+        }
+        wakes.wakers.extend(state.waker.take());
+    }
+
+    /// What is next; when there is nothing, the waker waits. One that has `looked` into a ring yields something first:
+    /// publishers may fill it faster than it can look.
+    pub(super) fn next(&self, looked: bool, cx: &mut Context<'_>) -> Next<M> {
+        let mut state = self.lock();
+        if let Some(next) = state.next(self.latest || looked) {
+            return next;
+        }
+        let live = state.live;
+        let mut replaced = None; // dropped after the lock: a waker is foreign code
+        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            replaced = state.waker.replace(cx.waker().clone());
+        }
+        drop(state);
+        drop(replaced);
+        Next::Nothing { live }
+    }
+
+    /// Wakes the reader, so that it looks whether it is closed.
+    pub(super) fn wake(&self, wakes: &mut WakeList) {
+        wakes.wakers.extend(self.lock().waker.take());
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self, wakes: &mut WakeList) {
+        let state = std::mem::take(&mut *self.lock());
+        wakes.garbage.extend(state.entries.into_iter().map(|(_, entry)| entry));
+        wakes.wakers.extend(state.waker);
+    }
+}
+
+// Derived, it would ask for members that have a default.
+impl<M> Default for State<M> {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            lost: BTreeMap::new(),
+            ready: VecDeque::new(),
+            refused: VecDeque::new(),
+            live: 0,
+            waker: None,
+        }
+    }
+}
+
+impl<M: Queued> State<M> {
+    fn drop_oldest(&mut self, wakes: &mut WakeList) {
+        let Some((member, entry)) = self.entries.pop_front() else { return };
+        self.bytes -= entry.size() as u64;
+        let (member, tally) = self.lost.entry(key(&member)).or_insert_with(|| {
+            member.queued().add();
+            (member.clone(), Tally::default())
+        });
+        tally.count(&entry);
+        member.queued().remove();
+        wakes.garbage.push(entry);
+    }
+
+    /// What is queued goes before what is in the rings, or behind it.
+    fn next(&mut self, queued_first: bool) -> Option<Next<M>> {
+        // Whatever is queued of a channel came after what was dropped of it.
+        if let Some((_, (member, tally))) = self.lost.pop_first() {
+            let mut gaps = tally.gaps().map(Entry::gap);
+            let first = gaps.next()?;
+            if let Some(second) = gaps.next() {
+                member.queued().add();
+                self.entries.push_front((Arc::clone(&member), second));
+            }
+            member.queued().remove();
+            return Some(Next::Entry(member, first));
+        }
+        if self.refused.front().is_some_and(|(member, _)| member.queued().is_empty()) {
+            return self.refused.pop_front().map(|(member, error)| Next::Refused(member, error));
+        }
+        if !queued_first && let Some(member) = self.ready.pop_front() {
+            return Some(Next::Look(member));
+        }
+        if let Some((member, entry)) = self.entries.pop_front() {
+            self.bytes -= entry.size() as u64;
+            member.queued().remove();
+            return Some(Next::Entry(member, entry));
+        }
+        self.ready.pop_front().map(Next::Look)
+    }
+}
+
+fn key<M>(member: &Arc<M>) -> usize {
+    Arc::as_ptr(member).addr()
+}

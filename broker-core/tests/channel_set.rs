@@ -1,0 +1,513 @@
+//! Sets of channels: what they yield, in which order, within which bound, and how they end.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+#[allow(dead_code, reason = "this test needs less of it than others")]
+mod scripted;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
+
+use broker_core::{
+    Broker, ChannelSet, CloseReason, ErrorKind, Gap, GapCause, Model, Post, Scope, SetEvent, SubscribeOptions,
+};
+use futures_util::FutureExt;
+use proptest::prelude::*;
+use scripted::{
+    Scripted, options,
+    steps::{until, within},
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::time::{Instant, sleep, timeout};
+
+/// What a set has yielded, in short.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Text(String, String),
+    Gap(String, Option<u64>, GapCause),
+    Refused(String, ErrorKind),
+}
+
+fn seen((channel, event): (broker_core::ChannelName, SetEvent)) -> Seen {
+    let channel = channel.as_str().to_owned();
+    match event {
+        SetEvent::Message(message) => {
+            Seen::Text(channel, String::from_utf8(message.payload().unwrap().to_vec()).unwrap())
+        }
+        SetEvent::Gap(Gap { missed, cause, .. }) => Seen::Gap(channel, missed, cause),
+        SetEvent::Refused(error) => Seen::Refused(channel, error.kind()),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn next(set: &mut ChannelSet) -> Option<Seen> {
+    timeout(Duration::from_secs(3600), set.next()).await.expect("an event").map(seen)
+}
+
+/// What is there now.
+fn now(set: &mut ChannelSet) -> Option<Seen> {
+    set.next().now_or_never().flatten().map(seen)
+}
+
+async fn post(broker: &Broker, channel: &str, text: &str) {
+    broker.publish(channel, text.to_owned(), Scope::Local).await.unwrap();
+}
+
+fn text(channel: &str, text: &str) -> Option<Seen> {
+    Some(Seen::Text(channel.into(), text.into()))
+}
+
+fn of(capacity: usize) -> SubscribeOptions {
+    SubscribeOptions::new().capacity(capacity)
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("c.{n}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_channels_join_in_one_batch_and_one_wait() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let session = broker.session();
+    let mut set = session.channel_set();
+    let before = driver.world().subscribe_calls;
+    set.join_all(names(1000)).await.unwrap();
+    assert_eq!(driver.world().subscribe_calls, before + 1);
+    assert_eq!(set.len(), 1000);
+    post(&broker, "c.999", "hello").await;
+    assert_eq!(next(&mut set).await, text("c.999", "hello"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_adds_none_of_the_channels() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().forbidden.insert("c.7".to_owned());
+    let session = broker.session();
+    let mut set = session.channel_set();
+    set.join("c.3").await.unwrap();
+    let error = set.join_all(names(20)).await.unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::Forbidden, Some("join_all")));
+    assert_eq!(error.channel().map(|name| name.as_str()), Some("c.7"));
+    assert_eq!(set.channels().iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["c.3"]);
+    until("the others are left", || {
+        driver.world().subscribed.iter().filter(|n| n.starts_with("c.")).count() == 1
+    })
+    .await;
+    post(&broker, "c.4", "nobody").await;
+    post(&broker, "c.3", "hello").await;
+    assert_eq!(next(&mut set).await, text("c.3", "hello"));
+    let error = set.join("not legal").await.unwrap_err();
+    assert_eq!((error.kind(), set.len()), (ErrorKind::InvalidInput, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_channels_wait_within_one_limit_and_a_dropped_call_adds_none() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().hang_subscribe = true;
+    let session = broker.session();
+    let limit = Duration::from_millis(500);
+    let mut set = session.channel_set_with(SubscribeOptions::new().timeout(limit)).unwrap();
+    let begun = Instant::now();
+    let error = set.join_all(names(50)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.channel().is_some_and(|name| name.as_str().starts_with("c.")), "{error}");
+    assert!(begun.elapsed() >= limit && begun.elapsed() < limit * 2, "{:?}", begun.elapsed());
+    assert!(set.is_empty());
+    assert!(timeout(limit / 5, set.join_all(names(50))).await.is_err());
+    assert!(set.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_refused_later_leaves_with_the_reason() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let session = broker.session();
+    let mut set = session.channel_set();
+    set.join_all(names(3)).await.unwrap();
+    post(&broker, "c.1", "before").await;
+    driver.world().forbidden.insert("c.1".to_owned());
+    driver.lose();
+    until("the next link", || broker.health().links == 2).await;
+    assert_eq!(next(&mut set).await, text("c.1", "before"));
+    let mut rest: Vec<_> = vec![next(&mut set).await.unwrap(), next(&mut set).await.unwrap()];
+    rest.push(next(&mut set).await.unwrap());
+    for expected in [
+        Seen::Refused("c.1".into(), ErrorKind::Forbidden),
+        Seen::Gap("c.0".into(), None, GapCause::LinkLost),
+        Seen::Gap("c.2".into(), None, GapCause::LinkLost),
+    ] {
+        assert!(rest.contains(&expected), "{expected:?} in {rest:?}");
+    }
+    assert!(!set.contains("c.1") && set.contains("c.2"));
+    post(&broker, "c.2", "after").await;
+    assert_eq!(next(&mut set).await, text("c.2", "after"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_waiting_each_channel_says_when_it_begins() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().forbidden.insert("c.1".to_owned());
+    let session = broker.session();
+    let mut set = session.channel_set_with(SubscribeOptions::new().without_waiting()).unwrap();
+    set.join_all(names(3)).now_or_never().expect("the call waits").unwrap();
+    let mut found = Vec::new();
+    for _ in 0..3 {
+        found.push(next(&mut set).await.unwrap());
+    }
+    for expected in [
+        Seen::Gap("c.0".into(), None, GapCause::Subscribed),
+        Seen::Refused("c.1".into(), ErrorKind::Forbidden),
+        Seen::Gap("c.2".into(), None, GapCause::Subscribed),
+    ] {
+        assert!(found.contains(&expected), "{expected:?} in {found:?}");
+    }
+    post(&broker, "c.0", "hello").await;
+    assert_eq!(next(&mut set).await, text("c.0", "hello"));
+}
+
+#[tokio::test]
+async fn of_the_newest_only_one_message_of_each_channel_waits() {
+    let broker = Broker::local();
+    let session = broker.session();
+    let mut set = session.channel_set_with(SubscribeOptions::new().latest_only()).unwrap();
+    set.join_all(["a", "b"]).await.unwrap();
+    for n in 0..100 {
+        post(&broker, "a", &n.to_string()).await;
+    }
+    post(&broker, "b", "only").await;
+    assert_eq!(now(&mut set), Some(Seen::Gap("a".into(), Some(99), GapCause::Conflated)));
+    post(&broker, "a", "later").await;
+    assert_eq!(now(&mut set), text("a", "99"));
+    let rest = [now(&mut set), now(&mut set)];
+    assert!(rest.contains(&text("a", "later")) && rest.contains(&text("b", "only")), "{rest:?}");
+    assert_eq!(now(&mut set), None);
+}
+
+#[tokio::test]
+async fn a_set_ends_with_its_session_and_yields_nothing_more() {
+    let broker = Broker::local();
+    let session = broker.session();
+    let mut set = session.channel_set();
+    set.join_all(["a", "b"]).await.unwrap();
+    post(&broker, "a", "1").await;
+    let mut empty = session.channel_set();
+    let waiting = tokio::spawn(async move { (empty.next().await.is_none(), empty) });
+    tokio::task::yield_now().await;
+    session.close();
+    assert!(within("the end", set.next()).await.is_none());
+    assert_eq!(set.close_reason(), Some(&CloseReason::SessionClosed));
+    let (ended, mut empty) = within("the end of the empty one", waiting).await.unwrap();
+    assert!(ended);
+    assert_eq!(empty.join("c").await.unwrap_err().kind(), ErrorKind::Closed);
+    let mut late = session.channel_set();
+    assert!(within("the end", late.next()).await.is_none());
+    assert_eq!(late.close_reason(), Some(&CloseReason::SessionClosed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_until_the_set_has_yielded_everything() {
+    for options_of_set in [SubscribeOptions::new(), of(2), SubscribeOptions::new().latest_only()] {
+        let driver = Scripted::default();
+        let broker = driver.connect(options()).await.unwrap();
+        let session = broker.session();
+        let mut set = session.channel_set_with(options_of_set.clone()).unwrap();
+        set.join_all(["a", "b"]).await.unwrap();
+        for n in 0..4 {
+            post(&broker, ["a", "b"][n % 2], &n.to_string()).await;
+        }
+        let draining = tokio::spawn({
+            let broker = broker.clone();
+            async move { broker.drain().await }
+        });
+        // Two gaps and two messages, unless all four were kept.
+        for n in 0..4 {
+            sleep(Duration::from_millis(100)).await;
+            assert!(!draining.is_finished(), "after {n} of {options_of_set:?}");
+            assert!(next(&mut set).await.is_some());
+        }
+        assert_eq!(next(&mut set).await, None);
+        assert_eq!(set.close_reason(), Some(&CloseReason::BrokerClosed));
+        let begun = Instant::now();
+        draining.await.unwrap();
+        assert!(begun.elapsed() < options().drain_timeout, "{options_of_set:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_nothing_that_was_read_left_closed_or_dropped() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let session = broker.session();
+    let (other, third) = (broker.session(), broker.session());
+    let (mut read, mut left, mut closed, mut dropped, idle) = (
+        session.channel_set(),
+        session.channel_set(),
+        other.channel_set(),
+        third.channel_set(),
+        session.channel_set(),
+    );
+    for set in [&mut read, &mut left, &mut closed, &mut dropped] {
+        set.join_all(["a", "b"]).await.unwrap();
+    }
+    for n in 0..40 {
+        post(&broker, ["a", "b"][n % 2], &n.to_string()).await;
+    }
+    for _ in 0..40 {
+        assert!(next(&mut read).await.is_some());
+    }
+    assert!(next(&mut left).await.is_some());
+    assert!(left.leave("a") && left.leave("b") && !left.leave("a"));
+    other.close();
+    drop(dropped);
+    let begun = Instant::now();
+    broker.drain().await;
+    assert!(begun.elapsed() < options().drain_timeout, "it waited for somebody");
+    drop((read, left, closed, idle));
+}
+
+#[tokio::test]
+async fn a_channel_that_has_left_yields_nothing_more_and_may_come_back() {
+    let broker = Broker::local();
+    let session = broker.session();
+    let mut set = session.channel_set_with(of(4)).unwrap();
+    set.join_all(["a", "b"]).await.unwrap();
+    for n in 0..6 {
+        post(&broker, "a", &n.to_string()).await; // two are lost
+    }
+    post(&broker, "b", "1").await; // and a third
+    assert!(set.leave("a"));
+    post(&broker, "a", "away").await;
+    assert_eq!(now(&mut set), text("b", "1"));
+    assert_eq!(now(&mut set), None);
+    set.join("a").await.unwrap();
+    set.join("a").await.unwrap();
+    post(&broker, "a", "back").await;
+    assert_eq!(now(&mut set), text("a", "back"));
+    assert_eq!(now(&mut set), None);
+}
+
+/// They count for nothing: neither for the bound, nor for a drain.
+#[tokio::test(start_paused = true)]
+async fn messages_that_exclude_the_session_are_passed_over() {
+    for options_of_set in [of(2), SubscribeOptions::new().latest_only()] {
+        let driver = Scripted::default();
+        let broker = driver.connect(options()).await.unwrap();
+        let session = broker.session();
+        let mut set = session.channel_set_with(options_of_set).unwrap();
+        set.join_all(["a", "b"]).await.unwrap();
+        post(&broker, "a", "theirs").await;
+        for channel in ["a", "a", "b"] {
+            session.post(channel, Post::new("own").excluding_me(), Scope::Local).await.unwrap();
+        }
+        assert_eq!(next(&mut set).await, text("a", "theirs"));
+        assert_eq!(now(&mut set), None);
+        session.post("b", Post::new("own").excluding_me(), Scope::Local).await.unwrap();
+        if now(&mut set).is_none() {
+            let begun = Instant::now();
+            broker.drain().await;
+            assert!(begun.elapsed() < options().drain_timeout, "it waited for a message that is passed over");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_set_waits_for_no_more_bytes_than_a_channel() {
+    let mut limited = options();
+    limited.queue_bytes = 1000;
+    let broker = Scripted::default().connect(limited).await.unwrap();
+    let session = broker.session();
+    let mut set = session.channel_set();
+    set.join_all(["a", "b"]).await.unwrap();
+    let long = "x".repeat(400);
+    for channel in ["a", "b", "a", "b"] {
+        post(&broker, channel, &long).await;
+    }
+    let mut gaps = [now(&mut set).unwrap(), now(&mut set).unwrap()];
+    gaps.sort_by_key(|gap| format!("{gap:?}"));
+    let lost = |channel: &str| Seen::Gap(channel.into(), Some(1), GapCause::Overflow);
+    assert_eq!(gaps, [lost("a"), lost("b")]);
+    assert_eq!((now(&mut set), now(&mut set)), (text("a", &long), text("b", &long)));
+    assert_eq!(now(&mut set), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publishers_that_race_keep_their_order_and_every_loss_is_counted() {
+    const POSTS: u64 = 20_000;
+    let broker = Broker::local();
+    let session = broker.session();
+    let mut set = session.channel_set_with(of(64)).unwrap();
+    set.join_all(names(5)).await.unwrap();
+    let publishers: Vec<_> = (0..3)
+        .map(|publisher| {
+            let broker = broker.clone();
+            std::thread::spawn(move || {
+                for n in 0..POSTS {
+                    let channel = format!("c.{}", n % 5);
+                    let posted = broker.publish(&*channel, format!("{publisher} {n}"), Scope::Local);
+                    posted.now_or_never().expect("a local post").unwrap();
+                }
+            })
+        })
+        .collect();
+    let (mut last, mut received, mut lost) = (HashMap::new(), 0, 0);
+    while received + lost < POSTS * 3 {
+        match within("the next event", next(&mut set)).await.unwrap() {
+            Seen::Text(channel, text) => {
+                let (publisher, n) = text.split_once(' ').unwrap();
+                let n: u64 = n.parse().unwrap();
+                let before = last.insert((channel.clone(), publisher.to_owned()), n);
+                assert!(before.is_none_or(|before| before < n), "{channel}: {n} after {before:?}");
+                received += 1;
+            }
+            Seen::Gap(_, Some(missed), GapCause::Overflow) => lost += missed,
+            other => panic!("{other:?}"),
+        }
+    }
+    publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+    assert_eq!((received + lost, now(&mut set)), (POSTS * 3, None));
+}
+
+/// A message that posts another one when it is dropped, and a waker that posts, too: what the set runs under a lock of
+/// its own would wait for itself.
+struct Restless(Broker, usize);
+
+impl Restless {
+    fn post(&self) {
+        let next = Self(self.0.clone(), self.1.saturating_sub(1));
+        let posted = self.0.post_message("a", next, Scope::Local);
+        posted.now_or_never().expect("a local post").unwrap();
+    }
+}
+
+impl Drop for Restless {
+    fn drop(&mut self) {
+        if self.1 > 0 {
+            self.post();
+        }
+    }
+}
+
+impl Wake for Restless {
+    fn wake(self: Arc<Self>) {
+        self.post();
+    }
+}
+
+impl Serialize for Restless {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Restless {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        unimplemented!("it stays in this process")
+    }
+}
+
+impl Model for Restless {
+    const NAME: &'static str = "restless";
+}
+
+#[test]
+fn wakers_and_dropped_messages_may_post_to_the_same_set() {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let broker = Broker::local();
+        let session = broker.session();
+        for options in [of(1), of(1).latest_only()] {
+            let mut set = session.channel_set_with(options).unwrap();
+            set.join_all(["a", "b"]).now_or_never().expect("local").unwrap();
+            let waker = Waker::from(Arc::new(Restless(broker.clone(), 0)));
+            let mut cx = Context::from_waker(&waker);
+            assert!(pin!(set.next()).poll(&mut cx).is_pending());
+            for depth in [1, 5, 9] {
+                Restless(broker.clone(), depth).post();
+            }
+            assert!(set.next().now_or_never().is_some());
+            set.leave("a");
+            set.join("a").now_or_never().expect("local").unwrap();
+            Restless(broker.clone(), 3).post();
+            drop(set);
+        }
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(Duration::from_secs(60)).expect("it waits for itself");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join(BTreeSet<u8>),
+    Leave(u8),
+    Post(u8),
+    Next,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => proptest::collection::btree_set(0..6_u8, 1..4).prop_map(Step::Join),
+        1 => (0..6_u8).prop_map(Step::Leave),
+        8 => (0..6_u8).prop_map(Step::Post),
+        4 => Just(Step::Next),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Every event in its order, within one bound, and every loss with its exact number before the rest of its channel.
+    #[test]
+    fn a_set_agrees_with_the_model(capacity in 1..8_usize, steps in proptest::collection::vec(step(), 1..200)) {
+        let broker = Broker::local();
+        let session = broker.session();
+        let mut set = session.channel_set_with(of(capacity)).unwrap();
+        let (mut members, mut queue) = (BTreeSet::new(), VecDeque::new());
+        let mut lost: BTreeMap<u8, u64> = BTreeMap::new();
+        let name = |channel: u8| format!("c.{channel}");
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Join(channels) => {
+                    let joined = set.join_all(channels.iter().map(|channel| name(*channel)));
+                    joined.now_or_never().expect("local").unwrap();
+                    members.extend(channels);
+                }
+                Step::Leave(channel) => {
+                    prop_assert_eq!(set.leave(name(channel)), members.remove(&channel));
+                    lost.remove(&channel);
+                    queue.retain(|(other, _)| *other != channel);
+                }
+                Step::Post(channel) => {
+                    let posted = broker.publish(name(channel), number.to_string(), Scope::Local);
+                    posted.now_or_never().expect("local").unwrap();
+                    if members.contains(&channel) {
+                        queue.push_back((channel, number.to_string()));
+                    }
+                    while queue.len() > capacity {
+                        let (oldest, _) = queue.pop_front().unwrap();
+                        *lost.entry(oldest).or_default() += 1;
+                    }
+                }
+                Step::Next => match now(&mut set) {
+                    Some(Seen::Gap(channel, missed, GapCause::Overflow)) => {
+                        let channel = channel.trim_start_matches("c.").parse().unwrap();
+                        prop_assert_eq!(lost.remove(&channel), missed);
+                    }
+                    found => {
+                        prop_assert!(lost.is_empty(), "{found:?} before {lost:?}");
+                        let expected = queue.pop_front().map(|(channel, text)| Seen::Text(name(channel), text));
+                        prop_assert_eq!(found, expected);
+                    }
+                },
+            }
+            prop_assert_eq!(set.len(), members.len());
+        }
+    }
+}
