@@ -42,7 +42,8 @@ fn ended_beside_a_reader(end: fn(&Session, ListenerId) -> bool) {
     let broker = Broker::local();
     let session = Arc::new(broker.session());
     let gate = Some(Arc::new(Gate::default()));
-    let (stream, number) = block_on(session.open("add_listener", "news", gate)).unwrap();
+    let (stream, number) =
+        block_on(session.open("add_listener", "news", &SubscribeOptions::new(), gate)).unwrap();
     // No more later on: it would wake a reader whom the end has not woken.
     post(&broker, 2);
     let ended = Arc::new(atomic::AtomicBool::new(false));
@@ -106,7 +107,7 @@ fn called_beside_the_end(end: fn(&Session, ListenerId)) {
     let broker = Broker::local();
     let session = Arc::new(broker.session());
     let gate = Arc::new(Gate::default());
-    let opened = session.open("add_listener", "news", Some(Arc::clone(&gate)));
+    let opened = session.open("add_listener", "news", &SubscribeOptions::new(), Some(Arc::clone(&gate)));
     let (listened, number) = block_on(opened).unwrap();
     post(&broker, 2);
     let over = Arc::new(atomic::AtomicBool::new(false));
@@ -190,7 +191,8 @@ fn a_dropped_stream_leaves_nothing() {
         || {
             let broker = Broker::local();
             let session = Arc::new(broker.session());
-            let (stream, number) = block_on(session.open("subscribe", "news", None)).unwrap();
+            let (stream, number) =
+                block_on(session.open("subscribe", "news", &SubscribeOptions::new(), None)).unwrap();
             let name = stream.channel().clone();
             let work: [Box<dyn FnOnce(&Session) + Send>; 4] = [
                 Box::new(move |_| drop(stream)),
@@ -230,6 +232,96 @@ fn no_session_slips_past_a_revocation() {
                 }
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Revoked),
             }
+        },
+        ORDERS,
+    );
+}
+
+/// Two publishers that race take what they find into the set, while it is read and then ends.
+fn a_set_beside_its_publishers(options: fn() -> SubscribeOptions) {
+    let broker = Broker::local();
+    let session = broker.session();
+    let mut set = session.channel_set_with(options()).unwrap();
+    block_on(set.join_all(["news", "more"])).unwrap();
+    let publishers = [0, 10].map(|first| {
+        let broker = broker.clone();
+        let post = move |number| block_on(broker.publish("news", vec![number], Scope::Local)).unwrap();
+        thread::spawn(move || [first, first + 1].map(post))
+    });
+    let reading = thread::spawn(move || {
+        block_on(async move {
+            let (mut received, mut skipped) = (Vec::new(), 0);
+            while let Some((_, event)) = set.next().await {
+                match event {
+                    SetEvent::Message(message) => received.push(message.payload().unwrap()[0]),
+                    SetEvent::Gap(gap) => skipped += gap.missed.unwrap(),
+                    other => panic!("{other:?}"),
+                }
+            }
+            (received, skipped)
+        })
+    });
+    publishers.into_iter().for_each(|publisher| drop(publisher.join().unwrap()));
+    // The reader may sleep by now; nothing but this wakes it.
+    broker.hub().end();
+    let (received, skipped) = reading.join().unwrap();
+    assert_eq!(received.len() as u64 + skipped, 4, "{received:?} and {skipped} skipped");
+    for first in [0, 10] {
+        let of_one = received.iter().filter(|number| (first..first + 2).contains(*number));
+        assert!(of_one.is_sorted(), "{received:?}");
+    }
+    assert_nothing_is_left(&broker);
+}
+
+#[test]
+fn a_set_yields_everything_in_order_and_is_counted_off() {
+    check_random(|| a_set_beside_its_publishers(SubscribeOptions::new), ORDERS);
+}
+
+#[test]
+fn a_set_that_overflows_counts_everything_and_is_counted_off() {
+    check_random(|| a_set_beside_its_publishers(|| SubscribeOptions::new().capacity(1)), ORDERS);
+}
+
+#[test]
+fn a_set_of_the_newest_counts_everything_and_is_counted_off() {
+    check_random(|| a_set_beside_its_publishers(|| SubscribeOptions::new().latest_only()), ORDERS);
+}
+
+/// Its session is closed while it is read and posted to.
+#[test]
+fn a_set_yields_nothing_after_its_session_is_closed() {
+    check_random(
+        || {
+            let broker = Broker::local();
+            let session = broker.session();
+            let mut set = session.channel_set();
+            block_on(set.join_all(["news", "more"])).unwrap();
+            let posting = {
+                let broker = broker.clone();
+                thread::spawn(move || post(&broker, 2))
+            };
+            let ended = Arc::new(atomic::AtomicBool::new(false));
+            let reading = {
+                let ended = Arc::clone(&ended);
+                thread::spawn(move || {
+                    block_on(async move {
+                        loop {
+                            let ended = ended.load(atomic::Ordering::SeqCst);
+                            match set.next().await {
+                                Some(_) => assert!(!ended, "an event after the end"),
+                                None => return,
+                            }
+                        }
+                    })
+                })
+            };
+            session.close();
+            ended.store(true, atomic::Ordering::SeqCst);
+            reading.join().unwrap();
+            posting.join().unwrap();
+            broker.hub().end();
+            assert_nothing_is_left(&broker);
         },
         ORDERS,
     );

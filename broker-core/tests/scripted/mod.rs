@@ -1,5 +1,6 @@
 //! A driver that does what a test tells it: an in-process server with knobs.
 
+pub(crate) mod sets;
 pub(crate) mod steps;
 
 use std::{

@@ -1,6 +1,7 @@
 //! Member: one channel of a set. It is the waker of its own seat: what is posted is taken at once, into the set's queue.
 
 use std::{
+    cell::Cell,
     sync::{Arc, PoisonError},
     task::{Context, Poll, Wake, Waker},
 };
@@ -8,7 +9,7 @@ use std::{
 use super::queue::{Count, Queue, Queued};
 use crate::{
     CloseReason,
-    hub::{Cursor, Hub, Ring, WakeList},
+    hub::{Cursor, Entry, Hub, Ring, WakeList},
     runtime::sync::{Mutex, MutexGuard},
 };
 
@@ -16,6 +17,11 @@ use crate::{
 const BATCH: usize = 32;
 /// How many looks a publisher takes. What is still there then waits until the reader looks.
 const LOOKS: usize = 4;
+
+thread_local! {
+    /// What each post would else allocate.
+    static SPARE: Cell<Vec<Entry>> = const { Cell::new(Vec::new()) };
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -75,7 +81,8 @@ impl Member {
     /// Takes what the ring has into the queue, and waits for more.
     pub(super) fn take(self: &Arc<Self>) {
         let waker = Waker::from(Arc::clone(self));
-        let (mut cx, mut wakes, mut batch) = (Context::from_waker(&waker), WakeList::default(), Vec::new());
+        let (mut cx, mut wakes) = (Context::from_waker(&waker), WakeList::default());
+        let mut batch = SPARE.try_with(Cell::take).unwrap_or_default();
         {
             let mut place = self.lock();
             let Place { cursor: Some(cursor), stage: stage @ Stage::Live } = &mut *place else { return };
@@ -100,6 +107,8 @@ impl Member {
                 }
             }
         }
+        // Empty again; a thread that ends has no place for it.
+        let _ = SPARE.try_with(|spare| spare.set(batch));
         wakes.finish();
     }
 
