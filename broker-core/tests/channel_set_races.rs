@@ -92,7 +92,7 @@ impl Serialize for Restless {
 
 impl<'de> Deserialize<'de> for Restless {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        unimplemented!("it stays in this process")
+        unreachable!("it stays in this process")
     }
 }
 

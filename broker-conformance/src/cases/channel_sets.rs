@@ -207,7 +207,7 @@ async fn a_channel_refused_at_a_reconnect_leaves_its_set(h: &dyn Harness) -> Out
                 refused = true;
             }
             (channel, SetEvent::Gap(gap)) if channel == "open" && gap.cause == GapCause::LinkLost => {
-                live = true
+                live = true;
             }
             // While the links changed.
             (channel, SetEvent::Gap(gap)) if channel == "shut" && gap.cause == GapCause::LinkLost => {}

@@ -33,7 +33,7 @@ pub struct Options {
     pub queue_capacity: usize,
     /// How many bytes of payload a channel keeps for its slowest subscriber here, besides the limit in messages; the
     /// newest message is kept whatever its size. A typed local message is never encoded: it counts with the
-    /// [`size_of`] its value, without what that points to. 0: no limit. Default 16 MiB.
+    /// [`size_of`] its value, without what that points to. 0: no limit. Default 16 MiB, at most 1 GiB.
     pub queue_bytes: usize,
     /// How many bytes of global posts may wait to be sent; a post beyond that waits for room, at most
     /// `publish_timeout`. Default 16 MiB.
@@ -211,7 +211,7 @@ impl Options {
     pub fn check(&self) -> Result<()> {
         check_prefix(&self.prefix)?;
         within("queue_capacity", self.queue_capacity, 1, MOST_CAPACITY)?;
-        within("queue_bytes", self.queue_bytes, 0, 1 << 40)?;
+        within("queue_bytes", self.queue_bytes, 0, 1 << 30)?;
         within("max_payload", self.max_payload, 1, MOST_PAYLOAD)?;
         within("outbox_bytes", self.outbox_bytes, crate::driver::MAX_FRAME, 1 << 30)?;
         for (name, time) in [

@@ -52,7 +52,7 @@ pub(crate) struct Hub {
     /// How many entries wait for a reader at most, unless it says otherwise.
     capacity: u32,
     /// How many bytes of payload a ring keeps at most; 0: as many as there are.
-    most_bytes: u64,
+    most_bytes: u32,
     /// No new subscriber; the present ones read the rest and end. Set before any ring ends.
     ended: AtomicBool,
     /// No subscriber yields anything more.
@@ -103,7 +103,7 @@ impl Hub {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::default(),
             capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
-            most_bytes: most_bytes as u64,
+            most_bytes: u32::try_from(most_bytes).unwrap_or(u32::MAX),
             ended: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             owing: AtomicUsize::new(0),

@@ -254,7 +254,7 @@ proptest! {
                     }
                 }
             }
-            readers.iter().for_each(|reader| reader.ring.check(capacity, most_bytes as u64));
+            readers.iter().for_each(|reader| reader.ring.check(capacity, most_bytes as u32));
         }
         for reader in readers {
             hub.leave(&reader.ring, &reader.cursor);

@@ -74,7 +74,7 @@ fn a_subscriber_stays_in_the_table_when_others_leave() {
             let (ring, mut cursor) = hub.join(&name(), Reads::default()).unwrap();
             put(&hub, "news", entry(1), PutBy::Here);
             let mut batch = Vec::new();
-            let mut cx = std::task::Context::from_waker(Waker::noop());
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
             assert!(
                 ring.take(&mut cursor, &mut batch, 8, &mut cx).is_ready(),
                 "joined, and receives nothing"

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use shuttle::{check_random, future::block_on, thread};
 
 use super::{listener::listen, *};
-use crate::{ChannelName, Event, Revocation};
+use crate::{ChannelName, ErrorKind, Event, Revocation};
 
 const ORDERS: usize = 1000;
 
@@ -107,7 +107,8 @@ fn called_beside_the_end(end: fn(&Session, ListenerId)) {
     let broker = Broker::local();
     let session = Arc::new(broker.session());
     let gate = Arc::new(Gate::default());
-    let opened = session.open("add_listener", "news", &SubscribeOptions::new(), Some(Arc::clone(&gate)));
+    let options = SubscribeOptions::new();
+    let opened = session.open("add_listener", "news", &options, Some(Arc::clone(&gate)));
     let (listened, number) = block_on(opened).unwrap();
     post(&broker, 2);
     let over = Arc::new(atomic::AtomicBool::new(false));

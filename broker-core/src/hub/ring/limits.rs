@@ -16,7 +16,7 @@ pub(super) struct Limits {
     /// The capacity of each seat; `None` while all have the hub's.
     of_seats: Option<Box<[u32; SEATS as usize]>>,
     /// The bytes of payload in the ring, where they are limited.
-    pub(super) bytes: u64,
+    pub(super) bytes: u32,
 }
 
 impl Limits {
@@ -37,7 +37,7 @@ impl Limits {
     pub(super) fn remove(&mut self, taken: u64) {
         match &self.of_seats {
             Some(_) if taken == 0 => self.of_seats = None,
-            Some(capacities) => self.most = largest(&**capacities, taken),
+            Some(capacities) => self.most = largest(capacities, taken),
             None => {}
         }
     }
@@ -45,7 +45,7 @@ impl Limits {
     /// Whether it is what these seats need.
     #[cfg(test)]
     pub(super) fn check(&self, hub: u32, taken: u64) {
-        let expected = self.of_seats.as_ref().map_or(hub, |capacities| largest(&**capacities, taken));
+        let expected = self.of_seats.as_ref().map_or(hub, |capacities| largest(capacities, taken));
         assert!(taken == 0 || self.most == expected, "{self:?}");
     }
 }

@@ -199,7 +199,7 @@ impl Ring {
     }
 
     /// Appends an entry for everyone who has a seat.
-    pub(super) fn put(&self, entry: impl Into<Entry>, from: PutBy, most_bytes: u64, wakes: &mut WakeList) {
+    pub(super) fn put(&self, entry: impl Into<Entry>, from: PutBy, most_bytes: u32, wakes: &mut WakeList) {
         let mut state = self.lock();
         if state.taken == 0 || state.ended.is_some() {
             wakes.too_late |= state.ended.is_some();
@@ -223,7 +223,7 @@ impl Ring {
     }
 
     /// The channel is subscribed again: delivers the gap that is due, unless it was already delivered before an entry.
-    pub(super) fn flush_gap(&self, most_bytes: u64, wakes: &mut WakeList) {
+    pub(super) fn flush_gap(&self, most_bytes: u32, wakes: &mut WakeList) {
         let mut state = self.lock();
         if let Some(gap) = state.gap_due.take() {
             state.push(gap, most_bytes, wakes);
@@ -319,7 +319,7 @@ impl Ring {
 
     /// The invariants of the module's first lines.
     #[cfg(test)]
-    pub(super) fn check(&self, capacity: usize, most_bytes: u64) {
+    pub(super) fn check(&self, capacity: usize, most_bytes: u32) {
         let state = self.lock();
         let readers: u32 = state.slots.iter().map(state::Slot::readers).sum();
         let nowhere = state.pending.as_ref().map_or(0, |pending| pending.seats);
@@ -337,7 +337,7 @@ impl Ring {
         }
         state.limits.check(capacity as u32, state.taken);
         assert!(state.slots.len() <= state.limits.most() || state.slots.is_empty());
-        let bytes: u64 = state.slots.iter().map(state::Slot::bytes).sum();
+        let bytes: u32 = state.slots.iter().map(state::Slot::bytes).sum();
         assert_eq!(bytes, state.limits.bytes);
         assert!(most_bytes == 0 || bytes <= most_bytes || state.slots.len() == 1, "{bytes} bytes");
     }

@@ -57,6 +57,8 @@ pub(super) struct Slot {
 }
 
 const READERS: u64 = 0xff;
+/// What an entry counts at most: two of them, and the limit of 1 GiB, fit their type.
+const LARGEST: usize = 1 << 30;
 
 impl Slot {
     #[inline]
@@ -65,8 +67,8 @@ impl Slot {
     }
 
     #[inline]
-    pub(super) fn bytes(&self) -> u64 {
-        self.marks >> 8
+    pub(super) fn bytes(&self) -> u32 {
+        (self.marks >> 8) as u32
     }
 }
 
@@ -77,15 +79,15 @@ impl State {
 
     /// Appends an entry. `most_bytes` limits the payload that is kept; 0 is no limit, and then nothing is counted.
     #[inline]
-    pub(super) fn push(&mut self, entry: impl Into<Entry>, most_bytes: u64, wakes: &mut WakeList) {
+    pub(super) fn push(&mut self, entry: impl Into<Entry>, most_bytes: u32, wakes: &mut WakeList) {
         let entry = entry.into();
         self.posted.count(&entry);
-        let bytes = if most_bytes == 0 { 0 } else { entry.size() as u64 };
+        let bytes = if most_bytes == 0 { 0 } else { entry.size().min(LARGEST) as u32 };
         self.limits.bytes += bytes;
         // Most of the time nobody has caught up: then nothing is to be counted.
         let readers =
             if self.caught_up == 0 { 0 } else { u64::from(mem::take(&mut self.caught_up).count_ones()) };
-        self.slots.push_back(Slot { entry, marks: bytes << 8 | readers });
+        self.slots.push_back(Slot { entry, marks: u64::from(bytes) << 8 | readers });
         if self.slots.len() > self.limits.most() || (most_bytes != 0 && self.limits.bytes > most_bytes) {
             self.drop_oldest(most_bytes, wakes);
         }
@@ -96,7 +98,7 @@ impl State {
     }
 
     /// Drops the oldest until the rest is within the limits; the newest stays.
-    pub(super) fn drop_oldest(&mut self, most_bytes: u64, wakes: &mut WakeList) {
+    pub(super) fn drop_oldest(&mut self, most_bytes: u32, wakes: &mut WakeList) {
         let too_many = |state: &Self| {
             state.slots.len() > state.limits.most() || (most_bytes != 0 && state.limits.bytes > most_bytes)
         };

@@ -24,7 +24,7 @@ use hashbrown::HashMap;
 
 use super::{Session, state::Owner};
 use crate::{
-    Broker, ChannelName, CloseReason, Result, SubscribeOptions,
+    AsChannelName, Broker, ChannelName, CloseReason, Result, SubscribeOptions,
     hub::{Entry, Hub, Notice, Reads, Seats, WakeList},
     runtime::sync::{Mutex, MutexGuard},
 };
@@ -147,7 +147,8 @@ impl ChannelSet {
 
     /// Whether a channel is in the set.
     #[must_use]
-    pub fn contains(&self, channel: impl crate::AsChannelName) -> bool {
+    #[expect(clippy::needless_pass_by_value, reason = "as all verbs take a channel")]
+    pub fn contains(&self, channel: impl AsChannelName) -> bool {
         self.members.lock().contains_key(channel.channel_name())
     }
 
@@ -170,7 +171,8 @@ impl ChannelSet {
     }
 
     /// Removes a channel: nothing of it is yielded any more, also nothing that waits. Whether it was in the set.
-    pub fn leave(&mut self, channel: impl crate::AsChannelName) -> bool {
+    #[expect(clippy::needless_pass_by_value, reason = "as all verbs take a channel")]
+    pub fn leave(&mut self, channel: impl AsChannelName) -> bool {
         let member = self.members.lock().remove(channel.channel_name());
         member.is_some_and(|member| {
             self.give_back(&member);
