@@ -65,7 +65,7 @@ struct Restless(Broker, usize);
 impl Restless {
     fn post(&self) {
         let next = Self(self.0.clone(), self.1.saturating_sub(1));
-        let posted = self.0.post_message("a", next, Scope::Local);
+        let posted = self.0.post_message(["a", "b"][self.1 % 2], next, Scope::Local);
         posted.now_or_never().expect("a local post").unwrap();
     }
 }

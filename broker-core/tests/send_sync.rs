@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use broker_core::{
-    AuthenticatedAt, Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers,
-    Health, HookId, Identity, ListenerId, Malformed, Message, MessageStream, Model, Options, Post, Received,
-    Revocation, RevocationOutcome, Revoked, Scope, Session, StreamError, StreamItem, Subscription,
+    AuthenticatedAt, Backend, Broker, BrokerUrl, ChannelName, ChannelSet, CloseReason, Error, Event, Gap,
+    Headers, Health, HookId, Identity, ListenerId, Malformed, Message, MessageStream, Model, Options, Post,
+    Received, Revocation, RevocationOutcome, Revoked, Scope, Session, SetEvent, StreamError, StreamItem,
+    SubscribeOptions, Subscription,
     driver::{ErrorContext, Inbox, LogCursor, LogPage, LogSpec, ServerAddr, TlsFiles, UrlFile},
 };
 
@@ -23,12 +24,25 @@ fn sent<T: Send>(value: T) {
 
 #[test]
 fn types() {
-    both::<(Backend, Broker, BrokerUrl, ChannelName, CloseReason, Error, Event, Gap, Headers, Health)>();
+    both::<(
+        Backend,
+        Broker,
+        BrokerUrl,
+        ChannelName,
+        ChannelSet,
+        CloseReason,
+        Error,
+        Event,
+        Gap,
+        Headers,
+        Health,
+    )>();
     both::<(Inbox, StreamItem<Pixel>, ListenerId, Malformed, Message, Options, Post, Received<Pixel>, Scope)>(
     );
     both::<(Session, StreamError, Subscription, MessageStream<Pixel>)>();
     both::<(AuthenticatedAt, HookId, Identity, Revocation, RevocationOutcome, Revoked)>();
     both::<(LogCursor, LogPage, LogSpec)>();
+    both::<(ChannelSet, SetEvent, SubscribeOptions)>();
     both::<(ErrorContext, ServerAddr, TlsFiles, UrlFile)>();
 }
 
@@ -45,6 +59,12 @@ fn futures() {
     sent(session.post("c", "x", Scope::Auto));
     sent(session.create_stream::<Pixel>("c"));
     sent(session.subscribe("c"));
+    sent(session.subscribe_with("c", SubscribeOptions::new()));
+    sent(broker.create_stream_with::<Pixel>("c", SubscribeOptions::new()));
+    let mut set = session.channel_set();
+    sent(set.join("c"));
+    sent(set.join_all(["c", "d"]));
+    sent(set.next());
     sent(session.add_listener("c", |_: Received<Pixel>| async {}));
     sent(session.add_listener("c", async |_: StreamItem<Pixel>| {}));
     sent(session.revoke_authentication(Revocation::user("ada")));
