@@ -86,11 +86,11 @@ impl Session {
     /// may or may not have sent the message.
     ///
     /// # Errors
-    /// [`Unavailable`](ErrorKind::Unavailable) at once while the backend is unavailable;
-    /// [`Interrupted`](ErrorKind::Interrupted) when the link broke under way;
-    /// [`InvalidInput`](ErrorKind::InvalidInput), [`TooLarge`](ErrorKind::TooLarge) and
-    /// [`Codec`](ErrorKind::Codec) before anything is sent; [`NoBackend`](ErrorKind::NoBackend) for a global
-    /// post on a local broker; [`Closed`](ErrorKind::Closed).
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) at once while the backend is unavailable;
+    /// [`Interrupted`](crate::ErrorKind::Interrupted) when the link broke under way;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`TooLarge`](crate::ErrorKind::TooLarge) and
+    /// [`Codec`](crate::ErrorKind::Codec) before anything is sent; [`NoBackend`](crate::ErrorKind::NoBackend) for a global
+    /// post on a local broker; [`Closed`](crate::ErrorKind::Closed).
     pub async fn post_message<T: Model>(
         &self,
         channel: impl AsChannel<T> + Send,
@@ -158,10 +158,10 @@ impl Session {
     /// leaves nothing behind.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for an illegal name; [`Forbidden`](ErrorKind::Forbidden)
-    /// when the backend refuses the channel; [`Unavailable`](ErrorKind::Unavailable) or
-    /// [`Timeout`](ErrorKind::Timeout) when it is not confirmed within `subscribe_timeout`;
-    /// [`Closed`](ErrorKind::Closed).
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an illegal name; [`Forbidden`](crate::ErrorKind::Forbidden)
+    /// when the backend refuses the channel; [`Unavailable`](crate::ErrorKind::Unavailable) or
+    /// [`Timeout`](crate::ErrorKind::Timeout) when it is not confirmed within `subscribe_timeout`;
+    /// [`Closed`](crate::ErrorKind::Closed).
     pub async fn create_stream<T: Model>(
         &self,
         channel: impl AsChannel<T> + Send,
@@ -189,7 +189,7 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// As [`create_stream`](Self::create_stream), and [`InvalidInput`](ErrorKind::InvalidInput) for options out of
+    /// As [`create_stream`](Self::create_stream), and [`InvalidInput`](crate::ErrorKind::InvalidInput) for options out of
     /// bounds. A call that does [not wait](SubscribeOptions::without_waiting) fails for neither a refusal nor a backend
     /// that is unavailable.
     pub async fn create_stream_with<T: Model>(
@@ -249,7 +249,7 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// [`Closed`](ErrorKind::Closed) when the session ends already; [`InvalidInput`](ErrorKind::InvalidInput) outside
+    /// [`Closed`](crate::ErrorKind::Closed) when the session ends already; [`InvalidInput`](crate::ErrorKind::InvalidInput) outside
     /// of a tokio runtime, for a local broker.
     pub fn on_close<F, Fut>(&self, function: F) -> Result<HookId>
     where
