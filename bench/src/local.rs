@@ -77,13 +77,16 @@ impl Post for RawHandle {
     }
 }
 
-/// Beside the session that the readers end with.
 #[derive(Clone)]
-struct TypedHandle(ChannelHandle<Tick>, Arc<Session>);
+struct TypedHandle {
+    handle: ChannelHandle<Tick>,
+    /// The readers end with it.
+    _session: Arc<Session>,
+}
 
 impl Post for TypedHandle {
     async fn post(&self) -> Outcome {
-        self.0.post_message(TICK, Scope::Local).await?;
+        self.handle.post_message(TICK, Scope::Local).await?;
         Ok(())
     }
 }
@@ -258,7 +261,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         if report.starts(&name) {
             let (broker, posts) = (typed(readers).await?, broadcast(readers, 512, || TICK));
             let session = Arc::clone(&broker.publisher.0);
-            let handle = TypedHandle(session.broker().channel("news")?, session);
+            let handle = TypedHandle { handle: session.broker().channel("news")?, _session: session };
             let broker = broker.with_publisher(handle);
             let target = Target::AtLeast(1.0);
             compare(scale, report, name, "tokio broadcast of Arc<T>", broker, posts, target).await?;

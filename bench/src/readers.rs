@@ -140,13 +140,14 @@ async fn opened(scale: Scale, names: &[String]) -> Outcome<Vec<(Round, Round)>> 
 async fn newest(scale: Scale, behind: usize) -> Outcome<Vec<(Round, Round)>> {
     let rounds = scale.of(2_000_000, behind) / behind;
     let broker = Broker::local();
+    let news = broker.channel::<Bytes>("news")?;
     let mut reader = broker.subscribe_with("news", SubscribeOptions::new().latest_only()).await?;
     let (sender, mut receiver) = watch::channel(Arc::new(payload()));
     let ours = async || {
         let work = async {
             for _ in 0..rounds {
                 for _ in 0..behind {
-                    broker.publish("news", payload(), Scope::Local).await?;
+                    news.publish(payload(), Scope::Local).await?;
                 }
                 loop {
                     match reader.next().await {
@@ -182,13 +183,14 @@ async fn small(scale: Scale) -> Outcome<Vec<(Round, Round)>> {
     const KEPT: usize = 16;
     let rounds = scale.of(2_000_000, POSTS) / POSTS;
     let broker = Broker::local();
+    let news = broker.channel::<Bytes>("news")?;
     let mut reader = broker.subscribe_with("news", SubscribeOptions::new().capacity(KEPT)).await?;
     let (sender, mut receiver) = broadcast::channel(KEPT);
     let ours = async || {
         let work = async {
             for _ in 0..rounds {
                 for _ in 0..POSTS {
-                    broker.publish("news", payload(), Scope::Local).await?;
+                    news.publish(payload(), Scope::Local).await?;
                 }
                 for _ in 0..=KEPT {
                     black_box(reader.next().await.ok_or("it has ended")?);

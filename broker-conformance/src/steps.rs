@@ -5,6 +5,7 @@
 #![expect(clippy::missing_errors_doc, reason = "the page of the module says it")]
 
 pub mod revocation;
+pub mod sets;
 
 use std::{sync::Arc, time::Duration};
 

@@ -5,17 +5,19 @@ use std::{
     time::Duration,
 };
 
-use broker_core::{
-    Broker, ChannelSet, CloseReason, ErrorKind, Gap, GapCause, Scope, SetEvent, SubscribeOptions,
-};
+use broker_core::{Broker, CloseReason, ErrorKind, GapCause, Scope, SetEvent, SubscribeOptions};
 use futures_util::{FutureExt, future::poll_immediate};
 
-use crate::steps::{post, receives, wait_for_disconnect, wait_for_link};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
     lossy_driver::{Fate, Losses, is_digest},
-    wait::{text, until, until_is, within},
+    steps::{
+        post, receives,
+        sets::{next, next_text, nothing_more, yields, yields_gap, yields_gaps},
+        wait_for_disconnect, wait_for_link,
+    },
+    wait::{until, until_is, within},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -33,61 +35,6 @@ pub(super) const CASES: &[Case] = &[
     case!(draining_waits_for_what_a_set_holds, [12]),
     case!(a_dropped_set_and_a_dropped_join_leave_nothing, [12]),
 ];
-
-/// The next event, and its channel.
-async fn next(set: &mut ChannelSet) -> Result<(String, SetEvent), String> {
-    let next = within("the next event of the set", set.next()).await?;
-    let (channel, event) = next.ok_or_else(|| format!("the set has ended: {:?}", set.close_reason()))?;
-    Ok((channel.as_str().to_owned(), event))
-}
-
-/// The next event is a message: its channel, and its text.
-async fn next_text(set: &mut ChannelSet) -> Result<(String, String), String> {
-    match next(set).await? {
-        (channel, SetEvent::Message(message)) => Ok((channel, text(&message)?)),
-        other => Err(format!("expected a message, got {other:?}")),
-    }
-}
-
-async fn yields(set: &mut ChannelSet, channel: &str, expected: &str) -> Result<(), String> {
-    let found = next_text(set).await?;
-    if found == (channel.to_owned(), expected.to_owned()) {
-        Ok(())
-    } else {
-        Err(format!("expected `{expected}` on `{channel}`, got {found:?}"))
-    }
-}
-
-async fn yields_gap(
-    set: &mut ChannelSet,
-    channel: &str,
-    missed: Option<u64>,
-    cause: GapCause,
-) -> Result<(), String> {
-    match next(set).await? {
-        (found, SetEvent::Gap(gap)) if (&*found, gap.missed, gap.cause) == (channel, missed, cause) => Ok(()),
-        other => Err(format!("expected {missed:?} {cause:?} on `{channel}`, got {other:?}")),
-    }
-}
-
-/// Gaps of unknown size on these channels, in any order.
-async fn yields_gaps(set: &mut ChannelSet, channels: &[&str], cause: GapCause) -> Result<(), String> {
-    let mut missing: BTreeSet<&str> = channels.iter().copied().collect();
-    while !missing.is_empty() {
-        match next(set).await? {
-            (channel, SetEvent::Gap(Gap { missed: None, cause: found, .. }))
-                if found == cause && missing.remove(&*channel) => {}
-            other => return Err(format!("expected {cause:?} on {missing:?}, got {other:?}")),
-        }
-    }
-    Ok(())
-}
-
-/// Nothing more has arrived, nor will, of what the publisher has posted.
-async fn nothing_more(publisher: &Broker, set: &mut ChannelSet, channel: &str) -> Result<(), String> {
-    post(publisher, channel, "nothing more").await?;
-    yields(set, channel, "nothing more").await
-}
 
 fn names(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|n| format!("room.{n}"))
