@@ -18,12 +18,14 @@ mod limits;
 mod listeners;
 mod log;
 mod loss;
+mod lost_replies;
 mod models;
 mod names;
 mod order;
 mod outage;
 mod publishing;
 mod readers;
+mod requests;
 mod revocation;
 mod revocation_outage;
 mod senders;
@@ -56,6 +58,8 @@ const SUBJECTS: &[&[Case]] = &[
     hooks::CASES,
     front::CASES,
     handles::CASES,
+    requests::CASES,
+    lost_replies::CASES,
     revocation::CASES,
     revocation_outage::CASES,
     cluster::CASES,

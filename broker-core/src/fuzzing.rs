@@ -21,7 +21,7 @@ fn read(frame: &Bytes) {
     let Ok((wire, header)) = frame::decode(frame) else { return };
     let mut post = Post::new(wire.payload.clone()).with_headers(wire.head.headers.clone());
     post.codec = wire.codec;
-    post.sender = wire.head.sender;
+    (post.sender, post.exchange) = (wire.head.sender, wire.head.exchange);
     post.type_name.clone_from(&wire.type_name);
     let mut again = frame::encode(&post, wire.head.origin);
     frame::write_header(&mut again, header);
@@ -36,7 +36,7 @@ fn parts(wire: &Wire) -> impl PartialEq + std::fmt::Debug + '_ {
     (
         wire.head.id(),
         &wire.head.headers,
-        wire.head.sender.to_wire(),
+        (wire.head.sender.to_wire(), wire.head.exchange.to_wire()),
         &wire.type_name,
         wire.codec,
         &wire.payload,

@@ -25,6 +25,7 @@ mod hub;
 mod loss;
 mod message;
 mod metrics;
+mod request;
 mod revocation;
 mod runtime;
 mod session;
@@ -44,6 +45,7 @@ pub use message::{
     Codec, Headers, IntoTypedPost, Malformed, Message, MessageId, Model, NodeId, Post, Received, Scope,
     TypedPost,
 };
+pub use request::{IntoReply, ReplyFn, ReplyStream, RequestError, RequestOptions};
 pub use revocation::{AuthenticatedAt, Identity, Revocation, RevocationOutcome, Revoked, Uncertainty};
 pub use session::{
     ChannelSet, HookId, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Session, SetEvent,

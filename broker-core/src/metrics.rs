@@ -23,6 +23,7 @@ struct Counters {
     conflated: metrics::Counter,
     malformed: metrics::Counter,
     listener_panics: metrics::Counter,
+    replies_dropped: metrics::Counter,
     links: metrics::Counter,
     failures: metrics::Counter,
     connected: metrics::Gauge,
@@ -55,6 +56,7 @@ impl Meter {
             conflated: counter!("broker_conflated_total", "backend" => backend),
             malformed: counter!("broker_malformed_total", "backend" => backend),
             listener_panics: counter!("broker_listener_panics_total", "backend" => backend),
+            replies_dropped: counter!("broker_replies_dropped_total", "backend" => backend),
             links: counter!("broker_links_total", "backend" => backend),
             failures: counter!("broker_link_failures_total", "backend" => backend),
             connected: gauge!("broker_connected", "backend" => backend),
@@ -66,6 +68,11 @@ impl Meter {
     /// A listener's function panicked.
     pub(crate) fn listener_panicked(&self) {
         self.counters.listener_panics.increment(1);
+    }
+
+    /// A reply came for no request that waits, or for one that had no room.
+    pub(crate) fn reply_dropped(&self) {
+        self.counters.replies_dropped.increment(1);
     }
 
     pub(crate) fn published_here(&self) {
@@ -124,6 +131,8 @@ impl Meter {
     }
 
     pub(crate) fn listener_panicked(&self) {}
+
+    pub(crate) fn reply_dropped(&self) {}
 
     pub(crate) fn published_here(&self) {}
 

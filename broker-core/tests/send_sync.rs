@@ -1,12 +1,12 @@
 //! Every public type can be sent and shared, and so can the futures of every verb.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use broker_core::{
     AuthenticatedAt, Backend, Broker, BrokerUrl, ChannelName, ChannelSet, CloseReason, Error, Event, Gap,
     Headers, Health, HookId, Identity, ListenerId, Malformed, Message, MessageStream, Model, Options, Post,
-    Received, Revocation, RevocationOutcome, Revoked, Scope, Session, SetEvent, StreamError, StreamItem,
-    SubscribeOptions, Subscription,
+    Received, ReplyStream, RequestError, RequestOptions, Revocation, RevocationOutcome, Revoked, Scope,
+    Session, SetEvent, StreamError, StreamItem, SubscribeOptions, Subscription,
     driver::{ErrorContext, Inbox, LogCursor, LogPage, LogSpec, ServerAddr, TlsFiles, UrlFile},
 };
 
@@ -43,6 +43,7 @@ fn types() {
     both::<(AuthenticatedAt, HookId, Identity, Revocation, RevocationOutcome, Revoked)>();
     both::<(LogCursor, LogPage, LogSpec)>();
     both::<(ChannelSet, SetEvent, SubscribeOptions)>();
+    both::<(ReplyStream<Pixel>, RequestError, RequestOptions)>();
     both::<(ErrorContext, ServerAddr, TlsFiles, UrlFile)>();
 }
 
@@ -71,4 +72,9 @@ fn futures() {
     sent(broker.revoke(Revocation::user("ada")));
     sent(broker.session_for(Identity::new("ada", Instant::now())));
     sent(session.closed());
+    let limit = RequestOptions::new(Duration::from_secs(1));
+    sent(session.request::<_, Pixel>("c", Pixel, limit));
+    sent(broker.request_many::<_, Pixel>("c", Pixel, limit));
+    sent(session.reply_to("c", |_: Received<Pixel>| Pixel));
+    sent(broker.reply_to("c", async |_: Received<Pixel>| Ok::<_, Error>(Pixel)));
 }

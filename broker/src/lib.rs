@@ -62,11 +62,12 @@ pub mod prelude;
 pub use broker_core::{
     AsChannel, AsChannelFor, AsChannelName, AuthenticatedAt, Broker, Capabilities, Channel, ChannelHandle,
     ChannelName, ChannelSet, CloseReason, Codec, Confirmation, ConnectionState, Error, ErrorKind, Event,
-    FailMode, Gap, GapCause, Headers, Health, HealthChanges, HookId, Identity, IntoTypedPost, Listener,
-    ListenerEnd, ListenerFn, ListenerId, ListenerItem, Malformed, Message, MessageId, MessageStream, Model,
-    NodeId, Options, OrderGuarantee, Owning, PermissionScope, Post, PublishFuture, Reach, Receipt, Received,
-    Result, Revocation, RevocationOutcome, Revoked, Scope, Session, SetEvent, StreamError, StreamItem,
-    SubscribeOptions, Subscription, TypedPost, Uncertainty, driver::Inspection,
+    FailMode, Gap, GapCause, Headers, Health, HealthChanges, HookId, Identity, IntoReply, IntoTypedPost,
+    Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Malformed, Message, MessageId,
+    MessageStream, Model, NodeId, Options, OrderGuarantee, Owning, PermissionScope, Post, PublishFuture,
+    Reach, Receipt, Received, ReplyFn, ReplyStream, RequestError, RequestOptions, Result, Revocation,
+    RevocationOutcome, Revoked, Scope, Session, SetEvent, StreamError, StreamItem, SubscribeOptions,
+    Subscription, TypedPost, Uncertainty, driver::Inspection,
 };
 /// Gives a type its name on the wire; see the trait of the same name.
 pub use broker_macros::Model;

@@ -4,12 +4,14 @@ mod channel_handle;
 mod ending;
 mod publish;
 mod publish_future;
+mod requests;
 mod revoke;
 mod sessions;
 mod shutdown;
 mod start;
 mod subscribe;
 
+pub(crate) use self::requests::ReplyTo;
 pub use self::{channel_handle::ChannelHandle, publish_future::PublishFuture};
 pub(crate) use publish::Target;
 
@@ -33,6 +35,7 @@ use crate::{
     health::{ConnectionState, HealthChanges},
     hub::Hub,
     metrics::Meter,
+    request::replies::Replies,
     revocation::{log_state::Follower, registry::Registry},
     runtime::{Runtime, tasks::Tasks, user_code::shielded},
     session::state,
@@ -64,6 +67,8 @@ struct Shared {
     sessions: Mutex<HashMap<u64, Weak<state::Shared>>>,
     /// Those that a revocation can end.
     registry: Arc<Registry>,
+    /// The requests that wait.
+    replies: Arc<Replies>,
     /// The supervisor, the listeners, and what calls hooks.
     tasks: TaskTracker,
     runtime: Runtime,

@@ -115,7 +115,7 @@ impl Broker {
     }
 
     #[inline]
-    fn posting<'a>(
+    pub(super) fn posting<'a>(
         &'a self,
         operation: &'static str,
         channel: Target<'a>,

@@ -12,6 +12,7 @@ use crate::{
     health::ConnectionState,
     hub::Hub,
     metrics::Meter,
+    request::replies::Replies,
     revocation::{log_state::Follower, registry::Registry},
     runtime::Runtime,
     supervisor::{Receivers, Supervisor, outbox::Outbox, probe::Probe, subscriptions::Subscriptions},
@@ -86,6 +87,7 @@ impl Broker {
         let hub = Arc::new(Hub::new(options.queue_capacity, options.queue_bytes));
         let stop = CancellationToken::new();
         let names = Names::new(&options.prefix);
+        let replies = Arc::new(Replies::default());
         let registry = Arc::new(Registry::new(node, options.clock_skew, options.revocation_retention));
         let backend = driver.map(|driver| Backend {
             driver,
@@ -104,6 +106,7 @@ impl Broker {
                 names,
                 probe: Arc::clone(&backend.probe),
                 follower: Arc::clone(&backend.follower),
+                replies: Arc::clone(&replies),
                 malformed: Arc::clone(&backend.malformed),
                 meter: meter.clone(),
             },
@@ -122,6 +125,7 @@ impl Broker {
             health,
             sessions: Mutex::default(),
             registry,
+            replies,
             tasks: TaskTracker::new(),
             runtime,
             ending: Ending::default(),

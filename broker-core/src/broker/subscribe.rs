@@ -151,7 +151,7 @@ impl Broker {
         let name = subscription.channel();
         let limit = options.limit(self.0.options.subscribe_timeout).map_err(|error| at(name, error))?;
         if !options.waits() {
-            return self.request([name]).map_err(|error| at(name, error));
+            return self.request_channels([name]).map_err(|error| at(name, error));
         }
         if let Some(backend) = &self.0.backend {
             let refusal = || subscription.refusal();
@@ -177,7 +177,10 @@ impl Broker {
     }
 
     /// Requests channels that have joined the hub, and does not wait.
-    pub(crate) fn request<'a>(&self, names: impl IntoIterator<Item = &'a ChannelName>) -> Result<()> {
+    pub(crate) fn request_channels<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a ChannelName>,
+    ) -> Result<()> {
         let live: Vec<_> = match &self.0.backend {
             Some(backend) => backend.subscriptions.request(names)?,
             None => names.into_iter().collect(),

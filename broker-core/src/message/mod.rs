@@ -1,6 +1,7 @@
 //! Message: what was posted, as every subscriber of the process shares it.
 
 pub(crate) mod codec;
+pub(crate) mod exchange;
 mod headers;
 mod id;
 mod malformed;
@@ -20,6 +21,7 @@ pub use self::{
     scope::Scope,
     typed_post::{IntoTypedPost, TypedPost},
 };
+use exchange::Exchange;
 use sender::Sender;
 
 use std::{
@@ -63,6 +65,7 @@ pub(crate) struct Head {
     sequence: u64,
     pub(crate) headers: Headers,
     pub(crate) sender: Sender,
+    pub(crate) exchange: Exchange,
 }
 
 /// The number that the next local message of this process gets. They count down from the top, those of global messages
@@ -99,12 +102,13 @@ pub(crate) struct Local<T> {
 
 impl Head {
     pub(crate) fn global(id: MessageId, sequence: u64, headers: Headers, sender: Sender) -> Self {
-        Self { origin: id.origin, number: AtomicU64::new(id.number), sequence, headers, sender }
+        let (number, exchange) = (AtomicU64::new(id.number), Exchange::default());
+        Self { origin: id.origin, number, sequence, headers, sender, exchange }
     }
 
     #[inline]
-    fn local(origin: NodeId, headers: Headers, sender: Sender) -> Self {
-        Self { origin, number: AtomicU64::new(0), sequence: 0, headers, sender }
+    fn local(origin: NodeId, headers: Headers, sender: Sender, exchange: Exchange) -> Self {
+        Self { origin, number: AtomicU64::new(0), sequence: 0, headers, sender, exchange }
     }
 
     pub(crate) fn id(&self) -> MessageId {
@@ -219,15 +223,15 @@ impl Message {
     /// A local message without a type.
     #[inline]
     pub(crate) fn from_post(post: Post, origin: NodeId) -> Self {
-        let Post { payload, codec, type_name, headers, sender } = post;
-        Self::held(Head::local(origin, headers, sender), type_name, codec, payload)
+        let Post { payload, codec, type_name, headers, sender, exchange } = post;
+        Self::held(Head::local(origin, headers, sender, exchange), type_name, codec, payload)
     }
 
     /// A local message of a type: one allocation, nothing encoded.
     #[inline]
     pub(crate) fn from_value<T: Model>(post: TypedPost<T>, origin: NodeId, codec: Codec) -> Self {
-        let TypedPost { value, headers, sender } = post;
-        let head = Head::local(origin, headers, sender);
+        let TypedPost { value, headers, sender, exchange } = post;
+        let head = Head::local(origin, headers, sender, exchange);
         Self(Arc::new(Local { head, codec, json: OnceLock::new(), value }))
     }
 
@@ -245,6 +249,10 @@ impl Message {
 
     pub(crate) fn sender(&self) -> Sender {
         self.0.head().sender
+    }
+
+    pub(crate) fn exchange(&self) -> Exchange {
+        self.0.head().exchange
     }
 
     /// Its number among the global posts of its origin on this channel, strictly increasing; `None` for a local post.

@@ -2,7 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{Codec, Error, ErrorKind, Headers, Model, Options, Result, message::sender::Sender};
+use crate::{
+    Codec, Error, ErrorKind, Headers, Model, Options, Result,
+    message::{exchange::Exchange, sender::Sender},
+};
 
 /// A message to publish: a payload, a type name if it has one, and headers.
 ///
@@ -24,6 +27,7 @@ pub struct Post {
     pub(crate) type_name: Option<Box<str>>,
     pub(crate) headers: Headers,
     pub(crate) sender: Sender,
+    pub(crate) exchange: Exchange,
 }
 
 impl Post {
@@ -55,7 +59,8 @@ impl Post {
 
     #[inline]
     fn held(payload: Bytes, codec: Codec, type_name: Option<Box<str>>) -> Self {
-        Self { payload, codec, type_name, headers: Headers::new(), sender: Sender::default() }
+        let (sender, exchange) = (Sender::default(), Exchange::default());
+        Self { payload, codec, type_name, headers: Headers::new(), sender, exchange }
     }
 
     /// Adds a header.

@@ -1,6 +1,9 @@
 //! TypedPost: a value on its way out, with headers.
 
-use crate::{Codec, Headers, Model, Post, Result, message::sender::Sender};
+use crate::{
+    Codec, Headers, Model, Post, Result,
+    message::{exchange::Exchange, sender::Sender},
+};
 
 /// A value to post, with headers. What has none is posted as it is: each typed verb takes both.
 ///
@@ -26,12 +29,13 @@ pub struct TypedPost<T> {
     pub(crate) value: T,
     pub(crate) headers: Headers,
     pub(crate) sender: Sender,
+    pub(crate) exchange: Exchange,
 }
 
 impl<T> TypedPost<T> {
     /// A post of this value, without headers.
     pub fn new(value: T) -> Self {
-        Self { value, headers: Headers::new(), sender: Sender::default() }
+        Self { value, headers: Headers::new(), sender: Sender::default(), exchange: Exchange::default() }
     }
 
     /// Adds a header.
@@ -54,7 +58,7 @@ impl<T> TypedPost<T> {
         T: Model,
     {
         let post = Post::encode(&self.value, codec)?;
-        Ok(Post { headers: self.headers, sender: self.sender, ..post })
+        Ok(Post { headers: self.headers, sender: self.sender, exchange: self.exchange, ..post })
     }
 
     /// Passes over the streams and listeners of the session that posts it, wherever else it is received; as

@@ -94,9 +94,22 @@ impl Session {
         I: ListenerItem,
         F: ListenerFn<(I,), K>,
     {
-        let (subscription, number) = self.open_listener(channel).await?;
-        let calls = listen(subscription, move |item: I| function.call((item,)));
-        Ok(Listener::new(Arc::clone(&self.shared), number, self.broker.spawn("a listener", calls)?))
+        let (subscription, number) = self.open_listener("add_listener", channel).await?;
+        self.begin_listening(subscription, number, move |item: I| function.call((item,)))
+    }
+
+    /// Calls a function with what comes.
+    pub(crate) fn begin_listening<I: ListenerItem, Fut>(
+        &self,
+        subscription: Subscription,
+        number: u64,
+        function: impl FnMut(I) -> Fut + Send + 'static,
+    ) -> Result<Listener>
+    where
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let task = self.broker.spawn("a listener", listen(subscription, function))?;
+        Ok(Listener::new(Arc::clone(&self.shared), number, task))
     }
 
     /// A listener whose session lasts as long as it does.
@@ -109,9 +122,22 @@ impl Session {
         I: ListenerItem,
         F: ListenerFn<(I,), K>,
     {
-        let (subscription, number) = self.open_listener(channel).await?;
+        let (subscription, number) = self.open_listener("add_listener", channel).await?;
+        self.begin_lasting(subscription, number, move |item: I| function.call((item,)))
+    }
+
+    /// Calls a function with what comes; the session lasts as long.
+    pub(crate) fn begin_lasting<I: ListenerItem, Fut>(
+        self,
+        subscription: Subscription,
+        number: u64,
+        function: impl FnMut(I) -> Fut + Send + 'static,
+    ) -> Result<Listener>
+    where
+        Fut: Future<Output = ()> + Send + 'static,
+    {
         let (broker, shared) = (self.broker.clone(), Arc::clone(&self.shared));
-        let calls = listen(subscription, move |item: I| function.call((item,)));
+        let calls = listen(subscription, function);
         let task = async move {
             let ended = calls.await;
             drop(self);
@@ -121,9 +147,13 @@ impl Session {
     }
 
     /// The subscription of a listener, with the gate that ends its calls, and its number.
-    async fn open_listener(&self, channel: impl AsChannelName + Send) -> Result<(Subscription, u64)> {
+    pub(crate) async fn open_listener(
+        &self,
+        operation: &'static str,
+        channel: impl AsChannelName + Send,
+    ) -> Result<(Subscription, u64)> {
         let (options, gate) = (SubscribeOptions::new(), Some(Arc::new(Gate::default())));
-        self.open("add_listener", channel.channel_name(), &options, gate).await
+        self.open(operation, channel.channel_name(), &options, gate).await
     }
 
     /// The same for a function of two arguments, a state and the message: each call gets a clone of the state. What an

@@ -21,9 +21,9 @@ pub use self::{
 use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
-    AsChannel, AsChannelName, Broker, ChannelHandle, CloseReason, Identity, IntoTypedPost, Message,
-    MessageStream, Model, Post, Receipt, Result, Scope, SubscribeOptions, Subscription, broker::Target,
-    runtime::gate::Gate,
+    AsChannel, AsChannelName, Broker, ChannelHandle, CloseReason, Error, Identity, IntoTypedPost, Message,
+    MessageStream, Model, Post, Receipt, Result, Scope, SubscribeOptions, Subscription, TypedPost,
+    broker::Target, runtime::gate::Gate,
 };
 
 use call_hooks::call_hooks;
@@ -98,8 +98,7 @@ impl Session {
         scope: Scope,
     ) -> Result<Receipt> {
         self.check_open("post_message")?;
-        let mut post = message.into_typed_post();
-        post.sender = post.sender.with_session(self.shared.id);
+        let post = self.sign(message.into_typed_post());
         self.broker.post_typed(Target::Name(channel.channel_name()), post, scope).await
     }
 
@@ -281,6 +280,21 @@ impl Session {
         hook.is_some()
     }
 
+    /// The same post as one of this session.
+    pub(crate) fn sign<T>(&self, mut post: TypedPost<T>) -> TypedPost<T> {
+        post.sender = post.sender.with_session(self.shared.id);
+        post
+    }
+
+    /// Returns when it has ended, with the error of every call from then on. Keeps no handle of it.
+    pub(crate) fn ended(&self, operation: &'static str) -> impl Future<Output = Error> + Send + Sync + use<> {
+        let (shared, broker) = (Arc::clone(&self.shared), self.broker.clone());
+        async move {
+            shared.closed().await;
+            broker.session_closed(operation)
+        }
+    }
+
     async fn open(
         &self,
         operation: &'static str,
@@ -300,7 +314,7 @@ impl Session {
         Ok((subscription, number))
     }
 
-    fn check_open(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
         if self.is_closed() { Err(self.broker.session_closed(operation)) } else { Ok(()) }
     }
 

@@ -18,12 +18,13 @@ use crate::{
     loss::digest_receiver::{DigestReceiver, Proof},
     message::Wire,
     metrics::Meter,
+    request::replies::Replies,
     revocation::log_state::Follower,
     wire::{
         bundle,
         digest::Digest,
         frame::{self, SequenceHeader},
-        names::{DIGESTS, Names, REVOCATIONS},
+        names::{DIGESTS, Names, REVOCATIONS, is_reply_channel},
     },
 };
 
@@ -60,6 +61,7 @@ pub(crate) struct Receivers {
     pub(crate) names: Names,
     pub(crate) probe: Arc<Probe>,
     pub(crate) follower: Arc<Follower>,
+    pub(crate) replies: Arc<Replies>,
     /// Counts frames that are not readable messages.
     pub(crate) malformed: Arc<AtomicU64>,
     pub(crate) meter: Meter,
@@ -91,7 +93,7 @@ impl Sink for Dispatch {
         for channel in channels.iter().filter_map(|channel| names.strip(channel.as_str())) {
             match channel {
                 // Without one of its own a link is of no use: the probe, the digests, the announcements.
-                own if own.starts_with('$') => {
+                own if own.starts_with('$') && !is_reply_channel(own) => {
                     let lost = format!("the server no longer delivers `{own}`, a channel of this broker");
                     self.report_lost(Error::new(ErrorKind::Unavailable, lost));
                 }
@@ -142,7 +144,7 @@ impl Dispatch {
             // At once, and before everything that waits in a queue.
             REVOCATIONS => follower.receive(wire.head.origin, &wire.payload),
             DIGESTS => self.receive_digest(&wire, header),
-            name if name.starts_with('$') => probe.receive(name, &wire, header),
+            name if name.starts_with('$') && !is_reply_channel(name) => probe.receive(name, &wire, header),
             name => {
                 let SequenceHeader { epoch, sequence, .. } = header;
                 let seq = MessageSeq { origin: wire.head.origin, epoch, sequence };

@@ -230,6 +230,9 @@ impl Supervisor {
             None => Error::closed(),
         };
         self.outbox.shut(&unavailable);
+        if error.is_some() {
+            self.receivers.replies.link_lost();
+        }
         self.receivers.meter.link_is_down(error.is_some());
         self.receivers.hub.reset_all();
         let gap = Entry::gap(Gap::new(None, GapCause::LinkLost));

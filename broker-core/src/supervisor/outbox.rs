@@ -136,6 +136,17 @@ impl Outbox {
     /// Queues a frame and waits for what becomes of it. Not cancel safe: once queued it may be sent.
     pub(crate) async fn post(&self, channel: &str, frame: BytesMut) -> Result<Receipt> {
         let outcome = self.queue(channel, frame).await?;
+        self.outcome(outcome).await
+    }
+
+    /// The same for a reply to a request, which is taken also while the outbox is sealed: what was received before is
+    /// still answered.
+    pub(crate) async fn reply(&self, channel: &str, frame: BytesMut) -> Result<Receipt> {
+        let outcome = self.queue_if(State::is_up, channel, frame).await?;
+        self.outcome(outcome).await
+    }
+
+    async fn outcome(&self, outcome: oneshot::Receiver<Result<Receipt>>) -> Result<Receipt> {
         tokio::select! {
             biased;
             outcome = outcome => outcome.unwrap_or_else(|_| Err(link_broke())),
@@ -150,11 +161,20 @@ impl Outbox {
         channel: &str,
         frame: BytesMut,
     ) -> Result<oneshot::Receiver<Result<Receipt>>> {
+        self.queue_if(State::check, channel, frame).await
+    }
+
+    async fn queue_if(
+        &self,
+        check: fn(&State) -> Result<()>,
+        channel: &str,
+        frame: BytesMut,
+    ) -> Result<oneshot::Receiver<Result<Receipt>>> {
         let bytes = frame.len() as u32; // a frame has at most MAX_FRAME
         let (room, turn) = match self.free_room(bytes) {
             Some(room) => (room, None),
             None => {
-                self.check()?;
+                check(&self.lock())?;
                 // Boxed, for it is rare and large, and every post's future would be as large.
                 let (room, turn) = Box::pin(self.wait_for_room(bytes)).await?;
                 (room, Some(turn))
@@ -162,7 +182,7 @@ impl Outbox {
         };
         let outcome = {
             let mut state = self.lock();
-            state.check()?;
+            check(&state)?;
             let (outcome, receiver) = oneshot::channel();
             let frame = Frame::Post(state.sequencer.share_name(channel), frame);
             state.queue.push_back(Pending {
@@ -317,11 +337,11 @@ impl Drop for Turn<'_> {
 
 impl State {
     fn check(&self) -> Result<()> {
-        match &self.shut {
-            _ if self.sealed => Err(Error::draining()),
-            Some(error) => Err(error.clone()),
-            None => Ok(()),
-        }
+        if self.sealed { Err(Error::draining()) } else { self.is_up() }
+    }
+
+    fn is_up(&self) -> Result<()> {
+        self.shut.clone().map_or(Ok(()), Err)
     }
 
     fn take_batch(&mut self) -> Batch {

@@ -15,7 +15,10 @@ pub(crate) struct Span {
     pub(crate) last: u64,
 }
 
-use crate::{ChannelName, Malformed, wire::frame::MAX_SEQUENCE};
+use crate::{
+    ChannelName, Malformed,
+    wire::{frame::MAX_SEQUENCE, names::is_reply_channel},
+};
 
 /// How long the payload of one digest gets; more spans go into a further one.
 pub(crate) const MAX_BYTES: usize = 32 << 10;
@@ -91,12 +94,17 @@ impl Digest {
             if first == 0 || first > last || last > MAX_SEQUENCE {
                 return Err(bad("a digest with impossible numbers"));
             }
-            let name = std::str::from_utf8(name).ok().and_then(|name| ChannelName::new(name).ok());
+            let name = std::str::from_utf8(name).ok().and_then(channel);
             let channel = name.ok_or_else(|| bad("a digest with an illegal channel name"))?;
             spans.push(Span { channel, epoch, first, last });
         }
         Ok(Self { after, begin, spans })
     }
+}
+
+/// A channel whose messages are numbered: one of users, or a node's for replies.
+fn channel(name: &str) -> Option<ChannelName> {
+    if is_reply_channel(name) { Some(ChannelName::internal(name)) } else { ChannelName::new(name).ok() }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     Codec, Headers, Malformed, MessageId, NodeId, Post,
-    message::{Head, Wire, sender::Sender},
+    message::{Head, Wire, exchange::Exchange, sender::Sender},
     wire::limits::MAX_FRAME,
 };
 
@@ -20,6 +20,9 @@ pub(crate) const SHORTEST: usize = FIXED + 1 + 2;
 
 /// The flag of a frame that names the session which posted it.
 const HAS_SENDER: u8 = 0x08;
+
+/// The flag of a request, and of a reply: the request's number follows.
+const HAS_EXCHANGE: u8 = 0x10;
 
 /// No sequence number is ever higher. A frame that says otherwise is not ours.
 pub(crate) const MAX_SEQUENCE: u64 = 1 << 48;
@@ -40,14 +43,14 @@ pub(crate) fn encode(post: &Post, origin: NodeId) -> BytesMut {
     let type_name = post.type_name.as_deref().unwrap_or_default();
     let headers: usize = post.headers.iter().map(|(name, value)| 3 + name.len() + value.len()).sum();
     let sender = post.sender.to_wire();
-    let flags = if sender.is_some() { HAS_SENDER } else { 0 };
-    let mut frame = BytesMut::with_capacity(SHORTEST + 8 + type_name.len() + headers + post.payload.len());
+    let exchange = post.exchange.to_wire();
+    let flag = |there, flag| if there { flag } else { 0 };
+    let flags = flag(sender.is_some(), HAS_SENDER) | flag(exchange.is_some(), HAS_EXCHANGE);
+    let mut frame = BytesMut::with_capacity(SHORTEST + 16 + type_name.len() + headers + post.payload.len());
     frame.put_slice(&[MAGIC, VERSION, flags, post.codec.to_wire()]);
     frame.put_u64(origin.as_u64());
     frame.put_bytes(0, FIXED - 12);
-    if let Some(sender) = sender {
-        frame.put_u64(sender);
-    }
+    sender.into_iter().chain(exchange).for_each(|number| frame.put_u64(number));
     frame.put_u8(type_name.len() as u8);
     frame.put_slice(type_name.as_bytes());
     frame.put_u16(post.headers.len() as u16);
@@ -84,7 +87,7 @@ fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
         _ => return Err("not a frame: something else posts on this channel"),
     }
     let [flags, codec] = reader.array()?;
-    if flags & !HAS_SENDER != 0 {
+    if flags & !(HAS_SENDER | HAS_EXCHANGE) != 0 {
         return Err("a frame with unknown flags; upgrade this node");
     }
     let codec = Codec::from_wire(codec).ok_or("a frame with an unknown codec; upgrade this node")?;
@@ -97,14 +100,14 @@ fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
     if header.sequence == 0 || header.sequence > MAX_SEQUENCE {
         return Err("a frame with an invalid sequence number");
     }
-    let sender = match flags {
-        HAS_SENDER => Sender::from_wire(u64::from_be_bytes(reader.array()?)),
-        _ => Sender::default(),
-    };
+    let sender = reader.number_if(flags & HAS_SENDER != 0)?.map(Sender::from_wire);
+    let exchange = reader.number_if(flags & HAS_EXCHANGE != 0)?.map(Exchange::from_wire);
     let type_name = reader.short_text()?;
     let headers = reader.headers()?;
     let payload = frame.slice(frame.len() - reader.0.len()..);
-    let head = Head::global(MessageId { origin, number: header.number }, header.sequence, headers, sender);
+    let (id, sender) = (MessageId { origin, number: header.number }, sender.unwrap_or_default());
+    let mut head = Head::global(id, header.sequence, headers, sender);
+    head.exchange = exchange.unwrap_or_default();
     let type_name = Some(type_name).filter(|name| !name.is_empty()).map(Box::from);
     Ok((Wire::new(head, type_name, codec, payload), header))
 }
@@ -119,6 +122,10 @@ impl<'a> Reader<'a> {
         let (head, tail) = self.0.split_first_chunk().ok_or(CUT)?;
         self.0 = tail;
         Ok(*head)
+    }
+
+    fn number_if(&mut self, there: bool) -> Result<Option<u64>, &'static str> {
+        if there { self.array().map(|bytes| Some(u64::from_be_bytes(bytes))) } else { Ok(None) }
     }
 
     fn text(&mut self, length: usize) -> Result<&'a str, &'static str> {
@@ -176,7 +183,7 @@ mod tests {
             decode(&frame.into()).err().unwrap().reason().to_owned()
         };
         assert_eq!(read(0, 0xB6), "a frame of another version; upgrade this node");
-        for flags in [2, 4, 6, 16, 10, 255] {
+        for flags in [2, 4, 6, 32, 10, 20, 255] {
             assert_eq!(read(2, flags), "a frame with unknown flags; upgrade this node");
         }
         assert!(read(0, 0xB7).starts_with("not a frame"));
@@ -232,6 +239,7 @@ mod tests {
             type_name in proptest::option::of("[a-zA-Z.]{1,255}"),
             pairs in proptest::collection::vec(("[a-z]{1,20}", ".{0,40}"), 0..8),
             (session, excluded) in (prop::sample::select(vec![0, 1, 7, u64::MAX >> 1]), any::<bool>()),
+            (request, refused) in (prop::sample::select(vec![0, 1, 7, u64::MAX >> 1]), any::<bool>()),
         ) {
             let mut post = Post::new(payload.clone()).with_headers(pairs.into_iter().collect());
             post.type_name = type_name.map(Into::into);
@@ -239,11 +247,17 @@ mod tests {
             if excluded {
                 post = post.excluding_me();
             }
+            post.exchange = Exchange::of(request);
+            if refused {
+                post.exchange = post.exchange.refused();
+            }
             let (wire, header) = decode(&framed(&post)).unwrap();
             prop_assert_eq!(header, HEADER);
             // Excluded is only who is named.
             prop_assert_eq!(wire.head.sender.excludes(session), excluded && session != 0);
             prop_assert!(wire.head.sender.is(session));
+            prop_assert_eq!(wire.head.exchange.number().unwrap_or(0), request);
+            prop_assert_eq!(wire.head.exchange.is_refused(), refused && request != 0);
             let message = Message::from_wire(wire);
             prop_assert_eq!(&message.payload().unwrap()[..], &payload[..]);
             prop_assert_eq!(message.headers(), &post.headers);

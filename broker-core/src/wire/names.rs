@@ -43,6 +43,20 @@ pub(crate) fn probe_channel(node: NodeId) -> ChannelName {
     ChannelName::internal(format!("$node.{node}"))
 }
 
+/// The channel to which replies go to one node. Below the node's own name, so that the permissions for that are enough.
+pub(crate) fn reply_channel(node: NodeId) -> ChannelName {
+    ChannelName::internal(format!("$node.{node}{REPLIES}"))
+}
+
+/// Whether a name is that of a node's channel for replies. The only one of the broker's own whose messages go through the
+/// hub, as those of users do: numbered, compared with digests, with gaps.
+pub(crate) fn is_reply_channel(name: &str) -> bool {
+    let node = name.strip_prefix("$node.").and_then(|name| name.strip_suffix(REPLIES));
+    node.is_some_and(|node| node.len() == 16 && node.bytes().all(|c| c.is_ascii_hexdigit()))
+}
+
+const REPLIES: &str = ".replies";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +68,18 @@ mod tests {
         assert!(crate::channel::check_prefix(&prefix).is_ok());
         assert!(crate::channel::check_prefix(&format!("{prefix}p")).is_err());
         assert_eq!(Names::new(&prefix).to_wire(&name).as_str().len(), MAX_NAME);
+    }
+    #[test]
+    fn a_channel_for_replies_is_known_by_its_name() {
+        assert!(is_reply_channel(reply_channel(NodeId::from_u64(7)).as_str()));
+        for other in [
+            "$node.0000000000000007",
+            "$node.7.replies",
+            "$node.000000000000000g.replies",
+            "news.replies",
+            "",
+        ] {
+            assert!(!is_reply_channel(other), "{other}");
+        }
     }
 }

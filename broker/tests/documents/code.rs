@@ -9,8 +9,8 @@ use std::{
 };
 
 use broker::{
-    Broker, Channel, ChannelName, CloseReason, Event, Identity, Model, Options, Revocation, Revoked, Scope,
-    Session, SetEvent, StreamError, StreamItem, SubscribeOptions, TypedPost,
+    Broker, Channel, ChannelName, CloseReason, Event, Identity, Model, Options, Received, Revocation,
+    Revoked, Scope, Session, SetEvent, StreamError, StreamItem, SubscribeOptions, TypedPost,
 };
 use tokio::sync::mpsc;
 
@@ -310,5 +310,59 @@ async fn one_stream_reads_many_channels() -> Outcome {
     let (client, posted) = tokio::join!(follow(&session, Client::default()), posting);
     posted?;
     assert_eq!(client?.0, ["room.2: hello"]);
+    Ok(())
+}
+
+#[derive(serde::Serialize, serde::Deserialize, Model)]
+struct Price {
+    of: String,
+}
+
+#[derive(serde::Serialize, serde::Deserialize, Model)]
+struct Cents(u64);
+
+const PRICES: Channel<Price> = Channel::new("prices");
+
+#[tokio::test]
+async fn a_request_is_answered() -> Outcome {
+    let broker = broker::connect("memory:").await?;
+    let session = broker.session();
+
+    session
+        .reply_to(PRICES, async |price: Received<Price>| match price.of.as_str() {
+            "tea" => Ok(Cents(250)),
+            other => Err(format!("there is no {other}")),
+        })
+        .await?;
+
+    let limit = Duration::from_secs(2);
+    let cents: Received<Cents> = session.request(PRICES, Price { of: "tea".to_owned() }, limit).await?;
+
+    assert_eq!(cents.0, 250);
+    Ok(())
+}
+
+#[derive(serde::Serialize, serde::Deserialize, Model)]
+struct WhoIsThere;
+
+#[derive(serde::Serialize, serde::Deserialize, Model)]
+struct Here {
+    name: String,
+}
+
+#[tokio::test]
+async fn replies_are_gathered() -> Outcome {
+    let broker = broker::connect("memory:").await?;
+    broker.reply_to("roll-call", |_: Received<WhoIsThere>| Here { name: "Ada".to_owned() }).await?;
+
+    let limit = Duration::from_millis(200);
+    let mut replies = broker.request_many::<_, Here>("roll-call", WhoIsThere, limit).await?;
+    while let Some(reply) = replies.next().await {
+        match reply {
+            Ok(here) => println!("{} is there", here.name),
+            Err(error) => eprintln!("{error}"), // a refusal, or a reply that may be lost; the stream goes on
+        }
+    }
+
     Ok(())
 }

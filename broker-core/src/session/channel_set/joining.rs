@@ -47,7 +47,7 @@ impl ChannelSet {
         }
         joining.set.check_open(operation)?;
         if !joining.set.options.waits() {
-            broker.request(names.iter().copied()).map_err(|error| broker.about(operation, error))?;
+            broker.request_channels(names.iter().copied()).map_err(|error| broker.about(operation, error))?;
         }
         joining.begin();
         Ok(())

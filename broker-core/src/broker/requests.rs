@@ -1,0 +1,153 @@
+//! The broker's part in requests: where replies are read, and how requests and replies leave.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Broker, publish::Target};
+use crate::{
+    CloseReason, Error, ErrorKind, Message, Model, NodeId, Post, Result, Scope, TypedPost,
+    driver::Receipt,
+    hub::{PutBy, Reads, Ring, WakeList},
+    message::exchange::Exchange,
+    request::{ReplyReader, replies::Waiting},
+    trace,
+    wire::{frame, names::reply_channel},
+};
+
+/// A request that was received: whose it is, and how its replies go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplyTo {
+    node: NodeId,
+    exchange: Exchange,
+    local: bool,
+}
+
+impl ReplyTo {
+    /// `None` if the message is no request.
+    pub(crate) fn of(message: &Message) -> Option<Self> {
+        let exchange = Exchange::of(message.exchange().number()?);
+        // Nobody but a node names where replies go: it is always that node's own channel.
+        Some(Self { node: message.origin(), exchange, local: message.is_local() })
+    }
+}
+
+impl Broker {
+    /// A place for a request, once replies to it are received.
+    pub(crate) async fn await_replies(&self, operation: &'static str, scope: Scope) -> Result<Waiting> {
+        if self.0.hub.has_ended() {
+            return Err(self.about(operation, self.closed_error()));
+        }
+        let backend = self.0.backend.as_ref().filter(|_| scope != Scope::Local);
+        if let Some(backend) = backend {
+            backend.outbox.check().map_err(|error| self.about(operation, error))?;
+        }
+        let ring = self.0.replies.reading(|| self.read_replies())?;
+        if let Some(backend) = backend {
+            let refusal = || match ring.end_reason() {
+                Some(CloseReason::Refused(error)) => Some(error),
+                _ => None,
+            };
+            let (name, limit) = (&ring.channel, self.0.options.subscribe_timeout);
+            let confirmed = backend.subscriptions.confirmed(name, limit, refusal).await;
+            confirmed.map_err(|error| self.about(operation, error).with_channel(name.clone()))?;
+        }
+        Ok(self.0.replies.wait(backend.is_none(), self.0.options.queue_capacity))
+    }
+
+    /// Begins to read replies. The task holds no handle: it ends with the broker.
+    fn read_replies(&self) -> Result<Arc<Ring>> {
+        let hub = Arc::clone(&self.0.hub);
+        let runtime = self.0.runtime.handle("a request")?;
+        let name = reply_channel(self.0.node);
+        let (ring, cursor) = hub.join(&name, Reads::default()).ok_or_else(|| self.closed_error())?;
+        let reader = ReplyReader {
+            hub,
+            ring: Arc::clone(&ring),
+            cursor,
+            replies: Arc::clone(&self.0.replies),
+            subscriptions: self.0.backend.as_ref().map(|backend| Arc::clone(&backend.subscriptions)),
+            meter: self.0.meter.clone(),
+        };
+        self.0.tasks.spawn_on(reader.run(self.0.stop.clone()), &runtime);
+        Ok(ring)
+    }
+
+    /// Posts a request.
+    pub(crate) async fn post_request<T: Model>(
+        &self,
+        operation: &'static str,
+        channel: &str,
+        post: TypedPost<T>,
+        scope: Scope,
+    ) -> Result<Receipt> {
+        let channel = Target::Name(channel);
+        self.posting(operation, channel, self.send_value(channel, post, scope)).await
+    }
+
+    /// Returns after so long, on whatever thread.
+    pub(crate) async fn wait_for(&self, limit: Duration) {
+        self.0.runtime.late(limit).await;
+    }
+
+    /// Replies to a request: with a value, or with the text of a refusal, which is also sent for a value that cannot be.
+    pub(crate) async fn reply<T: Model>(
+        &self,
+        to: ReplyTo,
+        outcome: Result<TypedPost<T>, String>,
+    ) -> Result<()> {
+        let text = match outcome {
+            Err(text) => text,
+            Ok(value) => match self.send_reply(to, value).await {
+                Err(error) if is_about_the_value(&error) => {
+                    format!("its reply cannot be sent: {}", error.message())
+                }
+                sent => return sent,
+            },
+        };
+        let mut refusal = Post::new(text);
+        refusal.exchange = to.exchange.refused();
+        if to.local {
+            self.put_reply(Message::from_post(refusal, self.0.node));
+            return Ok(());
+        }
+        self.send_encoded(to, &refusal).await
+    }
+
+    async fn send_reply<T: Model>(&self, to: ReplyTo, mut value: TypedPost<T>) -> Result<()> {
+        let codec = self.0.options.codec;
+        value.exchange = to.exchange;
+        trace::inject(&mut value.headers);
+        if to.local {
+            codec.check(&value.value)?;
+            value.headers.check()?;
+            self.put_reply(Message::from_value(value, self.0.node, codec));
+            return Ok(());
+        }
+        let post = value.encode(codec)?;
+        post.check(&self.0.options)?;
+        self.send_encoded(to, &post).await
+    }
+
+    async fn send_encoded(&self, to: ReplyTo, post: &Post) -> Result<()> {
+        // A global request comes by a backend.
+        let Some(backend) = &self.0.backend else { return Err(Error::closed()) };
+        let frame = frame::encode(post, self.0.node);
+        backend.outbox.reply(reply_channel(to.node).as_str(), frame).await.map(drop)
+    }
+
+    /// Whoever made a local request reads here.
+    fn put_reply(&self, message: Message) {
+        let mut wakes = WakeList::default();
+        self.0.hub.put(reply_channel(self.0.node).as_str(), message, PutBy::Here, &mut wakes);
+        wakes.finish();
+    }
+
+    /// How many requests wait.
+    #[cfg(test)]
+    pub(crate) fn waiting_requests(&self) -> usize {
+        self.0.replies.len()
+    }
+}
+
+fn is_about_the_value(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Codec | ErrorKind::TooLarge | ErrorKind::InvalidInput)
+}

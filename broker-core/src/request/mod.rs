@@ -1,0 +1,24 @@
+//! Request and reply: a message that is answered, by whoever reads its channel, on a channel of the requester's node.
+//!
+//! A request is a post with a number. Each node has one channel for replies, which is subscribed at its first request; a
+//! reader of that channel hands each reply to the call that waits under its number.
+
+mod answer;
+mod error;
+mod options;
+mod outcome;
+mod reader;
+pub(crate) mod replies;
+mod reply_fn;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+pub use self::{
+    error::RequestError,
+    options::RequestOptions,
+    reply_fn::{IntoReply, ReplyFn},
+    stream::ReplyStream,
+};
+pub(crate) use reader::ReplyReader;

@@ -1,0 +1,104 @@
+//! Requests under paused time, over a driver that follows the script of the test: what fails before a reply can come.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+mod scripted;
+
+use std::time::Duration;
+
+use broker_core::{Broker, ErrorKind, Received, RequestError, RequestOptions, Scope};
+use scripted::{
+    Scripted, options,
+    steps::{Note, note, until, within},
+};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+async fn request(broker: &Broker) -> Result<Received<Note>, RequestError> {
+    within("the end of a request", broker.request("asks", note(), LIMIT)).await
+}
+
+fn kind(outcome: Result<Received<Note>, RequestError>) -> ErrorKind {
+    match outcome {
+        Err(RequestError::Broker(error)) => error.kind(),
+        other => panic!("no error of the broker: {:?}", other.map(|note| note.0.clone())),
+    }
+}
+
+/// How often the broker's own channel for replies was subscribed.
+fn subscribed_to_replies(driver: &Scripted) -> usize {
+    driver.world().asked.iter().filter(|asked| asked.contains(".replies")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_channel_for_replies_is_subscribed_once_and_by_the_first_request() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    broker.reply_to("asks", |ask: Received<Note>| Note(format!("{}, too", ask.0))).await.unwrap();
+    assert_eq!(subscribed_to_replies(&driver), 0);
+    for _ in 0..3 {
+        assert_eq!(request(&broker).await.unwrap().0, "hello, too");
+    }
+    assert_eq!(subscribed_to_replies(&driver), 1);
+    driver.lose();
+    until("the next link", || broker.health().links == 2).await;
+    assert_eq!(request(&broker).await.unwrap().0, "hello, too");
+    assert_eq!(subscribed_to_replies(&driver), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_local_request_needs_no_channel_at_the_backend() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    broker.reply_to("asks", |ask: Received<Note>| Note(ask.0.clone())).await.unwrap();
+    let local = RequestOptions::new(LIMIT).with_scope(Scope::Local);
+    driver.world().hang_subscribe = true;
+    driver.world().hang_publish = true;
+    let reply: Received<Note> = within("a reply", broker.request("asks", note(), local)).await.unwrap();
+    assert_eq!(reply.0, "hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_fails_when_replies_cannot_be_received() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let replies = format!("$node.{}.replies", broker.node_id());
+    driver.world().forbidden.insert(replies.clone());
+    for _ in 0..2 {
+        let Err(RequestError::Broker(error)) = request(&broker).await else { panic!("no error") };
+        assert_eq!(error.kind(), ErrorKind::Forbidden);
+        assert!(error.to_string().contains(&replies), "{error}");
+    }
+    // Nothing was posted, and nothing is in the way of the next.
+    assert!(!driver.world().published.iter().any(|post| post.channel.as_str() == "asks"));
+    driver.world().forbidden.clear();
+    broker.reply_to("asks", |ask: Received<Note>| Note(ask.0.clone())).await.unwrap();
+    assert_eq!(request(&broker).await.unwrap().0, "hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_posted_in_its_time_says_so() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().hang_publish = true;
+    let Err(RequestError::Broker(error)) =
+        broker.request::<_, Note>("asks", note(), Duration::from_millis(20)).await
+    else {
+        panic!("no error")
+    };
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.message().contains("was not posted within 20ms"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_fails_at_once_without_a_link() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().refuse_connect = Some(ErrorKind::Unavailable);
+    driver.lose();
+    until("the link is given up", || !broker.health().is_connected()).await;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(kind(request(&broker).await), ErrorKind::Unavailable);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    broker.close().await;
+    assert_eq!(kind(request(&broker).await), ErrorKind::Closed);
+}
