@@ -30,6 +30,7 @@ mod revocation;
 mod revocation_outage;
 mod senders;
 mod sessions;
+mod several_types;
 mod skipped;
 mod subscribing;
 mod values;
@@ -57,6 +58,7 @@ const SUBJECTS: &[&[Case]] = &[
     listeners::CASES,
     hooks::CASES,
     front::CASES,
+    several_types::CASES,
     handles::CASES,
     requests::CASES,
     lost_replies::CASES,

@@ -50,4 +50,6 @@ pub use revocation::{AuthenticatedAt, Identity, Revocation, RevocationOutcome, R
 pub use session::{
     ChannelSet, HookId, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Session, SetEvent,
 };
-pub use subscription::{MessageStream, Owning, StreamItem, SubscribeOptions, Subscription};
+pub use subscription::{
+    EnumStream, MessagePart, MessageStream, Messages, Owning, StreamItem, SubscribeOptions, Subscription,
+};

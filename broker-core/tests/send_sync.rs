@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use broker_core::{
-    AuthenticatedAt, Backend, Broker, BrokerUrl, ChannelName, ChannelSet, CloseReason, Error, Event, Gap,
-    Headers, Health, HookId, Identity, ListenerId, Malformed, Message, MessageStream, Model, Options, Post,
-    Received, ReplyStream, RequestError, RequestOptions, Revocation, RevocationOutcome, Revoked, Scope,
-    Session, SetEvent, StreamError, StreamItem, SubscribeOptions, Subscription,
+    AuthenticatedAt, Backend, Broker, BrokerUrl, ChannelName, ChannelSet, CloseReason, EnumStream, Error,
+    Event, Gap, Headers, Health, HookId, Identity, ListenerId, Malformed, Message, MessageStream, Messages,
+    Model, Options, Post, Received, ReplyStream, RequestError, RequestOptions, Revocation, RevocationOutcome,
+    Revoked, Scope, Session, SetEvent, StreamError, StreamItem, SubscribeOptions, Subscription,
     driver::{ErrorContext, Inbox, LogCursor, LogPage, LogSpec, ServerAddr, TlsFiles, UrlFile},
 };
 
@@ -15,6 +15,16 @@ struct Pixel;
 
 impl Model for Pixel {
     const NAME: &'static str = "Pixel";
+}
+
+enum Pixels {}
+
+impl Messages for Pixels {
+    const NAMES: &'static [&'static str] = &[];
+
+    fn from_message(message: Message) -> Result<Self, StreamError> {
+        Err(StreamError::WrongType { expected: "Pixels", message })
+    }
 }
 
 fn both<T: Send + Sync>() {}
@@ -43,7 +53,7 @@ fn types() {
     both::<(AuthenticatedAt, HookId, Identity, Revocation, RevocationOutcome, Revoked)>();
     both::<(LogCursor, LogPage, LogSpec)>();
     both::<(ChannelSet, SetEvent, SubscribeOptions)>();
-    both::<(ReplyStream<Pixel>, RequestError, RequestOptions)>();
+    both::<(EnumStream<Pixels>, ReplyStream<Pixel>, RequestError, RequestOptions)>();
     both::<(ErrorContext, ServerAddr, TlsFiles, UrlFile)>();
 }
 
@@ -66,6 +76,8 @@ fn futures() {
     sent(set.join("c"));
     sent(set.join_all(["c", "d"]));
     sent(set.next());
+    sent(session.create_stream_of::<Pixels>("c"));
+    sent(broker.create_stream_of::<Pixels>("c"));
     sent(session.add_listener("c", |_: Received<Pixel>| async {}));
     sent(session.add_listener("c", async |_: StreamItem<Pixel>| {}));
     sent(session.revoke_authentication(Revocation::user("ada")));

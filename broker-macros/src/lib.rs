@@ -1,5 +1,8 @@
-//! `#[derive(Model)]`: gives a type its name on the wire. Applications use it through `broker` (the package
-//! `broker-rs`), which exports it beside the trait of the same name.
+//! `#[derive(Model)]` gives a type its name on the wire; `#[derive(Messages)]` reads a channel of several types as an enum.
+//! Applications use them through `broker` (the package
+//! `broker-rs`), which exports them beside the traits of the same names.
+
+mod messages;
 
 use proc_macro::TokenStream;
 use proc_macro_crate::{FoundCrate, crate_name};
@@ -19,6 +22,17 @@ use syn::{DeriveInput, Ident, LitStr, Path, parse_macro_input, parse_quote};
 pub fn derive_model(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Implements `Messages` for an enum with a variant for each type of message on a channel.
+///
+/// A variant holds `Received<T>`, or `T` if that is `Clone`, where `T` is a `Model`. At most one is marked
+/// `#[messages(other)]`, and holds the `Message` of any other type. `#[messages(crate = "…")]` at the enum names the path of
+/// the crate, as with `Model`.
+#[proc_macro_derive(Messages, attributes(messages))]
+pub fn derive_messages(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    messages::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {

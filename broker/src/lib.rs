@@ -61,14 +61,16 @@ pub mod prelude;
 // in `broker_core`: its module `driver`, `Backend`, `BrokerUrl`.
 pub use broker_core::{
     AsChannel, AsChannelFor, AsChannelName, AuthenticatedAt, Broker, Capabilities, Channel, ChannelHandle,
-    ChannelName, ChannelSet, CloseReason, Codec, Confirmation, ConnectionState, Error, ErrorKind, Event,
-    FailMode, Gap, GapCause, Headers, Health, HealthChanges, HookId, Identity, IntoReply, IntoTypedPost,
-    Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Malformed, Message, MessageId,
-    MessageStream, Model, NodeId, Options, OrderGuarantee, Owning, PermissionScope, Post, PublishFuture,
-    Reach, Receipt, Received, ReplyFn, ReplyStream, RequestError, RequestOptions, Result, Revocation,
-    RevocationOutcome, Revoked, Scope, Session, SetEvent, StreamError, StreamItem, SubscribeOptions,
-    Subscription, TypedPost, Uncertainty, driver::Inspection,
+    ChannelName, ChannelSet, CloseReason, Codec, Confirmation, ConnectionState, EnumStream, Error, ErrorKind,
+    Event, FailMode, Gap, GapCause, Headers, Health, HealthChanges, HookId, Identity, IntoReply,
+    IntoTypedPost, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Malformed, Message,
+    MessageId, MessagePart, MessageStream, Messages, Model, NodeId, Options, OrderGuarantee, Owning,
+    PermissionScope, Post, PublishFuture, Reach, Receipt, Received, ReplyFn, ReplyStream, RequestError,
+    RequestOptions, Result, Revocation, RevocationOutcome, Revoked, Scope, Session, SetEvent, StreamError,
+    StreamItem, SubscribeOptions, Subscription, TypedPost, Uncertainty, driver::Inspection,
 };
+/// An enum for a channel of several types; see the trait of the same name.
+pub use broker_macros::Messages;
 /// Gives a type its name on the wire; see the trait of the same name.
 pub use broker_macros::Model;
 pub use config::Config;

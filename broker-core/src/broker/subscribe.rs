@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Broker;
 use crate::{
-    AsChannel, AsChannelFor, AsChannelName, ChannelName, Error, Listener, ListenerFn, ListenerItem,
-    MessageStream, Model, Result, SubscribeOptions, Subscription,
+    AsChannel, AsChannelFor, AsChannelName, ChannelName, EnumStream, Error, Listener, ListenerFn,
+    ListenerItem, MessageStream, Messages, Model, Result, SubscribeOptions, Subscription,
 };
 
 impl Broker {
@@ -80,6 +80,19 @@ impl Broker {
         options: SubscribeOptions,
     ) -> Result<MessageStream<T>> {
         Ok(MessageStream::new(self.open("create_stream_with", channel.channel_name(), &options).await?))
+    }
+
+    /// A stream of a channel's messages as the variants of an enum, outside of any session. All else as
+    /// [`Session::create_stream_of`](crate::Session::create_stream_of).
+    ///
+    /// # Errors
+    /// As [`Session::create_stream`](crate::Session::create_stream).
+    pub async fn create_stream_of<M: Messages>(
+        &self,
+        channel: impl AsChannelName + Send,
+    ) -> Result<EnumStream<M>> {
+        let options = SubscribeOptions::new();
+        Ok(EnumStream::new(self.open("create_stream_of", channel.channel_name(), &options).await?))
     }
 
     /// Calls a function with every later message of a channel, outside of any session: until the listener is

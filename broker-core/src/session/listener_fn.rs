@@ -2,7 +2,10 @@
 
 use std::future::{Future, Ready, ready};
 
-use crate::{Event, Model, Received, StreamError, StreamItem, subscription::stream};
+use crate::{
+    Event, Messages, Model, Received, StreamError, StreamItem,
+    subscription::{several, stream},
+};
 
 /// A function that a listener can be.
 ///
@@ -81,10 +84,12 @@ impl<S, I, F: FnMut(S, I) + Send + 'static> ListenerFn<(S, I), Plain> for F {
 ///
 /// - [`StreamItem<T>`](crate::StreamItem): everything, gaps and unreadable messages included. Take this one where a loss matters.
 /// - [`Received<T>`]: the values alone; gaps and unreadable messages are logged as warnings.
+/// - An enum of [`Messages`], or a `Result` of one and [`StreamError`]: the same of a channel of several types.
 /// - [`Event`]: everything, untyped.
 #[diagnostic::on_unimplemented(
     message = "a listener cannot take `{Self}`",
-    note = "it takes `Received<T>`, `StreamItem<T>` or `Event`, where `T` is a `Model`"
+    note = "it takes `Received<T>`, `StreamItem<T>` or `Event`, where `T` is a `Model`",
+    note = "for a channel of several types it takes an enum that derives `Messages`"
 )]
 pub trait ListenerItem: Send + 'static + sealed::Sealed {
     /// What of an event the function is called with.
@@ -99,6 +104,8 @@ mod sealed {
     impl<T> Sealed for crate::Received<T> {}
     impl<T> Sealed for crate::StreamItem<T> {}
     impl Sealed for crate::Event {}
+    impl<M: crate::Messages> Sealed for M {}
+    impl<M: crate::Messages> Sealed for Result<M, crate::StreamError> {}
 }
 
 impl<T: Model> ListenerItem for Received<T> {
@@ -110,6 +117,18 @@ impl<T: Model> ListenerItem for Received<T> {
 impl<T: Model> ListenerItem for StreamItem<T> {
     fn from_event(event: Event) -> Result<Self, StreamError> {
         Ok(stream::item(event))
+    }
+}
+
+impl<M: Messages> ListenerItem for M {
+    fn from_event(event: Event) -> Result<Self, StreamError> {
+        several::variant(event)
+    }
+}
+
+impl<M: Messages> ListenerItem for Result<M, StreamError> {
+    fn from_event(event: Event) -> Result<Self, StreamError> {
+        Ok(several::variant(event))
     }
 }
 

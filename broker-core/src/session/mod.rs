@@ -21,9 +21,9 @@ pub use self::{
 use std::{fmt, future::Future, sync::Arc};
 
 use crate::{
-    AsChannel, AsChannelName, Broker, ChannelHandle, CloseReason, Error, Identity, IntoTypedPost, Message,
-    MessageStream, Model, Post, Receipt, Result, Scope, SubscribeOptions, Subscription, TypedPost,
-    broker::Target, runtime::gate::Gate,
+    AsChannel, AsChannelName, Broker, ChannelHandle, CloseReason, EnumStream, Error, Identity, IntoTypedPost,
+    Message, MessageStream, Messages, Model, Post, Receipt, Result, Scope, SubscribeOptions, Subscription,
+    TypedPost, broker::Target, runtime::gate::Gate,
 };
 
 use call_hooks::call_hooks;
@@ -198,6 +198,19 @@ impl Session {
     ) -> Result<MessageStream<T>> {
         let name = channel.channel_name();
         Ok(MessageStream::new(self.open("create_stream_with", name, &options, None).await?.0))
+    }
+
+    /// A stream of a channel's messages as the variants of an enum: for a channel of [several types](Messages). All else
+    /// as [`create_stream`](Self::create_stream).
+    ///
+    /// # Errors
+    /// As [`create_stream`](Self::create_stream).
+    pub async fn create_stream_of<M: Messages>(
+        &self,
+        channel: impl AsChannelName + Send,
+    ) -> Result<EnumStream<M>> {
+        let options = SubscribeOptions::new();
+        Ok(EnumStream::new(self.open("create_stream_of", channel.channel_name(), &options, None).await?.0))
     }
 
     /// The untyped stream of a channel; all else as [`create_stream`](Self::create_stream).

@@ -3,11 +3,13 @@
 mod decode;
 mod options;
 mod owning;
+pub(crate) mod several;
 pub(crate) mod stream;
 
 pub use self::{
     options::SubscribeOptions,
     owning::Owning,
+    several::{EnumStream, MessagePart, Messages},
     stream::{MessageStream, StreamItem},
 };
 

@@ -8,12 +8,12 @@ use std::{
 
 use futures_core::Stream;
 
-use super::{MessageStream, Subscription};
+use super::{EnumStream, MessageStream, Subscription};
 use crate::Session;
 
 /// A stream together with a session that lives as long as it does.
 ///
-/// Made by `owning` of a [`MessageStream`] or a [`Subscription`], to return a stream from a function that opened the
+/// Made by `owning` of a [`MessageStream`], an [`EnumStream`] or a [`Subscription`], to return a stream from a function that opened the
 /// session. It is used as the stream that is in it. Dropping it drops the stream, then the session, and with that
 /// everything else of the session, unless there are other handles of it.
 #[derive(Debug)]
@@ -57,6 +57,13 @@ impl<T> MessageStream<T> {
     /// assert_eq!(said.next().await.expect("open").expect("a message").text, "hello");
     /// # Ok(()) }
     /// ```
+    pub fn owning(self, session: Session) -> Owning<Self> {
+        Owning { stream: self, session }
+    }
+}
+
+impl<M> EnumStream<M> {
+    /// Keeps a session open as long as this stream lives; as [`MessageStream::owning`].
     pub fn owning(self, session: Session) -> Owning<Self> {
         Owning { stream: self, session }
     }

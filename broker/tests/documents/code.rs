@@ -9,8 +9,8 @@ use std::{
 };
 
 use broker::{
-    Broker, Channel, ChannelName, CloseReason, Event, Identity, Model, Options, Received, Revocation,
-    Revoked, Scope, Session, SetEvent, StreamError, StreamItem, SubscribeOptions, TypedPost,
+    Broker, Channel, ChannelName, CloseReason, Event, Identity, Message, Messages, Model, Options, Received,
+    Revocation, Revoked, Scope, Session, SetEvent, StreamError, StreamItem, SubscribeOptions, TypedPost,
 };
 use tokio::sync::mpsc;
 
@@ -361,6 +361,45 @@ async fn replies_are_gathered() -> Outcome {
         match reply {
             Ok(here) => println!("{} is there", here.name),
             Err(error) => eprintln!("{error}"), // a refusal, or a reply that may be lost; the stream goes on
+        }
+    }
+
+    Ok(())
+}
+
+#[derive(Clone, serde::Serialize, serde::Deserialize, Model)]
+struct Left {
+    name: String,
+}
+
+#[tokio::test]
+async fn a_channel_carries_several_types() -> Outcome {
+    #[derive(Messages)]
+    enum Chat {
+        Said(Received<Said>),
+        Left(Left),
+        #[messages(other)]
+        Other(Message),
+    }
+
+    let broker = broker::connect("memory:").await?;
+    let session = broker.session();
+    let leaving = session.clone();
+    session
+        .add_listener("room", move |chat: Chat| match chat {
+            Chat::Said(_) => leaving.close(),
+            Chat::Left(_) | Chat::Other(_) => {}
+        })
+        .await?;
+
+    let mut room = session.create_stream_of::<Chat>("room").await?;
+    session.post_message("room", Said { text: "hello".to_owned() }, Scope::Global).await?;
+    while let Some(item) = room.next().await {
+        match item {
+            Ok(Chat::Said(said)) => println!("{}", said.text),
+            Ok(Chat::Left(Left { name })) => println!("{name} has left"),
+            Ok(Chat::Other(message)) => println!("unknown: {:?}", message.type_name()),
+            Err(error) => println!("{error}"), // a gap, or a value that does not decode
         }
     }
 
