@@ -314,14 +314,14 @@ async fn one_stream_reads_many_channels() -> Outcome {
 }
 
 #[derive(serde::Serialize, serde::Deserialize, Model)]
-struct Price {
+struct Quote {
     of: String,
 }
 
 #[derive(serde::Serialize, serde::Deserialize, Model)]
 struct Cents(u64);
 
-const PRICES: Channel<Price> = Channel::new("prices");
+const QUOTES: Channel<Quote> = Channel::new("quotes");
 
 #[tokio::test]
 async fn a_request_is_answered() -> Outcome {
@@ -329,14 +329,14 @@ async fn a_request_is_answered() -> Outcome {
     let session = broker.session();
 
     session
-        .reply_to(PRICES, async |price: Received<Price>| match price.of.as_str() {
+        .reply_to(QUOTES, async |quote: Received<Quote>| match quote.of.as_str() {
             "tea" => Ok(Cents(250)),
             other => Err(format!("there is no {other}")),
         })
         .await?;
 
     let limit = Duration::from_secs(2);
-    let cents: Received<Cents> = session.request(PRICES, Price { of: "tea".to_owned() }, limit).await?;
+    let cents: Received<Cents> = session.request(QUOTES, Quote { of: "tea".to_owned() }, limit).await?;
 
     assert_eq!(cents.0, 250);
     Ok(())
