@@ -163,94 +163,22 @@ mod tests {
     #[test]
     fn bad_input_is_named() {
         for (input, word) in [
+            ("struct Chat(Said);", "an enum with a variant"),
+            ("enum Chat<T> { Said(T) }", "generic"),
+            ("enum Chat {}", "add a variant"),
+            ("enum Chat { #[messages(other)] Other(Message) }", "add a variant"),
+            ("enum Chat { Said }", "Said(Received<Said>)"),
+            ("enum Chat { Said { text: String } }", "Said(Received<Said>)"),
+            ("enum Chat { #[messages(rest)] Said(Said) }", "unknown key"),
+            ("#[messages(name = \"x\")] enum Chat { Said(Said) }", "unknown key"),
+            ("enum Chat { Said(Said), #[messages(other)] A }", "A(Message)"),
             (
-                parse_quote!(
-                    struct Chat(Said);
-                ),
-                "an enum with a variant",
-            ),
-            (
-                parse_quote!(
-                    enum Chat<T> {
-                        Said(T),
-                    }
-                ),
-                "generic",
-            ),
-            (
-                parse_quote!(
-                    enum Chat {}
-                ),
-                "add a variant",
-            ),
-            (
-                parse_quote!(
-                    enum Chat {
-                        #[messages(other)]
-                        Other(Message),
-                    }
-                ),
-                "add a variant",
-            ),
-            (
-                parse_quote!(
-                    enum Chat {
-                        Said,
-                    }
-                ),
-                "Said(Received<Said>)",
-            ),
-            (
-                parse_quote!(
-                    enum Chat {
-                        Said { text: String },
-                    }
-                ),
-                "Said(Received<Said>)",
-            ),
-            (
-                parse_quote!(
-                    enum Chat {
-                        #[messages(rest)]
-                        Said(Said),
-                    }
-                ),
-                "unknown key",
-            ),
-            (
-                parse_quote!(
-                    #[messages(name = "x")]
-                    enum Chat {
-                        Said(Said),
-                    }
-                ),
-                "unknown key",
-            ),
-            (
-                parse_quote!(
-                    enum Chat {
-                        Said(Said),
-                        #[messages(other)]
-                        A,
-                    }
-                ),
-                "A(Message)",
-            ),
-            (
-                parse_quote!(
-                    enum Chat {
-                        Said(Said),
-                        #[messages(other)]
-                        A(Message),
-                        #[messages(other)]
-                        B(Message),
-                    }
-                ),
+                "enum Chat { Said(Said), #[messages(other)] A(Message), #[messages(other)] B(Message) }",
                 "only one",
             ),
         ] {
-            let error = expanded(&input);
-            assert!(error.contains(word), "{error}");
+            let error = expanded(&syn::parse_str(input).unwrap());
+            assert!(error.contains(word), "{input}: {error}");
         }
     }
 }

@@ -115,7 +115,7 @@ async fn all_kinds_of_functions_answer_requests(h: &dyn Harness) -> Outcome {
         Answer { n, by: by.to_owned() }
     }
     fn even(n: u64) -> Result<u64, &'static str> {
-        if n % 2 == 0 { Ok(n) } else { Err("odd") }
+        if n.is_multiple_of(2) { Ok(n) } else { Err("odd") }
     }
     session.reply_to("plain", move |ask: Received<Ask>| answer(ask.n, "plain")).await?;
     session

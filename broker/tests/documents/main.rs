@@ -5,6 +5,7 @@
 mod code;
 mod facts;
 mod links;
+mod messaging;
 mod wire;
 
 use std::{
@@ -88,7 +89,7 @@ fn example_of_the_crate() -> String {
     example.lines().filter(|line| !line.starts_with("# ")).map(|line| line.to_owned() + "\n").collect()
 }
 
-/// Each is the example of the crate, or stands in `code.rs`, or in that of `broker-axum`.
+/// Each is the example of the crate, or stands in `code.rs`, `messaging.rs`, or the tests of `broker-axum`.
 #[test]
 fn all_code_that_is_shown_is_compiled() {
     let example = example_of_the_crate();
@@ -106,8 +107,9 @@ fn all_code_that_is_shown_is_compiled() {
             }
             let indent = |line: &str| if line.is_empty() { "\n".into() } else { format!("    {line}\n") };
             let inside: String = block.lines().map(indent).collect();
-            let (own, axum) = (include_str!("code.rs"), read("broker-axum/tests/http/documents.rs"));
-            let compiled = [own, &axum].iter().any(|code| code.contains(&inside) || code.contains(&block));
+            let axum = read("broker-axum/tests/http/documents.rs");
+            let own = [include_str!("code.rs"), include_str!("messaging.rs"), &axum];
+            let compiled = own.iter().any(|code| code.contains(&inside) || code.contains(&block));
             assert!(compiled, "{page} shows what is not compiled:\n{block}");
             shown += 1;
         }
