@@ -58,7 +58,10 @@ impl Gap {
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.missed {
-            None if self.cause == GapCause::Subscribed => {}
+            _ if self.cause == GapCause::Subscribed => {}
+            Some(skipped) if self.cause == GapCause::Conflated => {
+                write!(f, "{skipped} older messages were skipped: ")?;
+            }
             Some(1) => f.write_str("1 message is missing: ")?,
             Some(missed) => write!(f, "{missed} messages are missing: ")?,
             None => f.write_str("messages may be missing: ")?,

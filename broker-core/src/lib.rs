@@ -34,6 +34,9 @@ mod supervisor;
 mod trace;
 mod wire;
 
+/// The bytes of a payload.
+pub use bytes::Bytes;
+
 pub use broker::{Broker, ChannelHandle, PublishFuture};
 pub use channel::{AsChannel, AsChannelFor, AsChannelName, Channel, ChannelName};
 pub use config::{BrokerUrl, FailMode, Options};

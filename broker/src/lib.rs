@@ -60,11 +60,11 @@ pub mod prelude;
 // By list: a name here is a promise to users, and `tests/exports.rs` has the list again. What only drivers need stays
 // in `broker_core`: its module `driver`, `Backend`, `BrokerUrl`.
 pub use broker_core::{
-    AsChannel, AsChannelFor, AsChannelName, AuthenticatedAt, Broker, Capabilities, Channel, ChannelHandle,
-    ChannelName, ChannelSet, CloseReason, Codec, Confirmation, ConnectionState, EnumStream, Error, ErrorKind,
-    Event, FailMode, Gap, GapCause, Headers, Health, HealthChanges, HookId, Identity, IntoReply,
-    IntoTypedPost, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Malformed, Message,
-    MessageId, MessagePart, MessageStream, Messages, Model, NodeId, Options, OrderGuarantee, Owning,
+    AsChannel, AsChannelFor, AsChannelName, AuthenticatedAt, Broker, Bytes, Capabilities, Channel,
+    ChannelHandle, ChannelName, ChannelSet, CloseReason, Codec, Confirmation, ConnectionState, EnumStream,
+    Error, ErrorKind, Event, FailMode, Gap, GapCause, Headers, Health, HealthChanges, HookId, Identity,
+    IntoReply, IntoTypedPost, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Malformed,
+    Message, MessageId, MessagePart, MessageStream, Messages, Model, NodeId, Options, OrderGuarantee, Owning,
     PermissionScope, Post, PublishFuture, Reach, Receipt, Received, ReplyFn, ReplyStream, RequestError,
     RequestOptions, Result, Revocation, RevocationOutcome, Revoked, Scope, Session, SetEvent, StreamError,
     StreamItem, SubscribeOptions, Subscription, TypedPost, Uncertainty, driver::Inspection,

@@ -112,7 +112,7 @@ async fn a_handle_of_a_session_ends_with_it(h: &dyn Harness) -> Outcome {
 async fn posts_in_flight_keep_their_order(h: &dyn Harness) -> Outcome {
     let (here, there) = (h.node_with(|options| options.outbox_bytes = 1 << 20).await?, h.node().await?);
     let counts = here.channel(COUNTS)?;
-    let mut stream = there.create_stream(COUNTS).await?;
+    let mut stream = there.create_stream(there.channel(COUNTS)?).await?;
     let mut in_flight = Vec::new();
     for n in 0..500 {
         in_flight.push(counts.send(Count { n }, Scope::Global).await?);

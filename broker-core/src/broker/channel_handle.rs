@@ -181,7 +181,14 @@ impl<T> AsChannelName for &ChannelHandle<T> {
     }
 }
 
+impl<T> AsChannelName for ChannelHandle<T> {
+    fn channel_name(&self) -> &str {
+        self.name().as_str()
+    }
+}
+
 impl<T> AsChannel<T> for &ChannelHandle<T> {}
+impl<T> AsChannel<T> for ChannelHandle<T> {}
 
 impl<T> fmt::Debug for ChannelHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
