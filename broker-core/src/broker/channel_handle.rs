@@ -54,7 +54,9 @@ struct Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        self.broker.hub().unpin(&self.ring);
+        if self.broker.hub().unpin(&self.ring) {
+            self.broker.note_left(&self.ring.channel);
+        }
     }
 }
 

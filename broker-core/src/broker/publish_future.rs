@@ -13,7 +13,7 @@ use super::Broker;
 use crate::{
     ChannelName, Error, Result,
     driver::Receipt,
-    supervisor::outbox::{Outbox, link_broke},
+    supervisor::{batch::link_broke, outbox::Outbox},
 };
 
 /// What becomes of a post that [`ChannelHandle::send`](crate::ChannelHandle::send) has queued: its [`Receipt`], or why it

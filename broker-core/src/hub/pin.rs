@@ -14,11 +14,10 @@ impl Hub {
         })
     }
 
-    /// Gives a pin back.
-    pub(crate) fn unpin(&self, ring: &Ring) {
-        if ring.pins.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.remove_if_empty(&ring.channel);
-        }
+    /// Gives a pin back. True when the channel has nobody left here: then the last subscriber, leaving at the same moment,
+    /// may not have found that.
+    pub(crate) fn unpin(&self, ring: &Ring) -> bool {
+        ring.pins.fetch_sub(1, Ordering::SeqCst) == 1 && self.remove_if_empty(&ring.channel)
     }
 
     /// Hands a message of this process to every subscriber of a channel that is pinned. No name is looked up.

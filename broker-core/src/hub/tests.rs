@@ -105,7 +105,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Pin => pins.push(hub.pin(&channel).unwrap()),
-                Step::Unpin => pins.pop().iter().for_each(|ring| hub.unpin(ring)),
+                Step::Unpin => pins.pop().iter().for_each(|ring| _ = hub.unpin(ring)),
                 Step::Refuse => {
                     hub.refuse(&channel, &CloseReason::BrokerClosed);
                     readers.drain(..).for_each(|reader| _ = hub.leave(&reader.ring, &reader.cursor));
@@ -162,7 +162,7 @@ proptest! {
             hub.leave(&reader.ring, &reader.cursor);
         }
         prop_assert!(hub.channels().is_empty());
-        pins.iter().for_each(|ring| hub.unpin(ring));
+        pins.iter().for_each(|ring| _ = hub.unpin(ring));
         prop_assert!(hub.rings().is_empty());
     }
 }

@@ -76,7 +76,10 @@ impl<T: Model> Received<T> {
             Inner::Local(local) => {
                 Arc::try_unwrap(local).map_or_else(|local| local.value.clone(), |local| local.value)
             }
-            Inner::Wire(_, value) => Arc::unwrap_or_clone(value),
+            Inner::Wire(message, value) => {
+                drop(message); // it holds the same value
+                Arc::unwrap_or_clone(value)
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    ErrorKind, Result,
+    Error, ErrorKind, Result,
     driver::{Outgoing, Receipt},
     loss::sequencer::Number,
     runtime::user_code::contain,
@@ -26,7 +26,8 @@ impl Batch {
 /// Where the outcome of a frame goes. Dropped without an outcome, the frame counts as interrupted.
 #[derive(Debug)]
 pub(crate) struct Completion {
-    pub(super) outcome: oneshot::Sender<Result<Receipt>>,
+    /// Until it is sent.
+    pub(super) outcome: Option<oneshot::Sender<Result<Receipt>>>,
     pub(super) room: Option<OwnedSemaphorePermit>,
     /// Of a post, once it is sent.
     pub(super) number: Option<Number>,
@@ -34,17 +35,47 @@ pub(crate) struct Completion {
 
 impl Completion {
     pub(super) fn new(outcome: oneshot::Sender<Result<Receipt>>) -> Self {
-        Self { outcome, room: None, number: None }
+        Self { outcome: Some(outcome), room: None, number: None }
+    }
+
+    /// That of a post, which has taken room.
+    pub(super) fn of_post(outcome: oneshot::Sender<Result<Receipt>>, room: OwnedSemaphorePermit) -> Self {
+        Self { outcome: Some(outcome), room: Some(room), number: None }
     }
 
     /// Sends the outcome of the frame, and gives back its room.
-    pub(super) fn of(self, result: Result<Receipt>) {
-        // The waker of the waiting call may be foreign code.
-        contain("a waker", || {
-            let _ = self.outcome.send(result);
-            drop(self.room);
-        });
+    pub(super) fn of(mut self, result: Result<Receipt>) {
+        self.end(result);
     }
+
+    fn end(&mut self, result: Result<Receipt>) {
+        // The wakers of whoever waits, for the outcome or for room, may be foreign code.
+        if let Some(outcome) = self.outcome.take() {
+            contain("a waker", || drop(outcome.send(result)));
+        }
+        if let Some(room) = self.room.take() {
+            contain("a waker", || drop(room));
+        }
+    }
+}
+
+impl Drop for Completion {
+    /// The link broke with the frame under way.
+    fn drop(&mut self) {
+        if self.outcome.is_some() {
+            self.end(Err(link_broke()));
+        }
+    }
+}
+
+/// What became of a frame whose outcome was lost.
+pub(crate) fn link_broke() -> Error {
+    interrupted("the link broke while the message was under way")
+}
+
+pub(super) fn interrupted(why: &str) -> Error {
+    let message = format!("{why}: the message may or may not have been delivered");
+    Error::new(ErrorKind::Interrupted, message)
 }
 
 /// Whether a frame was certainly not sent: refused, or the link was gone before.

@@ -3,7 +3,7 @@
 //! One task per broker: connect with backoff, subscribe everything that is wanted, see an own post come back,
 //! run until something breaks, withdraw, begin again.
 
-mod batch;
+pub(crate) mod batch;
 pub(crate) mod dispatch;
 mod failures;
 mod heartbeat;

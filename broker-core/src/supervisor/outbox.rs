@@ -19,12 +19,12 @@ use std::{
 use bytes::BytesMut;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::batch::{Batch, Completion, is_unsent};
+use super::batch::{Batch, Completion, interrupted, is_unsent, link_broke};
 use crate::{
     ChannelName, Error, ErrorKind, NodeId, Options, Result,
     driver::{Outgoing, Receipt},
     loss::{digest_sender::DigestSender, sequencer::Sequencer},
-    runtime::Runtime,
+    runtime::{Runtime, user_code::shielded},
     wire::names::{DIGESTS, Names},
 };
 
@@ -176,7 +176,7 @@ impl Outbox {
             None => {
                 check(&self.lock())?;
                 // Boxed, for it is rare and large, and every post's future would be as large.
-                let (room, turn) = Box::pin(self.wait_for_room(bytes)).await?;
+                let (room, turn) = Box::pin(shielded(self.wait_for_room(bytes))).await?;
                 (room, Some(turn))
             }
         };
@@ -185,10 +185,7 @@ impl Outbox {
             check(&state)?;
             let (outcome, receiver) = oneshot::channel();
             let frame = Frame::Post(state.sequencer.share_name(channel), frame);
-            state.queue.push_back(Pending {
-                frame,
-                completion: Completion { outcome, room: Some(room), number: None },
-            });
+            state.queue.push_back(Pending { frame, completion: Completion::of_post(outcome, room) });
             receiver
         };
         drop(turn);
@@ -381,14 +378,4 @@ impl State {
             batch.add(Outgoing::new(wire_name.clone(), frame.freeze()), Completion::new(outcome));
         }
     }
-}
-
-/// What became of a frame whose outcome was lost.
-pub(crate) fn link_broke() -> Error {
-    interrupted("the link broke while the message was under way")
-}
-
-fn interrupted(why: &str) -> Error {
-    let message = format!("{why}: the message may or may not have been delivered");
-    Error::new(ErrorKind::Interrupted, message)
 }
