@@ -37,16 +37,22 @@ impl Shown {
 }
 
 fn gap_json(gap: &Gap) -> String {
-    let cause = match gap.cause {
+    // By hand, for a fixed order of the fields.
+    let missed = gap.missed.map_or_else(|| "null".to_owned(), |missed| missed.to_string());
+    format!(r#"{{"missed":{missed},"cause":"{}"}}"#, cause(gap.cause))
+}
+
+/// Why messages are missing, in one word for a program. A test has every cause: no match notices a new one.
+fn cause(cause: GapCause) -> &'static str {
+    match cause {
         GapCause::Overflow => "overflow",
         GapCause::LinkLost => "link-lost",
         GapCause::Dropped => "dropped",
         GapCause::Skipped => "skipped",
+        GapCause::Conflated => "conflated",
+        GapCause::Subscribed => "subscribed",
         _ => "unknown",
-    };
-    // By hand, for a fixed order of the fields.
-    let missed = gap.missed.map_or_else(|| "null".to_owned(), |missed| missed.to_string());
-    format!(r#"{{"missed":{missed},"cause":"{cause}"}}"#)
+    }
 }
 
 /// Why a stream ended, in one word for a program.
@@ -77,5 +83,36 @@ mod tests {
             assert_eq!(end_reason(Some(&reason)), Some(word));
         }
         assert_eq!(end_reason(None), None);
+    }
+
+    fn file(path: &str) -> String {
+        let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// The source says which there are: a match here needs a wildcard.
+    #[test]
+    fn every_cause_has_a_word_and_is_in_the_documents() {
+        let causes = [
+            (GapCause::Overflow, "overflow"),
+            (GapCause::LinkLost, "link-lost"),
+            (GapCause::Dropped, "dropped"),
+            (GapCause::Skipped, "skipped"),
+            (GapCause::Conflated, "conflated"),
+            (GapCause::Subscribed, "subscribed"),
+        ];
+        let source = file("broker-core/src/event.rs");
+        let (_, body) = source.split_once("pub enum GapCause {\n").unwrap();
+        let (body, _) = body.split_once("\n}").unwrap();
+        let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+        let variants: Vec<_> =
+            lines.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase())).collect();
+        assert_eq!(variants, causes.map(|(cause, _)| format!("{cause:?},")));
+        for (variant, word) in causes {
+            assert_eq!(cause(variant), word, "{variant:?}");
+            for page in ["docs/http.md", "broker-axum/src/sse.rs", "broker-axum/src/ws.rs"] {
+                assert!(file(page).contains(&format!("`{word}`")), "{word} is not in {page}");
+            }
+        }
     }
 }

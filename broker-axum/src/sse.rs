@@ -32,9 +32,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// | item | event | `data` |
 /// |---|---|---|
 /// | a message | none, so that `EventSource.onmessage` receives it; or the [type's name](SseResponse::named) | its value as JSON; `id` is that of the message |
-/// | a gap | `gap` | `{"missed":3,"cause":"overflow"}`; `missed` is `null` where the number is not known; the cause is `overflow`, `link-lost`, `dropped` or `skipped` |
+/// | a gap | `gap` | `{"missed":3,"cause":"overflow"}`; `missed` is `null` where the number is not known; for the cause see below |
 /// | what is no message of this type | `unreadable` | `{"error":"wrong-type"}` or `{"error":"malformed"}` |
 /// | the end | `end` | `{"reason":"going-away"}`: this server shuts down, connect again; `revoked` or `sign-in-again`: the user has to; `closed`: the application has closed the session; `failed`; or `null`, where it is not known |
+///
+/// The cause of a gap is one of these:
+///
+/// | cause | what it means to the client |
+/// |---|---|
+/// | `overflow`, `link-lost`, `dropped`, `skipped` | messages are missing, or may be: it reads the present state anew |
+/// | `conflated` | the stream is of [the newest only](broker_core::SubscribeOptions::latest_only): nothing is to be read anew, for the next message is the newest |
+/// | `subscribed` | the stream [did not wait](broker_core::SubscribeOptions::without_waiting) and begins here: it reads the present state |
+/// | `unknown` | one that this version has no word for: as the first |
 ///
 /// An `EventSource` connects again after any end. So the page closes it at an `end` whose reason is `revoked`. The name is
 /// not `error`, because an `EventSource` has an event of its own that is called so.

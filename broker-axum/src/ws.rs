@@ -28,7 +28,9 @@ const MAX_UNSENT: usize = 8 << 20;
 /// {"event":"unreadable","data":{"error":"wrong-type"}}
 /// ```
 ///
-/// with the same words as [`sse`](crate::sse). The end is a close code:
+/// with the same words as [`sse`](crate::sse). The cause of a gap is `overflow`, `link-lost`, `dropped` or `skipped`, after
+/// which the client reads the present state anew; `conflated`, after which it need not, for the next message is the newest; or
+/// `subscribed`, where a stream that did not wait begins. The end is a close code:
 ///
 /// | code | when |
 /// |---|---|

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use broker::{Broker, Codec, Identity, Model, Post, Revocation, Scope};
+use broker::{Broker, Codec, Identity, Model, Post, Revocation, Scope, SubscribeOptions};
 use broker_axum::{AnyStream, HttpError, RequestSession, sse};
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
@@ -72,6 +72,28 @@ async fn a_gap_and_what_is_unreadable_are_events_and_the_stream_goes_on() {
     assert_eq!((malformed, skipped), ("event: unreadable\ndata: {\"error\":\"malformed\"}", malformed));
     assert!(last.ends_with("{\"text\":\"last\"}"), "{body}");
     assert_eq!(end, "event: end\ndata: {\"reason\":\"going-away\"}");
+}
+
+#[tokio::test]
+async fn the_gaps_that_a_reader_asked_for_have_their_cause() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let early = SubscribeOptions::new().without_waiting();
+    let early = broker.create_stream_with(ROOM, early).await.unwrap();
+    let latest = SubscribeOptions::new().latest_only();
+    let latest = broker.create_stream_with(ROOM, latest).await.unwrap();
+    say(&broker, "one").await;
+    say(&broker, "two").await;
+    let mut other = broker.create_stream(ROOM).await.unwrap();
+    say(&broker, "three").await;
+    // All of it has arrived.
+    within("the last", other.next()).await.unwrap().unwrap();
+    for (stream, gap) in [
+        (latest, "event: gap\ndata: {\"missed\":2,\"cause\":\"conflated\"}\n\n"),
+        (early, "event: gap\ndata: {\"missed\":null,\"cause\":\"subscribed\"}\n\n"),
+    ] {
+        let mut body = sse(stream).into_response().into_body().into_data_stream();
+        assert_eq!(within("a gap", body.next()).await.unwrap().unwrap(), gap);
+    }
 }
 
 #[tokio::test]
