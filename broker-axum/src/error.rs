@@ -88,9 +88,8 @@ impl IntoResponse for HttpError {
         if self.is_a_fault() {
             tracing::warn!("a request failed: {}", self.0);
         }
-        let error = self.0.kind().to_string();
-        let body = json!({ "error": error, "message": self.0.public_message() }).to_string();
-        let mut response = (self.status(), [(CONTENT_TYPE, "application/json")], body).into_response();
+        let body = body(&self.0.kind().to_string(), self.0.public_message());
+        let mut response = (self.status(), body).into_response();
         if let Some(wait) = self.retry_after() {
             // In whole seconds, and not too early.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -98,6 +97,12 @@ impl IntoResponse for HttpError {
         }
         response
     }
+}
+
+/// The body of every error: a word for a program, and a sentence.
+pub(crate) fn body(error: &str, message: &str) -> impl IntoResponse + use<> {
+    let body = json!({ "error": error, "message": message }).to_string();
+    ([(CONTENT_TYPE, "application/json")], body)
 }
 
 impl fmt::Display for HttpError {

@@ -57,7 +57,7 @@ pub use crate::{
     last_event_id::LastEventId,
     probes::{livez, probes, readyz},
     serve::{Serve, serve, shutdown_signal},
-    session::{RequestSession, UserSession},
+    session::{RequestSession, UserRejection, UserSession},
     source::{AnyStream, ItemStream},
     sse::{SseEvents, SseResponse, sse},
     ws::{MessageOutcome, WebSocketForward},

@@ -1,14 +1,17 @@
-//! RequestSession, UserSession: a session for one request, of the user whom the application has authenticated.
+//! RequestSession, UserSession, UserRejection: a session for one request, of the user whom the application has authenticated.
 
-use std::ops::Deref;
+use std::{fmt, ops::Deref};
 
 use axum::{
     extract::{FromRef, FromRequestParts},
-    http::request::Parts,
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse, Response},
 };
-use broker_core::{Broker, Error, ErrorKind, Identity, Session};
+use broker_core::{Broker, Identity, Session};
 
-use crate::HttpError;
+use crate::{HttpError, error::body};
+
+const UNAUTHENTICATED: &str = "the request is not authenticated; sign in";
 
 /// A session for this request: of the [`Identity`] in the request's extensions, which a middleware of the application has
 /// put there; else an anonymous one, which no revocation ends.
@@ -52,8 +55,10 @@ use crate::HttpError;
 #[must_use = "dropping it ends its streams and listeners"]
 pub struct RequestSession(pub Session);
 
-/// The same for a user alone: a request without an [`Identity`] is rejected with 401. Its session always has an
-/// [`identity`](Session::identity).
+/// The same for a user alone. Its session always has an [`identity`](Session::identity).
+///
+/// # Rejections
+/// As [`UserRejection`]: 401 for a request without an [`Identity`]; else those of [`RequestSession`].
 ///
 /// ```
 /// use broker::{Channel, Model, Scope};
@@ -86,6 +91,49 @@ impl UserSession {
     }
 }
 
+/// Why a request has no [`UserSession`].
+///
+/// As a response, the first is 401 with the body
+/// `{"error":"unauthenticated","message":"the request is not authenticated; sign in"}`. A page can distinguish it from
+/// `revoked`, the 401 of a sign-in that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UserRejection {
+    /// The request has no [`Identity`]: it is nobody's.
+    Unauthenticated,
+    /// The session of its user cannot be opened.
+    Session(HttpError),
+}
+
+impl IntoResponse for UserRejection {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unauthenticated => {
+                (StatusCode::UNAUTHORIZED, body("unauthenticated", UNAUTHENTICATED)).into_response()
+            }
+            Self::Session(error) => error.into_response(),
+        }
+    }
+}
+
+impl fmt::Display for UserRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unauthenticated => f.write_str(UNAUTHENTICATED),
+            Self::Session(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for UserRejection {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unauthenticated => None,
+            Self::Session(error) => error.source(),
+        }
+    }
+}
+
 impl<S> FromRequestParts<S> for RequestSession
 where
     Broker: FromRef<S>,
@@ -107,14 +155,14 @@ where
     Broker: FromRef<S>,
     S: Sync,
 {
-    type Rejection = HttpError;
+    type Rejection = UserRejection;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
-        let RequestSession(session) = RequestSession::from_request_parts(parts, state).await?;
-        if session.identity().is_none() {
-            return Err(Error::new(ErrorKind::Revoked, "the request has no identity; sign in").into());
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, UserRejection> {
+        if parts.extensions.get::<Identity>().is_none() {
+            return Err(UserRejection::Unauthenticated);
         }
-        Ok(Self(session))
+        let session = RequestSession::from_request_parts(parts, state).await;
+        session.map(|session| Self(session.0)).map_err(UserRejection::Session)
     }
 }
 

@@ -43,8 +43,9 @@ async fn a_session_is_of_the_user_whom_the_middleware_has_named() {
     assert_eq!(ask("/anyone", None).await, (200, "nobody".to_owned()));
     assert_eq!(ask("/anyone", Some("ada")).await, (200, "ada".to_owned()));
     assert_eq!(ask("/user", Some("ada")).await, (200, "ada".to_owned()));
-    let (status, body) = ask("/user", None).await;
-    assert!(status == 401 && body.contains("sign in"), "{status} {body}");
+    let unauthenticated =
+        r#"{"error":"unauthenticated","message":"the request is not authenticated; sign in"}"#;
+    assert_eq!(ask("/user", None).await, (401, unauthenticated.to_owned()));
     broker.close().await;
     for path in ["/anyone", "/user"] {
         let (status, body) = ask(path, Some("ada")).await;
@@ -63,8 +64,11 @@ async fn a_session_whose_authentication_is_revoked_already_is_rejected_with_401(
     let server = Server::start(&broker, names().layer(axum::middleware::map_request(identity))).await;
     assert_eq!(server.get("/anyone").await.status(), 200);
     broker.revoke(Revocation::user("ada")).await.unwrap();
+    let revoked = r#"{"error":"revoked","message":"the sign-in is no longer valid; sign in again"}"#;
     for path in ["/anyone", "/user"] {
-        assert_eq!(server.get(path).await.status(), 401, "{path}");
+        let response = server.get(path).await;
+        assert_eq!(response.status(), 401, "{path}");
+        assert_eq!(response.text().await.unwrap(), revoked, "{path}");
     }
 }
 
@@ -97,6 +101,15 @@ async fn an_error_is_a_response_without_internals() {
         let text = body.to_string();
         assert!(!text.contains("10.0.0.7") && !text.contains("redis") && !text.contains("shop"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn the_body_of_an_error_is_the_one_in_the_documents() {
+    let response = HttpError::from(Error::new(ErrorKind::Unavailable, "")).into_response();
+    let body = to_bytes(response.into_body(), 1000).await.unwrap();
+    let body = std::str::from_utf8(&body).unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/http.md")).unwrap();
+    assert!(page.contains(&format!("```json\n{body}\n```")), "{body}");
 }
 
 #[tokio::test]
