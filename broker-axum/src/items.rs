@@ -5,8 +5,8 @@ use serde_json::json;
 
 /// What becomes of an item of a stream.
 pub(crate) enum Shown {
-    /// A message: its id, and its value as JSON.
-    Message { id: String, json: String },
+    /// A message: its id, if it has one, and its value as JSON.
+    Message { id: Option<String>, json: String },
     /// Something else, as JSON.
     Notice { event: &'static str, json: String },
 }
@@ -25,8 +25,16 @@ impl Shown {
         // What a reader of the type ignores need not be UTF-8.
         let json = received.json().ok().and_then(|json| String::from_utf8(json.into()).ok());
         match json {
-            Some(json) => Self::Message { id: received.id().to_string(), json },
+            Some(json) => Self::Message { id: Some(received.id().to_string()), json },
             None => Self::unreadable("malformed"),
+        }
+    }
+
+    /// A value that no message has carried here.
+    pub(crate) fn value<T: Model>(value: &T) -> Self {
+        match serde_json::to_string(value) {
+            Ok(json) => Self::Message { id: None, json },
+            Err(_) => Self::unreadable("malformed"),
         }
     }
 
@@ -53,6 +61,12 @@ fn cause(cause: GapCause) -> &'static str {
         GapCause::Subscribed => "subscribed",
         _ => "unknown",
     }
+}
+
+/// Whether a client has to read anew what it may have missed, and can: a stream that begins would begin with the same
+/// gap again.
+pub(crate) fn is_loss(cause: GapCause) -> bool {
+    !matches!(cause, GapCause::Conflated | GapCause::Subscribed)
 }
 
 /// Why a stream ended, in one word for a program.

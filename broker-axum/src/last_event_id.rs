@@ -12,7 +12,8 @@ use axum::{
 /// not text.
 ///
 /// The broker keeps no messages, and an id says nothing about time: an application that stores its messages under their
-/// ids sends what came after this one, before it sends the stream. One that does not sends its present state.
+/// ids sends what came after this one, before the stream: by [`after`](crate::SseResponse::after). One that does not sends its
+/// present state.
 ///
 /// Anybody can send any header: look it up, and do not rely on it.
 ///

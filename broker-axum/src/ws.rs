@@ -209,7 +209,10 @@ impl<S: ItemStream + fmt::Debug> fmt::Debug for WebSocketForward<S> {
 fn envelope(shown: Shown) -> String {
     match shown {
         // The id has hexadecimal digits only.
-        Shown::Message { id, json } => format!(r#"{{"event":"message","id":"{id}","data":{json}}}"#),
+        Shown::Message { id: Some(id), json } => {
+            format!(r#"{{"event":"message","id":"{id}","data":{json}}}"#)
+        }
+        Shown::Message { id: None, json } => format!(r#"{{"event":"message","data":{json}}}"#),
         Shown::Notice { event, json } => format!(r#"{{"event":"{event}","data":{json}}}"#),
     }
 }

@@ -4,21 +4,24 @@ use std::{error::Error, time::Instant};
 
 use axum::{
     Router,
-    extract::{Path, Request, WebSocketUpgrade},
+    body::{Body, to_bytes},
+    extract::{FromRef, Path, Request, State, WebSocketUpgrade},
     http::HeaderMap,
     middleware::map_request,
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use broker::{Channel, ChannelHandle, Identity, Receipt, Scope};
+use broker::{Broker, Channel, ChannelHandle, Identity, Model, Receipt, Scope};
 use broker_axum::{
-    HttpError, RequestSession, UserSession, WebSocketForward, probes, serve, shutdown_signal, sse,
+    HttpError, LastEventId, RequestSession, UserSession, WebSocketForward, probes, serve, shutdown_signal,
+    sse,
 };
 use futures_util::SinkExt;
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
+use tower::ServiceExt;
 
-use crate::server::{Said, Server};
+use crate::server::{Said, Server, within};
 
 fn channel(room: &str) -> Channel<Said> {
     Channel::of(["room", room])
@@ -74,6 +77,57 @@ async fn socket(
 
 async fn post(room: ChannelHandle<Said>, said: Said) -> Result<Receipt, broker::Error> {
     room.post_message(said, Scope::Global).await
+}
+
+#[derive(Clone, serde::Serialize, serde::Deserialize, Model)]
+struct News {
+    number: u64,
+}
+
+const NEWS: Channel<News> = Channel::new("news");
+
+#[derive(Clone)]
+struct Store(Broker);
+
+impl FromRef<Store> for Broker {
+    fn from_ref(store: &Store) -> Self {
+        store.0.clone()
+    }
+}
+
+impl Store {
+    /// As if three were kept, of which two are posted only now.
+    async fn after(&self, last: Option<String>) -> Vec<News> {
+        for number in [2, 3, 4] {
+            self.0.post_message(NEWS, News { number }, Scope::Global).await.unwrap();
+        }
+        let last = last.map_or(0, |last| last.parse().unwrap());
+        (last + 1..=3).map(|number| News { number }).collect()
+    }
+}
+
+async fn news(
+    session: RequestSession,
+    LastEventId(last): LastEventId,
+    State(store): State<Store>,
+) -> Result<impl IntoResponse, HttpError> {
+    let live = session.create_stream(NEWS).await?.owning(session.0); // before the store is read
+    let stored = store.after(last).await;
+    Ok(sse(live).ids(|news| news.number.to_string()).after(stored).end_at_gap())
+}
+
+#[tokio::test]
+async fn the_news_that_are_shown_come_once() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let app = Router::new().route("/news", get(news)).with_state(Store(broker.clone()));
+    let request = Request::get("/news").header("last-event-id", "1").body(Body::empty()).unwrap();
+    let body = app.oneshot(request).await.unwrap().into_body();
+    let reading = tokio::spawn(to_bytes(body, 1 << 20));
+    broker.drain().await;
+    let body = within("the body", reading).await.unwrap().unwrap();
+    let body = std::str::from_utf8(&body).unwrap();
+    let ids: Vec<_> = body.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+    assert_eq!(ids, ["2", "3", "4"], "{body}");
 }
 
 #[tokio::test]

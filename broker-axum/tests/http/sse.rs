@@ -9,11 +9,11 @@ use axum::{
     routing::get,
 };
 use broker::{Broker, Codec, Identity, Model, Post, Revocation, Scope, SubscribeOptions};
-use broker_axum::{AnyStream, HttpError, RequestSession, sse};
+use broker_axum::{AnyStream, HttpError, ItemStream, RequestSession, SseResponse, sse};
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
-use crate::server::{ROOM, Said, Server, guards, say, small_broker, within};
+use crate::server::{ROOM, Said, Server, guards, said, say, small_broker, within};
 
 async fn room(RequestSession(session): RequestSession) -> Result<Response, HttpError> {
     Ok(sse(session.create_stream(ROOM).await?.owning(session)).into_response())
@@ -123,6 +123,78 @@ async fn ids_can_be_those_of_the_application() {
         say(&broker, text).await;
         assert_eq!(within("an event", body.next()).await.unwrap().unwrap(), event);
     }
+}
+
+/// The events of a response that ends, each on one line.
+async fn events(response: SseResponse<impl ItemStream>) -> Vec<String> {
+    let body = axum::body::to_bytes(response.into_response().into_body(), 1 << 20);
+    let body = String::from_utf8(within("the body", body).await.unwrap().into()).unwrap();
+    body.split_terminator("\n\n").map(|event| event.replace('\n', " ")).collect()
+}
+
+#[tokio::test]
+async fn what_is_stored_comes_first_and_nothing_twice() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let session = broker.session_for(Identity::new("ada", Instant::now())).await.unwrap();
+    let stream = session.create_stream(ROOM).await.unwrap().owning(session);
+    let reading = sse(stream).after(["1", "2", "3"].map(said)).named().ids(|said| said.text.clone());
+    let mut body = reading.into_response().into_body().into_data_stream();
+    for text in ["2", "4", "3", "5"] {
+        say(&broker, text).await;
+    }
+    for text in ["1", "2", "3", "4", "5"] {
+        let event = format!("id: {text}\ndata: {{\"text\":\"{text}\"}}\nevent: Said\n\n");
+        assert_eq!(within("an event", body.next()).await.unwrap().unwrap(), event);
+    }
+    broker.revoke(Revocation::user("ada")).await.unwrap();
+    let end = within("the end", body.next()).await.unwrap().unwrap();
+    assert_eq!(end, "event: end\ndata: {\"reason\":\"revoked\"}\n\n");
+    assert!(within("nothing more", body.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn what_is_stored_has_no_ids_but_those_of_the_application() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let stream = broker.create_stream(ROOM).await.unwrap();
+    say(&broker, "1").await;
+    let reading = tokio::spawn(events(sse(stream).after(vec![said("1")])));
+    broker.drain().await;
+    let events = reading.await.unwrap();
+    let [stored, posted, end] = &*events else { panic!("{events:?}") };
+    assert_eq!(stored, "data: {\"text\":\"1\"}");
+    assert!(posted.starts_with("id: ") && posted.ends_with(stored), "{posted}");
+    assert_eq!(end, "event: end data: {\"reason\":\"going-away\"}");
+}
+
+#[tokio::test]
+async fn the_pauses_after_what_is_stored_are_filled_with_comments() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let stream = broker.create_stream(ROOM).await.unwrap();
+    let response = sse(stream).after([said("1")]).keep_alive(Duration::from_millis(1));
+    let mut body = response.into_response().into_body().into_data_stream();
+    for text in ["data: {\"text\":\"1\"}\n\n", ":\n\n", ":\n\n"] {
+        assert_eq!(within("an event", body.next()).await.unwrap().unwrap(), text);
+    }
+}
+
+#[tokio::test]
+async fn a_response_can_end_at_what_was_lost() {
+    let broker = small_broker().await;
+    let lossy = broker.create_stream(ROOM).await.unwrap();
+    let latest = SubscribeOptions::new().latest_only();
+    let latest = broker.create_stream_with(ROOM, latest).await.unwrap();
+    let mut other = broker.create_stream(ROOM).await.unwrap();
+    for number in 0..20 {
+        say(&broker, &number.to_string()).await;
+        within("a message", other.next()).await.unwrap().unwrap();
+    }
+    drop(other);
+    assert_eq!(events(sse(lossy).end_at_gap()).await, ["event: end data: {\"reason\":\"gap\"}"]);
+    let reading = tokio::spawn(events(sse(latest).end_at_gap()));
+    broker.drain().await;
+    let events = reading.await.unwrap();
+    assert_eq!(events[0], "event: gap data: {\"missed\":19,\"cause\":\"conflated\"}");
+    assert_eq!(events[2], "event: end data: {\"reason\":\"going-away\"}");
 }
 
 #[tokio::test]

@@ -3,19 +3,17 @@
 
 use std::{
     error::Error,
-    future::ready,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use axum::{
     Router,
     extract::{FromRef, State},
-    response::{IntoResponse, Sse, sse::Event},
+    response::IntoResponse,
     routing::get,
 };
-use broker::{Broker, Channel, Model, Scope, StreamError};
-use broker_axum::{AnyStream, HttpError, LastEventId, RequestSession, sse};
-use futures_util::{StreamExt, stream};
+use broker::{Broker, Channel, Model, Scope};
+use broker_axum::{HttpError, LastEventId, RequestSession, sse};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Serialize, Deserialize, Model)]
@@ -31,6 +29,21 @@ struct App {
     broker: Broker,
     /// Elsewhere a table, which all servers share. The first has the number 1.
     kept: Arc<Mutex<Vec<News>>>,
+    /// Held from the moment when news gets its number until it is queued. With several servers: a lock in the table.
+    adding: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl App {
+    fn keep(&self, text: String) -> News {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = News { number: kept.len() + 1, text };
+        kept.push(news.clone());
+        news
+    }
+
+    fn kept_after(&self, last: usize) -> Vec<News> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().skip(last).cloned().collect()
+    }
 }
 
 impl FromRef<App> for Broker {
@@ -40,18 +53,18 @@ impl FromRef<App> for Broker {
 }
 
 fn app(broker: Broker) -> Router {
-    Router::new().route("/news", get(news).post(add)).with_state(App { broker, kept: Arc::default() })
+    let app = App { broker, kept: Arc::default(), adding: Arc::default() };
+    Router::new().route("/news", get(news).post(add)).with_state(app)
 }
 
-/// Kept first, posted afterwards: who is subscribed before they look at what is kept misses nothing.
+/// Kept first, posted afterwards: who is subscribed before they look at what is kept misses nothing. Both in one order: if 2
+/// were posted before 1, a page that leaves in between would come back with the last id 2, and never receive 1.
 async fn add(State(app): State<App>, text: String) -> Result<(), HttpError> {
-    let news = {
-        let mut kept = app.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = News { number: kept.len() + 1, text };
-        kept.push(news.clone());
-        news
-    };
-    app.broker.post_message(NEWS, news, Scope::Global).await?;
+    let handle = app.broker.channel(NEWS)?;
+    let adding = app.adding.lock().await;
+    let posted = handle.send(app.keep(text), Scope::Global).await?;
+    drop(adding);
+    posted.await?;
     Ok(())
 }
 
@@ -62,18 +75,8 @@ async fn news(
 ) -> Result<impl IntoResponse, HttpError> {
     let live = session.create_stream(NEWS).await?.owning(session.0);
     let last = last.and_then(|id| id.parse().ok()).unwrap_or(0);
-    let missed: Vec<News> =
-        app.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().skip(last).cloned().collect();
-    let sent = last + missed.len();
-    let missed = stream::iter(missed)
-        .map(|news| Event::default().id(news.number.to_string()).json_data(news).map_err(axum::Error::new));
     // At a gap the response ends: the page connects again with its last id.
-    let live = live
-        .take_while(|item| ready(!matches!(item, Err(StreamError::Gap(_)))))
-        .filter(move |item| ready(!matches!(item, Ok(news) if news.number <= sent)));
-    let live = sse(AnyStream(live)).ids(|news| news.number.to_string()).into_events();
-    let live = live.map(|event| event.map_err(|never| match never {}));
-    Ok(Sse::new(missed.chain(live)).keep_alive(axum::response::sse::KeepAlive::default()))
+    Ok(sse(live).ids(|news| news.number.to_string()).after(app.kept_after(last)).end_at_gap())
 }
 
 #[tokio::main]
@@ -102,10 +105,11 @@ mod tests {
         app.clone().oneshot(request).await.unwrap()
     }
 
-    /// The texts of a response that ends.
-    async fn texts(response: Response<Body>) -> Vec<String> {
+    /// The texts of a response that ends for a reason.
+    async fn texts(response: Response<Body>, reason: &str) -> Vec<String> {
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
         let body = String::from_utf8(body.into()).unwrap();
+        assert!(body.ends_with(&format!("data: {{\"reason\":\"{reason}\"}}\n\n")), "{body}");
         let news = body.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok());
         news.map(|news: News| news.text).collect()
     }
@@ -121,13 +125,36 @@ mod tests {
             for _ in 0..40 {
                 add(&app, "more").await;
             }
-            assert!(texts(first).await.len() < 41);
+            assert!(texts(first, "gap").await.len() < 41);
             let second = connect(&app, "1").await;
             add(&app, "last").await;
-            let reading = tokio::spawn(texts(second));
+            let reading = tokio::spawn(texts(second, "going-away"));
             broker.drain().await;
             let texts = reading.await.unwrap();
             assert_eq!((texts.len(), &*texts[0], &*texts[40]), (41, "more", "last"));
+        })
+        .await;
+    }
+
+    /// Many at once, on several threads: without the lock some overtake others.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn news_are_posted_in_the_order_of_their_numbers() {
+        within_a_minute(async {
+            let broker = broker::connect("memory:?queue_capacity=4000").await.unwrap();
+            let app = app(broker.clone());
+            let mut live = broker.create_stream(NEWS).await.unwrap();
+            let many = async |app: Router| {
+                for _ in 0..500 {
+                    add(&app, "one of many").await;
+                }
+            };
+            let adding: Vec<_> = (0..8).map(|_| tokio::spawn(many(app.clone()))).collect();
+            for added in adding {
+                added.await.unwrap();
+            }
+            for number in 1..=4000 {
+                assert_eq!(live.next().await.unwrap().unwrap().number, number);
+            }
         })
         .await;
     }
