@@ -13,6 +13,9 @@ use futures_core::Stream;
 /// A handler returns a stream that owns its session, or is of a [`Broker`](broker_core::Broker) itself: a session that
 /// is dropped at the end of the handler ends its streams.
 ///
+/// A stream of several types ([`EnumStream`](broker_core::EnumStream)) and a [`ChannelSet`](broker_core::ChannelSet) are
+/// none: their items need a form that the application chooses.
+///
 /// Any other stream of items, one that a combinator has changed for instance, goes into an [`AnyStream`].
 pub trait ItemStream: Stream<Item = StreamItem<Self::Model>> + Send + Unpin + 'static {
     /// The type of its messages.

@@ -1,6 +1,9 @@
 //! The code that `docs/http.md` shows. A test of `broker` finds each block here.
 
-use std::{error::Error, time::Instant};
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -11,17 +14,18 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use broker::{Broker, Channel, ChannelHandle, Identity, Model, Receipt, Scope};
+use broker::{Broker, Channel, ChannelHandle, Identity, Model, Receipt, Revocation, Scope, SetEvent};
 use broker_axum::{
     HttpError, LastEventId, RequestSession, UserSession, WebSocketForward, probes, serve, shutdown_signal,
     sse,
 };
-use futures_util::SinkExt;
-use tokio::net::TcpListener;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::json;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tower::ServiceExt;
 
-use crate::server::{Said, Server, within};
+use crate::server::{Said, Server, said, within};
 
 fn channel(room: &str) -> Channel<Said> {
     Channel::of(["room", room])
@@ -51,7 +55,7 @@ async fn a_service() -> Result<(), Box<dyn Error>> {
 }
 
 async fn authenticate(mut request: Request) -> Request {
-    let began = Instant::now(); // before the token is looked at
+    let began = Instant::now(); // std::time::Instant, before the token is looked at
     if let Some(claims) = check(request.headers()) {
         let identity = Identity::new(claims.user, began).with_auth_id(claims.key);
         request.extensions_mut().insert(identity);
@@ -114,6 +118,63 @@ async fn news(
     let live = session.create_stream(NEWS).await?.owning(session.0); // before the store is read
     let stored = store.after(last).await;
     Ok(sse(live).ids(|news| news.number.to_string()).after(stored).end_at_gap())
+}
+
+async fn rooms(user: UserSession, upgrade: WebSocketUpgrade) -> Result<Response, HttpError> {
+    let mut rooms = user.channel_set();
+    rooms.join_all(["tea", "coffee"].map(channel)).await?;
+    Ok(upgrade.on_upgrade(move |mut socket| async move {
+        loop {
+            let frame = tokio::select! {
+                item = rooms.next() => match item {
+                    Some((channel, SetEvent::Message(message))) => match message.decode::<Said>() {
+                        Ok(said) => json!({ "channel": channel.as_str(), "text": said.text }),
+                        Err(_) => continue, // another type
+                    },
+                    Some((channel, SetEvent::Gap(_))) => json!({ "channel": channel.as_str(), "gap": true }),
+                    Some(_) => continue,
+                    None => break, // `rooms.close_reason()` says why
+                },
+                received = socket.recv() => match received {
+                    Some(Ok(_)) => continue, // or `rooms.join(…)`, or a post
+                    _ => break,
+                },
+            };
+            let sent = timeout(Duration::from_secs(10), socket.send(frame.to_string().into())).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                break;
+            }
+        }
+        drop(user); // the set ends with its session
+    }))
+}
+
+async fn sign_out(user: UserSession, State(broker): State<Broker>) -> Result<(), HttpError> {
+    broker.revoke(Revocation::user(user.name())).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_set_of_rooms_that_is_shown_ends_at_the_sign_out() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let app = Router::new().route("/rooms", any(rooms)).route("/sign-out", any(sign_out)).layer(map_request(
+        |mut request: Request| async {
+            request.extensions_mut().insert(Identity::new("ada", Instant::now()));
+            request
+        },
+    ));
+    let server = Server::start(&broker, app).await;
+    let mut socket = server.socket("/rooms").await;
+    socket.send(Message::text("anything")).await.unwrap();
+    for (room, text) in [("tea", "hello"), ("coffee", "hi")] {
+        broker.post_message(channel(room), said(text), Scope::Global).await.unwrap();
+        let frame = within("a frame", socket.next()).await.unwrap().unwrap();
+        let frame = frame.into_text().unwrap();
+        assert!(frame.contains(room) && frame.contains(text), "{frame}");
+    }
+    assert_eq!(server.get("/sign-out").await.status(), 200);
+    // Dropped, without a goodbye.
+    within("the end", async { while let Some(Ok(_)) = socket.next().await {} }).await;
 }
 
 #[tokio::test]
