@@ -12,12 +12,16 @@ use std::{
 use axum::serve::Listener;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    time::{Sleep, sleep},
 };
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
+
+/// The halves of a connection.
+const READS: usize = 0;
+const WRITES: usize = 1;
 
 /// All connections of a server.
 #[derive(Clone)]
@@ -75,7 +79,8 @@ pub(crate) struct Connection<I> {
     send_timeout: Duration,
     /// While it waits for the client to read.
     late: Option<Pin<Box<Sleep>>>,
-    broken_off: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// One for each half: a future wakes the last task that has polled it, and the halves may be in two.
+    broken_off: [Pin<Box<WaitForCancellationFutureOwned>>; 2],
     _open: TaskTrackerToken,
 }
 
@@ -85,15 +90,20 @@ impl<I> Connection<I> {
             io,
             send_timeout: connections.send_timeout,
             late: None,
-            broken_off: Box::pin(connections.broken_off.clone().cancelled_owned()),
+            broken_off: [(); 2].map(|()| Box::pin(connections.broken_off.clone().cancelled_owned())),
             _open: connections.open.token(),
         }
     }
 
     /// Fails once the server has broken off its connections.
-    fn check<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn check<T>(
+        &mut self,
+        half: usize,
+        polled: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
         match polled {
-            Poll::Pending if self.broken_off.as_mut().poll(cx).is_ready() => {
+            Poll::Pending if self.broken_off[half].as_mut().poll(cx).is_ready() => {
                 Poll::Ready(Err(io::Error::new(ErrorKind::ConnectionAborted, "the server has ended")))
             }
             polled => polled,
@@ -107,11 +117,11 @@ impl<I> Connection<I> {
             return polled;
         }
         let send_timeout = self.send_timeout;
-        let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + send_timeout)));
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep(send_timeout)));
         if late.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not read")));
         }
-        self.check(polled, cx)
+        self.check(WRITES, polled, cx)
     }
 }
 
@@ -122,7 +132,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Connection<I> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = pin!(&mut self.io).poll_read(cx, buffer);
-        self.check(polled, cx)
+        self.check(READS, polled, cx)
     }
 }
 
@@ -161,7 +171,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Connection<I> {
 mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, duplex},
-        time::timeout,
+        time::{Instant, timeout},
     };
 
     use super::*;
@@ -202,6 +212,23 @@ mod tests {
         let ended = timeout(LIMIT, reading).await.expect("it is broken off");
         assert_eq!(ended.unwrap(), ErrorKind::ConnectionAborted);
         connections.gone().await;
+        drop(client);
+    }
+
+    /// In two tasks, one of which reads and one writes.
+    #[tokio::test(start_paused = true)]
+    async fn both_halves_of_a_connection_are_broken_off() {
+        let connections = Connections::new(Duration::MAX);
+        let (io, client) = duplex(8);
+        let (mut read, mut write) = tokio::io::split(Connection::new(io, &connections));
+        let reading = tokio::spawn(async move { read.read_u8().await.unwrap_err().kind() });
+        let writing = tokio::spawn(async move { write.write_all(&[1; 48]).await.unwrap_err().kind() });
+        tokio::time::sleep(LIMIT).await;
+        connections.break_off();
+        for half in [reading, writing] {
+            let ended = timeout(LIMIT, half).await.expect("it is broken off");
+            assert_eq!(ended.unwrap(), ErrorKind::ConnectionAborted);
+        }
         drop(client);
     }
 }

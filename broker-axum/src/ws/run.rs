@@ -17,6 +17,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use super::{Encode, close};
 use crate::ItemStream;
 
+/// A longer pause is as good as none; beyond it, sums of times could overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 /// A client that is silent for so many pings is gone.
 const SILENT_PINGS: u32 = 3;
 /// How long the client has to answer a close frame.
@@ -57,7 +60,8 @@ impl Socket {
     pub(super) fn new(socket: WebSocket, limits: Limits) -> Self {
         let now = Instant::now();
         // A pause of zero is none.
-        let pause = limits.ping.max(Duration::from_millis(1));
+        let limits = Limits { ping: limits.ping.clamp(Duration::from_millis(1), LONGEST), ..limits };
+        let pause = limits.ping;
         let mut pings = interval_at(now + pause, pause);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { socket, limits, pings, received: now }

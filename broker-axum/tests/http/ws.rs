@@ -1,6 +1,9 @@
 //! WebSockets: both ways, every close code, and clients that do not do what they should.
 
-use std::{future::pending, time::Instant};
+use std::{
+    future::pending,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -46,7 +49,15 @@ pub(crate) fn app() -> Router<Broker> {
     let listen = async |State(broker): State<Broker>, upgrade: WebSocketUpgrade| {
         Ok::<_, HttpError>(WebSocketForward::new(upgrade, broker.create_stream(ROOM).await?))
     };
-    Router::new().route("/chat", any(chat)).route("/outcomes", any(outcomes)).route("/listen", any(listen))
+    let patient = async |State(broker): State<Broker>, upgrade: WebSocketUpgrade| {
+        let forward = WebSocketForward::new(upgrade, broker.create_stream(ROOM).await?);
+        Ok::<_, HttpError>(forward.ping_interval(Duration::MAX).send_timeout(Duration::MAX))
+    };
+    Router::new()
+        .route("/chat", any(chat))
+        .route("/outcomes", any(outcomes))
+        .route("/listen", any(listen))
+        .route("/patient", any(patient))
 }
 
 pub(crate) async fn start() -> Server {
@@ -274,4 +285,13 @@ async fn an_error_of_the_broker_closes_with_its_public_message() {
     let Message::Close(Some(frame)) = closed else { panic!("{closed:?}") };
     assert_eq!(u16::from(frame.code), 1013);
     assert!(frame.reason.contains("try again later") && !frame.reason.contains("10.0.0.7"), "{frame}");
+}
+
+#[tokio::test]
+async fn times_without_end_are_no_fault() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let server = Server::start(&broker, app()).await;
+    let mut socket = server.socket("/patient").await;
+    say(&broker, "hello").await;
+    assert!(text(&mut socket).await.contains("hello"));
 }
