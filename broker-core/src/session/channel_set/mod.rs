@@ -8,6 +8,8 @@ mod event;
 mod joining;
 mod member;
 mod queue;
+#[cfg(all(test, not(shuttle)))]
+mod tests;
 
 pub use event::SetEvent;
 
@@ -276,6 +278,9 @@ impl ChannelSet {
             self.count();
             let hub = self.broker.hub();
             let members: Vec<_> = self.members.lock().values().cloned().collect();
+            let mut wakes = WakeList::default();
+            self.queue.close(&mut wakes);
+            wakes.finish();
             members.iter().for_each(|member| member.finish(hub));
         }
     }
@@ -296,11 +301,11 @@ impl Drop for ChannelSet {
         if let Some(owner) = &self.owner {
             owner.forget();
         }
+        let mut wakes = WakeList::default();
+        self.queue.close(&mut wakes);
+        wakes.finish();
         let members = mem::take(&mut *self.members.lock());
         members.values().for_each(|member| self.give_back(member));
-        let mut wakes = WakeList::default();
-        self.queue.clear(&mut wakes);
-        wakes.finish();
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    mem,
     sync::{Arc, PoisonError},
     task::{Context, Waker},
 };
@@ -11,12 +12,21 @@ use std::{
 use crate::{
     CloseReason, Error, Message, NodeId,
     hub::{Entry, Hub, Tally, WakeList},
-    runtime::sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicU32, Ordering},
+    runtime::{
+        sync::{
+            Mutex, MutexGuard,
+            atomic::{AtomicU32, Ordering},
+        },
+        user_code::contain,
     },
     session::state::Shared,
 };
+
+#[cfg(test)]
+thread_local! {
+    /// How many members this thread has compared to find those of one that leaves.
+    pub(super) static COMPARED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
 
 /// A member of the set, as the queue sees it.
 pub(super) trait Queued {
@@ -70,6 +80,8 @@ struct State<M> {
     refused: VecDeque<(Arc<M>, Error)>,
     /// How many members have not ended.
     live: usize,
+    /// Nothing is yielded any more, and so nothing is taken.
+    closed: bool,
     waker: Option<Waker>,
 }
 
@@ -114,6 +126,9 @@ impl<M: Queued> Queue<M> {
     /// Takes over what a member has taken from its ring, the next one topmost. Its place is locked.
     pub(super) fn push(&self, member: &Arc<M>, batch: &mut Vec<Entry>, wakes: &mut WakeList) {
         let mut state = self.lock();
+        if state.closed {
+            return wakes.garbage.extend(batch.drain(..));
+        }
         while let Some(entry) = batch.pop() {
             if matches!(&entry, Entry::Message(message) if self.passes_over(message)) {
                 wakes.garbage.push(entry);
@@ -136,6 +151,9 @@ impl<M: Queued> Queue<M> {
     /// There is something in a member's ring, which is taken when it is its turn.
     pub(super) fn set_ready(&self, member: &Arc<M>, wakes: &mut WakeList) {
         let mut state = self.lock();
+        if state.closed {
+            return;
+        }
         state.ready.push_back(Arc::clone(member));
         wakes.wakers.extend(state.waker.take());
     }
@@ -144,7 +162,9 @@ impl<M: Queued> Queue<M> {
     pub(super) fn end(&self, member: &Arc<M>, reason: CloseReason, wakes: &mut WakeList) {
         let mut state = self.lock();
         state.live -= 1;
-        if let CloseReason::Refused(error) = reason {
+        if let CloseReason::Refused(error) = reason
+            && !state.closed
+        {
             state.refused.push_back((Arc::clone(member), error));
         }
         wakes.wakers.extend(state.waker.take());
@@ -152,14 +172,18 @@ impl<M: Queued> Queue<M> {
 
     /// A member has left, which had not ended if it is `live`: nothing of it is yielded.
     pub(super) fn remove(&self, member: &Arc<M>, live: bool, wakes: &mut WakeList) {
-        let is_other = |other: &Arc<M>| !Arc::ptr_eq(other, member);
+        let is_other = |other: &Arc<M>| {
+            #[cfg(test)]
+            COMPARED.set(COMPARED.get() + 1);
+            !Arc::ptr_eq(other, member)
+        };
         let mut state = self.lock();
         state.live -= usize::from(live);
         state.lost.remove(&key(member));
         state.refused.retain(|(other, _)| is_other(other));
         state.ready.retain(is_other);
         if !member.queued().is_empty() {
-            for (other, entry) in std::mem::take(&mut state.entries) {
+            for (other, entry) in mem::take(&mut state.entries) {
                 if is_other(&other) {
                     state.entries.push_back((other, entry));
                 } else {
@@ -193,11 +217,27 @@ impl<M: Queued> Queue<M> {
         wakes.wakers.extend(self.lock().waker.take());
     }
 
-    /// Forgets everything.
-    pub(super) fn clear(&self, wakes: &mut WakeList) {
-        let state = std::mem::take(&mut *self.lock());
-        wakes.garbage.extend(state.entries.into_iter().map(|(_, entry)| entry));
-        wakes.wakers.extend(state.waker);
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.entries.is_empty() && state.ready.is_empty() && state.lost.is_empty() && state.bytes == 0
+    }
+
+    /// Nothing is yielded any more: gives back what waits, all at once, so that members that leave afterwards find
+    /// nothing to search for.
+    pub(super) fn close(&self, wakes: &mut WakeList) {
+        let State { entries, lost, refused, waker, .. } = {
+            let mut state = self.lock();
+            let live = state.live;
+            mem::replace(&mut *state, State { live, closed: true, ..State::default() })
+        };
+        lost.values().for_each(|(member, _)| member.queued().remove());
+        wakes.garbage.extend(entries.into_iter().map(|(member, entry)| {
+            member.queued().remove();
+            entry
+        }));
+        contain("an error that was dropped", || drop(refused));
+        contain("a waker that was dropped", || drop(waker));
     }
 }
 
@@ -211,6 +251,7 @@ impl<M> Default for State<M> {
             ready: VecDeque::new(),
             refused: VecDeque::new(),
             live: 0,
+            closed: false,
             waker: None,
         }
     }
