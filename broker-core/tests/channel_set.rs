@@ -137,6 +137,29 @@ async fn of_the_newest_only_one_message_of_each_channel_waits() {
     assert_eq!(now(&mut set), None);
 }
 
+/// Neither the capacity nor the bytes make a loss of what is only skipped.
+#[tokio::test]
+async fn of_the_newest_nothing_overflows() {
+    let mut limited = options();
+    limited.queue_bytes = 1000;
+    let broker = Scripted::default().connect(limited).await.unwrap();
+    let session = broker.session();
+    let mut set = session.channel_set_with(of(1).latest_only()).unwrap();
+    set.join_all(["a", "b"]).await.unwrap();
+    for n in 0..5 {
+        post(&broker, "a", &n.to_string()).await;
+    }
+    let long = "x".repeat(600);
+    for text in ["1", &long] {
+        post(&broker, "b", text).await;
+    }
+    assert_eq!(now(&mut set), Some(Seen::Gap("a".into(), Some(4), GapCause::Conflated)));
+    assert_eq!(now(&mut set), text("a", "4"));
+    assert_eq!(now(&mut set), Some(Seen::Gap("b".into(), Some(1), GapCause::Conflated)));
+    assert_eq!(now(&mut set), text("b", &long));
+    assert_eq!(now(&mut set), None);
+}
+
 #[tokio::test]
 async fn a_set_ends_with_its_session_and_yields_nothing_more() {
     let broker = Broker::local();

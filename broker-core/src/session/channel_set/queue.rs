@@ -144,7 +144,11 @@ impl<M: Queued> Queue<M> {
         wakes.wakers.extend(state.waker.take());
     }
 
+    /// Of the newest messages each channel has one: what is skipped is no loss, so that none of them overflows.
     fn is_over(&self, state: &State<M>) -> bool {
+        if self.latest {
+            return false;
+        }
         state.entries.len() > self.capacity || (self.most_bytes != 0 && state.bytes > self.most_bytes)
     }
 
