@@ -306,3 +306,55 @@ async fn a_set_waits_for_no_more_bytes_than_a_channel() {
     assert_eq!((now(&mut set), now(&mut set)), (text("a", &long), text("b", &long)));
     assert_eq!(now(&mut set), None);
 }
+
+#[tokio::test]
+async fn notices_take_no_room_of_messages() {
+    let broker = Broker::local();
+    let session = broker.session();
+    let mut set = session.channel_set_with(of(2).without_waiting()).unwrap();
+    set.join_all(names(10)).await.unwrap();
+    for n in 0..3 {
+        post(&broker, "c.0", &n.to_string()).await;
+    }
+    let mut found = Vec::new();
+    while let Some(event) = now(&mut set) {
+        found.push(event);
+    }
+    for n in 0..10 {
+        let begun = Seen::Gap(format!("c.{n}"), None, GapCause::Subscribed);
+        assert_eq!(found.iter().filter(|event| **event == begun).count(), 1, "c.{n}: {found:?}");
+    }
+    // One message too many: what was dropped is yielded behind the beginning, and before the rest.
+    found.retain(|event| !matches!(event, Seen::Gap(_, _, GapCause::Subscribed)));
+    let lost = Seen::Gap("c.0".into(), Some(1), GapCause::Overflow);
+    assert_eq!(found, [lost, text("c.0", "1").unwrap(), text("c.0", "2").unwrap()]);
+}
+
+/// A link that is lost is a gap in every channel; what was received before it stays.
+#[tokio::test(start_paused = true)]
+async fn the_gaps_of_a_lost_link_push_out_no_message() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let session = broker.session();
+    let mut set = session.channel_set_with(of(2)).unwrap();
+    set.join_all(names(10)).await.unwrap();
+    post(&broker, "c.3", "1").await;
+    post(&broker, "c.4", "2").await;
+    for links in 2..4 {
+        driver.lose();
+        until("the next link", || broker.health().links == links && broker.health().is_connected()).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    let mut found = Vec::new();
+    while let Some(event) = now(&mut set) {
+        found.push(event);
+    }
+    for n in 0..10 {
+        let channel = format!("c.{n}");
+        let of_it =
+            |seen: &&Seen| matches!(seen, Seen::Gap(name, None, GapCause::LinkLost) if *name == channel);
+        assert!(found.iter().filter(of_it).count() >= 1, "{channel}: {found:?}");
+    }
+    assert!(found.contains(&Seen::Text("c.3".into(), "1".into())), "{found:?}");
+    assert!(found.contains(&Seen::Text("c.4".into(), "2".into())), "{found:?}");
+}

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
-    CloseReason, Error, Message, NodeId,
-    hub::{Entry, Hub, Tally, WakeList},
+    CloseReason, Error, Gap, GapCause, Message, NodeId,
+    hub::{Entry, Hub, Notice, Tally, WakeList},
     runtime::{
         sync::{
             Mutex, MutexGuard,
@@ -52,11 +52,15 @@ impl Count {
     }
 }
 
+/// How many gaps of each channel take no room of the messages: that its subscription has begun, and that a link was lost.
+/// More of them count like messages, so that the queue is bounded.
+const GAPS: usize = 2;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Queue<M> {
     state: Mutex<State<M>>,
-    /// How many entries wait at most.
+    /// How many messages wait at most.
     capacity: usize,
     /// How many bytes of payload they have at most; 0: as many as there are.
     most_bytes: u64,
@@ -72,8 +76,10 @@ pub(super) struct Queue<M> {
 struct State<M> {
     entries: VecDeque<(Arc<M>, Entry)>,
     bytes: u64,
+    /// How many of the entries are gaps.
+    gaps: usize,
     /// What was dropped of each channel, to be told before anything else of it. By the member's place in memory.
-    lost: BTreeMap<usize, (Arc<M>, Tally)>,
+    lost: BTreeMap<usize, (Arc<M>, Lost)>,
     /// Channels that have something in their rings.
     ready: VecDeque<Arc<M>>,
     /// Channels that the backend refuses, from now on.
@@ -83,6 +89,29 @@ struct State<M> {
     /// Nothing is yielded any more, and so nothing is taken.
     closed: bool,
     waker: Option<Waker>,
+}
+
+/// What was dropped of a channel.
+#[derive(Debug, Default)]
+struct Lost {
+    /// The notice that its subscription has begun, which is the first of its entries.
+    begun: bool,
+    tally: Tally,
+}
+
+impl Lost {
+    fn count(&mut self, entry: &Entry) {
+        match gap_of(entry) {
+            Some(gap) if gap.cause == GapCause::Subscribed => self.begun = true,
+            _ => self.tally.count(entry),
+        }
+    }
+
+    /// In the order in which they are yielded.
+    fn gaps(&self) -> impl DoubleEndedIterator<Item = Gap> {
+        let begun = self.begun.then_some(Gap::new(None, GapCause::Subscribed));
+        begun.into_iter().chain(self.tally.gaps())
+    }
 }
 
 /// What is next.
@@ -134,7 +163,7 @@ impl<M: Queued> Queue<M> {
                 wakes.garbage.push(entry);
                 continue;
             }
-            state.bytes += entry.size() as u64;
+            state.count(&entry);
             member.queued().add();
             state.entries.push_back((Arc::clone(member), entry));
             while state.entries.len() > 1 && self.is_over(&state) {
@@ -149,7 +178,10 @@ impl<M: Queued> Queue<M> {
         if self.latest {
             return false;
         }
-        state.entries.len() > self.capacity || (self.most_bytes != 0 && state.bytes > self.most_bytes)
+        let free = state.gaps.min(GAPS * state.live);
+        let messages = state.entries.len() - state.gaps;
+        state.entries.len() - free > self.capacity
+            || (self.most_bytes != 0 && state.bytes > self.most_bytes && messages > 1)
     }
 
     /// There is something in a member's ring, which is taken when it is its turn.
@@ -191,7 +223,7 @@ impl<M: Queued> Queue<M> {
                 if is_other(&other) {
                     state.entries.push_back((other, entry));
                 } else {
-                    state.bytes -= entry.size() as u64;
+                    state.uncount(&entry);
                     wakes.garbage.push(entry);
                 }
             }
@@ -251,6 +283,7 @@ impl<M> Default for State<M> {
         Self {
             entries: VecDeque::new(),
             bytes: 0,
+            gaps: 0,
             lost: BTreeMap::new(),
             ready: VecDeque::new(),
             refused: VecDeque::new(),
@@ -262,14 +295,29 @@ impl<M> Default for State<M> {
 }
 
 impl<M: Queued> State<M> {
-    fn drop_oldest(&mut self, wakes: &mut WakeList) {
-        let Some((member, entry)) = self.entries.pop_front() else { return };
+    fn count(&mut self, entry: &Entry) {
+        self.bytes += entry.size() as u64;
+        self.gaps += usize::from(gap_of(entry).is_some());
+    }
+
+    fn uncount(&mut self, entry: &Entry) {
         self.bytes -= entry.size() as u64;
-        let (member, tally) = self.lost.entry(key(&member)).or_insert_with(|| {
+        self.gaps -= usize::from(gap_of(entry).is_some());
+    }
+
+    fn pop(&mut self) -> Option<(Arc<M>, Entry)> {
+        let popped = self.entries.pop_front()?;
+        self.uncount(&popped.1);
+        Some(popped)
+    }
+
+    fn drop_oldest(&mut self, wakes: &mut WakeList) {
+        let Some((member, entry)) = self.pop() else { return };
+        let (member, lost) = self.lost.entry(key(&member)).or_insert_with(|| {
             member.queued().add();
-            (member.clone(), Tally::default())
+            (member.clone(), Lost::default())
         });
-        tally.count(&entry);
+        lost.count(&entry);
         member.queued().remove();
         wakes.garbage.push(entry);
     }
@@ -277,12 +325,13 @@ impl<M: Queued> State<M> {
     /// What is queued goes before what is in the rings, or behind it.
     fn next(&mut self, queued_first: bool) -> Option<Next<M>> {
         // Whatever is queued of a channel came after what was dropped of it.
-        if let Some((_, (member, tally))) = self.lost.pop_first() {
-            let mut gaps = tally.gaps().map(Entry::gap);
+        if let Some((_, (member, lost))) = self.lost.pop_first() {
+            let mut gaps = lost.gaps().map(Entry::gap);
             let first = gaps.next()?;
-            if let Some(second) = gaps.next() {
+            for gap in gaps.rev() {
+                self.count(&gap);
                 member.queued().add();
-                self.entries.push_front((Arc::clone(&member), second));
+                self.entries.push_front((Arc::clone(&member), gap));
             }
             member.queued().remove();
             return Some(Next::Entry(member, first));
@@ -293,12 +342,21 @@ impl<M: Queued> State<M> {
         if !queued_first && let Some(member) = self.ready.pop_front() {
             return Some(Next::Look(member));
         }
-        if let Some((member, entry)) = self.entries.pop_front() {
-            self.bytes -= entry.size() as u64;
+        if let Some((member, entry)) = self.pop() {
             member.queued().remove();
             return Some(Next::Entry(member, entry));
         }
         self.ready.pop_front().map(Next::Look)
+    }
+}
+
+fn gap_of(entry: &Entry) -> Option<&Gap> {
+    match entry {
+        Entry::Notice(notice) => match &**notice {
+            Notice::Gap(gap) => Some(gap),
+            Notice::Malformed(_) => None,
+        },
+        Entry::Message(_) => None,
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use futures_util::FutureExt;
+
 use super::{queue::COMPARED, *};
 use crate::Scope;
 
@@ -47,4 +49,24 @@ async fn a_set_that_has_ended_gives_back_what_waits() {
         assert!(Arc::strong_count(&member) <= 3, "{} of {options:?}", Arc::strong_count(&member));
         assert!(set.queue.is_empty(), "{options:?}");
     }
+}
+
+/// Whoever can write to the backend can make a channel report one gap after the other.
+#[tokio::test]
+async fn gaps_without_messages_are_bounded() {
+    let broker = Broker::local();
+    let session = broker.session();
+    let mut set = session.channel_set_with(SubscribeOptions::new().capacity(3)).unwrap();
+    set.join("news").await.unwrap();
+    for missed in 1..=100 {
+        let gap = Entry::gap(crate::Gap::new(Some(missed), crate::GapCause::Skipped));
+        let mut wakes = WakeList::default();
+        broker.hub().put("news", gap, crate::hub::PutBy::Link, &mut wakes);
+        wakes.finish();
+    }
+    let (mut events, mut missing) = (0, 0);
+    while let Some(Some((_, SetEvent::Gap(gap)))) = set.next().now_or_never() {
+        (events, missing) = (events + 1, missing + gap.missed.unwrap());
+    }
+    assert_eq!((events, missing), (6, 5050), "three of its messages, two of its gaps, and what was dropped");
 }
