@@ -9,6 +9,7 @@ use std::time::Duration;
 use broker_core::{
     Broker, CloseReason, ErrorKind, Event, Gap, GapCause, Post, Scope, SubscribeOptions, Subscription,
 };
+use bytes::Bytes;
 use futures_util::FutureExt;
 use scripted::{
     Scripted, options,
@@ -218,4 +219,39 @@ async fn the_newest_message_is_one_that_the_reader_receives() {
     assert_eq!(said(gap(&mut newest).await), (Some(1), GapCause::Conflated));
     assert_eq!(payload(&mut newest).await, "2");
     assert!(newest.next().now_or_never().is_none());
+}
+
+/// A frame that says it is the one with this number of its node.
+fn frame(origin: u64, epoch: u32, sequence: u64) -> Bytes {
+    let mut frame = vec![0xB5, 1, 0, 1];
+    frame.extend(origin.to_be_bytes());
+    frame.extend(sequence.to_be_bytes());
+    frame.extend(epoch.to_be_bytes());
+    frame.extend(sequence.to_be_bytes());
+    frame.extend([0, 0, 0]);
+    frame.push(b'x');
+    frame.into()
+}
+
+/// Nobody posts that many: such a number is as good as none.
+#[tokio::test(start_paused = true)]
+async fn a_forged_number_hides_no_loss() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut latest = broker.subscribe_with("news", SubscribeOptions::new().latest_only()).await.unwrap();
+    let inbox = driver.inbox();
+    for epoch in 1..4 {
+        inbox.deliver("news", frame(7, epoch, 1));
+        assert!(matches!(next(&mut latest).await, Some(Event::Message(_))));
+        inbox.deliver("news", frame(7, epoch, 1 << 40));
+        assert_eq!(said(gap(&mut latest).await), (None, GapCause::Skipped));
+        assert!(matches!(next(&mut latest).await, Some(Event::Message(_))));
+    }
+    // Of an honest node five are lost, and then it posts twenty.
+    inbox.deliver("news", frame(8, 1, 1));
+    (7..27).for_each(|sequence| inbox.deliver("news", frame(8, 1, sequence)));
+    assert_eq!(said(gap(&mut latest).await), (Some(5), GapCause::Skipped));
+    assert_eq!(said(gap(&mut latest).await), (Some(20), GapCause::Conflated));
+    assert!(matches!(next(&mut latest).await, Some(Event::Message(_))));
+    assert!(latest.next().now_or_never().is_none());
 }

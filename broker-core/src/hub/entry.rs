@@ -32,13 +32,14 @@ pub(crate) enum PutBy {
     Here,
 }
 
-/// How much something weighs in messages, so that what is not read can be reported exactly.
+/// How much something weighs in messages, so that what is not read can be reported exactly. Sums wrap around: other nodes
+/// choose the numbers, and the difference of two sums stays exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Messages: those that were here, and those that gaps of known size report.
     pub(crate) messages: u64,
     /// How many of these gaps report.
-    pub(crate) lost: u32,
+    pub(crate) lost: u64,
     /// Gaps of unknown size.
     pub(crate) unknown: u32,
 }
@@ -50,7 +51,7 @@ impl Tally {
     #[inline]
     pub(crate) fn count(&mut self, entry: &Entry) {
         match entry {
-            Entry::Message(_) => self.messages = self.messages.saturating_add(1),
+            Entry::Message(_) => self.messages = self.messages.wrapping_add(1),
             Entry::Notice(notice) => self.count_notice(notice),
         }
     }
@@ -64,19 +65,22 @@ impl Tally {
 impl Add for Tally {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        // Saturating: the number comes from other nodes, and may be anything.
-        let messages = self.messages.saturating_add(other.messages);
-        let lost = self.lost.saturating_add(other.lost);
-        Self { messages, lost, unknown: self.unknown.wrapping_add(other.unknown) }
+        Self {
+            messages: self.messages.wrapping_add(other.messages),
+            lost: self.lost.wrapping_add(other.lost),
+            unknown: self.unknown.wrapping_add(other.unknown),
+        }
     }
 }
 
 impl Sub for Tally {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
-        let messages = self.messages.saturating_sub(other.messages);
-        let lost = self.lost.saturating_sub(other.lost);
-        Self { messages, lost, unknown: self.unknown.wrapping_sub(other.unknown) }
+        Self {
+            messages: self.messages.wrapping_sub(other.messages),
+            lost: self.lost.wrapping_sub(other.lost),
+            unknown: self.unknown.wrapping_sub(other.unknown),
+        }
     }
 }
 
@@ -118,7 +122,7 @@ impl Notice {
         match self {
             Self::Gap(Gap { missed: None, .. }) => Tally { unknown: 1, ..Tally::default() },
             Self::Gap(Gap { missed: Some(missed), .. }) => {
-                Tally { messages: *missed, lost: u32::try_from(*missed).unwrap_or(u32::MAX), unknown: 0 }
+                Tally { messages: *missed, lost: *missed, unknown: 0 }
             }
             Self::Malformed(_) => Tally::MESSAGE,
         }

@@ -366,8 +366,10 @@ impl Hub {
     }
 }
 
-/// Numbers show that the backend has lost messages.
+/// Numbers show that the backend has lost messages. Nobody loses more than this at once: such a number is forged, or
+/// damaged, and says only that some may be missing.
 pub(crate) fn skipped(missed: Option<u64>) -> Entry {
+    let missed = missed.filter(|missed| *missed <= u64::from(u32::MAX));
     Entry::gap(Gap::new(missed, GapCause::Skipped))
 }
 

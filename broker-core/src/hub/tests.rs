@@ -243,6 +243,22 @@ fn a_gap_of_unknown_size_survives_an_overflow() {
     assert_eq!(Tally::default().gaps().count(), 0);
 }
 
+/// Whoever can write to the backend can make a channel report any number.
+#[test]
+fn what_is_missing_stays_exact_behind_any_number() {
+    let hub = Hub::new(4, 0);
+    let (ring, cursor) = hub.join(&name("news"), Reads::default()).unwrap();
+    let mut reader = Reader { ring, cursor, backlog: VecDeque::new() };
+    for missed in [u64::MAX, u64::MAX - 1, u64::from(u32::MAX), 1 << 48] {
+        put(&hub, "news", Entry::gap(Gap::new(Some(missed), GapCause::Skipped)), PutBy::Link);
+        take(&mut reader, 32).unwrap();
+        put(&hub, "news", Entry::gap(Gap::new(Some(5), GapCause::Skipped)), PutBy::Link);
+        (1..=10).for_each(|number| put(&hub, "news", entry(number), PutBy::Link));
+        let (missed, numbers) = take(&mut reader, 32).unwrap();
+        assert_eq!((missed.messages, missed.unknown, numbers), (5 + 6, 0, vec![7, 8, 9, 10]));
+    }
+}
+
 /// Subscribers come and go on several threads while others post: every message after joining arrives or is
 /// counted, and nothing is left.
 #[test]

@@ -23,10 +23,9 @@ struct Skipped {
 impl Skipped {
     /// What the ring has dropped; of gaps of unknown size one reports all.
     fn dropped(tally: Tally) -> Self {
-        let lost = u64::from(tally.lost);
         Self {
-            messages: tally.messages.saturating_sub(lost),
-            lost,
+            messages: tally.messages.wrapping_sub(tally.lost),
+            lost: tally.lost,
             link_lost: tally.unknown > 0,
             ..Self::default()
         }

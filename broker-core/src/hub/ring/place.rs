@@ -32,7 +32,7 @@ pub(crate) struct Cursor {
     pub(super) queueing: bool,
 }
 
-const _: () = assert!(size_of::<Cursor>() == 32);
+const _: () = assert!(size_of::<Cursor>() == 40);
 
 /// The end of a ring.
 #[derive(Debug)]
