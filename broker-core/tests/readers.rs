@@ -255,3 +255,28 @@ async fn a_forged_number_hides_no_loss() {
     assert!(matches!(next(&mut latest).await, Some(Event::Message(_))));
     assert!(latest.next().now_or_never().is_none());
 }
+
+/// As docs/posting.md and docs/readers.md say: until they are read past, they are like other entries of the queue.
+#[tokio::test(start_paused = true)]
+async fn what_a_lagging_reader_would_pass_over_counts_in_its_gap() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let session = broker.session();
+    let mut news = session.subscribe_with("news", SubscribeOptions::new().capacity(4)).await.unwrap();
+    let mut newest = session.subscribe_with("price", SubscribeOptions::new().latest_only()).await.unwrap();
+    post(&broker, "first").await;
+    for _ in 0..10 {
+        session.post("news", Post::new("own").excluding_me(), Scope::Local).await.unwrap();
+    }
+    post(&broker, "last").await;
+    assert_eq!(said(gap(&mut news).await), (Some(8), GapCause::Overflow));
+    assert_eq!(payload(&mut news).await, "last");
+    assert!(news.next().now_or_never().is_none());
+    broker.publish("price", "7", Scope::Local).await.unwrap();
+    (0..16).for_each(|_| driver.inbox().deliver("price", Bytes::from_static(b"foreign")));
+    assert_eq!(said(gap(&mut newest).await), (Some(1), GapCause::Overflow));
+    for _ in 0..16 {
+        assert!(matches!(next(&mut newest).await, Some(Event::Malformed(_))));
+    }
+    assert!(newest.next().now_or_never().is_none());
+}

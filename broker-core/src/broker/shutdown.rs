@@ -40,7 +40,8 @@ impl Broker {
     /// that a readiness check takes the server out of rotation: no new post and no new subscription; every accepted post is sent
     /// and has come back; listeners have been called with everything in their queues, and streams have yielded it,
     /// for at most `drain_timeout`; then [`close`](Self::close). A stream that has nothing left to yield is not waited
-    /// for, nor is one whose session is closed. Idempotent, and may be called from several tasks.
+    /// for, nor is one whose session is closed; one that has yet to pass over a message that
+    /// [excludes](crate::Post::excluding_me) its session is. Idempotent, and may be called from several tasks.
     ///
     /// So it takes at most `drain_timeout`, and what `close` takes: up to `close_timeout` for hooks, and another
     /// `drain_timeout` if a listener blocks its thread.

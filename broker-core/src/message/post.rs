@@ -80,6 +80,10 @@ impl Post {
     /// Passes over the streams and listeners of the session that posts it, wherever else it is received: for whoever has
     /// shown the change already. Posted outside of a session it passes over nobody.
     ///
+    /// Until a stream of that session has passed it over, it takes room in the stream's queue like other messages: one
+    /// that lags counts it in the gap of an overflow, and [`drain`](crate::Broker::drain) waits until the stream is read
+    /// past it.
+    ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), broker::Error> {
     /// use broker::{Event, Post, Scope};
