@@ -1,5 +1,7 @@
 //! Handles of channels and posts under way, beside what runs at the same moment, and with wakers that panic.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod scripted;
 
 use std::{
