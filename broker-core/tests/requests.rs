@@ -24,6 +24,10 @@ fn kind(outcome: Result<Received<Note>, RequestError>) -> ErrorKind {
     }
 }
 
+fn replies_of(broker: &Broker) -> String {
+    format!("$node.{}.replies", broker.node_id())
+}
+
 /// How often the broker's own channel for replies was subscribed.
 fn subscribed_to_replies(driver: &Scripted) -> usize {
     driver.world().asked.iter().filter(|asked| asked.contains(".replies")).count()
@@ -101,4 +105,34 @@ async fn a_request_fails_at_once_without_a_link() {
     assert_eq!(begun.elapsed(), Duration::ZERO);
     broker.close().await;
     assert_eq!(kind(request(&broker).await), ErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_leaves_no_longer_than_it_is_kept() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let refuse = |ask: Received<Note>| Err::<Note, _>(format!("there is no {:?}", ask.0));
+    broker.reply_to("asks", refuse).await.unwrap();
+    // In JSON one byte each, in `Debug` six.
+    let long = Note("\u{7f}".repeat(400_000));
+    let outcome = within("the end of a request", broker.request::<_, Note>("asks", long, LIMIT)).await;
+    assert!(matches!(outcome, Err(RequestError::Refused(text)) if text.starts_with("there is no")));
+    let replies = replies_of(&broker);
+    let sent = |post: &&broker_core::driver::Outgoing| post.channel.as_str() == replies;
+    let longest = driver.world().published.iter().filter(sent).map(|post| post.frame.len()).max().unwrap();
+    assert!(longest < RequestError::MAX_REFUSAL + 200, "a frame of {longest} bytes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_is_too_large_is_a_refusal_that_says_so() {
+    let driver = Scripted::default();
+    let mut options = options();
+    options.max_payload = 300;
+    let broker = driver.connect(options).await.unwrap();
+    broker.reply_to("asks", |_: Received<Note>| Note("x".repeat(301))).await.unwrap();
+    broker.reply_to("refused", |_: Received<Note>| Err::<Note, _>("x".repeat(301))).await.unwrap();
+    let Err(RequestError::Refused(text)) = request(&broker).await else { panic!("not refused") };
+    assert!(text.contains("its reply cannot be sent") && text.contains("max_payload"), "{text}");
+    let outcome = within("the end of a request", broker.request::<_, Note>("refused", note(), LIMIT)).await;
+    assert!(matches!(outcome, Err(RequestError::Refused(text)) if text.len() == 300));
 }

@@ -8,7 +8,7 @@ use crate::{
     driver::Receipt,
     hub::{PutBy, Reads, Ring, WakeList},
     message::exchange::Exchange,
-    request::{ReplyReader, replies::Waiting},
+    request::{ReplyReader, refusal, replies::Waiting},
     trace,
     wire::{frame, names::reply_channel},
 };
@@ -103,7 +103,8 @@ impl Broker {
                 sent => return sent,
             },
         };
-        let mut refusal = Post::new(text);
+        // No longer than the requester keeps: the text may contain all of the request.
+        let mut refusal = Post::new(refusal(&text, self.0.options.max_payload));
         refusal.exchange = to.exchange.refused();
         if to.local {
             self.put_reply(Message::from_post(refusal, self.0.node));
@@ -122,12 +123,11 @@ impl Broker {
             self.put_reply(Message::from_value(value, self.0.node, codec));
             return Ok(());
         }
-        let post = value.encode(codec)?;
-        post.check(&self.0.options)?;
-        self.send_encoded(to, &post).await
+        self.send_encoded(to, &value.encode(codec)?).await
     }
 
     async fn send_encoded(&self, to: ReplyTo, post: &Post) -> Result<()> {
+        post.check(&self.0.options)?;
         // A global request comes by a backend.
         let Some(backend) = &self.0.backend else { return Err(Error::closed()) };
         let frame = frame::encode(post, self.0.node);

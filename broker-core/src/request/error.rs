@@ -42,11 +42,12 @@ impl RequestError {
     }
 }
 
-/// A refusal as it is kept: it may come from anywhere.
-pub(super) fn refusal(text: &str) -> String {
+/// A refusal as it is sent and kept, of at most so many bytes: its text may come from anywhere.
+pub(crate) fn refusal(text: &str, most: usize) -> String {
+    let most = most.min(RequestError::MAX_REFUSAL);
     let mut kept = String::new();
     for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
-        if kept.len() + c.len_utf8() > RequestError::MAX_REFUSAL {
+        if kept.len() + c.len_utf8() > most {
             break;
         }
         kept.push(c);
@@ -93,8 +94,9 @@ mod tests {
 
     #[test]
     fn a_refusal_is_short_and_on_one_line() {
-        assert_eq!(refusal("not\nnow\u{1b}[2J"), "not now [2J");
-        let long = refusal(&"ü".repeat(5000));
-        assert_eq!(long.len(), RequestError::MAX_REFUSAL);
+        assert_eq!(refusal("not\nnow\u{1b}[2J", usize::MAX), "not now [2J");
+        let long = "ü".repeat(5000);
+        assert_eq!(refusal(&long, usize::MAX).len(), RequestError::MAX_REFUSAL);
+        assert_eq!(refusal(&long, 7).len(), 6);
     }
 }

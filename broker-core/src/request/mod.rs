@@ -21,4 +21,5 @@ pub use self::{
     reply_fn::{IntoReply, ReplyFn},
     stream::ReplyStream,
 };
+pub(crate) use error::refusal;
 pub(crate) use reader::ReplyReader;

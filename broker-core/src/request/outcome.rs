@@ -20,7 +20,7 @@ pub(super) fn readable<T: Model>(reply: Message) -> Result<Received<T>, RequestE
     if reply.exchange().is_refused() {
         let text = reply.payload()?;
         let text = String::from_utf8_lossy(&text[..text.len().min(MAX_READ)]);
-        return Err(RequestError::Refused(refusal(&text)));
+        return Err(RequestError::Refused(refusal(&text, RequestError::MAX_REFUSAL)));
     }
     reply.into_decoded().map_err(RequestError::Unreadable)
 }
