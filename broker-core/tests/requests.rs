@@ -3,9 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 mod scripted;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock, mpsc},
+    thread,
+    time::Duration,
+};
 
 use broker_core::{Broker, ErrorKind, Received, RequestError, RequestOptions, Scope};
+use futures_util::FutureExt;
 use scripted::{
     Scripted, options,
     steps::{Note, note, until, within},
@@ -26,6 +31,13 @@ fn kind(outcome: Result<Received<Note>, RequestError>) -> ErrorKind {
 
 fn replies_of(broker: &Broker) -> String {
     format!("$node.{}.replies", broker.node_id())
+}
+
+/// What another thread returns; `None` if it hangs or panics.
+fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, outcome) = mpsc::channel();
+    thread::spawn(move || done.send(work()));
+    outcome.recv_timeout(LIMIT * 4).ok()
 }
 
 /// How often the broker's own channel for replies was subscribed.
@@ -135,4 +147,50 @@ async fn a_reply_that_is_too_large_is_a_refusal_that_says_so() {
     assert!(text.contains("its reply cannot be sent") && text.contains("max_payload"), "{text}");
     let outcome = within("the end of a request", broker.request::<_, Note>("refused", note(), LIMIT)).await;
     assert!(matches!(outcome, Err(RequestError::Refused(text)) if text.len() == 300));
+}
+
+/// Makes a request when its task is dropped: in a runtime that takes no task any more.
+struct AsksAtTheEnd(Arc<OnceLock<Broker>>, mpsc::Sender<bool>);
+
+impl Drop for AsksAtTheEnd {
+    fn drop(&mut self) {
+        let broker = self.0.get().unwrap();
+        let _ = self.1.send(broker.health().is_connected());
+        assert!(broker.request::<_, Note>("asks", note(), LIMIT).now_or_never().is_none_or(|it| it.is_err()));
+    }
+}
+
+#[test]
+fn a_runtime_ends_though_a_request_begins_in_it() {
+    let (ended, was_connected) = mpsc::channel();
+    let end = elsewhere(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let made = Arc::new(OnceLock::new());
+        // Tasks are dropped from several lists, in each the oldest first: one of these before the broker's own.
+        for _ in 0..64 {
+            let asks = AsksAtTheEnd(Arc::clone(&made), ended.clone());
+            runtime.spawn(async move {
+                let _asks = asks;
+                std::future::pending::<()>().await;
+            });
+        }
+        let broker = runtime.block_on(Scripted::default().connect(options())).unwrap();
+        assert!(made.set(broker).is_ok());
+    });
+    assert!(end.is_some(), "it hangs");
+    assert_eq!(was_connected.recv(), Ok(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_replies_ends_with_the_broker() {
+    let driver = Scripted::default();
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let broker = driver.connect(options()).await.unwrap();
+    let before = tasks();
+    for _ in 0..2 {
+        assert!(broker.request::<_, Note>("nobody", note(), LIMIT).await.is_err());
+    }
+    assert_eq!(tasks(), before + 1);
+    drop(broker);
+    until("no task is left", || tasks() == 0).await;
 }

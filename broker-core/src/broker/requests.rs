@@ -40,7 +40,7 @@ impl Broker {
         if let Some(backend) = backend {
             backend.outbox.check().map_err(|error| self.about(operation, error))?;
         }
-        let ring = self.0.replies.reading(|| self.read_replies())?;
+        let ring = self.read_replies()?;
         if let Some(backend) = backend {
             let refusal = || match ring.end_reason() {
                 Some(CloseReason::Refused(error)) => Some(error),
@@ -53,22 +53,28 @@ impl Broker {
         Ok(self.0.replies.wait(backend.is_none(), self.0.options.queue_capacity))
     }
 
-    /// Begins to read replies. The task holds no handle: it ends with the broker.
+    /// Begins to read replies, unless that has begun. The task holds no handle: it ends with the broker.
     fn read_replies(&self) -> Result<Arc<Ring>> {
-        let hub = Arc::clone(&self.0.hub);
         let runtime = self.0.runtime.handle("a request")?;
+        let (ring, reader) = self.0.replies.reading(|| self.reply_reader())?;
+        if let Some(reader) = reader {
+            self.0.tasks.spawn_on(reader.run(self.0.stop.clone()), &runtime);
+        }
+        Ok(ring)
+    }
+
+    fn reply_reader(&self) -> Result<ReplyReader> {
+        let hub = Arc::clone(&self.0.hub);
         let name = reply_channel(self.0.node);
         let (ring, cursor) = hub.join(&name, Reads::default()).ok_or_else(|| self.closed_error())?;
-        let reader = ReplyReader {
+        Ok(ReplyReader {
             hub,
-            ring: Arc::clone(&ring),
+            ring,
             cursor,
             replies: Arc::clone(&self.0.replies),
             subscriptions: self.0.backend.as_ref().map(|backend| Arc::clone(&backend.subscriptions)),
             meter: self.0.meter.clone(),
-        };
-        self.0.tasks.spawn_on(reader.run(self.0.stop.clone()), &runtime);
-        Ok(ring)
+        })
     }
 
     /// Posts a request.

@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use super::ReplyReader;
 use crate::{
     CloseReason, Gap, GapCause, Message, Result, driver::random, hub::Ring, runtime::user_code::contain,
 };
@@ -67,17 +68,23 @@ impl Replies {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where replies are read. If nobody reads, `begin` makes a reader, under the lock: whoever comes next finds it.
-    pub(crate) fn reading(&self, begin: impl FnOnce() -> Result<Arc<Ring>>) -> Result<Arc<Ring>> {
+    /// Where replies are read. If nobody reads, `make` makes a reader, under the lock, so that whoever comes next finds
+    /// its ring. The caller runs it, without the lock: a runtime that has ended drops it at once, and then it comes back
+    /// [here](Self::end).
+    pub(crate) fn reading(
+        &self,
+        make: impl FnOnce() -> Result<ReplyReader>,
+    ) -> Result<(Arc<Ring>, Option<ReplyReader>)> {
         let mut state = self.lock();
         match &state.read {
-            Some(ring) if ring.end_reason().is_none() => Ok(Arc::clone(ring)),
+            Some(ring) if ring.end_reason().is_none() => Ok((Arc::clone(ring), None)),
             _ => {
-                let ring = begin()?;
+                let reader = make()?;
+                let ring = Arc::clone(&reader.ring);
                 let last = state.read.replace(Arc::clone(&ring));
                 drop(state);
                 drop(last);
-                Ok(ring)
+                Ok((ring, Some(reader)))
             }
         }
     }
