@@ -29,6 +29,10 @@ fn kind(outcome: Result<Received<Note>, RequestError>) -> ErrorKind {
     }
 }
 
+fn local() -> RequestOptions {
+    RequestOptions::new(LIMIT * 10).with_scope(Scope::Local)
+}
+
 fn replies_of(broker: &Broker) -> String {
     format!("$node.{}.replies", broker.node_id())
 }
@@ -179,6 +183,28 @@ fn a_runtime_ends_though_a_request_begins_in_it() {
     });
     assert!(end.is_some(), "it hangs");
     assert_eq!(was_connected.recv(), Ok(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_local_request_needs_no_permission() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let answer = async |ask: Received<Note>| {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Note(ask.0.clone())
+    };
+    broker.reply_to("asks", answer).await.unwrap();
+    driver.world().forbidden.insert(replies_of(&broker));
+    let asking = broker.clone();
+    let waiting = tokio::spawn(async move { asking.request::<_, Note>("asks", note(), local()).await });
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    // The refusal, for a global request and on a new link, is not for this one.
+    assert_eq!(kind(request(&broker).await), ErrorKind::Forbidden);
+    driver.lose();
+    until("the next link", || broker.health().links == 2).await;
+    assert_eq!(waiting.await.unwrap().unwrap().0, "hello");
+    let next: Received<Note> = broker.request("asks", note(), local()).await.unwrap();
+    assert_eq!(next.0, "hello");
 }
 
 #[tokio::test(start_paused = true)]

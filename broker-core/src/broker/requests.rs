@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Broker, publish::Target};
+use super::{Backend, Broker, publish::Target};
 use crate::{
     CloseReason, Error, ErrorKind, Message, Model, NodeId, Post, Result, Scope, TypedPost,
     driver::Receipt,
-    hub::{PutBy, Reads, Ring, WakeList},
+    hub::{Reads, Ring},
     message::exchange::Exchange,
     request::{ReplyReader, refusal, replies::Waiting},
     trace,
@@ -38,32 +38,35 @@ impl Broker {
         }
         let backend = self.0.backend.as_ref().filter(|_| scope != Scope::Local);
         if let Some(backend) = backend {
-            backend.outbox.check().map_err(|error| self.about(operation, error))?;
-        }
-        let ring = self.read_replies()?;
-        if let Some(backend) = backend {
-            let refusal = || match ring.end_reason() {
-                Some(CloseReason::Refused(error)) => Some(error),
-                _ => None,
-            };
-            let (name, limit) = (&ring.channel, self.0.options.subscribe_timeout);
-            let confirmed = backend.subscriptions.confirmed(name, limit, refusal).await;
-            confirmed.map_err(|error| self.about(operation, error).with_channel(name.clone()))?;
+            self.replies_arrive(backend).await.map_err(|error| self.about(operation, error))?;
         }
         Ok(self.0.replies.wait(backend.is_none(), self.0.options.queue_capacity))
     }
 
+    /// Returns once replies to this node arrive.
+    async fn replies_arrive(&self, backend: &Backend) -> Result<()> {
+        backend.outbox.check()?;
+        let ring = self.read_replies(backend)?;
+        let refusal = || match ring.end_reason() {
+            Some(CloseReason::Refused(error)) => Some(error),
+            _ => None,
+        };
+        let (name, limit) = (&ring.channel, self.0.options.subscribe_timeout);
+        let confirmed = backend.subscriptions.confirmed(name, limit, refusal).await;
+        confirmed.map_err(|error| error.with_channel(name.clone()))
+    }
+
     /// Begins to read replies, unless that has begun. The task holds no handle: it ends with the broker.
-    fn read_replies(&self) -> Result<Arc<Ring>> {
+    fn read_replies(&self, backend: &Backend) -> Result<Arc<Ring>> {
         let runtime = self.0.runtime.handle("a request")?;
-        let (ring, reader) = self.0.replies.reading(|| self.reply_reader())?;
+        let (ring, reader) = self.0.replies.reading(|| self.reply_reader(backend))?;
         if let Some(reader) = reader {
             self.0.tasks.spawn_on(reader.run(self.0.stop.clone()), &runtime);
         }
         Ok(ring)
     }
 
-    fn reply_reader(&self) -> Result<ReplyReader> {
+    fn reply_reader(&self, backend: &Backend) -> Result<ReplyReader> {
         let hub = Arc::clone(&self.0.hub);
         let name = reply_channel(self.0.node);
         let (ring, cursor) = hub.join(&name, Reads::default()).ok_or_else(|| self.closed_error())?;
@@ -72,7 +75,7 @@ impl Broker {
             ring,
             cursor,
             replies: Arc::clone(&self.0.replies),
-            subscriptions: self.0.backend.as_ref().map(|backend| Arc::clone(&backend.subscriptions)),
+            subscriptions: Arc::clone(&backend.subscriptions),
             meter: self.0.meter.clone(),
         })
     }
@@ -113,7 +116,7 @@ impl Broker {
         let mut refusal = Post::new(refusal(&text, self.0.options.max_payload));
         refusal.exchange = to.exchange.refused();
         if to.local {
-            self.put_reply(Message::from_post(refusal, self.0.node));
+            self.0.replies.put(Message::from_post(refusal, self.0.node), &self.0.meter);
             return Ok(());
         }
         self.send_encoded(to, &refusal).await
@@ -126,7 +129,7 @@ impl Broker {
         if to.local {
             codec.check(&value.value)?;
             value.headers.check()?;
-            self.put_reply(Message::from_value(value, self.0.node, codec));
+            self.0.replies.put(Message::from_value(value, self.0.node, codec), &self.0.meter);
             return Ok(());
         }
         self.send_encoded(to, &value.encode(codec)?).await
@@ -138,13 +141,6 @@ impl Broker {
         let Some(backend) = &self.0.backend else { return Err(Error::closed()) };
         let frame = frame::encode(post, self.0.node);
         backend.outbox.reply(reply_channel(to.node).as_str(), frame).await.map(drop)
-    }
-
-    /// Whoever made a local request reads here.
-    fn put_reply(&self, message: Message) {
-        let mut wakes = WakeList::default();
-        self.0.hub.put(reply_channel(self.0.node).as_str(), message, PutBy::Here, &mut wakes);
-        wakes.finish();
     }
 
     /// How many requests wait.

@@ -211,6 +211,7 @@ impl Broker {
     fn end_at_once(&self) {
         self.0.stop.cancel();
         self.0.hub.close();
+        self.0.replies.close();
         // Also those that were opened meanwhile; their hooks are called as far as they get.
         let late = std::mem::take(&mut *self.sessions());
         for session in late.into_values().filter_map(|session| session.upgrade()) {

@@ -1,4 +1,5 @@
-//! ReplyReader: the task that hands replies to the requests that wait for them, one per node that has made a request.
+//! ReplyReader: the task that hands replies to the requests that wait for them, one per node that has made a
+//! request through its backend.
 
 use std::{future::poll_fn, mem, sync::Arc};
 
@@ -9,7 +10,6 @@ use crate::{
     CloseReason,
     hub::{Cursor, Entry, Hub, Notice, Ring},
     metrics::Meter,
-    runtime::user_code::contain,
     supervisor::subscriptions::Subscriptions,
 };
 
@@ -23,7 +23,7 @@ pub(crate) struct ReplyReader {
     pub(crate) ring: Arc<Ring>,
     pub(crate) cursor: Cursor,
     pub(crate) replies: Arc<Replies>,
-    pub(crate) subscriptions: Option<Arc<Subscriptions>>,
+    pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) meter: Meter,
 }
 
@@ -54,13 +54,7 @@ impl ReplyReader {
 
     fn receive(&self, entry: Entry) {
         match entry {
-            Entry::Message(message) => {
-                if let Err(reply) = self.replies.receive(message) {
-                    self.meter.reply_dropped();
-                    tracing::debug!(origin = %reply.origin(), "a reply came for no request that waits");
-                    contain("a reply that was dropped", || drop(reply));
-                }
-            }
+            Entry::Message(message) => self.replies.put(message, &self.meter),
             Entry::Notice(notice) => match &*notice {
                 Notice::Gap(gap) => self.replies.gap(*gap),
                 // Counted where it arrived.
@@ -74,10 +68,8 @@ impl Drop for ReplyReader {
     fn drop(&mut self) {
         // Also if its task was dropped with its runtime.
         self.replies.end(&self.ring, &CloseReason::BrokerClosed);
-        if self.hub.leave(&self.ring, &self.cursor)
-            && let Some(subscriptions) = &self.subscriptions
-        {
-            subscriptions.note_left(&self.ring.channel);
+        if self.hub.leave(&self.ring, &self.cursor) {
+            self.subscriptions.note_left(&self.ring.channel);
         }
     }
 }

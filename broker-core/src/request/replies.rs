@@ -12,7 +12,8 @@ use std::{
 
 use super::ReplyReader;
 use crate::{
-    CloseReason, Gap, GapCause, Message, Result, driver::random, hub::Ring, runtime::user_code::contain,
+    CloseReason, Gap, GapCause, Message, Result, driver::random, hub::Ring, metrics::Meter,
+    runtime::user_code::contain,
 };
 
 /// See the module.
@@ -26,11 +27,13 @@ struct State {
     waiting: HashMap<u64, Inbox>,
     /// Where the reader reads.
     read: Option<Arc<Ring>>,
+    /// The broker is closed.
+    closed: bool,
 }
 
 /// What has come for one request.
 struct Inbox {
-    /// Posted in this process only: the link is nothing to it.
+    /// Posted in this process only: its replies come straight here, and neither link nor reader is anything to it.
     local: bool,
     bound: usize,
     replies: VecDeque<Message>,
@@ -59,7 +62,8 @@ pub(crate) struct Waiting {
 
 impl Default for Replies {
     fn default() -> Self {
-        Self { state: Mutex::new(State { last: random(), waiting: HashMap::new(), read: None }) }
+        let state = State { last: random(), waiting: HashMap::new(), read: None, closed: false };
+        Self { state: Mutex::new(state) }
     }
 }
 
@@ -104,15 +108,24 @@ impl Replies {
             replies: VecDeque::new(),
             dropped: 0,
             lost: None,
-            ended: None,
+            ended: state.closed.then_some(CloseReason::BrokerClosed),
             waker: None,
         };
         state.waiting.insert(number, inbox);
         Waiting { replies: Arc::clone(self), number }
     }
 
-    /// A reply came. Gives it back if there is no request for it, or no room.
-    pub(crate) fn receive(&self, reply: Message) -> Result<(), Message> {
+    /// A reply came. It is dropped if there is no request for it, or no room.
+    pub(crate) fn put(&self, reply: Message, meter: &Meter) {
+        if let Err(reply) = self.receive(reply) {
+            meter.reply_dropped();
+            tracing::debug!(origin = %reply.origin(), "a reply came for no request that waits");
+            contain("a reply that was dropped", || drop(reply));
+        }
+    }
+
+    /// Gives it back if there is no request for it, or no room.
+    pub(super) fn receive(&self, reply: Message) -> Result<(), Message> {
         let Some(number) = reply.exchange().number() else { return Err(reply) };
         let waker = {
             let mut state = self.lock();
@@ -141,26 +154,32 @@ impl Replies {
             GapCause::LinkLost => {}
             // Of other kinds of readers.
             GapCause::Conflated | GapCause::Subscribed => {}
-            GapCause::Overflow => self.lose(gap, |_| true),
-            GapCause::Dropped | GapCause::Skipped => self.lose(gap, |inbox| !inbox.local),
+            GapCause::Overflow | GapCause::Dropped | GapCause::Skipped => self.lose(gap),
         }
     }
 
     /// The link is gone, and what was under way with it.
     pub(crate) fn link_lost(&self) {
-        self.lose(Gap::new(None, GapCause::LinkLost), |inbox| !inbox.local);
+        self.lose(Gap::new(None, GapCause::LinkLost));
     }
 
-    fn lose(&self, gap: Gap, of: impl Fn(&Inbox) -> bool) {
-        self.each(of, |inbox| inbox.lost = Some(inbox.lost.map_or(gap, |before| both(before, gap))));
+    fn lose(&self, gap: Gap) {
+        let lose = |inbox: &mut Inbox| inbox.lost = Some(inbox.lost.map_or(gap, |before| both(before, gap)));
+        self.each(|inbox| !inbox.local, lose);
     }
 
-    /// The reader of this ring ends.
+    /// The reader of this ring ends, and with it what is replied to through the backend.
     pub(super) fn end(&self, ring: &Arc<Ring>, reason: &CloseReason) {
         let last = self.lock().read.take_if(|read| Arc::ptr_eq(read, ring));
         if last.is_some() {
-            self.each(|_| true, |inbox| _ = inbox.ended.get_or_insert_with(|| reason.clone()));
+            self.each(|inbox| !inbox.local, |inbox| inbox.end(reason));
         }
+    }
+
+    /// The broker is closed.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.each(|_| true, |inbox| inbox.end(&CloseReason::BrokerClosed));
     }
 
     fn each(&self, of: impl Fn(&Inbox) -> bool, change: impl Fn(&mut Inbox)) {
@@ -176,6 +195,12 @@ impl Replies {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lock().waiting.len()
+    }
+}
+
+impl Inbox {
+    fn end(&mut self, reason: &CloseReason) {
+        self.ended.get_or_insert_with(|| reason.clone());
     }
 }
 
