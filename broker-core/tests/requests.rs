@@ -185,6 +185,30 @@ fn a_runtime_ends_though_a_request_begins_in_it() {
     assert_eq!(was_connected.recv(), Ok(true));
 }
 
+#[test]
+fn a_request_in_a_runtime_that_has_ended_is_in_no_other_ones_way() {
+    let broker = Broker::local();
+    let limit = Duration::from_millis(50);
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let ended = runtime();
+    let handle = ended.handle().clone();
+    ended.shutdown_timeout(LIMIT);
+    let asking = broker.clone();
+    let first = elsewhere(move || {
+        let request = asking.request::<_, Note>("asks", note(), limit);
+        handle.block_on(request).err()
+    });
+    assert!(matches!(first, Some(Some(RequestError::NoReply { .. }))), "{first:?}");
+    let next = elsewhere(move || {
+        runtime().block_on(async {
+            broker.reply_to("asks", |ask: Received<Note>| Note(ask.0.clone())).await.unwrap();
+            broker.request::<_, Note>("asks", note(), LIMIT).await.map(|note| note.0.clone()).ok()
+        })
+    });
+    assert_eq!(next, Some(Some("hello".to_owned())));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_local_request_needs_no_permission() {
     let driver = Scripted::default();

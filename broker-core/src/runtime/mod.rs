@@ -77,11 +77,11 @@ impl Runtime {
     async fn late_elsewhere(&self, current: Option<Handle>, limit: Duration) {
         let begun = Instant::now();
         if let Some(timer) = current.and_then(|current| timer_of(&current, limit)) {
-            timer.await;
+            over_or_ended(timer).await;
             if begun.elapsed() >= limit {
                 return;
             }
-            // The clock of the caller's runtime is paused, and the broker's is not.
+            // The clock of the caller's runtime is paused, and the broker's is not; or that runtime has ended.
         }
         let rest = limit.saturating_sub(begun.elapsed());
         match &self.0 {
@@ -91,13 +91,18 @@ impl Runtime {
     }
 }
 
-/// A timer of a runtime in which the caller is not. One that has ended has no timers any more, and tokio says so by a
-/// panic; nothing is to be waited for then.
+/// A timer of a runtime in which the caller is not. Nothing is to be waited for in one that has ended.
 async fn borrowed(runtime: &Handle, limit: Duration) {
     let timer = {
         let _entered = runtime.enter();
         sleep(limit)
     };
+    over_or_ended(timer).await;
+}
+
+/// Returns when the time is over, or the timer's runtime has ended: that has no timers any more, and tokio says so by a
+/// panic.
+async fn over_or_ended(timer: Sleep) {
     let mut timer = pin!(timer);
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| timer.as_mut().poll(cx)));
