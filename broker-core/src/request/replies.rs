@@ -198,6 +198,17 @@ impl Replies {
     }
 }
 
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        // Each on its own: what panics while another panic unwinds ends the process.
+        mem::take(&mut self.replies)
+            .into_iter()
+            .for_each(|reply| contain("a reply that was dropped", || drop(reply)));
+        let waker = self.waker.take();
+        contain("a waker", || drop(waker));
+    }
+}
+
 impl Inbox {
     fn end(&mut self, reason: &CloseReason) {
         self.ended.get_or_insert_with(|| reason.clone());
@@ -239,8 +250,8 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let inbox = self.replies.lock().waiting.remove(&self.number);
-        contain("a reply that was dropped", || drop(inbox));
+        // Dropped without the lock.
+        let _inbox = self.replies.lock().waiting.remove(&self.number);
     }
 }
 

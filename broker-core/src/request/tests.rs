@@ -84,6 +84,38 @@ async fn a_local_request_outlives_nothing_of_its_broker() {
     assert!(matches!(&later, Some(RequestError::Broker(error)) if error.kind() == crate::ErrorKind::Closed));
 }
 
+#[derive(Serialize, Deserialize)]
+struct Bomb;
+
+impl Model for Bomb {
+    const NAME: &'static str = "Bomb";
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a value's Drop panics");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unread_replies_whose_drop_panics_are_dropped_each_on_its_own() {
+    let broker = Broker::local();
+    for _ in 0..2 {
+        broker.reply_to("asks", |_: Received<Ask>| Bomb).await.unwrap();
+    }
+    // Dropped while the time runs, and after it.
+    for wait in [LIMIT / 2, LIMIT * 2] {
+        let mut replies: ReplyStream<Bomb> = broker.request_many("asks", Ask(1), LIMIT).await.unwrap();
+        tokio::time::sleep(wait).await;
+        std::mem::forget(replies.next().await);
+        drop(replies);
+        let replies: ReplyStream<Bomb> = broker.request_many("asks", Ask(1), LIMIT).await.unwrap();
+        tokio::time::sleep(wait).await;
+        drop(replies);
+    }
+    assert_eq!(broker.waiting_requests(), 0);
+}
+
 #[test]
 fn a_reply_is_for_the_request_of_its_number_only() {
     let replies = std::sync::Arc::new(Replies::default());
