@@ -4,12 +4,17 @@
 mod scripted;
 
 use std::{
-    sync::{Arc, OnceLock, mpsc},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
 
-use broker_core::{Broker, ErrorKind, Received, RequestError, RequestOptions, Scope};
+use broker_core::{Broker, ErrorKind, Received, ReplyStream, RequestError, RequestOptions, Scope};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::FutureExt;
 use scripted::{
     Scripted, options,
@@ -35,6 +40,28 @@ fn local() -> RequestOptions {
 
 fn replies_of(broker: &Broker) -> String {
     format!("$node.{}.replies", broker.node_id())
+}
+
+/// The number of the request that was posted to `asks`.
+fn asked_number(driver: &Scripted) -> u64 {
+    let world = driver.world();
+    let post = world.published.iter().find(|post| post.channel.as_str() == "asks").unwrap();
+    u64::from_be_bytes(post.frame[32..40].try_into().unwrap())
+}
+
+/// A reply of another node, as docs/wire-format.md specifies frames.
+fn reply_frame(sequence: u64, number: u64, type_name: &str) -> Bytes {
+    let mut frame = BytesMut::from(&[0xB5, 1, 0x10, 1][..]);
+    frame.put_u64(99);
+    frame.put_u64(sequence);
+    frame.put_u32(1);
+    frame.put_u64(sequence);
+    frame.put_u64(number);
+    frame.put_u8(type_name.len().try_into().unwrap());
+    frame.put_slice(type_name.as_bytes());
+    frame.put_u16(0);
+    frame.put_slice(b"\"x\"");
+    frame.freeze()
 }
 
 /// What another thread returns; `None` if it hangs or panics.
@@ -207,6 +234,49 @@ fn a_request_in_a_runtime_that_has_ended_is_in_no_other_ones_way() {
         })
     });
     assert_eq!(next, Some(Some("hello".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_that_come_faster_than_they_are_read_end_with_the_time() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let limit = Duration::from_millis(50);
+    let mut replies: ReplyStream<Note> = broker.request_many("asks", note(), limit).await.unwrap();
+    let (number, inbox, name) = (asked_number(&driver), driver.inbox(), replies_of(&broker));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let flood = thread::spawn(move || {
+        let frames = (1..).take_while(|_| !stopped.load(Ordering::Relaxed));
+        frames.for_each(|sequence| inbox.deliver(&name, reply_frame(sequence, number, "Note")));
+    });
+    let reading = tokio::spawn(async move {
+        while replies.next().await.is_some() {
+            thread::sleep(Duration::from_micros(50)); // the reader is slower
+        }
+    });
+    let ended = tokio::time::timeout(LIMIT, reading).await;
+    stop.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+    ended.expect("the stream ends").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_replies_gives_way_to_others() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let mut replies: ReplyStream<Note> = broker.request_many("asks", note(), LIMIT).await.unwrap();
+    let (number, name) = (asked_number(&driver), replies_of(&broker));
+    (1..=500).for_each(|sequence| driver.inbox().deliver(&name, reply_frame(sequence, number, "Note")));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let others = Arc::new(AtomicBool::new(false));
+    let other = Arc::clone(&others);
+    tokio::spawn(async move { other.store(true, Ordering::Relaxed) });
+    let mut before = 0;
+    while !others.load(Ordering::Relaxed) {
+        replies.next().await.unwrap().unwrap();
+        before += 1;
+    }
+    assert!(before < 500, "{before}");
 }
 
 #[tokio::test(start_paused = true)]

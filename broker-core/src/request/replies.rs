@@ -32,7 +32,7 @@ struct State {
 }
 
 /// What has come for one request.
-struct Inbox {
+pub(super) struct Inbox {
     /// Posted in this process only: its replies come straight here, and neither link nor reader is anything to it.
     local: bool,
     bound: usize,
@@ -210,6 +210,21 @@ impl Drop for Inbox {
 }
 
 impl Inbox {
+    /// What came, replies first.
+    pub(super) fn next(&mut self) -> Option<Arrived> {
+        if let Some(reply) = self.replies.pop_front() {
+            return Some(Arrived::Reply(reply));
+        }
+        if self.dropped > 0 {
+            let missed = Some(mem::take(&mut self.dropped));
+            return Some(Arrived::Lost(Gap::new(missed, GapCause::Overflow)));
+        }
+        if let Some(gap) = self.lost.take() {
+            return Some(Arrived::Lost(gap));
+        }
+        self.ended.clone().map(Arrived::Ended)
+    }
+
     fn end(&mut self, reason: &CloseReason) {
         self.ended.get_or_insert_with(|| reason.clone());
     }
@@ -221,6 +236,11 @@ impl Waiting {
         self.number
     }
 
+    /// Waits no more. What has come until now.
+    pub(super) fn stop(self) -> Option<Inbox> {
+        self.replies.lock().waiting.remove(&self.number)
+    }
+
     /// What came, replies first.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Arrived> {
         let waker = cx.waker().clone(); // foreign code, so before the lock
@@ -228,18 +248,8 @@ impl Waiting {
         let Some(inbox) = state.waiting.get_mut(&self.number) else {
             return Poll::Ready(Arrived::Ended(CloseReason::BrokerClosed));
         };
-        if let Some(reply) = inbox.replies.pop_front() {
-            return Poll::Ready(Arrived::Reply(reply));
-        }
-        if inbox.dropped > 0 {
-            let missed = Some(mem::take(&mut inbox.dropped));
-            return Poll::Ready(Arrived::Lost(Gap::new(missed, GapCause::Overflow)));
-        }
-        if let Some(gap) = inbox.lost.take() {
-            return Poll::Ready(Arrived::Lost(gap));
-        }
-        if let Some(reason) = &inbox.ended {
-            return Poll::Ready(Arrived::Ended(reason.clone()));
+        if let Some(arrived) = inbox.next() {
+            return Poll::Ready(arrived);
         }
         let last = inbox.waker.replace(waker);
         drop(state);

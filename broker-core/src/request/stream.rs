@@ -4,8 +4,9 @@ use std::{
     fmt,
     future::{Future, pending, poll_fn},
     marker::PhantomData,
+    mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::{
     RequestError,
     outcome::{ended, readable},
-    replies::{Arrived, Waiting},
+    replies::{Arrived, Inbox, Waiting},
 };
 use crate::{Broker, Error, Model, Received};
 
@@ -25,12 +26,17 @@ use crate::{Broker, Error, Model, Received};
 pub struct ReplyStream<T> {
     broker: Broker,
     operation: &'static str,
-    /// `None` once it has ended.
-    waiting: Option<Waiting>,
+    source: Source,
     end: Ending,
-    /// The time is over: what has come is still yielded.
-    late: bool,
     item: PhantomData<fn() -> T>,
+}
+
+/// Where the next reply comes from.
+enum Source {
+    Waiting(Waiting),
+    /// The time is over: what has come until then is still yielded, and no more is taken.
+    Rest(Inbox),
+    Ended,
 }
 
 /// Resolves when the time is over, or earlier with the error of a closed session.
@@ -58,8 +64,8 @@ impl<T> ReplyStream<T> {
                 () = timed.wait_for(deadline.saturating_duration_since(Instant::now())) => None,
             }
         };
-        let (waiting, end) = (Some(waiting), Box::pin(end));
-        Self { broker: broker.clone(), operation, waiting, end, late: false, item: PhantomData }
+        let (source, end) = (Source::Waiting(waiting), Box::pin(end));
+        Self { broker: broker.clone(), operation, source, end, item: PhantomData }
     }
 }
 
@@ -70,30 +76,37 @@ impl<T: Model> ReplyStream<T> {
     }
 
     fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Received<T>, RequestError>>> {
-        let Some(waiting) = &self.waiting else { return Poll::Ready(None) };
-        if !self.late
+        if let Source::Waiting(_) = self.source
             && let Poll::Ready(end) = self.end.as_mut().poll(cx)
         {
-            if let Some(error) = end {
-                self.waiting = None;
-                return Poll::Ready(Some(Err(error.into())));
+            match (end, mem::replace(&mut self.source, Source::Ended)) {
+                (Some(error), _) => return Poll::Ready(Some(Err(error.into()))),
+                (None, Source::Waiting(waiting)) => {
+                    self.source = waiting.stop().map_or(Source::Ended, Source::Rest);
+                }
+                (None, _) => {}
             }
-            self.late = true;
         }
-        let item = match waiting.poll_next(cx) {
-            Poll::Ready(Arrived::Reply(reply)) => readable(reply),
-            Poll::Ready(Arrived::Lost(gap)) => Err(RequestError::MayBeLost(gap)),
-            Poll::Ready(Arrived::Ended(reason)) => {
-                self.waiting = None;
-                Err(ended(&self.broker, self.operation, reason))
-            }
-            Poll::Pending if self.late => {
-                self.waiting = None;
-                return Poll::Ready(None);
-            }
-            Poll::Pending => return Poll::Pending,
+        // One busy stream must not starve its task's siblings.
+        let budget = ready!(tokio::task::coop::poll_proceed(cx));
+        let arrived = match &mut self.source {
+            Source::Waiting(waiting) => Some(ready!(waiting.poll_next(cx))),
+            Source::Rest(rest) => rest.next(),
+            Source::Ended => None,
         };
-        Poll::Ready(Some(item))
+        budget.made_progress();
+        Poll::Ready(match arrived {
+            Some(Arrived::Reply(reply)) => Some(readable(reply)),
+            Some(Arrived::Lost(gap)) => Some(Err(RequestError::MayBeLost(gap))),
+            Some(Arrived::Ended(reason)) => {
+                self.source = Source::Ended;
+                Some(Err(ended(&self.broker, self.operation, reason)))
+            }
+            None => {
+                self.source = Source::Ended;
+                None
+            }
+        })
     }
 }
 
@@ -107,6 +120,8 @@ impl<T: Model> Stream for ReplyStream<T> {
 
 impl<T> fmt::Debug for ReplyStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplyStream").field("ended", &self.waiting.is_none()).finish_non_exhaustive()
+        f.debug_struct("ReplyStream")
+            .field("ended", &matches!(self.source, Source::Ended))
+            .finish_non_exhaustive()
     }
 }
