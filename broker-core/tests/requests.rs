@@ -280,6 +280,16 @@ async fn a_stream_of_replies_gives_way_to_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_may_wait_for_ever() {
+    let broker = Broker::local();
+    broker.reply_to("asks", |ask: Received<Note>| Note(ask.0.clone())).await.unwrap();
+    let mut replies: ReplyStream<Note> = broker.request_many("asks", note(), Duration::MAX).await.unwrap();
+    assert_eq!(replies.next().await.unwrap().unwrap().0, "hello");
+    let reply: Received<Note> = broker.request("asks", note(), Duration::MAX).await.unwrap();
+    assert_eq!(reply.0, "hello");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_local_request_needs_no_permission() {
     let driver = Scripted::default();
     let broker = driver.connect(options()).await.unwrap();

@@ -7,6 +7,7 @@ use std::{
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures_core::Stream;
@@ -47,10 +48,13 @@ impl<T> ReplyStream<T> {
         broker: &Broker,
         operation: &'static str,
         waiting: Waiting,
-        deadline: Instant,
+        deadline: Option<Instant>,
         closed: Option<impl Future<Output = Error> + Send + Sync + 'static>,
     ) -> Self {
         let timed = broker.clone();
+        let rest = move || {
+            deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+        };
         let end = async move {
             let closed = async {
                 match closed {
@@ -61,7 +65,7 @@ impl<T> ReplyStream<T> {
             tokio::select! {
                 biased;
                 error = closed => Some(error),
-                () = timed.wait_for(deadline.saturating_duration_since(Instant::now())) => None,
+                () = timed.wait_for(rest()) => None,
             }
         };
         let (source, end) = (Source::Waiting(waiting), Box::pin(end));

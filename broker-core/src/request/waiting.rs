@@ -190,7 +190,8 @@ impl Asked<'_> {
         post: TypedPost<T>,
     ) -> BoxFuture<'b, Result<ReplyStream<Rep>, RequestError>> {
         Box::pin(async move {
-            let deadline = Instant::now() + self.options.timeout;
+            // None: beyond what an instant can be.
+            let deadline = Instant::now().checked_add(self.options.timeout);
             let posting = async {
                 let (waiting, post) = self.place(post).await?;
                 self.broker.post_request(self.operation, channel, post, self.options.scope).await?;
