@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, Malformed, Message, Revoked, Uncertainty};
+use crate::{Error, Malformed, Message, Revoked, Uncertainty, channel::shown};
 
 /// What an untyped [`Subscription`](crate::Subscription) yields.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ impl fmt::Display for StreamError {
             Self::Gap(gap) => gap.fmt(f),
             Self::WrongType { expected, message } => {
                 match message.type_name() {
-                    Some(found) => write!(f, "a message of type `{found}`")?,
+                    Some(found) => write!(f, "a message of type {}", shown(found))?,
                     None => f.write_str("a message without a type")?,
                 }
                 write!(f, " on a stream of `{expected}`")

@@ -312,6 +312,25 @@ async fn a_local_request_needs_no_permission() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_type_name_from_the_wire_is_shown_on_one_line() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    let name = format!("x`\nERROR root: \u{1b}[2J{}", "y".repeat(200));
+    let mut stream = broker.create_stream::<Note>("news").await.unwrap();
+    let mut replies: ReplyStream<Note> = broker.request_many("asks", note(), LIMIT).await.unwrap();
+    let frame = |number| reply_frame(1, number, &name);
+    driver.inbox().deliver(&replies_of(&broker), frame(asked_number(&driver)));
+    driver.inbox().deliver("news", frame(1));
+    for error in [
+        replies.next().await.unwrap().err().unwrap().to_string(),
+        stream.next().await.unwrap().err().unwrap().to_string(),
+    ] {
+        assert!(error.contains("ERROR root: \\u{1b}[2J") && error.contains("Note"), "{error}");
+        assert!(!error.contains(char::is_control) && error.len() < 200, "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_reads_replies_ends_with_the_broker() {
     let driver = Scripted::default();
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();

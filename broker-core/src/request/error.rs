@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Error, Gap, StreamError};
+use crate::{Error, Gap, StreamError, channel::shown};
 
 /// Why a request has no reply that can be used.
 #[derive(Clone, Debug)]
@@ -70,8 +70,11 @@ impl fmt::Display for RequestError {
             Self::MayBeLost(gap) => write!(f, "the reply may be lost: {gap}"),
             Self::Refused(text) => write!(f, "the responder refused: {text}"),
             Self::Unreadable(StreamError::WrongType { expected, message }) => {
-                let found = message.type_name().unwrap_or("none");
-                write!(f, "the reply is of type `{found}`, and `{expected}` is expected")
+                match message.type_name() {
+                    Some(found) => write!(f, "the reply is of type {}", shown(found))?,
+                    None => f.write_str("the reply has no type")?,
+                }
+                write!(f, ", and `{expected}` is expected")
             }
             Self::Unreadable(error) => write!(f, "the reply is unreadable: {error}"),
             Self::Broker(error) => error.fmt(f),
