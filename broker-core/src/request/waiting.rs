@@ -69,8 +69,8 @@ impl Broker {
     /// begins with this call; dropping it ends it earlier.
     ///
     /// A reply that refuses, or cannot be read, is an error item, and so is [`RequestError::MayBeLost`]; the stream goes
-    /// on. It keeps as many replies as [`queue_capacity`](crate::Options::queue_capacity) says; those that come while it
-    /// is full are dropped, and an item reports how many. All else as [`request`](Self::request).
+    /// on. It keeps as many replies as [`queue_capacity`](crate::Options::queue_capacity) says, of any size; those that come
+    /// while it is full are dropped, and an item reports how many. When the time is over it yields what has come. All else as [`request`](Self::request).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
