@@ -66,18 +66,19 @@ impl Broker {
         Ok(ring)
     }
 
-    fn reply_reader(&self, backend: &Backend) -> Result<ReplyReader> {
+    fn reply_reader(&self, backend: &Backend) -> Result<(Arc<Ring>, ReplyReader)> {
         let hub = Arc::clone(&self.0.hub);
         let name = reply_channel(self.0.node);
         let (ring, cursor) = hub.join(&name, Reads::default()).ok_or_else(|| self.closed_error())?;
-        Ok(ReplyReader {
+        let reader = ReplyReader {
             hub,
-            ring,
+            ring: Arc::clone(&ring),
             cursor,
             replies: Arc::clone(&self.0.replies),
             subscriptions: Arc::clone(&backend.subscriptions),
             meter: self.0.meter.clone(),
-        })
+        };
+        Ok((ring, reader))
     }
 
     /// Posts a request.

@@ -10,7 +10,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::ReplyReader;
 use crate::{
     CloseReason, Gap, GapCause, Message, Result, driver::random, hub::Ring, metrics::Meter,
     runtime::user_code::contain,
@@ -72,19 +71,18 @@ impl Replies {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where replies are read. If nobody reads, `make` makes a reader, under the lock, so that whoever comes next finds
-    /// its ring. The caller runs it, without the lock: a runtime that has ended drops it at once, and then it comes back
+    /// Where replies are read. If nobody reads, `make` makes a reader with its ring, under the lock, so that whoever comes
+    /// next finds that ring. The caller runs the reader, without the lock: a runtime that has ended drops it at once, and then it comes back
     /// [here](Self::end).
-    pub(crate) fn reading(
+    pub(crate) fn reading<R>(
         &self,
-        make: impl FnOnce() -> Result<ReplyReader>,
-    ) -> Result<(Arc<Ring>, Option<ReplyReader>)> {
+        make: impl FnOnce() -> Result<(Arc<Ring>, R)>,
+    ) -> Result<(Arc<Ring>, Option<R>)> {
         let mut state = self.lock();
         match &state.read {
             Some(ring) if ring.end_reason().is_none() => Ok((Arc::clone(ring), None)),
             _ => {
-                let reader = make()?;
-                let ring = Arc::clone(&reader.ring);
+                let (ring, reader) = make()?;
                 let last = state.read.replace(Arc::clone(&ring));
                 drop(state);
                 drop(last);
