@@ -223,7 +223,7 @@ async fn gathered_replies_beyond_the_bound_are_reported(h: &dyn Harness) -> Outc
 }
 
 async fn a_refusal_is_an_error_with_its_text(h: &dyn Harness) -> Outcome {
-    let (here, there) = (h.node().await?, h.node_with(|options| options.max_payload = 1000).await?);
+    let (here, there) = (h.node().await?, h.node_with(|options| options.max_payload = 2000).await?);
     there
         .reply_to(ASKS, |ask: Received<Ask>| match ask.n {
             0 => Err("no\nzero".to_owned()),
