@@ -165,7 +165,7 @@ async fn newest(scale: Scale, behind: usize) -> Outcome<Vec<(Round, Round)>> {
         let work = async {
             for _ in 0..rounds {
                 for _ in 0..behind {
-                    sender.send(Arc::new(payload())).map_err(|_| "nobody reads")?;
+                    sender.send(Arc::new(payload())).map_err(|_| "there is no receiver")?;
                 }
                 receiver.changed().await?;
                 drop(black_box(receiver.borrow_and_update().clone()));
@@ -204,7 +204,7 @@ async fn small(scale: Scale) -> Outcome<Vec<(Round, Round)>> {
         let work = async {
             for _ in 0..rounds {
                 for _ in 0..POSTS {
-                    sender.send(Arc::new(payload())).map_err(|_| "nobody reads")?;
+                    sender.send(Arc::new(payload())).map_err(|_| "there is no receiver")?;
                 }
                 for _ in 0..=KEPT {
                     match receiver.recv().await {

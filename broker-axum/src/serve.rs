@@ -27,7 +27,7 @@ const MORE: Duration = Duration::from_secs(5);
 /// How long the tasks of connections that are broken off may take to end.
 const LAST: Duration = Duration::from_secs(2);
 
-/// Serves an application and, once it is told to, ends it together with its broker: so that no stream is cut off, and
+/// Serves an application and, once its signal comes, ends it together with its broker: so that no stream is cut off, and
 /// nothing waits for itself.
 ///
 /// `axum::serve` with a graceful shutdown waits for its connections, streams among them, and those end with the broker; a
@@ -145,7 +145,7 @@ where
             connections.gone().await;
             served
         });
-        let told = async {
+        let signalled = async {
             signal.await;
             tracing::info!("the server shuts down");
             stopping.begin();
@@ -153,7 +153,7 @@ where
         };
         tokio::select! {
             served = &mut ended => return served,
-            () = told => drop(stop),
+            () = signalled => drop(stop),
         }
         let in_order = async { tokio::join!(broker.drain(), &mut ended).1 };
         let Ok(served) = timeout(deadline, in_order).await else {

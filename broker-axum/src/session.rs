@@ -99,7 +99,7 @@ impl UserSession {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UserRejection {
-    /// The request has no [`Identity`]: it is nobody's.
+    /// The request has no [`Identity`]: it is of no user.
     Unauthenticated,
     /// The session of its user cannot be opened.
     Session(HttpError),

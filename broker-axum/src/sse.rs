@@ -51,7 +51,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// An `EventSource` connects again after any end. So the page closes it at an `end` whose reason is `revoked`. The name is
 /// not `error`, because an `EventSource` has an event of its own that is called so.
 ///
-/// A client that does not read holds up nobody else: it misses messages, and receives a gap with their number. How long
+/// A client that does not read holds up no other: it misses messages, and receives a gap with their number. How long
 /// the connection may be kept so is bounded by [`serve`](crate::serve).
 ///
 /// ```

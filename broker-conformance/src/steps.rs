@@ -91,6 +91,31 @@ pub async fn wait_for_link(node: &Broker, links: u64) -> Result<(), String> {
     until(&format!("link {links}"), connected).await.map_err(|error| format!("{error}: {:?}", node.health()))
 }
 
+/// The next event is a gap of this size and cause.
+pub async fn receives_gap(
+    subscription: &mut Subscription,
+    missed: Option<u64>,
+    cause: GapCause,
+) -> Result<(), String> {
+    match next_gap(subscription).await? {
+        Gap { missed: found, cause: why, .. } if found == missed && why == cause => Ok(()),
+        other => Err(format!("expected {missed:?} {cause:?}, got {other:?}")),
+    }
+}
+
+/// Posts the numbers on `news`, one by one; a quick subscriber misses none, and proves that all have arrived.
+pub async fn posted(
+    publisher: &Broker,
+    quick: &mut Subscription,
+    numbers: std::ops::Range<usize>,
+) -> Result<(), String> {
+    for n in numbers {
+        post(publisher, "news", n.to_string()).await?;
+        receives(quick, &n.to_string()).await?;
+    }
+    Ok(())
+}
+
 /// Posts until one post is received, for nodes whose links may break in between. Returns how many gaps stood
 /// before it.
 pub async fn receives_again(publisher: &Broker, subscription: &mut Subscription) -> Result<usize, String> {

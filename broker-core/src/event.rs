@@ -16,6 +16,17 @@ pub enum Event {
     Malformed(Malformed),
 }
 
+impl Event {
+    /// The message, or what stands in its place.
+    pub(crate) fn into_message(self) -> Result<Message, StreamError> {
+        match self {
+            Self::Message(message) => Ok(message),
+            Self::Gap(gap) => Err(StreamError::Gap(gap)),
+            Self::Malformed(malformed) => Err(StreamError::Malformed(malformed)),
+        }
+    }
+}
+
 /// Messages are missing, or may be, at this place in the stream.
 ///
 /// The subscription is live again when you see it: read the present state anew, then go on.

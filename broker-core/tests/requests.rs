@@ -337,7 +337,7 @@ async fn who_reads_replies_ends_with_the_broker() {
     let broker = driver.connect(options()).await.unwrap();
     let before = tasks();
     for _ in 0..2 {
-        assert!(broker.request::<_, Note>("nobody", note(), LIMIT).await.is_err());
+        assert!(broker.request::<_, Note>("unanswered", note(), LIMIT).await.is_err());
     }
     assert_eq!(tasks(), before + 1);
     drop(broker);

@@ -1,4 +1,4 @@
-//! Traces: that of whoever posts travels with the post, and each delivery is a span that links to it.
+//! Traces: that of the caller travels with the post, and each delivery is a span that links to it.
 
 use broker::{Broker, Event, Headers, Model, Post, Received, Scope, TypedPost};
 use opentelemetry::trace::{SpanId, SpanKind, TraceId, TracerProvider};

@@ -39,7 +39,7 @@ impl Default for Limits {
 
 /// Why it ends.
 enum End {
-    /// The client is gone, or takes nothing: there is nobody to say goodbye to.
+    /// The client is gone, or takes nothing: a close frame would reach no one.
     Gone,
     /// The client has said goodbye; the answer is still to be sent.
     Left,

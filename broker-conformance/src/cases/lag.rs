@@ -1,12 +1,12 @@
-//! Cases about subscribers that are too slow: only they lose, and they are told how much, and where.
+//! Cases about subscribers that are too slow: only they lose messages, and receive how many, and where.
 
-use broker_core::{Broker, Gap, GapCause, Subscription};
+use broker_core::{Gap, GapCause, Subscription};
 
-use crate::steps::{called_with, count, listener, post, receive_nothing_more, receives};
+use crate::steps::{called_with, count, listener, posted, receive_nothing_more, receives, receives_gap};
 use crate::{
     case::{Case, Outcome, case},
     harness::{Harness, Node},
-    wait::{fence, next_gap, next_item, within},
+    wait::{fence, next_item, within},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -24,24 +24,8 @@ async fn small_node(h: &dyn Harness) -> Result<Node, String> {
     h.node_with(|options| options.queue_capacity = CAPACITY).await
 }
 
-/// Posts the numbers, one by one; a quick subscriber misses none, and proves that all have arrived.
-async fn posted(
-    publisher: &Broker,
-    quick: &mut Subscription,
-    numbers: std::ops::Range<usize>,
-) -> Result<(), String> {
-    for n in numbers {
-        post(publisher, "news", n.to_string()).await?;
-        receives(quick, &n.to_string()).await?;
-    }
-    Ok(())
-}
-
 async fn lost(subscription: &mut Subscription, missed: u64) -> Result<(), String> {
-    match next_gap(subscription).await? {
-        Gap { missed: Some(found), cause: GapCause::Overflow, .. } if found == missed => Ok(()),
-        other => Err(format!("expected {missed} lost to overflow, got {other:?}")),
-    }
+    receives_gap(subscription, Some(missed), GapCause::Overflow).await
 }
 
 async fn receives_all(

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use broker_core::{Broker, CloseReason, ErrorKind, Gap, GapCause, SubscribeOptions, Subscription};
+use broker_core::{CloseReason, ErrorKind, GapCause, SubscribeOptions};
 use futures_util::FutureExt;
 
-use crate::steps::{lost_link, post, receive_nothing_more, receives, wait_for_disconnect, wait_for_link};
+use crate::steps::{
+    lost_link, post, posted, receive_nothing_more, receives, receives_gap, wait_for_disconnect, wait_for_link,
+};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
@@ -33,30 +35,6 @@ fn latest() -> SubscribeOptions {
 
 fn without_waiting() -> SubscribeOptions {
     SubscribeOptions::new().without_waiting()
-}
-
-async fn receives_gap(
-    subscription: &mut Subscription,
-    missed: Option<u64>,
-    cause: GapCause,
-) -> Result<(), String> {
-    match next_gap(subscription).await? {
-        Gap { missed: found, cause: why, .. } if found == missed && why == cause => Ok(()),
-        other => Err(format!("expected {missed:?} {cause:?}, got {other:?}")),
-    }
-}
-
-/// Posts the numbers; a quick subscriber proves that all have arrived.
-async fn posted(
-    publisher: &Broker,
-    quick: &mut Subscription,
-    numbers: std::ops::Range<usize>,
-) -> Result<(), String> {
-    for n in numbers {
-        post(publisher, "news", n.to_string()).await?;
-        receives(quick, &n.to_string()).await?;
-    }
-    Ok(())
 }
 
 /// Also of what the channel does not keep for it any more.

@@ -181,11 +181,11 @@ async fn replies_are_gathered_until_the_time_is_over(h: &dyn Harness) -> Outcome
     assert_eq!((by, refused), (["a", "b", "c"].map(str::to_owned).to_vec(), vec!["not 1".to_owned()]));
     drop(replies);
     let limit = Duration::from_millis(100);
-    let mut none = nodes[1].session().request_many::<_, Answer>("nobody", Ask { n: 2 }, limit).await?;
+    let mut none = nodes[1].session().request_many::<_, Answer>("unanswered", Ask { n: 2 }, limit).await?;
     // The session is dropped already.
     assert!(matches!(within("the end", none.next()).await?, Some(Err(RequestError::Broker(_)))));
     assert!(within("the end", none.next()).await?.is_none());
-    let mut none = nodes[1].request_many::<_, Answer>("nobody", Ask { n: 2 }, limit).await?;
+    let mut none = nodes[1].request_many::<_, Answer>("unanswered", Ask { n: 2 }, limit).await?;
     assert!(within("the end", none.next()).await?.is_none());
     Ok(())
 }
@@ -317,7 +317,7 @@ async fn a_request_without_a_reply_leaves_nothing_behind(h: &dyn Harness) -> Out
         async move {
             let limit = Duration::from_millis(20);
             match n % 4 {
-                0 => drop(session.request::<_, Answer>("nobody", Ask { n }, limit).await),
+                0 => drop(session.request::<_, Answer>("unanswered", Ask { n }, limit).await),
                 1 => drop(tokio::time::timeout(limit, ask(session.broker(), n)).await),
                 2 => drop(session.request_many::<_, Answer>(ASKS, Ask { n }, limit).await),
                 _ => {

@@ -1,4 +1,4 @@
-//! ChannelHandle: a channel whose name was resolved once, for whoever posts to it often.
+//! ChannelHandle: a channel whose name was resolved once, for a program that posts to it often.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
     message::sender::Sender, session::Shared,
 };
 
-/// A channel of a broker, for whoever posts to it often. Made by [`Broker::channel`]; by
+/// A channel of a broker, for a program that posts to it often. Made by [`Broker::channel`]; by
 /// [`Session::channel`](crate::Session::channel) for what the session posts, until it ends.
 ///
 /// It posts what [`Broker::post_message`] and [`Broker::publish`] post, to the same subscribers; a local post looks up no
@@ -61,7 +61,7 @@ impl Drop for Pinned {
 }
 
 impl Broker {
-    /// A handle of a channel, for whoever posts to it often. The type is that of the [`Channel`](crate::Channel); for a
+    /// A handle of a channel, for a program that posts to it often. The type is that of the [`Channel`](crate::Channel); for a
     /// name as text give it: `broker.channel::<PixelAdded>("pixel-added")`. Subscribes to nothing.
     ///
     /// # Errors
@@ -157,8 +157,8 @@ impl<T: Model> ChannelHandle<T> {
     /// next.
     ///
     /// Waits only while there is no room in the outbox (`outbox_bytes`), for at most `publish_timeout`. Cancel safe: a
-    /// dropped call has queued nothing. What is queued is sent even if the [`PublishFuture`] is dropped; then nobody learns
-    /// of its failure.
+    /// dropped call has queued nothing. What is queued is sent even if the [`PublishFuture`] is dropped; then its failure is
+    /// not reported.
     ///
     /// # Errors
     /// Those of [`Session::post_message`](crate::Session::post_message) that are known before anything is sent; and

@@ -150,14 +150,15 @@ impl Broker {
         scope: Scope,
     ) -> Result<Option<Leaving<'_>>> {
         let codec = self.0.options.codec;
-        if self.accept(channel, scope)?.is_none() {
+        let Some(backend) = self.accept(channel, scope)? else {
             // What no other node could read is refused here as well.
             codec.check(&post.value)?;
             trace::inject(&mut post.headers);
             post.headers.check()?;
             return self.put_local(channel, Message::from_value(post, self.0.node, codec));
-        }
-        self.send_post(channel, post.encode(codec)?, Scope::Global)
+        };
+        let post = self.checked(post.encode(codec)?)?;
+        Ok(Some((&backend.outbox, frame::encode(&post, self.0.node))))
     }
 
     /// What stays here is in the queues when this returns; what goes to the backend is checked, and ready to go.
@@ -165,16 +166,23 @@ impl Broker {
     pub(super) fn send_post(
         &self,
         channel: Target<'_>,
-        mut post: Post,
+        post: Post,
         scope: Scope,
     ) -> Result<Option<Leaving<'_>>> {
         let backend = self.accept(channel, scope)?;
-        trace::inject(&mut post.headers);
-        post.check(&self.0.options)?;
+        let post = self.checked(post)?;
         let Some(backend) = backend else {
             return self.put_local(channel, Message::from_post(post, self.0.node));
         };
         Ok(Some((&backend.outbox, frame::encode(&post, self.0.node))))
+    }
+
+    /// With the trace of the caller, and within the limits.
+    #[inline]
+    fn checked(&self, mut post: Post) -> Result<Post> {
+        trace::inject(&mut post.headers);
+        post.check(&self.0.options)?;
+        Ok(post)
     }
 
     /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.
@@ -206,7 +214,7 @@ impl Broker {
             Target::Name(name) => {
                 if !self.0.hub.put(name, message, PutBy::Here, &mut wakes) {
                     check(name)?;
-                    // Nobody is there, perhaps because all have read to the end.
+                    // No subscriber, perhaps because all have read to the end.
                     too_late = self.0.hub.has_ended();
                 }
             }

@@ -19,7 +19,7 @@ use crate::{
 /// What becomes of a post that [`ChannelHandle::send`](crate::ChannelHandle::send) has queued: its [`Receipt`], or why it
 /// failed, as [`Session::post_message`](crate::Session::post_message) would have said it.
 ///
-/// The post is sent whether this is awaited or not. Dropping it is allowed; then nobody learns whether the post failed.
+/// The post is sent whether this is awaited or not. Dropping it is allowed; then a failure is not reported.
 /// It keeps the broker open.
 #[must_use = "it says whether the post failed; drop it where that does not matter"]
 pub struct PublishFuture(State);

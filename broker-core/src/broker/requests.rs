@@ -25,7 +25,7 @@ impl ReplyTo {
     /// `None` if the message is no request.
     pub(crate) fn of(message: &Message) -> Option<Self> {
         let exchange = Exchange::of(message.exchange().number()?);
-        // Nobody but a node names where replies go: it is always that node's own channel.
+        // Replies go to the node's own channel; a request cannot name another.
         Some(Self { node: message.origin(), exchange, local: message.is_local() })
     }
 }

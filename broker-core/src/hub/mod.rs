@@ -366,7 +366,7 @@ impl Hub {
     }
 }
 
-/// Numbers show that the backend has lost messages. Nobody loses more than this at once: such a number is forged, or
+/// Numbers show that the backend has lost messages. No subscriber loses more than this at once: such a number is forged, or
 /// damaged, and says only that some may be missing.
 pub(crate) fn skipped(missed: Option<u64>) -> Entry {
     let missed = missed.filter(|missed| *missed <= u64::from(u32::MAX));

@@ -1,4 +1,4 @@
-//! Pins: a channel's first ring stays in the table without subscribers, for whoever posts to it often.
+//! Pins: a channel's first ring stays in the table without subscribers, for handles that post to it often.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ impl Hub {
         })
     }
 
-    /// Gives a pin back. True when the channel has nobody left here: then the last subscriber, leaving at the same moment,
+    /// Gives a pin back. True when the channel has no subscriber left here: then the last subscriber, leaving at the same moment,
     /// may not have found that.
     pub(crate) fn unpin(&self, ring: &Ring) -> bool {
         ring.pins.fetch_sub(1, Ordering::SeqCst) == 1 && self.remove_if_empty(&ring.channel)

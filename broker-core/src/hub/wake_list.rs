@@ -11,7 +11,7 @@ use crate::runtime::user_code::contain;
 pub(crate) struct WakeList {
     pub(crate) wakers: Few<Waker>,
     pub(crate) garbage: Few<Entry>,
-    /// An entry was put where nobody will read it: the hub has ended meanwhile.
+    /// An entry was put where no subscriber will read it: the hub has ended meanwhile.
     pub(crate) too_late: bool,
 }
 

@@ -77,8 +77,8 @@ impl Post {
         self
     }
 
-    /// Passes over the streams and listeners of the session that posts it, wherever else it is received: for whoever has
-    /// shown the change already. Posted outside of a session it passes over nobody.
+    /// Passes over the streams and listeners of the session that posts it, wherever else it is received: for a session that has
+    /// shown the change already. Posted outside of a session it reaches every session.
     ///
     /// Until a stream of that session has passed it over, it takes room in the stream's queue like other messages: one
     /// that lags counts it in the gap of an overflow, and [`drain`](crate::Broker::drain) waits until the stream is read

@@ -6,7 +6,7 @@ use super::reply_fn::ReplyFn;
 use crate::{AsChannelFor, Broker, Listener, Model, Received, Result, Session, TypedPost, broker::ReplyTo};
 
 impl Session {
-    /// Answers the requests on a channel: calls a function with each, and sends what it returns to whoever asked.
+    /// Answers the requests on a channel: calls a function with each, and sends what it returns to the requester.
     ///
     /// It is a listener, as of [`add_listener`](Self::add_listener): one call at a time, in order, on a task of its own,
     /// until it is removed or its session ends. The function may be async. It returns the reply, or a
@@ -55,10 +55,8 @@ impl Session {
     {
         let (subscription, number) = self.open_listener("reply_to", channel).await?;
         let broker = self.broker().clone();
-        let answering = move |request: Received<Req>| {
-            let to = ReplyTo::of(&request.message());
-            answer(broker.clone(), to.map(|to| (to, function.call((request,)))))
-        };
+        let answering =
+            move |request| answer(broker.clone(), asked(request, |request| function.call((request,))));
         self.begin_listening(subscription, number, answering)
     }
 
@@ -79,9 +77,8 @@ impl Session {
     {
         let (subscription, number) = self.open_listener("reply_to_with", channel).await?;
         let broker = self.broker().clone();
-        let answering = move |request: Received<Req>| {
-            let to = ReplyTo::of(&request.message());
-            answer(broker.clone(), to.map(|to| (to, function.call((state.clone(), request)))))
+        let answering = move |request| {
+            answer(broker.clone(), asked(request, |request| function.call((state.clone(), request))))
         };
         self.begin_listening(subscription, number, answering)
     }
@@ -106,15 +103,21 @@ impl Broker {
         let session = self.session();
         let (subscription, number) = session.open_listener("reply_to", channel).await?;
         let broker = self.clone();
-        let answering = move |request: Received<Req>| {
-            let to = ReplyTo::of(&request.message());
-            answer(broker.clone(), to.map(|to| (to, function.call((request,)))))
-        };
+        let answering =
+            move |request| answer(broker.clone(), asked(request, |request| function.call((request,))));
         session.begin_lasting(subscription, number, answering)
     }
 }
 
-/// The call for a request, and its reply; nothing for a message that is no request.
+/// The call for a request; none for a message that is no request.
+fn asked<Req: Model, C>(
+    request: Received<Req>,
+    call: impl FnOnce(Received<Req>) -> C,
+) -> Option<(ReplyTo, C)> {
+    ReplyTo::of(&request.message()).map(|to| (to, call(request)))
+}
+
+/// The call for a request, and its reply.
 async fn answer<Rep: Model>(
     broker: Broker,
     asked: Option<(ReplyTo, impl Future<Output = Result<TypedPost<Rep>, String>> + Send)>,

@@ -8,7 +8,7 @@ use crate::{Error, Gap, StreamError, channel::shown};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// Nobody has replied in time. The request was posted; it may have been received, and acted upon.
+    /// No reply came in time. The request was posted; it may have been received, and acted upon.
     NoReply {
         /// How long it was waited for.
         within: Duration,

@@ -1,8 +1,8 @@
-//! Request and reply: a message that is answered, by whoever reads its channel, on a channel of the requester's node.
+//! Request and reply: a message that is answered by responders of its channel, on a channel of the requester's node.
 //!
 //! A request is a post with a number. Each node has one channel for replies, which is subscribed at its first request
 //! through the backend; a reader of that channel hands each reply to the call that waits under its number. A reply to a
-//! local request is handed over by whoever replies.
+//! local request is handed over by the responder.
 
 mod answer;
 mod error;

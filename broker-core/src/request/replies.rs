@@ -71,8 +71,8 @@ impl Replies {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where replies are read. If nobody reads, `make` makes a reader with its ring, under the lock, so that whoever comes
-    /// next finds that ring. The caller runs the reader, without the lock: a runtime that has ended drops it at once, and then it comes back
+    /// Where replies are read. If there is no reader, `make` makes a reader with its ring, under the lock, so that the next request
+    /// finds that ring. The caller runs the reader, without the lock: a runtime that has ended drops it at once, and then it comes back
     /// [here](Self::end).
     pub(crate) fn reading<R>(
         &self,

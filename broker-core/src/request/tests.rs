@@ -31,7 +31,7 @@ fn reply(number: u64) -> Message {
 async fn a_request_waits_as_long_as_it_says() {
     let broker = Broker::local();
     let begun = Instant::now();
-    let none = broker.request::<_, Ask>("nobody", Ask(1), LIMIT).await;
+    let none = broker.request::<_, Ask>("unanswered", Ask(1), LIMIT).await;
     assert!(matches!(none, Err(RequestError::NoReply { within: LIMIT })), "{none:?}");
     assert_eq!(begun.elapsed(), LIMIT);
     assert_eq!(broker.waiting_requests(), 0);
@@ -49,7 +49,7 @@ async fn replies_are_gathered_as_long_as_the_request_says_however_they_are_read(
     assert_eq!(replies.next().await.unwrap().unwrap().0, 2);
     assert!(replies.next().await.is_none() && replies.next().await.is_none());
     assert_eq!(broker.waiting_requests(), 0);
-    let mut replies: ReplyStream<Ask> = broker.request_many("nobody", Ask(1), LIMIT).await.unwrap();
+    let mut replies: ReplyStream<Ask> = broker.request_many("unanswered", Ask(1), LIMIT).await.unwrap();
     assert!(replies.next().await.is_none());
     assert_eq!(begun.elapsed().as_secs(), 3 * LIMIT.as_secs());
 }
@@ -58,12 +58,12 @@ async fn replies_are_gathered_as_long_as_the_request_says_however_they_are_read(
 async fn a_dropped_request_is_forgotten() {
     let broker = Broker::local();
     {
-        let mut request = pin!(broker.request::<_, Ask>("nobody", Ask(1), LIMIT));
+        let mut request = pin!(broker.request::<_, Ask>("unanswered", Ask(1), LIMIT));
         assert!(request.as_mut().now_or_never().is_none());
         assert_eq!(broker.waiting_requests(), 1);
     }
     assert_eq!(broker.waiting_requests(), 0);
-    let replies: ReplyStream<Ask> = broker.request_many("nobody", Ask(1), LIMIT).await.unwrap();
+    let replies: ReplyStream<Ask> = broker.request_many("unanswered", Ask(1), LIMIT).await.unwrap();
     drop(replies);
     assert_eq!(broker.waiting_requests(), 0);
 }
@@ -72,15 +72,16 @@ async fn a_dropped_request_is_forgotten() {
 async fn a_local_request_outlives_nothing_of_its_broker() {
     let broker = Broker::local();
     let asking = broker.clone();
-    let request = tokio::spawn(async move { asking.request::<_, Ask>("nobody", Ask(1), LIMIT * 1000).await });
+    let request =
+        tokio::spawn(async move { asking.request::<_, Ask>("unanswered", Ask(1), LIMIT * 1000).await });
     while broker.waiting_requests() == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(Handle::current().metrics().num_alive_tasks(), 1, "nobody reads for it");
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 1, "it needs no reader");
     broker.close().await;
     let ended = timeout(LIMIT, request).await.unwrap().unwrap().err();
     assert!(matches!(&ended, Some(RequestError::Broker(error)) if error.kind() == crate::ErrorKind::Closed));
-    let later = broker.request::<_, Ask>("nobody", Ask(1), LIMIT).await.err();
+    let later = broker.request::<_, Ask>("unanswered", Ask(1), LIMIT).await.err();
     assert!(matches!(&later, Some(RequestError::Broker(error)) if error.kind() == crate::ErrorKind::Closed));
 }
 
@@ -151,7 +152,7 @@ fn what_a_gap_means_depends_on_its_cause() {
         Poll::Ready(Arrived::Lost(gap)) => Some(gap.cause),
         _ => None,
     };
-    for (cause, told) in [
+    for (cause, expected) in [
         (GapCause::Skipped, (None, Some(GapCause::Skipped))),
         (GapCause::Dropped, (None, Some(GapCause::Dropped))),
         (GapCause::Overflow, (None, Some(GapCause::Overflow))),
@@ -159,7 +160,7 @@ fn what_a_gap_means_depends_on_its_cause() {
         (GapCause::LinkLost, (None, None)),
     ] {
         replies.gap(Gap::new(None, cause));
-        assert_eq!((lost(&local), lost(&global)), told, "{cause:?}");
+        assert_eq!((lost(&local), lost(&global)), expected, "{cause:?}");
     }
     replies.link_lost();
     assert_eq!((lost(&local), lost(&global)), (None, Some(GapCause::LinkLost)));
@@ -173,7 +174,7 @@ fn what_a_gap_means_depends_on_its_cause() {
         other => panic!("{other:?}"),
     };
     assert_eq!([arrived(), arrived(), arrived()], [None, None, Some(Gap::new(Some(3), GapCause::Overflow))]);
-    // Two that nobody has seen yet are one.
+    // Two that have not been taken yet are one.
     replies.gap(Gap::new(Some(2), GapCause::Skipped));
     replies.gap(Gap::new(Some(3), GapCause::Skipped));
     let Poll::Ready(Arrived::Lost(gap)) = global.poll_next(&mut Context::from_waker(Waker::noop())) else {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Broker {
-    /// Posts a request, and waits for the first reply to it. Whoever [answers](Self::reply_to) the channel replies, on
+    /// Posts a request, and waits for the first reply to it. Every [responder](Self::reply_to) of the channel replies, on
     /// whatever server; of several replies the first counts.
     ///
     /// A [`Duration`](std::time::Duration) says how long the call takes at most; [`RequestOptions`] also name the scope.

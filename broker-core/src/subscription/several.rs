@@ -160,11 +160,7 @@ impl<M: Messages> EnumStream<M> {
 
 /// The variant of an event.
 pub(crate) fn variant<M: Messages>(event: Event) -> Result<M, StreamError> {
-    match event {
-        Event::Message(message) => M::from_message(message),
-        Event::Gap(gap) => Err(StreamError::Gap(gap)),
-        Event::Malformed(malformed) => Err(StreamError::Malformed(malformed)),
-    }
+    event.into_message().and_then(M::from_message)
 }
 
 impl<M: Messages> Stream for EnumStream<M> {

@@ -9,7 +9,7 @@ use std::{
 
 use futures_core::Stream;
 
-use crate::{ChannelName, CloseReason, Event, Model, Received, StreamError, Subscription};
+use crate::{ChannelName, CloseReason, Event, Message, Model, Received, StreamError, Subscription};
 
 /// What a typed stream yields: a value, or what stands in its place.
 pub type StreamItem<T> = Result<Received<T>, StreamError>;
@@ -58,11 +58,7 @@ impl<T: Model> MessageStream<T> {
 }
 
 pub(crate) fn item<T: Model>(event: Event) -> StreamItem<T> {
-    match event {
-        Event::Message(message) => message.into_decoded(),
-        Event::Gap(gap) => Err(StreamError::Gap(gap)),
-        Event::Malformed(malformed) => Err(StreamError::Malformed(malformed)),
-    }
+    event.into_message().and_then(Message::into_decoded)
 }
 
 impl<T: Model> Stream for MessageStream<T> {

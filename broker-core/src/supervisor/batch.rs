@@ -49,7 +49,7 @@ impl Completion {
     }
 
     fn end(&mut self, result: Result<Receipt>) {
-        // The wakers of whoever waits, for the outcome or for room, may be foreign code.
+        // The wakers of those who wait, for the outcome or for room, may be foreign code.
         if let Some(outcome) = self.outcome.take() {
             contain("a waker", || drop(outcome.send(result)));
         }

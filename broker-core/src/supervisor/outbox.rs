@@ -194,7 +194,7 @@ impl Outbox {
     }
 
     /// Returns when the writer does not run. Every batch has an outcome within the limit, whatever the backend does;
-    /// nobody who posts waits longer for a writer that does not run.
+    /// no post waits longer for a writer that does not run.
     pub(crate) async fn stuck(&self) -> Error {
         loop {
             let before = self.progress.load(Relaxed);

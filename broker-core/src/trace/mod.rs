@@ -1,4 +1,4 @@
-//! Trace: the trace of whoever posts travels in the headers of the post, and each delivery is a span that links to it.
+//! Trace: the trace of the caller travels in the headers of the post, and each delivery is a span that links to it.
 //! Without the feature `opentelemetry` all of it is nothing.
 //!
 //! Names and attributes are those of OpenTelemetry's conventions for messaging. The name of a span is not that of a

@@ -114,7 +114,7 @@ impl Ring {
         drop_all(garbage);
     }
 
-    /// The same. What nobody else will read is put into `garbage`: its `Drop` is foreign code.
+    /// The same. What no other reader needs is put into `garbage`: its `Drop` is foreign code.
     pub(crate) fn skip_into(&self, cursor: &mut Cursor, garbage: &mut impl Extend<Entry>) {
         let mut state = self.lock();
         state.remove(cursor, garbage);
@@ -129,7 +129,7 @@ impl Ring {
         state.listening |= u64::from(listening) << seat;
     }
 
-    /// Gives the seat back. Whether nobody is left, and whether the end of the ring waited for it.
+    /// Gives the seat back. Whether no reader is left, and whether the end of the ring waited for it.
     pub(super) fn leave(&self, cursor: &Cursor, wakes: &mut WakeList) -> (bool, bool) {
         let mut state = self.lock();
         let bit = bit(cursor.seat);

@@ -84,25 +84,24 @@ impl State {
         self.posted.count(&entry);
         let bytes = if most_bytes == 0 { 0 } else { entry.size().min(LARGEST) as u32 };
         self.limits.bytes += bytes;
-        // Most of the time nobody has caught up: then nothing is to be counted.
+        // Most of the time no reader has caught up: then nothing is to be counted.
         let readers =
             if self.caught_up == 0 { 0 } else { u64::from(mem::take(&mut self.caught_up).count_ones()) };
         self.slots.push_back(Slot { entry, marks: u64::from(bytes) << 8 | readers });
-        if self.slots.len() > self.limits.most() || (most_bytes != 0 && self.limits.bytes > most_bytes) {
+        if self.is_over(most_bytes) {
             self.drop_oldest(most_bytes, wakes);
         }
-        // What nobody stands before is dropped at once.
-        while self.slots.front().is_some_and(|slot| slot.readers() == 0) {
-            wakes.garbage.extend(self.pop());
-        }
+        self.pop_read(&mut wakes.garbage);
+    }
+
+    #[inline]
+    fn is_over(&self, most_bytes: u32) -> bool {
+        self.slots.len() > self.limits.most() || (most_bytes != 0 && self.limits.bytes > most_bytes)
     }
 
     /// Drops the oldest until the rest is within the limits; the newest stays.
     pub(super) fn drop_oldest(&mut self, most_bytes: u32, wakes: &mut WakeList) {
-        let too_many = |state: &Self| {
-            state.slots.len() > state.limits.most() || (most_bytes != 0 && state.limits.bytes > most_bytes)
-        };
-        while self.slots.len() > 1 && too_many(self) {
+        while self.slots.len() > 1 && self.is_over(most_bytes) {
             let lagging = self.slots.front().map_or(0, Slot::readers);
             wakes.garbage.extend(self.pop());
             // Those who stood on it now stand on the next, and find out when they read.
@@ -120,7 +119,8 @@ impl State {
         Some(slot.entry)
     }
 
-    /// Drops what nobody stands before any more.
+    /// Drops what every reader has passed.
+    #[inline]
     pub(super) fn pop_read(&mut self, garbage: &mut impl Extend<Entry>) {
         while self.slots.front().is_some_and(|slot| slot.readers() == 0) {
             garbage.extend(self.pop());

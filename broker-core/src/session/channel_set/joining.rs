@@ -96,7 +96,7 @@ impl<'a> Joining<'a> {
         Ok(self)
     }
 
-    /// They are confirmed, or nobody waits for that.
+    /// They are confirmed, or the call does not wait for that.
     fn begin(mut self) {
         let hub = self.set.broker.hub();
         let waited = self.set.options.waits();

@@ -93,7 +93,7 @@ impl Member {
                     (|message: &_| self.queue.passes_over(message), &mut wakes.garbage);
                 last = self.ring.take_and_skip(cursor, &mut batch, BATCH, passed_over, garbage, &mut cx);
                 let Poll::Ready(Ok(())) = last else { break };
-                // In the order of the ring, since nobody else has the place.
+                // In the order of the ring, since the place is locked.
                 self.queue.push(self, &mut batch, &mut wakes);
             }
             // All of it may have been passed over.
@@ -137,7 +137,7 @@ impl Member {
         }
     }
 
-    /// Gives its seat back. True when the channel has nobody left here.
+    /// Gives its seat back. True when the channel has no subscriber left here.
     pub(super) fn leave(self: &Arc<Self>, hub: &Hub) -> bool {
         let mut wakes = WakeList::default();
         let cursor = {

@@ -1,6 +1,6 @@
 //! ChannelSet: one stream over a set of channels that changes, with one bound for all of them.
 //!
-//! Each member has a seat in its channel's ring, and is the waker of that seat: whoever posts takes what the ring has
+//! Each member has a seat in its channel's ring, and is the waker of that seat: the call that posts takes what the ring has
 //! into the set's [`Queue`], after all locks of the hub are released. Its lock order: session, members; and place, ring
 //! or queue.
 
@@ -58,7 +58,7 @@ use queue::{Next, Queue};
 /// let mut rooms = session.channel_set();
 /// rooms.join_all(["room.1", "room.2", "room.3"]).await?;
 /// rooms.leave("room.2");
-/// session.post("room.2", "nobody is there", Scope::Global).await?;
+/// session.post("room.2", "not received", Scope::Global).await?;
 /// session.post("room.3", "hello", Scope::Global).await?;
 /// if let Some((channel, SetEvent::Message(message))) = rooms.next().await {
 ///     assert_eq!((channel.as_str(), &message.payload()?[..]), ("room.3", &b"hello"[..]));
@@ -226,7 +226,7 @@ impl ChannelSet {
                 }
                 Next::Nothing { .. } => {
                     self.count();
-                    // Closed between the first look and the waker's registration: nobody would wake us.
+                    // Closed between the first look and the waker's registration: the waker is not woken.
                     return if self.is_closed() { self.end_closed() } else { Poll::Pending };
                 }
             };

@@ -1,6 +1,6 @@
 //! Queue: what a set of channels has taken from their rings and not yielded yet, bounded as a whole.
 //!
-//! Lock order: a member's place, then the queue. Nobody is woken and nothing of others is dropped under its lock.
+//! Lock order: a member's place, then the queue. No waker is called and nothing of others is dropped under its lock.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -78,7 +78,7 @@ struct State<M> {
     bytes: u64,
     /// How many of the entries are gaps.
     gaps: usize,
-    /// What was dropped of each channel, to be told before anything else of it. By the member's place in memory.
+    /// What was dropped of each channel, to be reported before anything else of it. By the member's place in memory.
     lost: BTreeMap<usize, (Arc<M>, Lost)>,
     /// Channels that have something in their rings.
     ready: VecDeque<Arc<M>>,
