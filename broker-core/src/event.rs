@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use broker_model::Failure;
+
 use crate::{Error, Malformed, Message, Revoked, Uncertainty, channel::shown};
 
 /// What an untyped [`Subscription`](crate::Subscription) yields.
@@ -123,6 +125,13 @@ impl fmt::Display for StreamError {
 }
 
 impl std::error::Error for StreamError {}
+
+/// A streaming method that fails by it tells its client nothing of it: see [`Failure`].
+impl From<StreamError> for Failure {
+    fn from(error: StreamError) -> Self {
+        Self::internal(error)
+    }
+}
 
 /// Why a subscription or a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

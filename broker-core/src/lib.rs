@@ -34,6 +34,9 @@ mod supervisor;
 mod trace;
 mod wire;
 
+/// A type that can be posted.
+#[doc(inline)]
+pub use broker_model::Model;
 /// The bytes of a payload.
 pub use bytes::Bytes;
 
@@ -45,8 +48,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{CloseReason, Event, Gap, GapCause, StreamError};
 pub use health::{ConnectionState, Health, HealthChanges};
 pub use message::{
-    Codec, Headers, IntoTypedPost, Malformed, Message, MessageId, Model, NodeId, Post, Received, Scope,
-    TypedPost,
+    Codec, Headers, IntoTypedPost, Malformed, Message, MessageId, NodeId, Post, Received, Scope, TypedPost,
 };
 pub use request::{IntoReply, ReplyFn, ReplyStream, RequestError, RequestOptions};
 pub use revocation::{AuthenticatedAt, Identity, Revocation, RevocationOutcome, Revoked, Uncertainty};

@@ -1,23 +1,26 @@
 //! `#[derive(Model)]` gives a type its name on the wire; `#[derive(Messages)]` reads a channel of several types as an enum.
-//! Applications use them through `broker` (the package
-//! `broker-rs`), which exports them beside the traits of the same names.
+//! `#[derive(Choice)]` does so with a stream to or from a client, and `#[derive(Fault)]` lets an error travel in it.
+//! Applications use them through `broker` (the package `broker-rs`), `broker-streams` and `broker-streams-client`,
+//! which export them beside the traits of the same names; `Choice` implements `Value`.
 
+mod choice;
+mod fault;
 mod messages;
+mod name;
+mod path;
 
 use proc_macro::TokenStream;
-use proc_macro_crate::{FoundCrate, crate_name};
-use proc_macro2::Span;
 use quote::quote;
-use syn::{DeriveInput, Ident, LitStr, Path, parse_macro_input, parse_quote};
+use syn::{DeriveInput, LitStr, Path, parse_macro_input};
 
 /// Implements `Model` for a type that serde can encode.
 ///
 /// The name on the wire is the type's own, or the one given by `#[model(name = "…")]`: 1 to 255 bytes.
 /// A generic type needs a name for each of its instances: implement `Model` by hand for those.
 ///
-/// The trait is found by the manifest of the crate that is compiled: through `broker-rs`, or without it through
-/// `broker-core`, each also under another name. `#[model(crate = "…")]` names the path instead, for a crate that
-/// depends on neither, or on one of them for its tests only.
+/// The trait is found by the manifest of the crate that is compiled: through the first of `broker-rs`, `broker-core`,
+/// `broker-model`, `broker-streams` and `broker-streams-client` on which it depends, also under another name.
+/// `#[model(crate = "…")]` names the path instead, for a crate that depends on none, or on the first for its tests only.
 #[proc_macro_derive(Model, attributes(model))]
 pub fn derive_model(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -35,18 +38,44 @@ pub fn derive_messages(input: TokenStream) -> TokenStream {
     messages::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
+/// Implements `Fault` for an error that travels to a client as what it is.
+///
+/// A struct travels under its own name, or the one given by `#[fault(name = "…")]`; of an enum each variant does, and the
+/// attribute stands at the variant: 1 to 255 bytes. Serde writes the data, by implementations that are derived; a variant's
+/// name is not among them, so that an enum has no `#[serde(tag = "…")]` or `untagged`, and a variant no `skip`. A generic
+/// type needs a name for each of its instances: implement `Fault` by hand for those.
+///
+/// The trait is found by the manifest of the crate that is compiled: through the first of `broker-streams`,
+/// `broker-streams-client` and `broker-model` on which it depends, also under another name. `#[fault(crate = "…")]` names
+/// the path instead, for a crate that depends on none, or on the first for its tests only.
+#[proc_macro_derive(Fault, attributes(fault))]
+pub fn derive_fault(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    fault::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Implements `Value` for an enum with a variant for each type of item in a stream to or from a client.
+///
+/// A variant holds one type that is `Wire`, and travels under the name of that. An item is read as the first variant whose
+/// type accepts its name. `#[choice(crate = "…")]` at the enum names the path of the crate, as with `Fault`.
+#[proc_macro_derive(Choice, attributes(choice))]
+pub fn derive_choice(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    choice::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
 fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     if !input.generics.params.is_empty() {
         let message = "Model cannot be derived for a generic type: implement it for each instance, with a name of its own";
         return Err(syn::Error::new_spanned(&input.generics, message));
     }
     let ident = &input.ident;
-    let mut name = LitStr::new(&ident.to_string(), ident.span());
+    let mut name = name::of(ident);
     let mut krate: Option<Path> = None;
     for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("model")) {
         attribute.parse_nested_meta(|meta| {
             if meta.path.is_ident("name") {
-                name = meta.value()?.parse()?;
+                name = name::checked(meta.value()?.parse()?, "a model's name")?;
             } else if meta.path.is_ident("crate") {
                 krate = Some(meta.value()?.parse::<LitStr>()?.parse()?);
             } else {
@@ -57,10 +86,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             Ok(())
         })?;
     }
-    if name.value().is_empty() || name.value().len() > 255 {
-        return Err(syn::Error::new_spanned(&name, "a model's name has 1 to 255 bytes"));
-    }
-    let krate = krate.unwrap_or_else(found);
+    let krate = krate.unwrap_or_else(path::of_model);
     Ok(quote! {
         impl #krate::Model for #ident {
             const NAME: &'static str = #name;
@@ -68,28 +94,10 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     })
 }
 
-/// The path of the crate that has the trait, by the name that the manifest of the user gives it.
-fn found() -> Path {
-    let facade = crate_name("broker-rs").map(|found| extern_name(found, "broker_rs", "broker"));
-    let found = facade
-        .or_else(|_| crate_name("broker-core").map(|found| extern_name(found, "broker_core", "broker_core")));
-    // Found in no manifest, for instance in a build without cargo: the name that the documentation uses.
-    let name = Ident::new(&found.unwrap_or_else(|_| "broker".to_owned()), Span::call_site());
-    parse_quote!(::#name)
-}
-
-/// The name of a crate in code: what it was renamed to, or else that of its library, which is not the name of its
-/// package. The tests and examples of a package name its library as well.
-fn extern_name(found: FoundCrate, package: &str, library: &str) -> String {
-    match found {
-        FoundCrate::Name(name) if name != package => name,
-        FoundCrate::Name(_) | FoundCrate::Itself => library.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use syn::parse_quote;
 
     fn expanded(input: &DeriveInput) -> String {
         expand(input).map_or_else(|error| error.to_string(), |tokens| tokens.to_string())
@@ -115,15 +123,6 @@ mod tests {
             struct Pixel;
         ));
         assert!(elsewhere.contains("broker_core :: Model"), "{elsewhere}");
-    }
-
-    #[test]
-    fn a_crate_has_the_name_it_was_given_or_that_of_its_library() {
-        let name = |found| extern_name(found, "broker_rs", "broker");
-        assert_eq!(name(FoundCrate::Name("messages".to_owned())), "messages");
-        assert_eq!(name(FoundCrate::Name("broker".to_owned())), "broker");
-        assert_eq!(name(FoundCrate::Name("broker_rs".to_owned())), "broker");
-        assert_eq!(name(FoundCrate::Itself), "broker");
     }
 
     #[test]

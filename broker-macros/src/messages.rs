@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Data, DeriveInput, Fields, Ident, LitStr, Path, Type, Variant, spanned::Spanned};
 
-use crate::found;
+use crate::path;
 
 /// A variant for one type of message, or for all others.
 struct Part<'a> {
@@ -23,7 +23,7 @@ pub(crate) fn expand(input: &DeriveInput) -> syn::Result<TokenStream> {
                        enum Chat { Said(Received<Said>), Left(Received<Left>) }";
         return Err(syn::Error::new_spanned(&input.ident, message));
     };
-    let krate = crate_path(input)?.unwrap_or_else(found);
+    let krate = crate_path(input)?.unwrap_or_else(path::of_messages);
     let parts: Vec<Part<'_>> = data.variants.iter().map(part).collect::<syn::Result<_>>()?;
     let (others, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| part.other);
     if let [_, second, ..] = &others[..] {

@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
+use broker_model::Failure;
+
 use crate::ChannelName;
 
 /// The result of a call into the broker.
@@ -317,6 +319,13 @@ impl Error {
             Some(other) => self.0.message.contains(other.message()),
             None => self.0.message.contains(&other.to_string()),
         }
+    }
+}
+
+/// A streaming method that fails by it tells its client nothing of it: see [`Failure`].
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::internal(error)
     }
 }
 

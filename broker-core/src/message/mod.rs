@@ -12,7 +12,7 @@ pub(crate) mod sender;
 mod typed_post;
 
 pub use self::{
-    codec::{Codec, Model},
+    codec::Codec,
     headers::Headers,
     id::{MessageId, NodeId},
     malformed::Malformed,
@@ -33,6 +33,7 @@ use std::{
     },
 };
 
+use broker_model::Model;
 use bytes::Bytes;
 
 use crate::Result;

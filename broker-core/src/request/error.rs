@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use broker_model::Failure;
+
 use crate::{Error, Gap, StreamError, channel::shown};
 
 /// Why a request has no reply that can be used.
@@ -91,9 +93,38 @@ impl std::error::Error for RequestError {
     }
 }
 
+/// A streaming method that fails by it tells its client nothing of it: see [`Failure`].
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        Self::internal(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ErrorKind, GapCause};
+
+    #[test]
+    fn a_streaming_method_fails_by_it_without_telling_its_client() {
+        fn method(error: RequestError) -> Result<(), Failure> {
+            match error {
+                RequestError::Broker(error) => Err(error)?,
+                RequestError::Unreadable(error) => Err(error)?,
+                error => Err(error)?,
+            }
+        }
+        let error = Error::new(ErrorKind::Unavailable, "no connection to 10.0.0.7:6379");
+        let gap = Gap { cause: GapCause::LinkLost, missed: None };
+        for (error, text) in [
+            (RequestError::Broker(error), "10.0.0.7"),
+            (RequestError::Unreadable(StreamError::Gap(gap)), "link"),
+            (RequestError::NoReply { within: Duration::from_secs(5) }, "5s"),
+        ] {
+            let failure = method(error).unwrap_err();
+            assert!(failure.fault().is_none() && failure.to_string().contains(text), "{failure}");
+        }
+    }
 
     #[test]
     fn a_refusal_is_short_and_on_one_line() {
