@@ -1,6 +1,6 @@
 //! Frame: what the two ends say to each other.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use crate::{
     Agreement, Authenticate, Authenticated, Bye, CallId, OpenExtra, OpenedExtra, Resume, Resumed, Why,
@@ -53,8 +53,8 @@ pub struct Target<'a> {
     pub call: CallId,
 }
 
-/// Open a call.
-#[derive(Debug, PartialEq)]
+/// Open a call. `Debug` does not show the credentials.
+#[derive(PartialEq)]
 pub struct Open<'a> {
     /// Which.
     pub target: Target<'a>,
@@ -68,6 +68,19 @@ pub struct Open<'a> {
     pub auth_mode: Option<Cow<'a, str>>,
     /// `x`.
     pub extra: Option<OpenExtra>,
+}
+
+impl fmt::Debug for Open<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open")
+            .field("target", &self.target)
+            .field("args", &self.args)
+            .field("inputs", &self.inputs)
+            .field("auth", &self.auth.as_ref().map(|_| "…"))
+            .field("auth_mode", &self.auth_mode)
+            .field("extra", &self.extra)
+            .finish()
+    }
 }
 
 /// Whether a call was opened.

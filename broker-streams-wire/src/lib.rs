@@ -9,6 +9,7 @@
 mod call_id;
 mod extension;
 mod frame;
+mod object;
 mod read;
 mod scan;
 mod why;
@@ -17,11 +18,15 @@ mod write;
 pub use crate::{
     call_id::CallId,
     extension::{
-        Agreement, Authenticate, Authenticated, Bye, Credential, OpenExtra, OpenedExtra, Resume, ResumeCall, Resumed, ResumedCall, Token,
+        Agreement, Authenticate, Authenticated, Bye, Credential, OpenExtra, OpenedExtra, Resume, ResumeCall,
+        Resumed, ResumedCall, Token,
     },
     frame::{Close, CloseReason, Flow, Frame, Gap, Item, Open, OpenResult, Opened, Target},
     read::{BadFrame, Extension},
     scan::scan,
     why::{Again, Cause, Why},
-    write::{Values, write_bad_request, write_close, write_data, write_fault, write_flow, write_gap, write_open, write_opened, write_ping, write_pong},
+    write::{
+        Values, write_bad_request, write_close, write_data, write_fault, write_flow, write_gap, write_open,
+        write_opened, write_ping, write_pong,
+    },
 };

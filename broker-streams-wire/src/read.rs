@@ -5,9 +5,7 @@ use std::{borrow::Cow, error::Error, fmt};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use crate::{
-    CallId, Close, CloseReason, Flow, Frame, Gap, Item, Open, OpenResult, Opened, Target,
-};
+use crate::{CallId, Close, CloseReason, Flow, Frame, Gap, Item, Open, OpenResult, Opened, Target, object};
 
 /// Whether both ends have agreed on the extension `x1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +46,7 @@ impl Error for BadFrame {}
 struct Envelope<'a> {
     #[serde(borrow, rename = "type")]
     kind: &'a RawValue,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object::optional")]
     data: Option<Members<'a>>,
 }
 
@@ -104,7 +102,7 @@ struct Typed<'a> {
     data: &'a RawValue,
 }
 
-/// A frame whose data are of no interest, whatever they are.
+/// A frame whose data are read later, or not at all.
 #[derive(Deserialize)]
 struct Bare<'a> {
     #[serde(borrow, rename = "type")]
@@ -121,7 +119,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`BadFrame`]. Where one is read, the other end is told by `brm`, and the socket is closed.
     pub fn read(text: &'a str, extension: Extension) -> Result<Self, BadFrame> {
-        let Ok(envelope) = serde_json::from_str::<Envelope<'a>>(text) else { return bare(text, extension) };
+        let Ok(envelope) = object::read::<Envelope<'a>>(text) else { return bare(text, extension) };
         let kind = string(envelope.kind).ok_or(BadFrame::Format)?;
         envelope.data.unwrap_or_default().into_frame(&kind, text, extension)
     }
@@ -129,7 +127,7 @@ impl<'a> Frame<'a> {
 
 /// A frame without data that count, beside which there is something that is no object.
 fn bare(text: &str, extension: Extension) -> Result<Frame<'_>, BadFrame> {
-    let bare: Bare<'_> = serde_json::from_str(text).map_err(|_| BadFrame::Format)?;
+    let bare: Bare<'_> = object::read(text).map_err(|_| BadFrame::Format)?;
     let kind = string(bare.kind).ok_or(BadFrame::Format)?;
     match &*kind {
         "ping" | "pong" if bare.data.is_some() => Members::default().into_frame(&kind, text, extension),
@@ -161,10 +159,10 @@ impl<'a> Members<'a> {
             "flow" if x1 => Ok(Frame::Flow(Flow {
                 call: call_id(self.cid)?,
                 parameter: optional("p", self.p)?,
-                got: self.got.and_then(|raw| raw.get().parse().ok()).ok_or(BadFrame::Member("got"))?,
+                got: number("got", self.got.ok_or(BadFrame::Member("got"))?)?,
             })),
             "gap" if x1 => Ok(Frame::Gap(Gap {
-                missed: typed("n", self.n)?,
+                missed: self.n.map(|n| number("n", n)).transpose()?,
                 cause: required("c", self.c)?,
                 target: self.target()?,
             })),
@@ -187,7 +185,7 @@ impl<'a> Members<'a> {
 
     fn item(&self, name: &'static str, object: Option<&'a RawValue>, x1: bool) -> Result<Item<'a>, BadFrame> {
         let object = object.ok_or(BadFrame::Member(name))?;
-        let typed: Typed<'a> = serde_json::from_str(object.get()).map_err(|_| BadFrame::Member(name))?;
+        let typed: Typed<'a> = object::read(object.get()).map_err(|_| BadFrame::Member(name))?;
         Ok(Item {
             target: self.target()?,
             parameter: optional("p", self.p)?,
@@ -256,8 +254,13 @@ fn optional<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Option<
     raw.map(|raw| string(raw).ok_or(BadFrame::Member(name))).transpose()
 }
 
+/// An object of the extension.
 fn typed<T: DeserializeOwned>(name: &'static str, raw: Option<&RawValue>) -> Result<Option<T>, BadFrame> {
-    raw.map(|raw| serde_json::from_str(raw.get()).map_err(|_| BadFrame::Member(name))).transpose()
+    raw.map(|raw| object::read(raw.get()).map_err(|_| BadFrame::Member(name))).transpose()
+}
+
+fn number(name: &'static str, raw: &RawValue) -> Result<u64, BadFrame> {
+    raw.get().parse().map_err(|_| BadFrame::Member(name))
 }
 
 fn call_id(raw: Option<&RawValue>) -> Result<CallId, BadFrame> {
@@ -266,11 +269,8 @@ fn call_id(raw: Option<&RawValue>) -> Result<CallId, BadFrame> {
 
 /// All data of a frame that is rare, read anew.
 fn whole<T: DeserializeOwned>(text: &str, name: &'static str) -> Result<T, BadFrame> {
-    #[derive(Deserialize)]
-    struct Whole<T> {
-        data: T,
-    }
-    serde_json::from_str::<Whole<T>>(text).map(|whole| whole.data).map_err(|_| BadFrame::Member(name))
+    let data = object::read::<Bare<'_>>(text).ok().and_then(|bare| object::read(bare.data?.get()).ok());
+    data.ok_or(BadFrame::Member(name))
 }
 
 /// What a ping or pong offers. Something else is no error: the eight frames carry no data there, and ignore them.

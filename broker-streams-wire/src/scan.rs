@@ -20,7 +20,7 @@ pub fn scan(text: &str) -> Option<Item<'_>> {
         None => (None, rest),
     };
     let (class_name, rest) = plain(rest.strip_prefix(r#","o":{"className":""#)?)?;
-    let json = rest.strip_prefix(r#","data":"#)?.strip_suffix("}}}")?;
+    let json = rest.strip_prefix(r#","data":"#)?.strip_suffix("}}}")?.trim_matches([' ', '\t', '\n', '\r']);
     Some(Item {
         target: Target { endpoint: endpoint.into(), method: method.into(), call: CallId::new(call)? },
         parameter,

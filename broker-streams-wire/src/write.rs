@@ -4,9 +4,7 @@ use std::fmt::{self, Write};
 
 use serde::Serialize;
 
-use crate::{
-    Agreement, CallId, CloseReason, OpenExtra, OpenResult, OpenedExtra, Target, Why,
-};
+use crate::{Agreement, CallId, CloseReason, OpenExtra, OpenResult, OpenedExtra, Target, Why};
 
 /// A string of JSON.
 struct Quoted<'a>(&'a str);
