@@ -63,6 +63,21 @@ pub enum GapCause {
     Subscribed,
 }
 
+impl GapCause {
+    /// The cause in one word, for programs: `overflow`, `link-lost`, `dropped`, `skipped`, `conflated`, `subscribed`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::LinkLost => "link-lost",
+            Self::Dropped => "dropped",
+            Self::Skipped => "skipped",
+            Self::Conflated => "conflated",
+            Self::Subscribed => "subscribed",
+        }
+    }
+}
+
 impl Gap {
     pub(crate) const fn new(missed: Option<u64>, cause: GapCause) -> Self {
         Self { missed, cause }
