@@ -1,1 +1,75 @@
-//! To be written.
+//! Typed streams from a server to browsers, apps and other servers, and back, over one WebSocket.
+//!
+//! A streaming method is a plain async function. Its parameters say what it needs, and what it returns is sent to the
+//! client. Every call is a [session](broker_core::Session) of the message broker: what it subscribes ends with it, and
+//! when the user signs out, on whatever server, exactly the calls of that user end.
+//!
+//! ```
+//! use broker::Scope;
+//! use broker_streams::{Args, Call, Endpoint, Failure, Model, Out, Streams};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Clone, Serialize, Deserialize, Model)]
+//! struct Said { text: String }
+//!
+//! #[derive(Deserialize)]
+//! struct Room { room: String }
+//!
+//! async fn listen(call: Call, Args(Room { room }): Args<Room>, out: Out<Said>) -> Result<(), Failure> {
+//!     let said = call.session().create_stream::<Said>(&format!("room.{room}")).await?;
+//!     out.relay(said).await
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = broker::connect("memory:").await?;
+//! let streams = Streams::builder(broker).endpoint(Endpoint::new("chat").method("listen", listen)).build()?;
+//! let app = axum::Router::<()>::new().route_service("/v1/websocket", streams.service());
+//! # drop(app);
+//! # Ok(()) }
+//! ```
+//!
+//! The protocol is that of Serverpod's streaming methods, byte for byte, so that its clients can call these methods;
+//! this project's own clients agree on an extension of it, and have windows, gaps and reasons besides.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod auth;
+mod builder;
+mod call;
+mod endpoint;
+mod limits;
+mod method;
+mod origin;
+mod park;
+mod server;
+mod service;
+mod socket;
+mod streams;
+
+pub use broker_macros::{Choice, Fault, Model};
+pub use broker_model::{ByteData, DateTime, Failure, Fault, Milliseconds, Model, Unreadable, Value, Wire};
+
+pub use crate::{
+    auth::{Authenticated, Authenticator, Credentials, Scheme},
+    builder::{BuildError, StreamsBuilder},
+    call::{
+        Call,
+        incoming::{Incoming, InputError, InputFault},
+        out::{Out, SendError},
+    },
+    endpoint::Endpoint,
+    limits::Limits,
+    method::{
+        IntoMethod, Method,
+        extract::{Args, Cursor, FromCall, State, Who},
+        handler::Handler,
+        method,
+        reply::Reply,
+    },
+    service::StreamsService,
+    streams::Streams,
+};
+
+/// What the code of derived implementations calls. Not for use by hand; it changes without notice.
+#[doc(hidden)]
+pub use broker_model::derived;

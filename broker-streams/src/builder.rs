@@ -1,0 +1,203 @@
+//! Building a server: its endpoints, and what they need.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use broker_core::Broker;
+use broker_model::Failure;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Authenticator, Call, Endpoint, Limits, Streams,
+    auth::AnyAuthenticator,
+    method::{
+        Method,
+        entry::{Declared, Entry, MethodName, Reply},
+        extract::States,
+    },
+    origin::Origins,
+    park::Parking,
+    server::{Methods, OnFailure, Server},
+};
+
+/// Builds [`Streams`].
+#[must_use = "nothing is served before `build`"]
+pub struct StreamsBuilder {
+    broker: Broker,
+    endpoints: Vec<Endpoint>,
+    states: States,
+    authenticator: Option<Box<dyn AnyAuthenticator>>,
+    any_credential_format: bool,
+    limits: Limits,
+    origins: Origins,
+    on_failure: Option<OnFailure>,
+}
+
+impl StreamsBuilder {
+    pub(crate) fn new(broker: Broker) -> Self {
+        Self {
+            broker,
+            endpoints: Vec::new(),
+            states: States::default(),
+            authenticator: None,
+            any_credential_format: false,
+            limits: Limits::default(),
+            origins: Origins::default(),
+            on_failure: None,
+        }
+    }
+
+    /// Adds an endpoint.
+    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
+        self.endpoints.push(endpoint);
+        self
+    }
+
+    /// Adds a state for methods that take a [`State`](crate::State) of this type. A second one of a type takes the place of
+    /// the first.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.states.insert(state);
+        self
+    }
+
+    /// Says who clients are. Without it, no endpoint that requires a login can be called.
+    pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
+        self.authenticator = Some(Box::new(authenticator));
+        self
+    }
+
+    /// Gives the authenticator credentials of any form. Without it they have to be `Basic …` or `Bearer …`, and a call with
+    /// other ones is refused.
+    pub fn any_credential_format(mut self) -> Self {
+        self.any_credential_format = true;
+        self
+    }
+
+    /// What one client may make the server keep or wait for.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Lets pages of these origins open sockets (`https://app.example.org`), besides those that this server itself has sent.
+    pub fn allow_origins(mut self, origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.origins.listed.extend(origins.into_iter().map(Into::into));
+        self
+    }
+
+    /// Lets pages of every origin open sockets. Where users are known by cookies, every page that they visit can then act in their
+    /// name.
+    pub fn any_origin(mut self) -> Self {
+        self.origins.any = true;
+        self
+    }
+
+    /// Calls a function for each failure of a method: faults, which the client receives, and errors, which it does not.
+    pub fn on_failure(mut self, function: impl Fn(&Call, &Failure) + Send + Sync + 'static) -> Self {
+        self.on_failure = Some(Box::new(function));
+        self
+    }
+
+    /// Builds the server. Does no I/O.
+    ///
+    /// # Errors
+    /// [`BuildError`], for what would be wrong at every call: a name that is empty or given twice, inputs without a name,
+    /// a state that was not given, a second stream to the client, a limit of nothing.
+    pub fn build(self) -> Result<Streams, BuildError> {
+        if let Some((name, least)) = self.limits.wrong() {
+            return Err(BuildError(format!("the limit `{name}` is too small: it is at least {least}")));
+        }
+        let mut endpoints = HashMap::new();
+        for endpoint in self.endpoints {
+            let name = endpoint.name.clone();
+            let methods = methods(endpoint, &self.states)?;
+            if name.is_empty() || endpoints.insert(name.clone().into_boxed_str(), methods).is_some() {
+                return Err(BuildError(format!("the endpoint {name:?} has no name, or there are two of it")));
+            }
+        }
+        Ok(Streams(Arc::new(Server {
+            broker: self.broker,
+            limits: self.limits,
+            endpoints,
+            states: self.states,
+            authenticator: self.authenticator,
+            any_credential_format: self.any_credential_format,
+            origins: self.origins,
+            on_failure: self.on_failure,
+            within: OnceLock::new(),
+            draining: CancellationToken::new(),
+            ending: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            parking: Parking::default(),
+            parked: TaskTracker::new(),
+            next_socket: 0.into(),
+        })))
+    }
+}
+
+fn methods(endpoint: Endpoint, states: &States) -> Result<Methods, BuildError> {
+    let Endpoint { name: endpoint, access, methods, doubled } = endpoint;
+    if let Some(name) = doubled.first() {
+        return Err(BuildError(format!("there are two methods `{endpoint}.{name}`")));
+    }
+    let shared: Arc<str> = endpoint.as_str().into();
+    let mut entries = HashMap::new();
+    for (name, method) in methods {
+        let what = MethodName { endpoint: Arc::clone(&shared), method: name.as_str().into() };
+        let entry = entry(what, method, states);
+        let entry = entry.map_err(|why| BuildError(format!("the method `{endpoint}.{name}` {why}")))?;
+        entries.insert(name.into_boxed_str(), Arc::new(entry));
+    }
+    Ok(Methods { access, methods: entries })
+}
+
+fn entry(name: MethodName, method: Method, states: &States) -> Result<Entry, String> {
+    let Method { run, signature, options } = method;
+    let streams = signature.streams();
+    if name.method.is_empty() {
+        return Err("has no name".to_owned());
+    }
+    if signature.outs > 1 || (signature.outs == 1 && signature.reply != Reply::Nothing) {
+        return Err("has two streams to the client: take one `Out`, and return nothing or a `Result<(), _>`"
+            .to_owned());
+    }
+    if options.inputs.len() != signature.inputs.len() {
+        let (named, taken) = (options.inputs.len(), signature.inputs.len());
+        return Err(format!(
+            "takes {taken} inputs, and {named} are named: name each by `method(…).inputs([…])`"
+        ));
+    }
+    let mut seen = std::collections::HashSet::new();
+    if let Some(twice) = options.inputs.iter().find(|name| name.is_empty() || !seen.insert(name.as_str())) {
+        return Err(format!("has an input {twice:?} that has no name, or there are two of it"));
+    }
+    if let Some((_, state)) = signature.states.iter().find(|(id, _)| !states.has(*id)) {
+        return Err(format!("takes a state `{state}` that was not given: call `state` before `build`"));
+    }
+    let inputs = options.inputs.iter().zip(signature.inputs);
+    let inputs = inputs.map(|(name, required)| Declared { name: name.as_str().into(), required }).collect();
+    Ok(Entry { name, run, inputs, streams, on_task: options.on_task, resumable: options.resumable })
+}
+
+impl fmt::Debug for StreamsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamsBuilder").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with a server that was to be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildError(String);
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for BuildError {}

@@ -1,0 +1,212 @@
+//! Running: one call from its open to its end.
+
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use broker_core::{CloseReason as SessionEnd, Session};
+use broker_model::Failure;
+use broker_streams_wire::{Cause, CloseReason, OpenResult, OpenedExtra, Why, write_opened};
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use super::{
+    Call,
+    open::{Opened, Request, open},
+    state::{CallState, Closing, End},
+};
+use crate::{
+    auth::Head,
+    method::handler::Running,
+    park::{self, Ticket},
+};
+
+/// How a call has ended.
+enum Ended {
+    /// Its method has returned.
+    Returned(Result<(), Failure>),
+    /// It was ended from outside.
+    By(End),
+}
+
+/// Why a call was not opened.
+enum NotOpened {
+    Refused(OpenResult),
+    Ended(End),
+}
+
+/// Opens a call, runs it, and writes its end.
+pub(crate) fn run(
+    state: Arc<CallState>,
+    request: Request,
+    head: Arc<Head>,
+    life: Option<Duration>,
+) -> park::Running {
+    let (id, name) = (state.id, &state.name);
+    let span = tracing::info_span!("call", endpoint = %name.endpoint, method = %name.method, cid = %id);
+    let future = async move { call(&state, request, head, life).await };
+    park::Running { id, future: Box::pin(future.instrument(span)) }
+}
+
+async fn call(state: &Arc<CallState>, request: Request, head: Arc<Head>, life: Option<Duration>) {
+    let began = Instant::now();
+    // In a box, so that a call that runs does not keep the room.
+    let opened = Box::pin(opened(state, &request, &head)).await;
+    drop((request, head));
+    let Opened { call, running, until, on_task, resumable } = match opened {
+        Ok(opened) => opened,
+        Err(NotOpened::Refused(refused)) => return answer(state, refused),
+        Err(NotOpened::Ended(end)) => return not_opened(state, end),
+    };
+    let limit = limit(began, life, until);
+    if let Some((at, _)) = limit {
+        let _ = state.deadline.set(at);
+    }
+    let _ = state.session.set(call.session().clone());
+    if resumable && state.resumable {
+        let outbox = Arc::clone(&state.lock().outbox);
+        Ticket::new(state, &outbox).map(|ticket| state.ticket.set(ticket));
+    }
+    state.opened();
+    answer(state, OpenResult::Success);
+    let mut running = if on_task { on_a_task(running) } else { running };
+    let ended = until_the_end(state, call.session(), &mut running, limit).await;
+    finish(state, &call, &ended);
+    // After the frames of the end: what the method held has nothing more to say.
+    if catch_unwind(AssertUnwindSafe(|| drop(running))).is_err() {
+        tracing::error!("what a method held panicked when it was dropped");
+    }
+    call.session().close();
+}
+
+/// Checks the open, unless the call is ended meanwhile. A panic of an authenticator refuses the call.
+async fn opened(state: &Arc<CallState>, request: &Request, head: &Arc<Head>) -> Result<Opened, NotOpened> {
+    let opening = AssertUnwindSafe(open(state, request, head)).catch_unwind();
+    tokio::select! {
+        biased;
+        end = poll_fn(|cx| state.poll_end(cx)) => Err(NotOpened::Ended(end)),
+        opened = opening => match opened {
+            Ok(opened) => opened.map_err(NotOpened::Refused),
+            Err(_) => {
+                tracing::error!("an authenticator panicked");
+                Err(NotOpened::Refused(OpenResult::AuthenticationFailed))
+            }
+        },
+    }
+}
+
+/// The answer to an open.
+fn answer(state: &CallState, result: OpenResult) {
+    let changing = state.lock();
+    let windows =
+        || changing.inputs.iter().map(|input| (input.name().to_owned(), state.server.limits.window));
+    let token = state.ticket.get().map(Ticket::token);
+    let says = changing.is_x1() && result == OpenResult::Success;
+    let extra = (says && (token.is_some() || !changing.inputs.is_empty()))
+        .then(|| OpenedExtra { windows: windows().collect(), token });
+    let frame = write_opened(&state.target(), result, extra.as_ref());
+    changing.outbox.value(frame.into());
+}
+
+/// The frames of a call that was ended before it was open. There is no word in `omsr` for its reasons.
+fn not_opened(state: &CallState, end: End) {
+    if let End::Why(why) = end {
+        state.opened();
+        answer(state, OpenResult::Success);
+        state.close(&Closing { reason: CloseReason::Error, fault: None, echo: true, why: Some(why) });
+    }
+}
+
+/// When the call ends by itself, and for which reason.
+fn limit(began: Instant, life: Option<Duration>, until: Option<SystemTime>) -> Option<(Instant, Cause)> {
+    let deadline = life.and_then(|life| began.checked_add(life)).map(|at| (at, Cause::Deadline));
+    let left = until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
+    let expiry = left.and_then(|left| Instant::now().checked_add(left)).map(|at| (at, Cause::Expired));
+    deadline.into_iter().chain(expiry).min_by_key(|(at, _)| *at)
+}
+
+async fn until_the_end(
+    state: &CallState,
+    session: &Session,
+    running: &mut Running,
+    limit: Option<(Instant, Cause)>,
+) -> Ended {
+    let timer = limit.map(|(at, cause)| (Box::pin(sleep_until(at)), cause));
+    let time_over = async {
+        match timer {
+            Some((timer, cause)) => {
+                timer.await;
+                cause
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        end = poll_fn(|cx| state.poll_end(cx)) => Ended::By(end),
+        cause = session_over(session) => Ended::By(End::Why(Why::new(cause))),
+        cause = time_over => Ended::By(End::Why(Why::new(cause))),
+        returned = AssertUnwindSafe(running).catch_unwind() => {
+            Ended::Returned(returned.unwrap_or_else(|_| Err(Failure::internal("the method panicked"))))
+        }
+    }
+}
+
+/// Why the session has ended, if it was not by the method itself.
+async fn session_over(session: &Session) -> Cause {
+    match session.closed().await {
+        SessionEnd::AuthenticationRevoked(_) => Cause::Revoked,
+        SessionEnd::AuthenticationUncertain(_) => Cause::Doubt,
+        SessionEnd::BrokerClosed => Cause::Draining,
+        _ => std::future::pending().await,
+    }
+}
+
+/// The method on a task of its own, which ends with the call.
+fn on_a_task(running: Running) -> Running {
+    let task = AbortOnDropHandle::new(tokio::spawn(running));
+    Box::pin(async move {
+        match task.await {
+            Ok(returned) => returned,
+            Err(error) if error.is_panic() => Err(Failure::internal("the method panicked")),
+            Err(_) => Err(Failure::internal("the runtime is shutting down")),
+        }
+    })
+}
+
+/// Writes the end of the call, and reports a failure of its method.
+fn finish(state: &CallState, call: &Call, ended: &Ended) {
+    let (reason, why, echo) = match ended {
+        Ended::Returned(Ok(())) => (CloseReason::Done, None, true),
+        Ended::Returned(Err(failure)) if failure.fault().is_some() => (CloseReason::Error, None, true),
+        Ended::Returned(Err(_)) => (CloseReason::Error, Some(Why::new(Cause::Internal)), true),
+        Ended::By(End::Cancelled | End::SocketLost) => (CloseReason::Done, None, false),
+        Ended::By(End::Why(why)) => (CloseReason::Error, Some(*why), true),
+    };
+    let failure = match ended {
+        Ended::Returned(Err(failure)) => Some(failure),
+        _ => None,
+    };
+    if let Some(failure) = failure {
+        report(state, call, failure);
+    }
+    state.close(&Closing { reason, fault: failure.and_then(Failure::fault), echo, why });
+}
+
+/// A fault is an answer; another failure is an error of the server.
+fn report(state: &CallState, call: &Call, failure: &Failure) {
+    if failure.fault().is_some() {
+        tracing::debug!(%failure, "a method failed with a fault");
+    } else {
+        tracing::error!(%failure, "a method failed");
+    }
+    let Some(hook) = &state.server.on_failure else { return };
+    if catch_unwind(AssertUnwindSafe(|| hook(call, failure))).is_err() {
+        tracing::error!("the hook for failures panicked");
+    }
+}

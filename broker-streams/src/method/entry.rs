@@ -1,0 +1,65 @@
+//! Entry: one method as the server knows it, and what its function says about itself.
+
+use std::{any::TypeId, sync::Arc};
+
+use super::handler::AnyMethod;
+
+/// The names of a method's endpoint and of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct MethodName {
+    pub(crate) endpoint: Arc<str>,
+    pub(crate) method: Arc<str>,
+}
+
+/// One method of an endpoint.
+pub(crate) struct Entry {
+    pub(crate) name: MethodName,
+    pub(crate) run: Box<dyn AnyMethod>,
+    pub(crate) inputs: Vec<Declared>,
+    /// Whether it takes or gives a stream.
+    pub(crate) streams: bool,
+    pub(crate) on_task: bool,
+    pub(crate) resumable: bool,
+}
+
+/// An input that a method declares.
+pub(crate) struct Declared {
+    pub(crate) name: Box<str>,
+    pub(crate) required: bool,
+}
+
+/// What the author says about a method.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) inputs: Vec<String>,
+    pub(crate) on_task: bool,
+    pub(crate) resumable: bool,
+}
+
+/// What the types of a function say about it. Filled by its parameters and its reply.
+#[derive(Debug, Default)]
+pub struct Signature {
+    /// Whether each input is required, in order.
+    pub(crate) inputs: Vec<bool>,
+    /// Parameters that send to the method's stream.
+    pub(crate) outs: usize,
+    pub(crate) reply: Reply,
+    /// States that have to be there: their types and the names of these.
+    pub(crate) states: Vec<(TypeId, &'static str)>,
+}
+
+/// What a function gives back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reply {
+    #[default]
+    Nothing,
+    Value,
+    Stream,
+}
+
+impl Signature {
+    /// Whether the method takes or gives a stream.
+    pub(crate) fn streams(&self) -> bool {
+        !self.inputs.is_empty() || self.outs > 0 || self.reply == Reply::Stream
+    }
+}

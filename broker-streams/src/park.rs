@@ -1,0 +1,286 @@
+//! Parking: calls whose sockets were lost, until their clients resume them.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use broker_streams_wire::{CallId, Token};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    call::state::{CallState, End},
+    server::Server,
+    socket::outbox::Outbox,
+};
+
+/// The time in which a socket that is to be cut gives its calls away.
+const CUT: Duration = Duration::from_secs(2);
+
+/// A call that runs, whatever drives it.
+pub(crate) struct Running {
+    pub(crate) id: CallId,
+    pub(crate) future: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Future for Running {
+    type Output = CallId;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CallId> {
+        self.future.as_mut().poll(cx).map(|()| self.id)
+    }
+}
+
+/// A call that has no socket. One that has ended does not run, and only keeps its last frames.
+pub(crate) struct Parked {
+    pub(crate) state: Arc<CallState>,
+    pub(crate) running: Option<Running>,
+}
+
+impl Parked {
+    /// Ends the call: nobody takes it.
+    pub(crate) async fn end(self) {
+        self.state.end(End::SocketLost);
+        if let Some(running) = self.running {
+            running.await;
+        }
+    }
+}
+
+/// The calls that can be resumed, by their tokens.
+#[derive(Default)]
+pub(crate) struct Parking {
+    places: Mutex<HashMap<Box<str>, Arc<Place>>>,
+    /// A call was parked.
+    parked: Notify,
+    calls: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// Where a call is that can be resumed.
+struct Place {
+    id: CallId,
+    /// Only this user may resume it.
+    user: Option<String>,
+    at: Mutex<At>,
+}
+
+enum At {
+    /// On a socket, which may only look alive.
+    Socket(Arc<Outbox>),
+    /// Parked; this asks for it.
+    Parked(oneshot::Sender<oneshot::Sender<Parked>>),
+    /// On its way to a socket, or nowhere.
+    Away,
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, At> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who asks for a call.
+pub(crate) struct Claim<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) id: CallId,
+    pub(crate) user: Option<&'a str>,
+}
+
+impl Parking {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Place>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many calls are parked.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(SeqCst)
+    }
+
+    /// Takes a call to another socket. The newcomer wins: a socket that still has the call is cut.
+    pub(crate) async fn take(&self, claim: &Claim<'_>) -> Option<Parked> {
+        timeout(CUT, self.claim(claim)).await.ok().flatten()
+    }
+
+    async fn claim(&self, claim: &Claim<'_>) -> Option<Parked> {
+        let place = Arc::clone(self.lock().get(claim.token)?);
+        if place.id != claim.id || place.user.as_deref() != claim.user {
+            return None;
+        }
+        loop {
+            let mut parked = std::pin::pin!(self.parked.notified());
+            parked.as_mut().enable();
+            let at = std::mem::replace(&mut *place.lock(), At::Away);
+            match at {
+                At::Parked(asking) => {
+                    let (hand_over, handed) = oneshot::channel();
+                    asking.send(hand_over).ok()?;
+                    return handed.await.ok();
+                }
+                At::Socket(outbox) => {
+                    outbox.cut();
+                    // Unless the socket has parked it meanwhile.
+                    let mut at = place.lock();
+                    if matches!(*at, At::Away) {
+                        *at = At::Socket(outbox);
+                    }
+                }
+                At::Away => return None,
+            }
+            parked.await;
+        }
+    }
+}
+
+/// The right to resume a call, and its entry under the tokens, which ends with it.
+pub(crate) struct Ticket {
+    server: Arc<Server>,
+    place: Arc<Place>,
+    /// The token, and the one before it, which is good until the client has used the new one.
+    tokens: Mutex<(Box<str>, Option<Box<str>>)>,
+}
+
+impl Ticket {
+    /// For a call that is opened on a socket. `None` if no random token can be had.
+    pub(crate) fn new(state: &CallState, outbox: &Arc<Outbox>) -> Option<Self> {
+        let token = random()?;
+        let user = state.session.get().and_then(|session| session.identity());
+        let user = user.map(|identity| identity.user().to_owned());
+        let at = Mutex::new(At::Socket(Arc::clone(outbox)));
+        let place = Arc::new(Place { id: state.id, user, at });
+        let server = Arc::clone(&state.server);
+        server.parking.lock().insert(token.clone(), Arc::clone(&place));
+        Some(Self { server, place, tokens: Mutex::new((token, None)) })
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, (Box<str>, Option<Box<str>>)> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn token(&self) -> Token {
+        Token(self.tokens().0.to_string())
+    }
+
+    /// The call is on another socket: a new token for the next time.
+    pub(crate) fn renew(&self, outbox: &Arc<Outbox>) -> Option<Token> {
+        let new = random()?;
+        *self.place.lock() = At::Socket(Arc::clone(outbox));
+        let mut tokens = self.tokens();
+        let (current, old) = (std::mem::replace(&mut tokens.0, new.clone()), tokens.1.take());
+        tokens.1 = Some(current);
+        drop(tokens);
+        let mut places = self.server.parking.lock();
+        old.and_then(|old| places.remove(&old));
+        places.insert(new.clone(), Arc::clone(&self.place));
+        Some(Token(new.into()))
+    }
+
+    /// The client has the new token: the old one is good for nothing any more.
+    pub(crate) fn retire(&self) {
+        let old = self.tokens().1.take();
+        old.and_then(|old| self.server.parking.lock().remove(&old));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let tokens = self.tokens();
+        let mut places = self.server.parking.lock();
+        places.remove(&tokens.0);
+        tokens.1.iter().for_each(|old| drop(places.remove(old)));
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket(…)")
+    }
+}
+
+/// 128 random bits.
+fn random() -> Option<Box<str>> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).ok()?;
+    Some(format!("{:032x}", u128::from_be_bytes(bits)).into())
+}
+
+/// Parks a call whose socket is lost. Gives it back if there is no place for it.
+pub(crate) fn park(parked: Parked) -> Result<(), Parked> {
+    let server = Arc::clone(&parked.state.server);
+    let (limits, parking) = (&server.limits, &server.parking);
+    let bytes = parked.state.kept();
+    let Some(ticket) = parked.state.ticket.get() else { return Err(parked) };
+    let refused = limits.park.is_zero()
+        || server.draining.is_cancelled()
+        || parking.calls.load(SeqCst) >= limits.parked_calls
+        || parking.bytes.load(SeqCst) + bytes > limits.parked_bytes;
+    if refused {
+        *ticket.place.lock() = At::Away;
+        parking.parked.notify_waiters();
+        return Err(parked);
+    }
+    let (asking, asked) = oneshot::channel();
+    *ticket.place.lock() = At::Parked(asking);
+    let room = Room::take(&server, bytes);
+    server.parked.spawn(wait(parked, asked, room));
+    server.parking.parked.notify_waiters();
+    Ok(())
+}
+
+/// Keeps a parked call until it is asked for, or is to end. Its method is not polled meanwhile.
+async fn wait(parked: Parked, asked: oneshot::Receiver<oneshot::Sender<Parked>>, room: Room) {
+    let server = Arc::clone(&parked.state.server);
+    // A call that has ended has no session any more.
+    let session = parked.state.session.get().filter(|_| parked.running.is_some()).cloned();
+    let session_over = async {
+        match session {
+            Some(session) => drop(session.closed().await),
+            None => std::future::pending().await,
+        }
+    };
+    let asked = tokio::select! {
+        asked = asked => asked.ok(),
+        () = session_over => None,
+        () = sleep(server.limits.park) => None,
+        () = server.draining.cancelled() => None,
+    };
+    drop(room);
+    let left = match asked {
+        Some(hand_over) => hand_over.send(parked).err(),
+        None => Some(parked),
+    };
+    if let Some(left) = left {
+        left.end().await;
+    }
+}
+
+/// What a parked call takes of the limits.
+struct Room {
+    server: Arc<Server>,
+    bytes: usize,
+}
+
+impl Room {
+    fn take(server: &Arc<Server>, bytes: usize) -> Self {
+        server.parking.calls.fetch_add(1, SeqCst);
+        server.parking.bytes.fetch_add(bytes, SeqCst);
+        Self { server: Arc::clone(server), bytes }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.server.parking.calls.fetch_sub(1, SeqCst);
+        self.server.parking.bytes.fetch_sub(self.bytes, SeqCst);
+    }
+}

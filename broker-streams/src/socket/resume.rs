@@ -1,0 +1,157 @@
+//! Resuming: calls that leave a lost socket, and calls that come to a new one.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use broker_streams_wire::{Flow, Resume, ResumeCall, Resumed, ResumedCall, write_data};
+use futures_util::FutureExt;
+
+use super::{Ending, Socket, Transport, inbound::bad_request};
+use crate::{
+    auth::{self, Credentials, Head},
+    call::state::{CallState, End},
+    park::{Claim, Parked, park},
+    server::Server,
+};
+
+/// The calls that a client would resume, on their way from where they are.
+pub(super) type Resuming = Pin<Box<dyn Future<Output = Vec<(ResumeCall, Option<Parked>)>> + Send>>;
+
+impl<S: Transport> Socket<S> {
+    /// The socket is lost: calls that can be resumed wait for their client.
+    pub(super) fn park_calls(&mut self) {
+        for running in std::mem::take(&mut self.calls) {
+            let state = self.table.get(&running.id).filter(|state| state.can_be_resumed());
+            let Some(state) = state.map(Arc::clone) else {
+                self.calls.push(running);
+                continue;
+            };
+            match park(Parked { state, running: Some(running) }) {
+                Ok(()) => {}
+                Err(Parked { state, running }) => {
+                    state.end(End::SocketLost);
+                    self.calls.extend(running);
+                }
+            }
+        }
+        // The parked ones are not of this socket any more.
+        self.table.retain(|id, _| self.calls.iter().any(|running| running.id == *id));
+        for state in self.tails.drain(..).filter(|state| state.can_be_resumed()) {
+            // One for which there is no place has nothing left to do.
+            drop(park(Parked { state, running: None }));
+        }
+    }
+
+    /// Keeps the last frames of a call that has ended, if its client would resume it.
+    pub(super) fn keep_tail(&mut self, ended: Option<Arc<CallState>>) {
+        let Some(state) = ended.filter(|state| state.can_be_resumed()) else { return };
+        if self.tails.len() >= self.server.limits.calls_per_socket {
+            self.tails.pop_front();
+        }
+        self.tails.push_back(state);
+    }
+
+    /// The client has consumed something of a call that has ended.
+    pub(super) fn consumed_tail(&mut self, flow: &Flow<'_>) {
+        if flow.parameter.is_some() {
+            return;
+        }
+        self.tails.retain(|state| {
+            if state.id == flow.call {
+                state.consumed(flow.got);
+            }
+            !state.lock().is_over()
+        });
+    }
+
+    pub(super) fn on_resume(&mut self, resume: Resume, text: &str) -> Result<(), Ending> {
+        if self.resuming.is_some() || resume.calls.len() > self.server.limits.calls_per_socket {
+            return Err(bad_request(text));
+        }
+        let (server, head) = (Arc::clone(&self.server), Arc::clone(&self.head));
+        self.resuming = Some(Box::pin(take(server, head, resume)));
+        Ok(())
+    }
+
+    pub(super) fn poll_resume(&mut self, cx: &mut Context<'_>) {
+        let Some(resuming) = &mut self.resuming else { return };
+        let Poll::Ready(taken) = resuming.poll_unpin(cx) else { return };
+        self.resuming = None;
+        let calls = taken.into_iter().map(|(asked, parked)| self.settle(&asked, parked)).collect();
+        // Before all values: those that the calls have yet to send.
+        self.outbox.control(write_data("rsr", &Resumed { calls }).into());
+        self.resumed.iter().for_each(|state| state.tell_all());
+        self.outbox.wake();
+    }
+
+    /// Settles a call at this socket, if it was found and fits.
+    fn settle(&mut self, asked: &ResumeCall, parked: Option<Parked>) -> ResumedCall {
+        let cid = asked.cid;
+        let refused = ResumedCall { cid, ok: false, t: None, got: BTreeMap::new() };
+        let Some(parked) = parked else { return refused };
+        let room = self.table.len() < self.server.limits.calls_per_socket && !self.table.contains_key(&cid);
+        let received = asked.got.get("").copied().unwrap_or_default();
+        let got = room.then(|| parked.state.attach(&self.outbox, received)).flatten();
+        let Some(got) = got else {
+            self.server.parked.spawn(parked.end());
+            return refused;
+        };
+        let Parked { state, running } = parked;
+        let token = state.ticket.get().and_then(|ticket| ticket.renew(&self.outbox));
+        self.resumed.push(Arc::clone(&state));
+        match running {
+            Some(running) => {
+                self.table.insert(cid, state);
+                self.calls.push(running);
+            }
+            None => self.keep_tail(Some(state)),
+        }
+        ResumedCall { cid, ok: true, t: token, got }
+    }
+}
+
+/// Takes the calls from where they are, if they are those of this client.
+async fn take(server: Arc<Server>, head: Arc<Head>, resume: Resume) -> Vec<(ResumeCall, Option<Parked>)> {
+    let user = match &resume.auth {
+        Some(shown) => user(&server, head, &shown.0).await,
+        None => None,
+    };
+    let mut taken = Vec::with_capacity(resume.calls.len());
+    for asked in resume.calls {
+        // Whoever has the token of an anonymous call may resume it.
+        let mut parked = None;
+        for user in [user.as_deref(), None] {
+            let claim = Claim { token: &asked.t.0, id: asked.cid, user };
+            parked = server.parking.take(&claim).await;
+            if parked.is_some() || user.is_none() {
+                break;
+            }
+        }
+        taken.push((asked, parked));
+    }
+    taken
+}
+
+/// The user who shows these credentials.
+async fn user(server: &Server, head: Arc<Head>, shown: &str) -> Option<String> {
+    let (scheme, secret) = auth::unwrap(shown, server.any_credential_format)?;
+    let authenticator = server.authenticator.as_ref()?;
+    let asked = authenticator.ask(Credentials::new(scheme, secret, head));
+    let asked = tokio::time::timeout(server.limits.authenticate, asked);
+    let asked = std::panic::AssertUnwindSafe(asked).catch_unwind().await;
+    match asked {
+        Ok(Ok(Ok(known))) => known.map(|known| known.user),
+        Ok(Ok(Err(failure))) => {
+            tracing::error!(%failure, "an authenticator failed");
+            None
+        }
+        Ok(Err(_)) | Err(_) => {
+            tracing::error!("an authenticator takes too long, or panicked");
+            None
+        }
+    }
+}

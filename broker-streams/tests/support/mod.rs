@@ -1,0 +1,155 @@
+//! A server with methods of every shape, and a client that is nothing but a socket.
+
+use std::{future::Future, time::Duration};
+
+use broker_streams::{Streams, StreamsBuilder};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, time::timeout};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, protocol::CloseFrame},
+};
+
+/// A generous limit against hangs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Waits for what has to come.
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"))
+}
+
+/// A server on loopback, which ends with it.
+pub(crate) struct Server {
+    pub(crate) streams: Streams,
+    pub(crate) url: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) async fn start(build: impl FnOnce(StreamsBuilder) -> StreamsBuilder) -> Self {
+        let broker = broker::connect("memory:").await.unwrap();
+        let streams = build(Streams::builder(broker)).build().unwrap();
+        Self::serve(streams, "127.0.0.1:0").await
+    }
+
+    pub(crate) async fn serve(streams: Streams, address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let url = format!("ws://{}/v1/websocket", listener.local_addr().unwrap());
+        let app = axum::Router::<()>::new().route_service("/v1/websocket", streams.service());
+        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { streams, url, task }
+    }
+
+    pub(crate) async fn connect(&self) -> Raw {
+        Raw::connect(&self.url).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A socket, and texts.
+pub(crate) struct Raw(pub(crate) WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>);
+
+impl Raw {
+    pub(crate) async fn connect(url: &str) -> Self {
+        Self(soon("connect", connect_async(url)).await.unwrap().0)
+    }
+
+    pub(crate) async fn text(&mut self, text: impl Into<String>) {
+        self.0.send(Message::text(text.into())).await.unwrap();
+    }
+
+    pub(crate) async fn json(&mut self, frame: &Value) {
+        self.text(frame.to_string()).await;
+    }
+
+    /// The next text; `None` when the socket was closed.
+    pub(crate) async fn next_text(&mut self) -> Option<String> {
+        loop {
+            match soon("a frame", self.0.next()).await {
+                Some(Ok(Message::Text(text))) => return Some(text.to_string()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Value {
+        let text = self.next_text().await.expect("a frame, and the socket was closed");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The close of the socket, behind whatever comes before it.
+    pub(crate) async fn closed(&mut self) -> Option<CloseFrame> {
+        loop {
+            match soon("the close", self.0.next()).await {
+                Some(Ok(Message::Close(frame))) => return frame,
+                Some(Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// The kinds of the next frames, shortened: `res`, `cr` with its parameter, or the value.
+    pub(crate) async fn frames(&mut self, count: usize) -> Vec<String> {
+        let mut frames = Vec::new();
+        for _ in 0..count {
+            frames.push(short(&self.next().await));
+        }
+        frames
+    }
+
+    /// Nothing more of a call: the answer to a ping comes first.
+    pub(crate) async fn silent(&mut self) {
+        self.text(r#"{"type":"ping"}"#).await;
+        assert_eq!(self.next_text().await.as_deref(), Some(r#"{"type":"pong"}"#));
+    }
+}
+
+/// A frame in a few characters.
+pub(crate) fn short(frame: &Value) -> String {
+    let data = &frame["data"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let of = data.get("p").map(|p| format!(" of {}", text(p))).unwrap_or_default();
+    match frame["type"].as_str().unwrap_or_default() {
+        "omsr" => text(&data["res"]),
+        "cmsc" => format!("close {}{of}", text(&data["cr"])),
+        "msm" => format!("{} {}{of}", text(&data["o"]["className"]), data["o"]["data"]),
+        "msse" => format!("fault {} {}{of}", text(&data["ex"]["className"]), data["ex"]["data"]),
+        other => other.to_owned(),
+    }
+}
+
+/// The id of a call, by a number.
+pub(crate) fn id(number: u32) -> String {
+    format!("{number:08x}-8f0a-4a8e-9a50-2f0c9f5f0a11")
+}
+
+/// An open.
+pub(crate) fn open(number: u32, endpoint: &str, method: &str, args: &Value, inputs: &[&str]) -> Value {
+    json!({"type": "omsc", "data": {
+        "en": endpoint, "m": method, "cid": id(number), "args": args.to_string(), "is": inputs,
+    }})
+}
+
+/// A value of an input.
+pub(crate) fn value(number: u32, method: &str, input: &str, class: &str, data: &Value) -> Value {
+    json!({"type": "msm", "data": {
+        "en": "test", "m": method, "cid": id(number), "p": input, "o": {"className": class, "data": data},
+    }})
+}
+
+/// The close of an input, or without one of the call.
+pub(crate) fn close(number: u32, method: &str, input: Option<&str>, reason: &str) -> Value {
+    let mut data = json!({"en": "test", "m": method, "cid": id(number)});
+    if let Some(input) = input {
+        data["p"] = json!(input);
+    }
+    data["cr"] = json!(reason);
+    json!({"type": "cmsc", "data": data})
+}

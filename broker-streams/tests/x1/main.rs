@@ -1,0 +1,11 @@
+//! The extension `x1`, against a raw socket: windows, gaps, reasons, deadlines, positions, and calls that are resumed.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod agreement;
+mod ends;
+mod extended;
+mod resume;
+#[path = "../support/mod.rs"]
+mod support;
+mod windows;
