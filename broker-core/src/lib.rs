@@ -34,7 +34,6 @@ mod supervisor;
 mod trace;
 mod wire;
 
-/// A type that can be posted.
 #[doc(inline)]
 pub use broker_model::Model;
 /// The bytes of a payload.
