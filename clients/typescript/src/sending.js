@@ -1,0 +1,195 @@
+/** One input of a call: pulls the application's values while the server has room for them. */
+import { StreamFault } from "./errors.js";
+import { encode, utf8Length } from "./frames.js";
+import { wireValue } from "./values.js";
+
+export class Sending {
+  name;
+  #call;
+  #source;
+  #iterator = null;
+  #running = false;
+  #stopped = false;
+  /** How the source ended: null, or `{ cr, fault, told }`. */
+  #finished = null;
+  #keep = false;
+  #open = false;
+  #window = Infinity;
+  #bytes = Infinity;
+  #sent = 0;
+  #got = 0;
+  /** `{ size, text }` of each frame that is not acknowledged; `text` only if the call may be resumed. */
+  #unacknowledged = [];
+  #held = 0;
+  #wake = null;
+
+  /** `call` has `socket`, `address` and `abort(error)`; `source` is the iterable of the application. */
+  constructor(call, name, source) {
+    this.#call = call;
+    this.name = name;
+    this.#source = source;
+  }
+
+  /** How many frames were sent and not acknowledged; null if the server acknowledges nothing. */
+  get unacknowledged() {
+    return this.#window === Infinity ? null : this.#unacknowledged.length;
+  }
+
+  /** The call is open, as a new one. `limits` are `{ window, bytes, keep }`, or null for a plain server. */
+  start(limits) {
+    this.#window = limits?.window ?? Infinity;
+    this.#bytes = limits?.bytes ?? Infinity;
+    this.#keep = limits?.keep ?? false;
+    this.#sent = this.#got = this.#held = 0;
+    this.#unacknowledged = [];
+    this.#open = true;
+    if (this.#stopped) return;
+    if (this.#finished !== null) this.#sendFinish();
+    else if (this.#running) this.#notify();
+    else this.#run();
+  }
+
+  /** The same call goes on after a cut; `got` is how far the server is, or -1 if it wants no more. */
+  resume(got) {
+    if (got === -1) this.stop();
+    else this.acknowledge(got);
+    this.#open = true;
+    if (this.#stopped) return;
+    for (const { text } of this.#unacknowledged) this.#call.socket.send(text);
+    if (this.#finished?.told === false) this.#sendFinish();
+    this.#notify();
+  }
+
+  /** The socket is gone: nothing is pulled until `start` or `resume`. */
+  pause() {
+    this.#open = false;
+  }
+
+  /** The server has consumed `got` frames. */
+  acknowledge(got) {
+    if (got <= this.#got || got > this.#sent) return;
+    for (const { size } of this.#unacknowledged.splice(0, got - this.#got)) this.#held -= size;
+    this.#got = got;
+    this.#notify();
+  }
+
+  /** Pulls no more, and tells the source so. */
+  stop() {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#unacknowledged = [];
+    this.#notify();
+    if (this.#finished !== null || this.#iterator === null) return;
+    try {
+      // Not awaited: a generator that waits answers only when its wait is over.
+      Promise.resolve(this.#iterator.return?.()).catch(() => {});
+    } catch {
+      // The source's trouble with being stopped concerns nobody here.
+    }
+  }
+
+  async #run() {
+    this.#running = true;
+    try {
+      this.#iterator = iterate(this.#source);
+    } catch (error) {
+      this.#call.abort(error);
+      return;
+    }
+    while (await this.#room(0)) {
+      let next;
+      try {
+        next = await this.#iterator.next();
+      } catch (error) {
+        this.#finish("error", error instanceof StreamFault ? error : null);
+        return;
+      }
+      if (next.done === true) {
+        this.#finish("done", null);
+        return;
+      }
+      if (!(await this.#value(next.value))) return;
+    }
+  }
+
+  async #value(value) {
+    let className;
+    let json;
+    try {
+      const known = wireValue(value);
+      className = known.className;
+      json = JSON.stringify(known.data);
+      if (json === undefined) throw new TypeError("a value of an input is not JSON");
+    } catch (error) {
+      this.#call.abort(error);
+      return false;
+    }
+    // Written again after the wait: a call that was opened anew has another id, of the same length.
+    const text = () => encode.msm(this.#call.address, this.name, className, json);
+    if (!(await this.#room(utf8Length(text())))) return false;
+    this.#send(text());
+    return true;
+  }
+
+  /** Waits until a frame of `size` bytes may be sent. Gives false if the input is to stop. */
+  async #room(size) {
+    for (;;) {
+      if (this.#stopped) return false;
+      const { socket } = this.#call;
+      const outstanding = this.#sent - this.#got;
+      const fits = outstanding === 0 || (outstanding < this.#window && this.#held + size <= this.#bytes);
+      if (this.#open && fits && !socket.congested) return true;
+      if (this.#open && fits) await socket.relief();
+      else {
+        await new Promise((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    }
+  }
+
+  #send(text) {
+    this.#sent += 1;
+    if (this.#window !== Infinity) {
+      const size = utf8Length(text);
+      this.#held += size;
+      this.#unacknowledged.push({ size, text: this.#keep ? text : null });
+    }
+    this.#call.socket.send(text);
+  }
+
+  #finish(cr, fault) {
+    if (this.#stopped) return;
+    this.#finished = { cr, fault, told: false };
+    if (this.#open) this.#sendFinish();
+  }
+
+  /** The last frames do not wait for the window: they end what the window bounds. */
+  #sendFinish() {
+    const { cr, fault } = this.#finished;
+    this.#finished.told = true;
+    const at = { ...this.#call.address, p: this.name };
+    if (fault !== null) {
+      const ex = { className: fault.className, data: fault.data };
+      this.#send(encode.msse({ ...at, ex }));
+    }
+    this.#send(encode.cmsc({ ...at, cr }));
+  }
+
+  #notify() {
+    const wake = this.#wake;
+    this.#wake = null;
+    wake?.();
+  }
+}
+
+function iterate(source) {
+  const begin = source?.[Symbol.asyncIterator] ?? source?.[Symbol.iterator];
+  if (typeof begin === "function") return begin.call(source);
+  // Not every browser can iterate over a ReadableStream.
+  if (typeof source?.getReader === "function") {
+    const reader = source.getReader();
+    return { next: () => reader.read(), return: () => reader.cancel() };
+  }
+  throw new TypeError("an input is an iterable, asynchronous or not");
+}

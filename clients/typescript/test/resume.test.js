@@ -1,0 +1,479 @@
+/** Reconnecting and resuming: exactly, by cursor, anew. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { IdleTimeout, Input, Restarted, Resumed } from "../src/index.js";
+import { all, data, scene } from "./support/scene.js";
+import { eventually, settled, within } from "./support/eventually.js";
+import { X1 } from "./support/server.js";
+
+async function read(values, n) {
+  const found = [];
+  while (found.length < n) found.push((await within(values.next(), "a value")).value);
+  return found;
+}
+
+/** Waits for the loss to be noticed, and lets the longest wait of the backoff pass. */
+async function away(api, clock) {
+  await eventually(() => api.status.current.state === "waiting", "a wait");
+  clock.advance(api.status.current.ms);
+}
+
+test("CL-64 without `resume` a call does not come back", async (t) => {
+  const { server, api } = await scene(t, { pong: X1 });
+  const reading = all(api.call.a.b());
+  const peer = await server.peer();
+  await peer.opened({ t: "token" });
+  peer.cut();
+  assert.equal((await within(reading, "the error")).error.name, "SocketLost");
+  assert.equal(api.status.current.state, "disconnected");
+});
+
+test("x1: exact after a cut: what was replayed and is here already is not doubled", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1, credentials: () => "Bearer a" });
+  const events = api.call.a.b({}, { resume: true }).events();
+  let peer = await server.peer();
+  const open = await peer.opened({ t: "first" });
+  for (let n = 1; n <= 5; n += 1) peer.value(open, n);
+  assert.deepEqual(data(await read(events, 2)), [1, 2]);
+  await settled();
+  peer.cut();
+  await eventually(() => api.status.current.state === "waiting");
+  // Read while the socket is away: the position moves on.
+  assert.deepEqual(data(await read(events, 1)), [3]);
+  await away(api, clock);
+  peer = await server.peer();
+  assert.deepEqual(await peer.next("rsm"), {
+    calls: [{ cid: open.cid, t: "first", got: { "": 3 } }],
+    auth: "Bearer a",
+  });
+  // Read between `rsm` and `rsr`: the server will replay this one.
+  assert.deepEqual(data(await read(events, 1)), [4]);
+  peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: "second", got: {} }] });
+  for (let n = 4; n <= 7; n += 1) peer.value(open, n);
+  peer.end(open);
+  const rest = (await read(events, 4)).map((one) => (one instanceof Resumed ? one.resumed.by : one.data));
+  assert.equal((await within(events.next(), "the end")).done, true);
+  assert.deepEqual(rest, [5, "exact", 6, 7]);
+  // The end is acknowledged, or the server would keep it.
+  await eventually(() => peer.frames.some((one) => one.type === "flow" && one.data.got === 8));
+  assert.equal(peer.count("omsc"), 0);
+});
+
+test("x1: exact before any value, and more than once, each time with the new token", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const values = api.call.a.b({}, { resume: true }).values();
+  let peer = await server.peer();
+  const open = await peer.opened({ t: "0" });
+  for (let n = 1; n <= 3; n += 1) {
+    peer.cut();
+    await away(api, clock);
+    peer = await server.peer();
+    assert.deepEqual((await peer.next("rsm")).calls, [{ cid: open.cid, t: `${n - 1}`, got: { "": 0 } }]);
+    peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: `${n}`, got: {} }] });
+    await eventually(() => api.status.current.state === "connected");
+    await settled();
+  }
+  peer.value(open, 1);
+  assert.deepEqual(data(await read(values, 1)), [1]);
+  await values.return();
+});
+
+test("x1: a socket that is cut before `rsr` leaves the old token", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const values = api.call.a.b({}, { resume: true }).values();
+  let peer = await server.peer();
+  const open = await peer.opened({ t: "only" });
+  peer.cut();
+  for (let n = 0; n < 3; n += 1) {
+    await away(api, clock);
+    peer = await server.peer();
+    assert.equal((await peer.next("rsm")).calls[0].t, "only");
+    // Nothing else goes out before the answer, new calls included.
+    if (n === 0) api.call.a.c().cancel();
+    assert.deepEqual(peer.frames.map((one) => one.type), ["ping", "rsm"]);
+    if (n < 2) peer.cut();
+  }
+  peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: "next", got: {} }] });
+  peer.value(open, 1);
+  assert.deepEqual(data(await read(values, 1)), [1]);
+  await values.return();
+});
+
+test("x1: new calls wait for `rsr`", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const stream = api.call.a.b({}, { resume: true });
+  let peer = await server.peer();
+  const open = await peer.opened({ t: "only" });
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  await peer.next("rsm");
+  const other = api.call.a.c();
+  await settled();
+  assert.equal(peer.count("omsc"), 0);
+  peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: "next", got: {} }] });
+  assert.equal((await peer.next("omsc")).m, "c");
+  stream.cancel();
+  other.cancel();
+});
+
+test("x1: inputs are replayed from where the server is; nothing is pulled while away", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const says = new Input();
+  let pulled = 0;
+  const counted = (async function* () {
+    for await (const value of says) {
+      pulled += 1;
+      yield value;
+    }
+  })();
+  const stream = api.call.a.b({}, { inputs: { numbers: counted }, resume: true });
+  let peer = await server.peer();
+  const open = await peer.opened({ w: { numbers: 4 }, t: "0" });
+  for (let n = 1; n <= 9; n += 1) says.send(n);
+  await eventually(() => peer.count("msm") === 4);
+  peer.cut();
+  await eventually(() => api.status.current.state === "waiting");
+  await settled();
+  assert.equal(pulled, 4);
+  await away(api, clock);
+  peer = await server.peer();
+  await peer.next("rsm");
+  peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: "1", got: { numbers: 2 } }] });
+  await eventually(() => peer.count("msm") === 4);
+  const values = () => peer.frames.filter((one) => one.type === "msm").map((one) => one.data.o.data);
+  assert.deepEqual(values(), [3, 4, 5, 6]);
+  says.end();
+  peer.send("flow", { cid: open.cid, p: "numbers", got: 6 });
+  await eventually(() => peer.count("msm") === 7);
+  peer.send("flow", { cid: open.cid, p: "numbers", got: 9 });
+  assert.equal((await peer.next("cmsc")).p, "numbers");
+  assert.deepEqual(values(), [3, 4, 5, 6, 7, 8, 9]);
+  stream.cancel();
+});
+
+test("x1: an end of an input that happened while away is told after the resume", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const says = new Input();
+  const stream = api.call.a.b({}, { inputs: { numbers: says }, resume: true });
+  let peer = await server.peer();
+  const open = await peer.opened({ t: "0" });
+  says.send(1);
+  await peer.next("msm");
+  peer.cut();
+  await eventually(() => api.status.current.state === "waiting");
+  says.send(2);
+  says.end();
+  await settled();
+  await away(api, clock);
+  peer = await server.peer();
+  await peer.next("rsm");
+  peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: "1", got: { numbers: 0 } }] });
+  await peer.next("cmsc");
+  assert.deepEqual(peer.frames.map((one) => one.data?.o?.data ?? one.type), ["ping", "rsm", 1, 2, "cmsc"]);
+  stream.cancel();
+});
+
+test("x1: an input that the server has dropped is stopped", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const says = new Input();
+  const stream = api.call.a.b({}, { inputs: { numbers: says }, resume: true });
+  let peer = await server.peer();
+  const open = await peer.opened({ t: "0" });
+  says.send(1);
+  await peer.next("msm");
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  await peer.next("rsm");
+  peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: "1", got: { numbers: -1 } }] });
+  await eventually(() => !says.open);
+  await settled();
+  assert.equal(peer.count("msm"), 0);
+  stream.cancel();
+});
+
+test("x1: by cursor: the call is opened anew with the last cursor that was read", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const stream = api.call.a.b({ room: "a" }, { resume: true });
+  const events = stream.events();
+  let peer = await server.peer();
+  const first = await peer.opened({ t: "0" });
+  for (let n = 1; n <= 3; n += 1) peer.value(first, n, { k: `k${n}` });
+  await read(events, 2);
+  assert.equal(stream.cursor, "k2");
+  await settled();
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  await peer.next("rsm");
+  peer.send("rsr", { calls: [{ cid: first.cid, ok: false }] });
+  await settled();
+  // What is here is read before the new call says where it begins.
+  assert.equal(peer.count("omsc"), 0);
+  assert.deepEqual(data(await read(events, 1)), [3]);
+  const second = await peer.opened({ t: "1" });
+  assert.notEqual(second.cid, first.cid);
+  assert.deepEqual([second.args, second.x.k], ['{"room":"a"}', "k3"]);
+  peer.value(second, 4, { k: "k4" });
+  const [resumed, four] = await read(events, 2);
+  assert.deepEqual(resumed, new Resumed("cursor", {}));
+  assert.equal(four.data, 4);
+  await events.return();
+});
+
+test("x1: anew: `restarted` stands before the first value, and says what was not acknowledged", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const says = new Input();
+  const events = api.call.a.b({}, { inputs: { numbers: says }, resume: true }).events();
+  let peer = await server.peer();
+  const first = await peer.opened({});
+  says.send(1);
+  says.send(2);
+  await eventually(() => peer.count("msm") === 2);
+  peer.send("flow", { cid: first.cid, p: "numbers", got: 1 });
+  peer.value(first, 1);
+  await read(events, 1);
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  const second = await peer.opened({});
+  assert.equal(peer.count("rsm"), 0);
+  peer.value(second, 1);
+  says.send(3);
+  const [restarted, one] = await read(events, 2);
+  assert.deepEqual(restarted, new Restarted({ numbers: 1 }));
+  assert.equal(one.data, 1);
+  await eventually(() => peer.count("msm") === 1);
+  assert.equal((await peer.next("msm")).o.data, 3);
+  await events.return();
+});
+
+test("x1: losses that nobody has read about are told as one, with all that is missing", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const says = new Input();
+  const events = api.call.a.b({}, { inputs: { numbers: says }, resume: true }).events();
+  let peer = await server.peer();
+  await peer.opened({});
+  for (let n = 1; n <= 3; n += 1) {
+    for (let m = 0; m < n; m += 1) says.send(m);
+    await eventually(() => peer.count("msm") === n);
+    peer.cut();
+    await away(api, clock);
+    peer = await server.peer();
+    await peer.opened({});
+  }
+  const open = peer.frames.find((one) => one.type === "omsc").data;
+  peer.value(open, 1);
+  peer.send("ping");
+  await peer.next("pong");
+  const [restarted, one] = await read(events, 2);
+  assert.deepEqual([restarted, one.data], [new Restarted({ numbers: 6 }), 1]);
+  await events.return();
+});
+
+test("a plain server: `resume` opens the call anew", async (t) => {
+  const { server, clock, api } = await scene(t);
+  const events = api.call.a.b({}, { resume: true }).events();
+  let peer = await server.peer();
+  peer.value(await peer.opened(), 1);
+  await read(events, 1);
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  const open = await peer.opened();
+  assert.equal("x" in open, false);
+  peer.value(open, 2);
+  const [restarted, two] = await read(events, 2);
+  assert.ok(restarted instanceof Restarted);
+  assert.equal(two.data, 2);
+  await events.return();
+});
+
+test("a server that knows the extension no more: anew, and no frame of it", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const events = api.call.a.b({}, { resume: true }).events();
+  let peer = await server.peer();
+  peer.value(await peer.opened({ t: "0" }), 1);
+  await read(events, 1);
+  server.answer(undefined);
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  const open = await peer.opened();
+  peer.value(open, 2);
+  assert.ok((await read(events, 2))[0] instanceof Restarted);
+  clock.advance(1000);
+  await settled();
+  assert.deepEqual(peer.frames.map((one) => one.type), ["ping", "omsc"]);
+  await events.return();
+});
+
+test("waits double from 0.25 s to 15 s, with jitter, and a fresh credential each time", async (t) => {
+  let asked = 0;
+  const credentials = () => `Bearer ${(asked += 1)}`;
+  const { server, clock, api } = await scene(t, { credentials });
+  const stream = api.call.a.b({}, { resume: true });
+  let peer = await server.peer();
+  const waits = [];
+  for (let n = 1; n <= 9; n += 1) {
+    assert.equal((await peer.opened()).auth, `Bearer ${n}`);
+    peer.cut();
+    await eventually(() => api.status.current.state === "waiting");
+    waits.push(api.status.current.ms);
+    clock.advance(api.status.current.ms);
+    peer = await server.peer();
+  }
+  assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 8000, 15000, 15000, 15000]);
+  // A socket that lives shows that the server is well.
+  await peer.opened();
+  clock.advance(10000);
+  clock.random = 0.5;
+  peer.cut();
+  await eventually(() => api.status.current.state === "waiting");
+  assert.equal(api.status.current.ms, 125);
+  stream.cancel();
+  assert.equal(api.status.current.state, "disconnected");
+  assert.ok(!clock.armed.includes(125));
+});
+
+test("attempts that fail go on for ever, and end with close", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: null });
+  const reading = all(api.call.a.b({}, { resume: true }));
+  for (let n = 0; n < 20; n += 1) {
+    await server.peer();
+    clock.advance(5000);
+    assert.equal(api.status.current.state, "waiting");
+    clock.advance(api.status.current.ms);
+  }
+  api.close();
+  assert.equal((await within(reading, "the end")).error.name, "SocketLost");
+  assert.deepEqual(clock.armed, []);
+});
+
+test("online, and a page that is seen again, start an attempt at once", async (t) => {
+  const { server, clock, api } = await scene(t);
+  const stream = api.call.a.b({}, { resume: true });
+  for (const event of ["online", "visibilitychange"]) {
+    const peer = await server.peer();
+    await peer.opened();
+    peer.cut();
+    await eventually(() => api.status.current.state === "waiting");
+    clock.visible = false;
+    clock.fire("visibilitychange");
+    assert.equal(api.status.current.state, "waiting");
+    clock.visible = true;
+    clock.fire(event);
+    assert.equal(api.status.current.state, "connecting");
+  }
+  await server.peer();
+  stream.cancel();
+});
+
+test("a page that is seen again asks a socket whether it lives, and cuts it after 5 s", async (t) => {
+  const { server, clock, api } = await scene(t);
+  const reading = all(api.call.a.b());
+  const peer = await server.peer();
+  await peer.opened();
+  clock.fire("visibilitychange");
+  await eventually(() => peer.count("ping") === 2);
+  await eventually(() => !clock.armed.includes(5000), "the answer");
+  peer.pong = null;
+  clock.fire("visibilitychange");
+  clock.advance(5000);
+  assert.ok((await within(reading, "the error")).error instanceof IdleTimeout);
+});
+
+test("x1: `again: now` opens the call anew; `never` and `signin` end it", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const reading = all(api.call.a.b({}, { resume: true }));
+  const peer = await server.peer();
+  let open = await peer.opened({});
+  peer.value(open, 1);
+  peer.end(open, "error", { why: { c: "gone", again: "now" } });
+  open = await peer.opened({});
+  peer.value(open, 2);
+  peer.end(open, "error", { why: { c: "overloaded", again: 700 } });
+  await clock.until(700);
+  clock.advance(700);
+  open = await peer.opened({});
+  peer.end(open, "error", { why: { c: "revoked", again: "signin" } });
+  const { values, error } = await within(reading, "the end");
+  assert.deepEqual(data(values), [1, 2]);
+  assert.deepEqual([error.why, error.again], ["revoked", "signin"]);
+});
+
+test("x1: a server that closes again and again is not called in a circle", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const stream = api.call.a.b({}, { resume: true });
+  let peer = await server.peer();
+  const why = { c: "overloaded", again: "now" };
+  peer.end(await peer.opened({}), "error", { why });
+  for (const wait of [500, 1000, 2000]) {
+    peer.end(await peer.opened({}), "error", { why });
+    await clock.until(wait);
+    clock.advance(wait);
+    // The socket was closed in the meantime: nobody needed it for a second.
+    if (wait >= 1000) peer = await server.peer();
+  }
+  await peer.opened({});
+  stream.cancel();
+});
+
+test("x1: draining: the call is opened on a new socket, after a random wait up to `spread`", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const stream = api.call.a.b({}, { resume: true });
+  const old = await server.peer();
+  const open = await old.opened({});
+  old.send("bye", { within: 8000, spread: 3333 });
+  old.end(open, "error", { why: { c: "draining", again: "now" } });
+  await clock.until(3333);
+  clock.advance(3333);
+  const fresh = await server.peer();
+  await fresh.opened({});
+  await eventually(() => old.closed === 1000);
+  stream.cancel();
+});
+
+test("x1: a call that is cancelled while it resumes is closed at the server", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const stream = api.call.a.b({}, { resume: true });
+  let peer = await server.peer();
+  const open = await peer.opened({ t: "0" });
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  await peer.next("rsm");
+  stream.cancel();
+  peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: "1", got: {} }] });
+  assert.deepEqual(await peer.next("cmsc"), { en: "a", m: "b", cid: open.cid, cr: "done" });
+});
+
+test("x1: exact at every frame boundary: nothing lost, nothing doubled", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1, window: 8 });
+  const total = 60;
+  const events = api.call.a.b({}, { resume: true }).events();
+  let peer = await server.peer();
+  const open = await peer.opened({ t: "0" });
+  const seen = [];
+  const reading = (async () => {
+    for await (const event of events) if (!(event instanceof Resumed)) seen.push(event.data);
+  })();
+  // The server cuts after each value; it goes back to what the client says that it has.
+  for (let at = 0; at < total; ) {
+    at += 1;
+    peer.value(open, at);
+    if (at % 2 === 0) await eventually(() => seen.length >= at);
+    peer.cut();
+    await away(api, clock);
+    peer = await server.peer();
+    const { calls } = await peer.next("rsm");
+    at = calls[0].got[""];
+    peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: `${at}`, got: {} }] });
+    if (at < total) peer.value(open, (at += 1));
+    await eventually(() => seen.length >= at);
+  }
+  peer.end(open);
+  await within(reading, "the end");
+  assert.deepEqual(seen, Array.from({ length: total }, (_, n) => n + 1));
+});
