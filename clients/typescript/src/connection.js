@@ -1,7 +1,7 @@
 /** The shared socket: opened on first use, replaced when it is lost, closed when no call needs it. */
 import { Backoff } from "./backoff.js";
 import { Credentials } from "./credentials.js";
-import { SocketLost } from "./errors.js";
+import { IdleTimeout, SocketLost } from "./errors.js";
 import { encode } from "./frames.js";
 import { Socket } from "./socket.js";
 import { Status } from "./status.js";
@@ -127,7 +127,9 @@ export class Connection {
     }
     const calls = [...socket.calls.values()];
     if (!this.#socket?.usable && (this.#waiting.size > 0 || calls.some((call) => call.resumes))) {
-      this.#later(socket.leaving === null ? null : this.platform.random() * socket.leaving);
+      // What was found dead by a ping took its time already.
+      const found = error instanceof IdleTimeout ? 0 : null;
+      this.#later(socket.leaving === null ? found : this.platform.random() * socket.leaving);
     }
     for (const call of calls) call.lost(error);
     // Calls whose reader still has something to read come later.

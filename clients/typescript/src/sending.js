@@ -18,7 +18,7 @@ export class Sending {
   #bytes = Infinity;
   #sent = 0;
   #got = 0;
-  /** `{ size, text }` of each frame that is not acknowledged; `text` only if the call may be resumed. */
+  /** `{ size, value, text }` of each frame that is not acknowledged; `text` if the call may be resumed. */
   #unacknowledged = [];
   #held = 0;
   #wake = null;
@@ -30,9 +30,9 @@ export class Sending {
     this.#source = source;
   }
 
-  /** How many frames were sent and not acknowledged; null if the server acknowledges nothing. */
+  /** How many values were sent and not acknowledged; null if the server acknowledges nothing. */
   get unacknowledged() {
-    return this.#window === Infinity ? null : this.#unacknowledged.length;
+    return this.#window === Infinity ? null : this.#unacknowledged.filter((frame) => frame.value).length;
   }
 
   /** The call is open, as a new one. `limits` are `{ window, bytes, keep }`, or null for a plain server. */
@@ -43,7 +43,11 @@ export class Sending {
     this.#sent = this.#got = this.#held = 0;
     this.#unacknowledged = [];
     this.#open = true;
-    if (this.#stopped) return;
+    if (this.#stopped) {
+      // The server wanted no more in the call before this one; the source has been ended.
+      this.#stopped = false;
+      this.#finished ??= { cr: "done", fault: null, told: false };
+    }
     if (this.#finished !== null) this.#sendFinish();
     else if (this.#running) this.#notify();
     else this.#run();
@@ -127,14 +131,14 @@ export class Sending {
     // Written again after the wait: a call that was opened anew has another id, of the same length.
     const text = () => encode.msm(this.#call.address, this.name, className, json);
     if (!(await this.#room(utf8Length(text())))) return false;
-    this.#send(text());
+    this.#send(text(), true);
     return true;
   }
 
   /** Waits until a frame of `size` bytes may be sent. Gives false if the input is to stop. */
   async #room(size) {
     for (;;) {
-      if (this.#stopped) return false;
+      if (this.#stopped || this.#finished !== null) return false;
       const { socket } = this.#call;
       const outstanding = this.#sent - this.#got;
       const fits = outstanding === 0 || (outstanding < this.#window && this.#held + size <= this.#bytes);
@@ -148,18 +152,18 @@ export class Sending {
     }
   }
 
-  #send(text) {
+  #send(text, value) {
     this.#sent += 1;
     if (this.#window !== Infinity) {
       const size = utf8Length(text);
       this.#held += size;
-      this.#unacknowledged.push({ size, text: this.#keep ? text : null });
+      this.#unacknowledged.push({ size, value, text: this.#keep ? text : null });
     }
     this.#call.socket.send(text);
   }
 
   #finish(cr, fault) {
-    if (this.#stopped) return;
+    if (this.#stopped || this.#finished !== null) return;
     this.#finished = { cr, fault, told: false };
     if (this.#open) this.#sendFinish();
   }
@@ -171,9 +175,9 @@ export class Sending {
     const at = { ...this.#call.address, p: this.name };
     if (fault !== null) {
       const ex = { className: fault.className, data: fault.data };
-      this.#send(encode.msse({ ...at, ex }));
+      this.#send(encode.msse({ ...at, ex }), false);
     }
-    this.#send(encode.cmsc({ ...at, cr }));
+    this.#send(encode.cmsc({ ...at, cr }), false);
   }
 
   #notify() {

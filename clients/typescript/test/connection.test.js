@@ -225,7 +225,9 @@ test("the status is told: connecting, connected, waiting, disconnected", async (
 });
 
 test("a bye: new calls go to a new socket, the old one serves its calls and closes", async (t) => {
-  const { server, api } = await scene(t, { pong: X1 });
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const states = [];
+  api.status.subscribe(({ state }) => states.push(state));
   const first = all(api.call.a.b());
   const old = await server.peer();
   const open = await old.opened({});
@@ -238,5 +240,9 @@ test("a bye: new calls go to a new socket, the old one serves its calls and clos
   old.value(open, 1);
   old.end(open);
   assert.deepEqual(data((await within(first, "the first")).values), [1]);
+  await clock.until(0);
+  clock.advance(0);
+  await eventually(() => old.closed === 1000);
   assert.equal(fresh.closed, null);
+  assert.deepEqual(states, ["disconnected", "connecting", "connected", "connecting", "connected"]);
 });

@@ -96,6 +96,10 @@ test("binary frames, unknown members, a second pong and frames for no call chang
   assert.deepEqual(data((await within(reading, "the end")).values), [1]);
   await peer.next("pong");
   assert.equal(peer.count("brm"), 0);
+  // The extension is agreed in the first pong or not at all.
+  const stream = api.call.a.c();
+  assert.equal("x" in (await peer.next("omsc")), false);
+  stream.cancel();
 });
 
 test("what is longer than the queue may hold ends its call alone", async (t) => {
@@ -132,18 +136,37 @@ test("a server that does not read is not answered without end", async (t) => {
 });
 
 test("x1: a server that offers endless windows gets no more than the client holds", async (t) => {
-  const { server, api } = await scene(t, { pong: { ...X1, window: 1e9, bytes: 1e12 } });
+  const { server, clock, api } = await scene(t, { pong: { ...X1, window: 1e9, bytes: 1e12 } });
   let pulled = 0;
-  const source = (function* () {
+  const source = function* () {
     for (;;) yield (pulled += 1);
-  })();
-  const stream = api.call.a.b({}, { inputs: { numbers: source }, resume: true });
-  const peer = await server.peer();
-  await peer.opened({ w: { numbers: 1e9 }, t: "0" });
-  await eventually(() => peer.count("msm") === 1024);
+  };
+  const long = "x".repeat(100000);
+  const texts = Array.from({ length: 100 }, () => long);
+  const peerOf = async (inputs, x) => {
+    const stream = api.call.a.b({}, { inputs, resume: true });
+    const peer = server.peers[0] ?? (await server.peer());
+    const { cid } = await peer.opened(x);
+    t.after(() => stream.cancel());
+    return () => peer.frames.filter((one) => one.type === "msm" && one.data.cid === cid).length;
+  };
+  for (const w of [undefined, { numbers: 1e9 }]) {
+    const sent = await peerOf({ numbers: source() }, { w, t: "0" });
+    await eventually(() => sent() === 1024);
+    await settled();
+    assert.equal(sent(), 1024);
+  }
+  const sent = await peerOf({ texts }, { t: "0" });
+  const written = () => {
+    // The client looks every 25 ms whether the socket has room.
+    clock.advance(25);
+    return sent() === 10;
+  };
+  await eventually(written);
   await settled();
-  assert.equal(peer.count("msm"), 1024);
-  stream.cancel();
+  clock.advance(25);
+  await settled();
+  assert.equal(sent(), 10);
 });
 
 test("a typed failure ends the reader though its close never comes, and keeps no socket", async (t) => {

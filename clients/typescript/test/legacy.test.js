@@ -134,6 +134,7 @@ test("LG after a loss: a countdown of 5 s, then a new attempt; streams go on", a
   peer.cut();
   await eventually(() => told.at(-1) === 5);
   handler.close();
+  assert.deepEqual(clock.armed, []);
   clock.advance(10000);
   await settled();
   assert.deepEqual([told.at(-1), endpoints.status, server.peers.length], ["disconnected", "disconnected", 2]);

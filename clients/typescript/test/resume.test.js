@@ -174,6 +174,25 @@ test("x1: an end of an input that happened while away is told after the resume",
   stream.cancel();
 });
 
+test("x1: an end of an input that was asked for before the cut is told after the resume", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const says = new Input();
+  const stream = api.call.a.b({}, { inputs: { numbers: says }, resume: true });
+  let peer = await server.peer();
+  const open = await peer.opened({ t: "0" });
+  await settled();
+  peer.cut();
+  await eventually(() => api.status.current.state === "waiting");
+  says.end();
+  await settled();
+  await away(api, clock);
+  peer = await server.peer();
+  await peer.next("rsm");
+  peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: "1", got: { numbers: 0 } }] });
+  assert.equal((await peer.next("cmsc")).p, "numbers");
+  stream.cancel();
+});
+
 test("x1: an input that the server has dropped is stopped", async (t) => {
   const { server, clock, api } = await scene(t, { pong: X1 });
   const says = new Input();
@@ -382,6 +401,35 @@ test("a page that is seen again asks a socket whether it lives, and cuts it afte
   clock.fire("visibilitychange");
   clock.advance(5000);
   assert.ok((await within(reading, "the error")).error instanceof IdleTimeout);
+});
+
+test("a failed ping starts an attempt at once", async (t) => {
+  const { server, clock, api } = await scene(t);
+  const stream = api.call.a.b({}, { resume: true });
+  const peer = await server.peer();
+  await peer.opened();
+  peer.pong = null;
+  clock.fire("visibilitychange");
+  clock.advance(5000);
+  assert.equal(api.status.current.state, "connecting");
+  stream.cancel();
+});
+
+test("x1: an input that the server has dropped is ended at once in a call opened anew", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const says = new Input();
+  const stream = api.call.a.b({}, { inputs: { numbers: says }, resume: true });
+  let peer = await server.peer();
+  const open = await peer.opened({});
+  peer.end(open, "done", { p: "numbers" });
+  await eventually(() => !says.open);
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  const again = await peer.opened({});
+  assert.deepEqual(again.is, ["numbers"]);
+  assert.equal((await peer.next("cmsc")).p, "numbers");
+  stream.cancel();
 });
 
 test("x1: `again: now` opens the call anew; `never` and `signin` end it", async (t) => {
