@@ -209,7 +209,9 @@ export class Call {
   #extension(socket) {
     if (socket.x === null) return undefined;
     const { platform, options } = this.#connection;
-    const d = this.#due === null ? undefined : Math.max(1, Math.ceil(this.#due - platform.now()));
+    const left = this.#due === null ? undefined : Math.ceil(this.#due - platform.now());
+    // The wire has 32 bits for it. What is longer the client's own timer ends.
+    const d = left === undefined || left > 0xffffffff ? undefined : Math.max(1, left);
     const r = this.resumes ? true : undefined;
     return { w: options.window, d, tp: this.#options.traceparent, k: this.cursor, r };
   }

@@ -187,30 +187,28 @@ export class Connection {
   }
 
   async #resume(socket, parked) {
-    for (const anonymous of [false, true]) {
-      let group = parked.filter((call) => call.anonymous === anonymous && this.#waiting.has(call));
-      if (group.length === 0) continue;
-      let auth;
-      try {
-        if (!anonymous && socket.x !== null) auth = await this.credentials.get();
-      } catch {
-        for (const call of group) if (this.#waiting.delete(call)) call.postpone();
-        continue;
-      }
-      if (socket.ended) return;
-      group = group.filter((call) => this.#waiting.delete(call));
-      const calls = group.map((call) => call.resuming(socket));
-      const resumed = (answers) => {
-        for (const call of group) call.resumed(socket, answers.get(call.cid));
-      };
-      if (socket.x === null || calls.length === 0) {
-        resumed(new Map());
-      } else {
-        const answer = socket.answer("rsr", (frame) => resumed(frame.calls));
-        socket.send(encode.rsm(calls, auth));
-        await answer;
-      }
+    let auth;
+    try {
+      const shown = socket.x !== null && parked.some((call) => !call.anonymous);
+      if (shown) auth = await this.credentials.get();
+    } catch {
+      for (const call of parked) if (this.#waiting.delete(call)) call.postpone();
+      return;
     }
+    if (socket.ended) return;
+    // Some may have been cancelled meanwhile.
+    const group = parked.filter((call) => this.#waiting.delete(call));
+    const calls = group.map((call) => call.resuming(socket));
+    const resumed = (answers) => {
+      for (const call of group) call.resumed(socket, answers.get(call.cid));
+    };
+    if (socket.x === null || calls.length === 0) {
+      resumed(new Map());
+      return;
+    }
+    const answer = socket.answer("rsr", (frame) => resumed(frame.calls));
+    socket.send(encode.rsm(calls, auth));
+    await answer;
   }
 
   #close(socket) {

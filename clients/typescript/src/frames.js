@@ -55,9 +55,9 @@ function why(object) {
   if (object === undefined || object === null) return undefined;
   need(isObject(object), "why is not an object");
   const { again } = object;
-  const known = ["now", "never", "signin", undefined].includes(again) || isCount(again);
-  // An unknown word is treated as if none had been said, so that later servers may add some.
-  return { c: word(object.c, "why.c"), again: known ? again : undefined };
+  // A word of a later version: what this client does not know it does not try.
+  const known = again === "now" || again === "signin" || isCount(again);
+  return { c: word(object.c, "why.c"), again: known ? again : "never" };
 }
 
 function agreement(data) {
@@ -104,7 +104,7 @@ const EXTRA = {
     need(data.n === undefined || data.n === null || isCount(data.n), "n is not a count");
     return { ...address(data), n: data.n ?? null, c: data.c === undefined ? undefined : word(data.c, "c") };
   },
-  authr: (data) => ({ res: word(data.res, "res"), until: data.until }),
+  authr: (data) => ({ res: word(data.res, "res"), until: isCount(data.until) ? data.until : undefined }),
   rsr(data) {
     need(Array.isArray(data.calls), "calls is not a list");
     const calls = new Map();
@@ -142,6 +142,7 @@ export function decode(text, extended) {
 }
 
 const frame = (type, data) => JSON.stringify({ type, data });
+const withData = (text, json) => `${text.slice(0, -3)},"data":${json}}}}`;
 
 /** The texts of the frames that a client sends, with their members in the protocol's order. */
 export const encode = {
@@ -151,10 +152,11 @@ export const encode = {
   cmsc: ({ en, m, cid, p, cr, why: reason }) => frame("cmsc", { en, m, cid, p, cr, why: reason }),
   /** `json` is the text of the value's data, so that it is written once. */
   msm({ en, m, cid }, p, className, json) {
-    const head = frame("msm", { en, m, cid, p, o: { className } });
-    return `${head.slice(0, -3)},"data":${json}}}}`;
+    return withData(frame("msm", { en, m, cid, p, o: { className } }), json);
   },
-  msse: ({ en, m, cid, p, ex }) => frame("msse", { en, m, cid, p, ex }),
+  msse({ en, m, cid }, p, className, json) {
+    return withData(frame("msse", { en, m, cid, p, ex: { className } }), json);
+  },
   brm: (req) => frame("brm", { req }),
   flow: (cid, got) => frame("flow", { cid, got }),
   auth: (auth) => frame("auth", { auth }),

@@ -145,9 +145,10 @@ export interface Client<Api> {
   open(endpoint: string, method: string, args?: object, options?: AnyCallOptions): AnyCall;
   /**
    * Asks the provider and gives its credential to the calls of the socket. Resolves to the server's answer,
-   * or to undefined if there is no socket that can: the next call asks the provider anyway.
+   * or to undefined if there is no socket that can: the next call asks the provider anyway. `until` is when
+   * the credential ends, in milliseconds since 1970. Rejects if the server does not answer for 10 s.
    */
-  refreshCredentials(): Promise<{ res: string; until: unknown } | undefined>;
+  refreshCredentials(): Promise<{ res: string; until: number | undefined } | undefined>;
   /** Ends all calls with `SocketLost` and closes the socket. A call after this opens a new one. */
   close(reason?: string): void;
 }

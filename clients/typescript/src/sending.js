@@ -53,13 +53,16 @@ export class Sending {
     else this.#run();
   }
 
-  /** The same call goes on after a cut; `got` is how far the server is, or -1 if it wants no more. */
-  resume(got) {
-    if (got === -1) this.stop();
-    else this.acknowledge(got);
+  /**
+   * The same call goes on after a cut. `received` is how many frames the server has, or -1 if it wants no more.
+   * It need not have consumed them, so this gives no room: the next `flow` does.
+   */
+  resume(received) {
+    if (received === -1) this.stop();
     this.#open = true;
     if (this.#stopped) return;
-    for (const { text } of this.#unacknowledged) this.#call.socket.send(text);
+    const missing = this.#unacknowledged.slice(Math.max(0, received - this.#got));
+    for (const { text } of missing) this.#call.socket.send(text);
     if (this.#finished?.told === false) this.#sendFinish();
     this.#notify();
   }
@@ -105,7 +108,7 @@ export class Sending {
       try {
         next = await this.#iterator.next();
       } catch (error) {
-        this.#finish("error", error instanceof StreamFault ? error : null);
+        await this.#fail(error);
         return;
       }
       if (next.done === true) {
@@ -114,6 +117,23 @@ export class Sending {
       }
       if (!(await this.#value(next.value))) return;
     }
+  }
+
+  /** A fault takes a place in the window; another error is not described. */
+  async #fail(error) {
+    let fault = null;
+    if (error instanceof StreamFault) {
+      try {
+        fault = { className: error.className, json: JSON.stringify(error.data) };
+        if (fault.json?.[0] !== "{") throw new TypeError("the data of a fault is an object");
+      } catch (wrong) {
+        this.#call.abort(wrong);
+        return;
+      }
+      const text = encode.msse(this.#call.address, this.name, fault.className, fault.json);
+      if (!(await this.#room(utf8Length(text)))) return;
+    }
+    this.#finish("error", fault);
   }
 
   async #value(value) {
@@ -168,16 +188,13 @@ export class Sending {
     if (this.#open) this.#sendFinish();
   }
 
-  /** The last frames do not wait for the window: they end what the window bounds. */
+  /** The close does not wait for the window: it ends what the window bounds. */
   #sendFinish() {
     const { cr, fault } = this.#finished;
     this.#finished.told = true;
-    const at = { ...this.#call.address, p: this.name };
-    if (fault !== null) {
-      const ex = { className: fault.className, data: fault.data };
-      this.#send(encode.msse({ ...at, ex }), false);
-    }
-    this.#send(encode.cmsc({ ...at, cr }), false);
+    const at = this.#call.address;
+    if (fault !== null) this.#send(encode.msse(at, this.name, fault.className, fault.json), false);
+    this.#send(encode.cmsc({ ...at, p: this.name, cr }), false);
   }
 
   #notify() {

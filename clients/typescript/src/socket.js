@@ -102,14 +102,15 @@ export class Socket {
 
   /**
    * Runs `take` with the next frame of this type, before the frame after it is read, and resolves to what it
-   * gives. Rejects when the socket ends; cuts it if the frame does not come in time.
+   * gives. Rejects when the socket ends, and if the frame does not come in time.
    */
   answer(type, take) {
     return new Promise((resolve, reject) => {
       this.#answers.set(type, { take, resolve, reject });
-      this.#timer(type, this.#options.connectTimeout * 2, () =>
-        this.cut(new ConnectTimedOut(`the server did not answer with ${type} in time`)),
-      );
+      this.#timer(type, this.#options.connectTimeout * 2, () => {
+        this.#answers.delete(type);
+        reject(new ConnectTimedOut(`the server did not answer with ${type} in time`));
+      });
     });
   }
 

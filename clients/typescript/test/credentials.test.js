@@ -192,6 +192,19 @@ test("x1: the credentials of a socket change", async (t) => {
   await reading;
 });
 
+test("x1: a server that does not answer new credentials: an error, and the calls go on", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1, credentials: "Bearer a" });
+  const reading = all(api.call.a.b());
+  const peer = await server.peer();
+  const open = await peer.opened({});
+  const refreshed = api.refreshCredentials();
+  await peer.next("auth");
+  clock.advance(10000);
+  await assert.rejects(within(refreshed, "the error"), { name: "ConnectTimedOut" });
+  peer.end(open);
+  assert.equal((await within(reading, "the end")).error, undefined);
+});
+
 test("a plain server never sees that credentials change", async (t) => {
   const { server, api } = await scene(t, { credentials: "Bearer a" });
   const reading = all(api.call.a.b());

@@ -149,6 +149,17 @@ test("WS-50 a typed error of an input: the fault, then a close with `error`", as
   stream.cancel();
 });
 
+test("a fault whose data is no object ends the call, for the server could not read it", async (t) => {
+  const { server, api } = await scene(t);
+  const says = new Input();
+  const reading = all(api.call.echo.ints({}, { inputs: { numbers: says } }));
+  const peer = await server.peer();
+  await peer.opened();
+  says.fail(new StreamFault("TooLoud", 3));
+  assert.ok((await within(reading, "the error")).error instanceof TypeError);
+  assert.equal(peer.count("msse"), 0);
+});
+
 test("a value without a class ends the call, and the reader gets the error", async (t) => {
   const { server, api } = await scene(t);
   const reading = all(api.call.echo.ints({}, { inputs: { numbers: [{ text: "a" }] } }));
