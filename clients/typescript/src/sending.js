@@ -54,8 +54,8 @@ export class Sending {
   }
 
   /**
-   * The same call goes on after a cut. `received` is how many frames the server has, or -1 if it wants no more.
-   * It need not have consumed them, so this gives no room: the next `flow` does.
+   * The same call goes on after a cut. `received` is how many frames the server has, or -1 if it wants no
+   * more. It need not have consumed them, so this gives no room: the next `flow` does.
    */
   resume(received) {
     if (received === -1) this.stop();

@@ -117,7 +117,7 @@ test("x1: new calls wait for `rsr`", async (t) => {
   other.cancel();
 });
 
-test("x1: calls of a user and anonymous ones are resumed together; alone those show no credential", async (t) => {
+test("x1: anonymous calls resume without a credential, and together with those of a user", async (t) => {
   const { server, clock, api } = await scene(t, { pong: X1, credentials: "Bearer a" });
   const anonymous = api.call.a.b({}, { resume: true, anonymous: true });
   let peer = await server.peer();

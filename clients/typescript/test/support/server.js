@@ -113,6 +113,9 @@ export async function serve({ pong } = {}) {
     answer(data) {
       answer = data;
     },
+    get untaken() {
+      return peers.length - taken;
+    },
     /** The next socket that no one has taken. */
     async peer() {
       await eventually(() => peers.length > taken, "another socket");
