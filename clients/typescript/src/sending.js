@@ -103,14 +103,16 @@ export class Sending {
       this.#call.abort(error);
       return;
     }
-    while (await this.#room(0)) {
+    for (;;) {
       let next;
       try {
-        next = await this.#iterator.next();
+        next = await this.#when(0, () => this.#iterator.next());
       } catch (error) {
         await this.#fail(error);
         return;
       }
+      // Stopped, or what the iterator gives is nothing that one may give.
+      if (typeof next !== "object" || next === null) return;
       if (next.done === true) {
         this.#finish("done", null);
         return;
@@ -131,9 +133,10 @@ export class Sending {
         return;
       }
       const text = encode.msse(this.#call.address, this.name, fault.className, fault.json);
-      if (!(await this.#room(utf8Length(text)))) return;
+      await this.#when(utf8Length(text), () => this.#finish("error", fault));
+    } else {
+      this.#finish("error", null);
     }
-    this.#finish("error", fault);
   }
 
   async #value(value) {
@@ -150,19 +153,24 @@ export class Sending {
     }
     // Written again after the wait: a call that was opened anew has another id, of the same length.
     const text = () => encode.msm(this.#call.address, this.name, className, json);
-    if (!(await this.#room(utf8Length(text())))) return false;
-    this.#send(text(), true);
-    return true;
+    const sent = await this.#when(utf8Length(text()), () => {
+      this.#send(text(), true);
+      return true;
+    });
+    return sent === true;
   }
 
-  /** Waits until a frame of `size` bytes may be sent. Gives false if the input is to stop. */
-  async #room(size) {
+  /**
+   * Runs `act` when a frame of `size` bytes may be sent: at that very moment, for a moment later the socket may
+   * be gone. Gives what `act` gives, or undefined if the input is to stop.
+   */
+  async #when(size, act) {
     for (;;) {
-      if (this.#stopped || this.#finished !== null) return false;
+      if (this.#stopped || this.#finished !== null) return undefined;
       const { socket } = this.#call;
       const outstanding = this.#sent - this.#got;
       const fits = outstanding === 0 || (outstanding < this.#window && this.#held + size <= this.#bytes);
-      if (this.#open && fits && !socket.congested) return true;
+      if (this.#open && fits && !socket.congested) return act();
       if (this.#open && fits) await socket.relief();
       else {
         await new Promise((resolve) => {

@@ -6,7 +6,7 @@ import { scene } from "./support/scene.js";
 import { eventually, within } from "./support/eventually.js";
 import { X1 } from "./support/server.js";
 
-const TOTAL = 1500;
+const TOTAL = 1000;
 const WINDOW = 8;
 
 /** Numbers from 0 up to `n`, the same in each run. */
@@ -18,7 +18,7 @@ function dice(seed) {
   };
 }
 
-/** A call at a server that parks: it echoes its input, keeps what is not acknowledged, and cuts as it likes. */
+/** A call at a server that parks: it echoes its input, keeps what is not acknowledged, and cuts at will. */
 class Echo {
   received = 0;
   sent = 0;
@@ -96,7 +96,8 @@ test("x1: random cuts of a call that echoes: both directions exact, windows kept
     for await (const event of events) {
       if (event instanceof Resumed && event.resumed.by === "exact") resumes += 1;
       else seen.push(event.data);
-      if (roll(5) === 0) await new Promise((resolve) => setImmediate(resolve));
+      // Behind what arrives, so that a cut finds something that was not read.
+      for (let n = roll(4) * 5; n > 0; n -= 1) await new Promise((resolve) => setImmediate(resolve));
     }
   })();
   let peer = await server.peer();
@@ -129,7 +130,7 @@ test("x1: random cuts of a call that echoes: both directions exact, windows kept
   assert.ok(cuts > 100 && resumes > 10, `${cuts} cuts, ${resumes} told`);
 });
 
-test("any order of frames: at most one brm, no error that nobody catches, and the client works on", async (t) => {
+test("any order of frames: at most one brm, no uncaught error, and the client works on", async (t) => {
   const { server, clock, api } = await scene(t, { pong: X1, window: 4 });
   const roll = dice(7);
   const pick = (...of) => of[roll(of.length)];
@@ -151,7 +152,8 @@ test("any order of frames: at most one brm, no error that nobody catches, and th
     const count = () => pick(0, 1, 2, 3, 9, -1);
     for (let n = 0; n < 30; n += 1) {
       const kind = roll(12);
-      if (kind === 0) peer.send("cmsc", { ...at(), cr: pick("done", "error"), why: pick(undefined, { c: "gone" }) });
+      const why = pick(undefined, { c: "gone" });
+      if (kind === 0) peer.send("cmsc", { ...at(), cr: pick("done", "error"), why });
       else if (kind === 1) peer.send("msse", { ...at(), ex: { className: "Fault", data: {} } });
       else if (kind === 2) peer.send("gap", { ...at(), n: count() });
       else if (kind === 3) peer.send("flow", { cid, p: pick(undefined, "says", "x"), got: count() });
