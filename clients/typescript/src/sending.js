@@ -151,18 +151,20 @@ export class Sending {
       this.#call.abort(error);
       return false;
     }
-    // Written again after the wait: a call that was opened anew has another id, of the same length.
-    const text = () => encode.msm(this.#call.address, this.name, className, json);
-    const sent = await this.#when(utf8Length(text()), () => {
-      this.#send(text(), true);
+    const write = () => encode.msm(this.#call.address, this.name, className, json);
+    const { cid } = this.#call.address;
+    const text = write();
+    const sent = await this.#when(utf8Length(text), () => {
+      // A call that was opened anew meanwhile has another id, of the same length.
+      this.#send(cid === this.#call.address.cid ? text : write(), true);
       return true;
     });
     return sent === true;
   }
 
   /**
-   * Runs `act` when a frame of `size` bytes may be sent: at that very moment, for a moment later the socket may
-   * be gone. Gives what `act` gives, or undefined if the input is to stop.
+   * Runs `act` when a frame of `size` bytes may be sent: at that very moment, for a moment later the socket
+   * may be gone. Gives what `act` gives, or undefined if the input is to stop.
    */
   async #when(size, act) {
     for (;;) {

@@ -1,7 +1,9 @@
 /** Texts to frames and back, without a socket. */
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { BadFrame, decode, encode, utf8Length } from "../src/frames.js";
+import * as index from "../src/index.js";
 import { bytesOf, byteData, wireValue } from "../src/values.js";
 
 test("WM texts of many kinds give a frame or BadFrame, and nothing else", () => {
@@ -41,6 +43,12 @@ test("WM-11 and WM-12 `am` and `auth` are written in their places, or not at all
       '"auth":"Bearer a","am":"cookie","x":{"w":1}}}',
   );
   assert.ok(!encode.omsc(open).includes("a\":\"cookie"));
+});
+
+test("what the types declare is what there is", async () => {
+  const types = await readFile(new URL("../src/index.d.ts", import.meta.url), "utf8");
+  const declared = [...types.matchAll(/^export (?:class|function) (\w+)/gm)].map(([, name]) => name);
+  assert.deepEqual(declared.sort(), Object.keys(index).sort());
 });
 
 test("the length of a text as UTF-8", () => {

@@ -201,6 +201,23 @@ test("x1: an end of an input that happened while away is told after the resume",
   stream.cancel();
 });
 
+test("x1: a value that was pulled before the cut is sent in the call that is opened anew", async (t) => {
+  // One frame fits, and the next is written only when there is room for it.
+  const { server, clock, api } = await scene(t, { pong: { ...X1, bytes: 200 } });
+  const stream = api.call.a.b({}, { inputs: { numbers: [1, 2] }, resume: true });
+  let peer = await server.peer();
+  await peer.opened({});
+  await peer.next("msm");
+  await settled();
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  const { cid } = await peer.opened({});
+  const value = await peer.next("msm");
+  assert.deepEqual([value.o.data, value.cid], [2, cid]);
+  stream.cancel();
+});
+
 test("x1: an end of an input that was asked for before the cut is told after the resume", async (t) => {
   const { server, clock, api } = await scene(t, { pong: X1 });
   const says = new Input();
@@ -315,6 +332,45 @@ test("x1: losses that nobody has read about are told as one, with all that is mi
   await peer.next("pong");
   const [restarted, one] = await read(events, 2);
   assert.deepEqual([restarted, one.data], [new Restarted({ numbers: 6 }), 1]);
+  await events.return();
+});
+
+test("x1: the end of an input is no value that may be missing, and is sent again", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const events = api.call.a.b({}, { inputs: { numbers: [1] }, resume: true }).events();
+  let peer = await server.peer();
+  await peer.opened({});
+  await peer.next("cmsc");
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  await peer.opened({});
+  assert.equal((await peer.next("cmsc")).p, "numbers");
+  assert.deepEqual(await read(events, 1), [new Restarted({ numbers: 1 })]);
+  await events.return();
+});
+
+test("x1: a provider that fails at a resume is asked again; the token is kept", async (t) => {
+  let fails = false;
+  const credentials = async () => {
+    if (fails) throw new Error("no network yet");
+    return "Bearer a";
+  };
+  const { server, clock, api } = await scene(t, { pong: X1, credentials });
+  const events = api.call.a.b({}, { resume: true }).events();
+  let peer = await server.peer();
+  const open = await peer.opened({ t: "0" });
+  await settled();
+  fails = true;
+  peer.cut();
+  await away(api, clock);
+  peer = await server.peer();
+  await clock.until(250);
+  fails = false;
+  clock.advance(250);
+  assert.equal((await peer.next("rsm")).calls[0].t, "0");
+  peer.send("rsr", { calls: [{ cid: open.cid, ok: true, t: "1", got: {} }] });
+  assert.equal((await read(events, 1))[0].resumed.by, "exact");
   await events.return();
 });
 
