@@ -2,18 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CallClosed, Gap, Input, StreamFault } from "../src/index.js";
-import { all, data, scene } from "./support/scene.js";
+import { all, data, read, scene } from "./support/scene.js";
 import { eventually, settled, within } from "./support/eventually.js";
 import { X1 } from "./support/server.js";
 
 const got = (peer) => peer.frames.filter((one) => one.type === "flow").map((one) => one.data.got);
-
-/** Reads `n` values. */
-async function read(values, n) {
-  const found = [];
-  while (found.length < n) found.push((await within(values.next(), "a value")).value);
-  return found;
-}
 
 test("x1: the open says the window, and what else was asked for", async (t) => {
   const { server, clock, api } = await scene(t, { pong: X1, window: 8 });

@@ -1,6 +1,7 @@
 /** A server, a client and their clock, put away at the end of a test. */
 import { connect } from "../../src/index.js";
 import { Clock } from "./clock.js";
+import { eventually, within } from "./eventually.js";
 import { serve } from "./server.js";
 
 export async function scene(t, { pong, ...options } = {}) {
@@ -26,3 +27,16 @@ export async function all(stream) {
 }
 
 export const data = (values) => values.map((value) => value.data);
+
+/** The next `n` items of an iterator. */
+export async function read(values, n) {
+  const found = [];
+  while (found.length < n) found.push((await within(values.next(), "a value")).value);
+  return found;
+}
+
+/** Waits for the loss to be noticed, and lets the wait before the next attempt pass. */
+export async function away(api, clock) {
+  await eventually(() => api.status.current.state === "waiting", "a wait");
+  clock.advance(api.status.current.ms);
+}
