@@ -1,10 +1,22 @@
 //! Authentication: who a client is, by what it shows with a call.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use broker_core::Identity;
 use broker_model::Failure;
+use futures_util::FutureExt;
 use http::{HeaderMap, Uri};
+use tokio::time::timeout;
+
+use crate::server::Server;
 
 /// Says who a client is.
 ///
@@ -59,6 +71,15 @@ impl Authenticated {
     pub fn with_scopes(mut self, scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.scopes.extend(scopes.into_iter().map(Into::into));
         self
+    }
+
+    /// The identity of a session, whose authentication began to be checked at that time.
+    pub(crate) fn identity(&self, began: Instant) -> Identity {
+        let identity = Identity::new(&self.user, began);
+        match &self.auth_id {
+            Some(id) => identity.with_auth_id(id),
+            None => identity,
+        }
     }
 
     /// When the authentication expires. Its calls end then.
@@ -153,6 +174,27 @@ impl Head {
             Some((name.clone(), http::HeaderValue::from_bytes(value.as_bytes()).ok()?))
         });
         Self { headers: copied.collect(), uri: request.uri().to_string().parse().unwrap_or_default() }
+    }
+}
+
+/// Who shows these credentials; `None` also where that cannot be found out, which is logged.
+pub(crate) async fn ask(server: &Server, credentials: Credentials) -> Option<Authenticated> {
+    let authenticator = server.authenticator.as_ref()?;
+    let asked = timeout(server.limits.authenticate, authenticator.ask(credentials));
+    match AssertUnwindSafe(asked).catch_unwind().await {
+        Ok(Ok(Ok(known))) => known,
+        Ok(Ok(Err(failure))) => {
+            tracing::error!(%failure, "an authenticator failed");
+            None
+        }
+        Ok(Err(_)) => {
+            tracing::error!("an authenticator takes too long");
+            None
+        }
+        Err(_) => {
+            tracing::error!("an authenticator panicked");
+            None
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod open;
 pub(crate) mod out;
 pub(crate) mod run;
 pub(crate) mod state;
+mod timers;
 mod window;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
@@ -13,7 +14,6 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use broker_core::{Gap, Identity, Session};
 use broker_model::{Failure, Fault, Unreadable};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use state::CallState;
 
@@ -63,10 +63,10 @@ impl Call {
         self.state.id.as_str()
     }
 
-    /// The time that is left for the call, if it is limited.
+    /// The time that is left for the call, if it is limited: by its client, by the server, or by the authentication.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        self.state.deadline.get().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.state.lock().timers.remaining()
     }
 
     /// Waits until the server begins to stop. The call has some time left then, to come to an end of its own.

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use broker_core::{ErrorKind, Identity, Session};
+use broker_core::{ErrorKind, Session};
 use broker_streams_wire::OpenResult;
 use serde::de::IgnoredAny;
 use std::time::Instant;
-use tokio::time::timeout;
 
 use super::{Call, state::CallState};
 use crate::{
-    auth::{self, Authenticated, Credentials, Head, Scheme},
+    auth::{self, Credentials, Head, Scheme},
     endpoint::Access,
     method::{entry::Entry, extract::Start, handler::Running},
     server::Server,
@@ -102,37 +101,17 @@ async fn authenticate(
     }
     // Before the credentials are looked at: what is revoked meanwhile counts.
     let began = Instant::now();
-    let authenticator = server.authenticator.as_ref();
-    let (Some(credentials), Some(authenticator)) = (credentials, authenticator) else {
-        return Err(OpenResult::AuthenticationFailed);
-    };
-    let name = &state.name;
-    let asked = timeout(server.limits.authenticate, authenticator.ask(credentials)).await;
-    let known = match asked {
-        Ok(Ok(known)) => known,
-        Ok(Err(failure)) => {
-            tracing::error!(endpoint = %name.endpoint, method = %name.method, %failure, "an authenticator failed");
-            None
-        }
-        Err(_) => {
-            tracing::error!(endpoint = %name.endpoint, method = %name.method, "an authenticator takes too long");
-            None
-        }
-    };
-    let known = known.ok_or(OpenResult::AuthenticationFailed)?;
+    let credentials = credentials.ok_or(OpenResult::AuthenticationFailed)?;
+    let known = auth::ask(server, credentials).await.ok_or(OpenResult::AuthenticationFailed)?;
     if access.scopes.iter().any(|scope| !known.scopes.contains(scope)) {
         return Err(OpenResult::AuthorizationDeclined);
     }
-    let Authenticated { user, auth_id, until, .. } = known;
-    let mut identity = Identity::new(user, began).with_scopes(&access.scopes);
-    if let Some(id) = auth_id {
-        identity = identity.with_auth_id(id);
-    }
+    let identity = known.identity(began).with_scopes(&access.scopes);
     match server.broker.session_for(identity).await {
-        Ok(session) => Ok((session, until)),
+        Ok(session) => Ok((session, known.until)),
         Err(error) => {
             if error.kind() != ErrorKind::Revoked {
-                tracing::error!(endpoint = %name.endpoint, method = %name.method, %error, "no session for a call");
+                tracing::error!(%error, "no session for a call");
             }
             Err(OpenResult::AuthenticationFailed)
         }

@@ -4,14 +4,14 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use broker_core::{CloseReason as SessionEnd, Session};
 use broker_model::Failure;
 use broker_streams_wire::{Cause, CloseReason, OpenResult, OpenedExtra, Why, write_opened};
 use futures_util::FutureExt;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
@@ -63,10 +63,7 @@ async fn call(state: &Arc<CallState>, request: Request, head: Arc<Head>, life: O
         Err(NotOpened::Refused(refused)) => return answer(state, refused),
         Err(NotOpened::Ended(end)) => return not_opened(state, end),
     };
-    let limit = limit(began, life, until);
-    if let Some((at, _)) = limit {
-        let _ = state.deadline.set(at);
-    }
+    state.set_timers(began, life, until);
     let _ = state.session.set(call.session().clone());
     if resumable && state.resumable {
         let outbox = Arc::clone(&state.lock().outbox);
@@ -75,7 +72,7 @@ async fn call(state: &Arc<CallState>, request: Request, head: Arc<Head>, life: O
     state.opened();
     answer(state, OpenResult::Success);
     let mut running = if on_task { on_a_task(running) } else { running };
-    let ended = until_the_end(state, call.session(), &mut running, limit).await;
+    let ended = until_the_end(state, call.session(), &mut running).await;
     finish(state, &call, &ended);
     // After the frames of the end: what the method held has nothing more to say.
     if catch_unwind(AssertUnwindSafe(|| drop(running))).is_err() {
@@ -122,35 +119,11 @@ fn not_opened(state: &CallState, end: End) {
     }
 }
 
-/// When the call ends by itself, and for which reason.
-fn limit(began: Instant, life: Option<Duration>, until: Option<SystemTime>) -> Option<(Instant, Cause)> {
-    let deadline = life.and_then(|life| began.checked_add(life)).map(|at| (at, Cause::Deadline));
-    let left = until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
-    let expiry = left.and_then(|left| Instant::now().checked_add(left)).map(|at| (at, Cause::Expired));
-    deadline.into_iter().chain(expiry).min_by_key(|(at, _)| *at)
-}
-
-async fn until_the_end(
-    state: &CallState,
-    session: &Session,
-    running: &mut Running,
-    limit: Option<(Instant, Cause)>,
-) -> Ended {
-    let timer = limit.map(|(at, cause)| (Box::pin(sleep_until(at)), cause));
-    let time_over = async {
-        match timer {
-            Some((timer, cause)) => {
-                timer.await;
-                cause
-            }
-            None => std::future::pending().await,
-        }
-    };
+async fn until_the_end(state: &CallState, session: &Session, running: &mut Running) -> Ended {
     tokio::select! {
         biased;
         end = poll_fn(|cx| state.poll_end(cx)) => Ended::By(end),
         cause = session_over(session) => Ended::By(End::Why(Why::new(cause))),
-        cause = time_over => Ended::By(End::Why(Why::new(cause))),
         returned = AssertUnwindSafe(running).catch_unwind() => {
             Ended::Returned(returned.unwrap_or_else(|_| Err(Failure::internal("the method panicked"))))
         }

@@ -5,6 +5,7 @@ use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
+    time::{Duration, SystemTime},
 };
 
 use broker_core::Session;
@@ -19,6 +20,7 @@ use crate::{method::entry::MethodName, park::Ticket, server::Server, socket::out
 
 use super::{
     input::Input,
+    timers::Timers,
     window::{Size, Window},
 };
 
@@ -29,7 +31,6 @@ pub(crate) struct CallState {
     pub(crate) server: Arc<Server>,
     /// Set when the call is opened.
     pub(crate) session: OnceLock<Session>,
-    pub(crate) deadline: OnceLock<Instant>,
     /// Set when the call is opened, if it can be resumed.
     pub(crate) ticket: OnceLock<Ticket>,
     /// Whether the client would resume it.
@@ -48,6 +49,9 @@ pub(crate) struct Changing {
     end: Option<End>,
     /// Of the future that runs the call.
     runner: Option<Waker>,
+    pub(crate) timers: Timers,
+    /// The session of credentials that were shown later. It ends the call as the call's own does.
+    guard: Option<Session>,
     out: Window,
     pub(crate) inputs: SmallVec<[Input; 1]>,
 }
@@ -89,7 +93,6 @@ impl CallState {
             name,
             server,
             session: OnceLock::new(),
-            deadline: OnceLock::new(),
             ticket: OnceLock::new(),
             resumable,
             cursor,
@@ -99,6 +102,8 @@ impl CallState {
                 phase: Phase::Opening,
                 end: None,
                 runner: None,
+                timers: Timers::default(),
+                guard: None,
                 out: Window::new(size, resumable),
                 inputs,
             }),
@@ -138,6 +143,9 @@ impl CallState {
         if let Some(end) = changing.end {
             return Poll::Ready(end);
         }
+        if let Some(cause) = changing.timers.poll(cx) {
+            return Poll::Ready(End::Why(Why::new(cause)));
+        }
         if changing.phase == Phase::Open {
             let Changing { inputs, outbox, .. } = &mut *changing;
             for input in inputs.iter_mut().filter(|input| input.is_untold()) {
@@ -150,6 +158,27 @@ impl CallState {
             changing.runner = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// When the call ends by itself.
+    pub(crate) fn set_timers(&self, began: Instant, life: Option<Duration>, until: Option<SystemTime>) {
+        let mut changing = self.lock();
+        if let Some(life) = life {
+            changing.timers.set_deadline(began, life);
+        }
+        changing.timers.set_expiry(until);
+    }
+
+    /// The client has shown new credentials of the same user: the call lasts as long as they do.
+    pub(crate) fn refresh(&self, guard: &Session, until: Option<SystemTime>) {
+        let mut changing = self.lock();
+        changing.timers.set_expiry(until);
+        let old = changing.guard.replace(guard.clone());
+        let runner = changing.runner.take();
+        drop(changing);
+        drop(old);
+        // It has to look at the new timer.
+        runner.into_iter().for_each(Waker::wake);
     }
 
     /// The method does not want an input any more.
@@ -215,7 +244,9 @@ impl CallState {
         }
         let mut waiting = out.take_waiting();
         waiting.extend(inputs.iter_mut().filter_map(Input::end));
+        let guard = changing.guard.take();
         drop(changing);
+        drop(guard);
         waiting.into_iter().for_each(Waker::wake);
     }
 

@@ -66,6 +66,10 @@ impl<S: Transport> Socket<S> {
                 }
                 Ok(())
             }
+            Frame::Authenticate(shown) => {
+                self.on_authenticate(shown);
+                Ok(())
+            }
             Frame::Resume(resume) => self.on_resume(resume, text),
             Frame::BadRequest(_) => Err(Ending::Close(CloseCode::Protocol, "bad request")),
             // What only a server sends, and what this server does not do.

@@ -3,6 +3,7 @@
 mod clock;
 mod inbound;
 pub(crate) mod outbox;
+mod refresh;
 mod resume;
 
 use std::{
@@ -64,6 +65,7 @@ pub(crate) struct Socket<S> {
     /// Calls that have ended, and whose clients would resume them, since they have not yet consumed the end.
     tails: VecDeque<Arc<CallState>>,
     resuming: Option<resume::Resuming>,
+    refreshing: Option<refresh::Refreshing>,
     /// Calls that were resumed here, until the client has shown that it knows.
     resumed: Vec<Arc<CallState>>,
     /// A clone for each call that is being opened.
@@ -118,6 +120,7 @@ impl<S: Transport> Socket<S> {
             table: HashMap::new(),
             tails: VecDeque::new(),
             resuming: None,
+            refreshing: None,
             resumed: Vec::new(),
             opens: Arc::new(()),
             extension: None,
@@ -193,6 +196,7 @@ impl<S: Transport> Socket<S> {
             self.keep_tail(ended);
         }
         self.poll_resume(cx);
+        self.poll_refresh(cx);
         while self.next_stage.poll_unpin(cx).is_ready() {
             if !self.on_next_stage() {
                 return Err(Ending::Close(CloseCode::Restart, STOPPING));

@@ -139,19 +139,5 @@ async fn take(server: Arc<Server>, head: Arc<Head>, resume: Resume) -> Vec<(Resu
 /// The user who shows these credentials.
 async fn user(server: &Server, head: Arc<Head>, shown: &str) -> Option<String> {
     let (scheme, secret) = auth::unwrap(shown, server.any_credential_format)?;
-    let authenticator = server.authenticator.as_ref()?;
-    let asked = authenticator.ask(Credentials::new(scheme, secret, head));
-    let asked = tokio::time::timeout(server.limits.authenticate, asked);
-    let asked = std::panic::AssertUnwindSafe(asked).catch_unwind().await;
-    match asked {
-        Ok(Ok(Ok(known))) => known.map(|known| known.user),
-        Ok(Ok(Err(failure))) => {
-            tracing::error!(%failure, "an authenticator failed");
-            None
-        }
-        Ok(Err(_)) | Err(_) => {
-            tracing::error!("an authenticator takes too long, or panicked");
-            None
-        }
-    }
+    auth::ask(server, Credentials::new(scheme, secret, head)).await.map(|known| known.user)
 }

@@ -5,6 +5,7 @@
 mod agreement;
 mod ends;
 mod extended;
+mod refresh;
 mod resume;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,48 @@
+//! Timers: when a call ends by itself.
+
+use std::{
+    pin::Pin,
+    task::Context,
+    time::{Duration, SystemTime},
+};
+
+use broker_streams_wire::Cause;
+use futures_util::FutureExt;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// When a call ends by itself. A timer that is not set costs nothing.
+#[derive(Default)]
+pub(crate) struct Timers {
+    deadline: Option<Pin<Box<Sleep>>>,
+    expiry: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timers {
+    /// The time that the call is given, from its open on.
+    pub(crate) fn set_deadline(&mut self, began: Instant, life: Duration) {
+        // What lies beyond the end of the clock is no limit.
+        self.deadline = began.checked_add(life).map(|at| Box::pin(sleep_until(at)));
+    }
+
+    /// Until when the authentication is valid; `None`: without end.
+    pub(crate) fn set_expiry(&mut self, until: Option<SystemTime>) {
+        let left = until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
+        let at = left.and_then(|left| Instant::now().checked_add(left));
+        self.expiry = at.map(|at| Box::pin(sleep_until(at)));
+    }
+
+    /// Which time is over, if one is.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
+        let timers = [(&mut self.deadline, Cause::Deadline), (&mut self.expiry, Cause::Expired)];
+        timers.into_iter().find_map(|(timer, cause)| {
+            timer.as_mut().is_some_and(|timer| timer.poll_unpin(cx).is_ready()).then_some(cause)
+        })
+    }
+
+    /// The time that is left.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let timers = [&self.deadline, &self.expiry].into_iter().flatten();
+        let next = timers.map(|timer| timer.deadline()).min();
+        next.map(|next| next.saturating_duration_since(Instant::now()))
+    }
+}
