@@ -47,7 +47,9 @@ mod socket;
 mod streams;
 
 pub use broker_macros::{Choice, Fault, Model};
-pub use broker_model::{ByteData, DateTime, Failure, Fault, Milliseconds, Model, Unreadable, Value, Wire};
+pub use broker_model::{
+    BigInt, ByteData, DateTime, Failure, Fault, Milliseconds, Model, Unreadable, Uri, UuidValue, Value, Wire,
+};
 
 pub use crate::{
     auth::{Authenticated, Authenticator, Credentials, Scheme},
