@@ -44,7 +44,7 @@ async fn a_thousand_sockets_end_with_the_server() {
     println!("{:?} of {within:?}", began.elapsed());
     assert_eq!(server.streams.sockets(), 0);
     // Those that read were told.
-    let Raw(mut reader) = clients.swap_remove(1);
+    let Raw(mut reader, _) = clients.swap_remove(1);
     drop(clients);
     let mut last = None;
     while let Some(Ok(message)) = soon("the end", futures_util::StreamExt::next(&mut reader)).await {

@@ -52,12 +52,25 @@ impl Drop for Server {
     }
 }
 
-/// A socket, and texts.
-pub(crate) struct Raw(pub(crate) WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>);
+/// A socket, and whether the extension was agreed on there.
+pub(crate) struct Raw(pub(crate) WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>, pub(crate) bool);
+
+/// What no client may see: a part of the text of every error in these tests.
+pub(crate) const MARKER: &str = "the password of the data base";
+
+/// A plain client gets nothing of the extension, and nobody the text of an error.
+fn check(text: &str, extended: bool) {
+    assert!(!text.contains(MARKER), "{text}");
+    let frame: Value = serde_json::from_str(text).unwrap();
+    let eight = ["omsr", "cmsc", "msm", "msse", "brm", "ping", "pong"];
+    let plain = eight.contains(&frame["type"].as_str().unwrap())
+        && ["x", "k", "why"].iter().all(|member| frame["data"].get(member).is_none());
+    assert!(extended || plain, "{text}");
+}
 
 impl Raw {
     pub(crate) async fn connect(url: &str) -> Self {
-        Self(soon("connect", connect_async(url)).await.unwrap().0)
+        Self(soon("connect", connect_async(url)).await.unwrap().0, false)
     }
 
     pub(crate) async fn text(&mut self, text: impl Into<String>) {
@@ -72,7 +85,10 @@ impl Raw {
     pub(crate) async fn next_text(&mut self) -> Option<String> {
         loop {
             match soon("a frame", self.0.next()).await {
-                Some(Ok(Message::Text(text))) => return Some(text.to_string()),
+                Some(Ok(Message::Text(text))) => {
+                    check(&text, self.1);
+                    return Some(text.to_string());
+                }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                 Some(Ok(_)) => {}
             }

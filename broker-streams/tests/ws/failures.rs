@@ -9,10 +9,7 @@ use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::support::{Raw, Server, close, id, open, soon};
-
-/// What no client may see.
-const MARKER: &str = "the password of the data base";
+use crate::support::{MARKER, Raw, Server, close, id, open, soon};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct TestFault {
@@ -129,11 +126,8 @@ async fn ws_50_a_fault_of_an_input_reaches_the_method() {
 #[tokio::test]
 async fn ws_51_a_single_result_that_fails_is_closed_with_an_error_and_no_text() {
     let (_server, mut raw) = opened("untyped", &["input"]).await;
-    for expected in ["close error", "close error of input"] {
-        let text = raw.next_text().await.unwrap();
-        assert!(!text.contains(MARKER), "{text}");
-        assert_eq!(crate::support::short(&serde_json::from_str(&text).unwrap()), expected);
-    }
+    // That the text is in no frame is checked wherever frames are read.
+    assert_eq!(raw.frames(2).await, ["close error", "close error of input"]);
     raw.silent().await;
 }
 

@@ -6,7 +6,7 @@ use broker_streams::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{Raw, Server, open};
+use crate::support::{MARKER, Raw, Server, open};
 
 #[derive(Deserialize)]
 struct Count {
@@ -50,7 +50,7 @@ impl Authenticator for Keys {
         Ok(match credentials.secret() {
             "good" => Some(Authenticated::new("ada").with_scopes(["chat"])),
             "poor" => Some(Authenticated::new("bob")),
-            "broken" => return Err(Failure::internal("the data base is not there")),
+            "broken" => return Err(Failure::internal(MARKER)),
             "panic" => panic!("an authenticator that panics"),
             _ => None,
         })

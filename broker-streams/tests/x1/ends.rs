@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::extended::open_with;
-use crate::support::{Raw, Server, close, open, soon};
+use crate::support::{MARKER, Raw, Server, close, open, soon};
 
 #[derive(Clone, Serialize, Deserialize, Model)]
 struct News {
@@ -27,7 +27,7 @@ async fn forever(_out: Out<i64>) {
 }
 
 async fn fails(_out: Out<i64>) -> Result<(), Failure> {
-    Err(Failure::internal("the password of the data base"))
+    Err(Failure::internal(MARKER))
 }
 
 async fn counts(Cursor(from): Cursor, out: Out<i64>) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use crate::support::{Raw, id, open};
 impl Raw {
     /// A socket on which the extension was agreed on.
     pub(crate) async fn extended(url: &str) -> (Self, Value) {
-        let mut raw = Self::connect(url).await;
+        let mut raw = Self(Self::connect(url).await.0, true);
         raw.text(r#"{"type":"ping","data":{"x":1}}"#).await;
         let pong = raw.next().await;
         assert_eq!((&pong["type"], &pong["data"]["x"]), (&json!("pong"), &json!(1)));

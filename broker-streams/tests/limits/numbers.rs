@@ -1,0 +1,189 @@
+//! Each number at its limit, and one beyond.
+
+use std::time::Duration;
+
+use broker_streams::{
+    Authenticated, Authenticator, Credentials, Endpoint, Failure, Incoming, Limits, Out, StreamsBuilder,
+    method,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    extended::open_with,
+    support::{Raw, Server, close, open, value},
+};
+
+async fn forever(_out: Out<i64>) {
+    std::future::pending::<()>().await;
+}
+
+async fn held(input: Incoming<i64>) {
+    let _held = input;
+    std::future::pending::<()>().await;
+}
+
+async fn long(out: Out<String>) -> Result<(), Failure> {
+    out.send("x".repeat(5000)).await?;
+    Ok(())
+}
+
+/// Never answers.
+struct Silent;
+
+impl Authenticator for Silent {
+    async fn authenticate(&self, _: Credentials) -> Result<Option<Authenticated>, Failure> {
+        std::future::pending().await
+    }
+}
+
+fn build(streams: StreamsBuilder) -> StreamsBuilder {
+    let test = Endpoint::new("test").method("forever", forever).method("long", long);
+    streams
+        .authenticator(Silent)
+        .endpoint(test.method("held", method(held).inputs(["input"])))
+        .endpoint(Endpoint::new("private").requires_login().method("forever", forever))
+}
+
+async fn limited(change: impl FnOnce(&mut Limits)) -> Server {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    Server::start(|streams| build(streams).limits(limits)).await
+}
+
+fn forever_as(number: u32) -> Value {
+    open(number, "test", "forever", &json!({}), &[])
+}
+
+#[tokio::test]
+async fn one_call_more_than_a_socket_may_have_is_opened_and_closed() {
+    let server = limited(|limits| limits.calls_per_socket = 3).await;
+    let (mut raw, _) = Raw::extended(&server.url).await;
+    for number in 1..=3 {
+        raw.json(&forever_as(number)).await;
+        assert_eq!(raw.frames(1).await, ["success"]);
+    }
+    raw.json(&forever_as(4)).await;
+    assert_eq!(raw.frames(1).await, ["success"]);
+    assert_eq!(raw.next().await["data"]["why"], json!({"c": "overloaded", "again": "now"}));
+    // One that ends makes room.
+    raw.json(&close(1, "forever", None, "done")).await;
+    raw.silent().await;
+    raw.json(&forever_as(5)).await;
+    assert_eq!(raw.frames(1).await, ["success"]);
+    raw.silent().await;
+}
+
+#[tokio::test]
+async fn one_input_more_than_a_call_may_have_is_an_invalid_argument() {
+    let server = limited(|limits| limits.inputs_per_call = 2).await;
+    let mut raw = server.connect().await;
+    raw.json(&open(1, "test", "held", &json!({}), &["input", "b"])).await;
+    raw.json(&open(2, "test", "held", &json!({}), &["input", "b", "c"])).await;
+    let mut outcomes = raw.frames(2).await;
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, ["invalidArguments", "success"]);
+}
+
+#[tokio::test]
+async fn a_frame_may_have_so_many_bytes_and_no_more() {
+    let server = limited(|limits| limits.frame_bytes = 1000).await;
+    let mut raw = server.connect().await;
+    let ping = r#"{"type":"ping"}"#;
+    raw.text(format!("{ping}{}", " ".repeat(1000 - ping.len()))).await;
+    assert_eq!(raw.next_text().await.as_deref(), Some(r#"{"type":"pong"}"#));
+    raw.text(format!("{ping}{}", " ".repeat(1001 - ping.len()))).await;
+    assert_eq!(raw.closed().await.map(|frame| u16::from(frame.code)), Some(1009));
+}
+
+#[tokio::test]
+async fn a_long_value_goes_out_whatever_the_limits_are() {
+    let server = limited(|limits| (limits.unwritten_bytes, limits.window_bytes) = (1, 1)).await;
+    for extended in [false, true] {
+        let mut raw = if extended { Raw::extended(&server.url).await.0 } else { server.connect().await };
+        raw.json(&open(1, "test", "long", &json!({}), &[])).await;
+        assert_eq!(raw.frames(1).await, ["success"]);
+        assert_eq!(raw.next().await["data"]["o"]["data"].as_str().map(str::len), Some(5000));
+        assert_eq!(raw.frames(1).await, ["close done"]);
+    }
+}
+
+#[tokio::test]
+async fn one_socket_more_is_refused() {
+    let server = limited(|limits| limits.sockets = 2).await;
+    let (one, _other) = (server.connect().await, server.connect().await);
+    let refused = tokio_tungstenite::connect_async(&server.url).await.unwrap_err();
+    assert!(refused.to_string().contains("503"), "{refused}");
+    drop(one);
+    crate::support::soon("room", async {
+        while server.streams.sockets() > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    server.connect().await.silent().await;
+}
+
+#[tokio::test]
+async fn a_socket_on_which_nothing_comes_is_closed() {
+    let server = limited(|limits| limits.first_frame = Duration::from_millis(20)).await;
+    let mut raw = server.connect().await;
+    assert_eq!(raw.closed().await.map(|frame| u16::from(frame.code)), Some(1008));
+}
+
+#[tokio::test]
+async fn an_authenticator_that_does_not_answer_refuses_its_call_and_delays_no_other() {
+    let server = limited(|limits| limits.authenticate = Duration::from_millis(300)).await;
+    let mut raw = server.connect().await;
+    let mut slow = open(1, "private", "forever", &json!({}), &[]);
+    slow["data"]["auth"] = json!("Bearer x");
+    raw.json(&slow).await;
+    raw.json(&forever_as(2)).await;
+    assert_eq!(raw.frames(2).await, ["success", "authenticationFailed"]);
+}
+
+#[tokio::test]
+async fn while_so_many_calls_are_being_opened_the_socket_is_not_read() {
+    let server =
+        limited(|limits| (limits.opens, limits.authenticate) = (2, Duration::from_millis(100))).await;
+    let mut raw = server.connect().await;
+    for number in 1..=2 {
+        let mut slow = open(number, "private", "forever", &json!({}), &[]);
+        slow["data"]["auth"] = json!("Bearer x");
+        raw.json(&slow).await;
+    }
+    raw.json(&forever_as(3)).await;
+    // The answer comes when one of the two has timed out.
+    let outcomes = raw.frames(3).await;
+    assert_eq!(outcomes[0], "authenticationFailed");
+    assert!(outcomes.contains(&"success".to_owned()), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn values_before_the_answer_wait_in_the_call() {
+    let server = limited(|_| {}).await;
+    let mut raw = server.connect().await;
+    raw.json(&open(1, "test", "held", &json!({}), &["input"])).await;
+    for number in 0..10 {
+        raw.json(&value(1, "held", "input", "int", &json!(number))).await;
+    }
+    assert_eq!(raw.frames(1).await, ["success"]);
+    raw.silent().await;
+}
+
+#[tokio::test]
+async fn a_deadline_of_the_server_counts_if_it_is_shorter() {
+    let server = limited(|limits| limits.call_life = Some(Duration::from_millis(20))).await;
+    let (mut raw, _) = Raw::extended(&server.url).await;
+    raw.json(&open_with(1, "forever", &[], &json!({"d": 3_600_000}))).await;
+    assert_eq!(raw.frames(1).await, ["success"]);
+    assert_eq!(raw.next().await["data"]["why"]["c"], "deadline");
+}
+
+#[test]
+fn limits_with_which_nothing_works_are_refused() {
+    let broker = broker::Broker::local();
+    let mut limits = Limits::default();
+    limits.window = 0;
+    let refused = broker_streams::Streams::builder(broker).limits(limits).build().unwrap_err();
+    assert_eq!(refused.to_string(), "the limit `window` is too small: it is at least 1");
+}

@@ -1,0 +1,76 @@
+//! Requests that do not become sockets.
+
+use broker_streams::Endpoint;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Server, soon};
+
+/// The status and the headers of an answer.
+async fn ask(server: &Server, head: &str) -> String {
+    let address = server.url.trim_start_matches("ws://").trim_end_matches("/v1/websocket");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = head.replace("HOST", address).replace('\n', "\r\n");
+    stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    soon("an answer", async {
+        while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "closed before the answer");
+        }
+    })
+    .await;
+    String::from_utf8(answer).unwrap()
+}
+
+const HANDSHAKE: &str = "GET /v1/websocket HTTP/1.1\nHost: HOST\nConnection: keep-alive, Upgrade\nUpgrade: WebSocket\n\
+                         Sec-WebSocket-Version: 13\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+
+async fn server() -> Server {
+    Server::start(|streams| {
+        streams.allow_origins(["https://app.example.org"]).endpoint(Endpoint::new("test"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_handshake_is_accepted() {
+    let answer = ask(&server().await, HANDSHAKE).await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    assert!(answer.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
+    assert!(!answer.contains("sec-websocket-protocol"), "{answer}");
+}
+
+#[tokio::test]
+async fn origins_are_checked() {
+    let server = server().await;
+    for (origin, status) in [
+        ("http://HOST", 101),
+        ("https://HOST", 101),
+        ("https://app.example.org", 101),
+        ("http://app.example.org", 403),
+        ("https://evil.example.org", 403),
+        ("null", 403),
+        ("", 403),
+    ] {
+        let answer = ask(&server, &format!("{HANDSHAKE}\nOrigin: {origin}")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{origin:?}: {answer}");
+    }
+    let twice = format!("{HANDSHAKE}\nOrigin: http://HOST\nOrigin: https://evil.example.org");
+    assert!(ask(&server, &twice).await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test]
+async fn what_is_no_handshake_says_what_it_should_be() {
+    let server = server().await;
+    for (from, to, status) in [
+        ("GET", "POST", 426),
+        ("Upgrade: WebSocket", "Accept: text/html", 426),
+        ("Version: 13", "Version: 12", 400),
+        ("Sec-WebSocket-Key", "X-Key", 400),
+    ] {
+        let answer = ask(&server, &HANDSHAKE.replacen(from, to, 1)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{to}: {answer}");
+    }
+}
