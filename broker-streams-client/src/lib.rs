@@ -1,1 +1,74 @@
-//! To be written.
+//! The Rust client of `broker-streams`: calls with typed streams in both directions over one WebSocket.
+//!
+//! ```no_run
+//! # use broker_streams_client::{Client, CallError, Event};
+//! # async fn paint(_: Vec<u8>) {}
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder("ws://localhost:8080/v1/websocket")
+//!     .credentials(|| async { Some("Bearer a-token".to_owned()) })
+//!     .build()?;
+//! let mut numbers = client.call("counter", "numbers").resume().open::<i64>().await?.events();
+//! while let Some(event) = numbers.next().await {
+//!     match event? {
+//!         Event::Value(number) => println!("{number}"),
+//!         Event::Restarted => println!("what was in between is missing"),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! It works with servers of Serverpod, too. What they do not know is agreed on in the first frames: windows, so that a slow
+//! reader holds up its own stream alone; the reason why a call ended; resumption.
+//!
+//! # Connection
+//!
+//! All calls of a client share one socket. It is opened by the first call, and closed a second after the last has ended. The
+//! client says every 20 seconds that it is there, and gives a socket up on which nothing has arrived for 40. A call
+//! without [`resume`](CallBuilder::resume) ends with its socket. For the others the client connects again, after a random time
+//! of at most 0.25 seconds, which doubles with each attempt up to 15.
+//!
+//! # What a server can make it hold
+//!
+//! | what | limit | then |
+//! |---|---|---|
+//! | values of a stream that nobody reads | the window of 64, and 1 MiB ([`max_buffered`](ClientBuilder::max_buffered)) | [`CallError::Overflow`] |
+//! | a frame | 4 MiB ([`max_frame`](ClientBuilder::max_frame)) | the socket is closed |
+//! | calls | 256 ([`max_calls`](ClientBuilder::max_calls)) | [`CallError::TooManyCalls`] |
+//! | frames that are not written, because the server does not read | 64 KiB | inputs wait; nothing is read |
+//! | an answer to an opening | 30 seconds | [`CallError::OpenTimedOut`] |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod backoff;
+mod builder;
+mod call;
+mod calls;
+mod client;
+mod connection;
+mod connector;
+mod credentials;
+mod dispatch;
+mod error;
+mod inbox;
+mod inputs;
+mod mailbox;
+mod resume;
+mod serve;
+mod socket;
+mod status;
+mod stream;
+mod timers;
+mod window;
+
+pub use broker_streams_wire::{Again, Cause, OpenResult};
+
+pub use crate::{
+    builder::{BuildError, ClientBuilder},
+    call::CallBuilder,
+    client::Client,
+    credentials::{Credentials, ProviderError},
+    error::{CallError, StreamFault},
+    status::{Status, StatusChanges},
+    stream::{CallEvents, CallStream, Event, Resumption},
+};
