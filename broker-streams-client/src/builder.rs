@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::http::Uri;
 use crate::{
     Client, Credentials, Status,
     client::Shared,
-    connector::{self, Connector, Io, Route},
+    connector::{self, Connector, Route},
     credentials::{Nobody, Provider},
 };
 
@@ -66,10 +66,7 @@ impl ClientBuilder {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         Fut: Future<Output = io::Result<S>> + Send + 'static,
     {
-        self.connector = Some(Arc::new(move || {
-            let connecting = connect();
-            Box::pin(async move { Ok(Box::new(connecting.await?) as Box<dyn Io>) })
-        }));
+        self.connector = Some(connector::by(connect));
         self
     }
 
@@ -123,19 +120,16 @@ impl ClientBuilder {
     /// # Errors
     /// [`BuildError`] for an address that cannot be used, or a number that is out of range.
     pub fn build(self) -> Result<Client, BuildError> {
-        let uri: Uri = self.url.parse().map_err(|_| BuildError("it is not a URL".into()))?;
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(BuildError("credentials do not belong in an address; use `credentials`".into()));
-        }
+        let uri = address(&self.url)?;
         if !(1..=65_536).contains(&self.window) {
-            return Err(BuildError("a window is from 1 to 65,536 frames".into()));
+            return Err(BuildError::new("a window is from 1 to 65,536 frames"));
         }
         if self.max_frame < 1024 {
-            return Err(BuildError("a frame has at least 1,024 bytes".into()));
+            return Err(BuildError::new("a frame has at least 1,024 bytes"));
         }
         let connector = match self.connector {
             Some(connector) => connector,
-            None => connector::to(&uri).map_err(BuildError)?,
+            None => connector::to(&uri).map_err(BuildError::new)?,
         };
         Ok(Client::new(Shared {
             route: Route { uri, connector, limit: self.connect_timeout, max_frame: self.max_frame },
@@ -153,6 +147,15 @@ impl ClientBuilder {
     }
 }
 
+/// An address without credentials in it.
+pub(crate) fn address(url: &str) -> Result<Uri, BuildError> {
+    let uri: Uri = url.parse().map_err(|_| BuildError::new("it is not a URL"))?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(BuildError::new("credentials do not belong in an address; use `credentials`"));
+    }
+    Ok(uri)
+}
+
 /// Without the address, which may hold a secret.
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,6 +166,12 @@ impl fmt::Debug for ClientBuilder {
 /// Why a client cannot be built. It does not show the address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildError(Box<str>);
+
+impl BuildError {
+    pub(crate) fn new(why: impl Into<Box<str>>) -> Self {
+        Self(why.into())
+    }
+}
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -28,6 +28,18 @@ pub(crate) type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> +
 /// Opens a connection to the server.
 pub(crate) type Connector = Arc<dyn Fn() -> Opening + Send + Sync>;
 
+/// By a function of the application.
+pub(crate) fn by<S, Fut>(connect: impl Fn() -> Fut + Send + Sync + 'static) -> Connector
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    Fut: Future<Output = io::Result<S>> + Send + 'static,
+{
+    Arc::new(move || {
+        let connecting = connect();
+        Box::pin(async move { Ok(Box::new(connecting.await?) as Box<dyn Io>) })
+    })
+}
+
 /// By TCP to the host of an address, with TLS if its scheme is `wss`.
 pub(crate) fn to(uri: &Uri) -> Result<Connector, Box<str>> {
     let host = uri.host().filter(|host| !host.is_empty()).ok_or("an address needs a host")?;
@@ -92,6 +104,7 @@ impl Route {
     ///
     /// # Errors
     /// [`CallError::ConnectFailed`], [`CallError::ConnectTimedOut`].
+    #[cfg(feature = "endpoints")]
     pub(crate) async fn connect(&self) -> Result<Socket, CallError> {
         timeout(self.limit, self.upgrade()).await.unwrap_or(Err(CallError::ConnectTimedOut))
     }

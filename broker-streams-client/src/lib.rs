@@ -49,6 +49,8 @@ mod connection;
 mod connector;
 mod credentials;
 mod dispatch;
+#[cfg(feature = "endpoints")]
+mod endpoints;
 mod error;
 mod inbox;
 mod inputs;
@@ -63,6 +65,9 @@ mod window;
 
 pub use broker_streams_wire::{Again, Cause, OpenResult};
 
+#[cfg(feature = "endpoints")]
+#[cfg_attr(docsrs, doc(cfg(feature = "endpoints")))]
+pub use crate::endpoints::{EndpointMessage, EndpointStream, Endpoints, EndpointsBuilder, StreamingStatus};
 pub use crate::{
     builder::{BuildError, ClientBuilder},
     call::CallBuilder,

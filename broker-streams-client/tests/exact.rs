@@ -1,5 +1,7 @@
 //! Exact resumption: the connection is cut behind any frame, again and again, and nothing is lost or doubled either way.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,5 +1,7 @@
 //! The manners of the client, against a server that does what a test says. By the ids of the behaviours.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{

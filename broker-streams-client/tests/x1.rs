@@ -1,5 +1,7 @@
 //! What the client does with a server that knows the extension.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;

@@ -53,7 +53,7 @@ impl Wire {
     }
 }
 
-struct Cuttable(DuplexStream, Wire);
+pub(crate) struct Cuttable(DuplexStream, Wire);
 
 impl AsyncRead for Cuttable {
     fn poll_read(
@@ -88,22 +88,30 @@ impl AsyncWrite for Cuttable {
 
 /// A server, and a client's builder that gets to it.
 pub(crate) fn server() -> (Server, ClientBuilder) {
+    let (server, connect) = connector();
+    (server, Client::builder("ws://server/v1/websocket").connector(connect))
+}
+
+pub(crate) type Connecting = Pin<Box<dyn Future<Output = io::Result<Cuttable>> + Send>>;
+
+/// A server, and the way to it.
+pub(crate) fn connector() -> (Server, impl Fn() -> Connecting + Send + Sync + 'static) {
     let (sender, arriving) = mpsc::unbounded_channel();
     let (refuses, attempts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let (refusing, counting) = (Arc::clone(&refuses), Arc::clone(&attempts));
-    let connect = move || {
+    let connect = move || -> Connecting {
         counting.fetch_add(1, Ordering::SeqCst);
         let (refuses, sender) = (refusing.load(Ordering::SeqCst), sender.clone());
-        async move {
+        Box::pin(async move {
             let (ours, theirs) = duplex(16 << 10);
             let wire = Wire::default();
             if refuses || sender.send((theirs, wire.clone())).is_err() {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
             Ok(Cuttable(ours, wire))
-        }
+        })
     };
-    (Server { arriving, refuses, attempts }, Client::builder("ws://server/v1/websocket").connector(connect))
+    (Server { arriving, refuses, attempts }, connect)
 }
 
 impl Server {
