@@ -190,7 +190,7 @@ impl Connection {
         match asked {
             Asked::Open(key, Ok(auth)) => self.ask_server(session, key, auth.as_deref(), now),
             Asked::Open(key, Err(error)) => self.without_credentials(session, key, error, now),
-            Asked::Resume(Ok(auth)) => self.resume(session, false, auth, now),
+            Asked::Resume(Ok(auth)) => self.resume(session, auth, now),
             Asked::Resume(Err(_)) => self.reopen_parked(session, now),
             Asked::Authenticate(Ok(Some(auth))) => {
                 let auth = broker_streams_wire::Credential(auth);

@@ -182,9 +182,14 @@ impl Inbox {
         look
     }
 
-    /// The number to resume from. The server counts as told.
-    pub(crate) fn position(&self) -> u64 {
+    /// The number to tell the server.
+    pub(crate) fn tell(&self) -> u64 {
         self.state().consumption.tell()
+    }
+
+    /// The number to resume from.
+    pub(crate) fn position(&self) -> u64 {
+        self.state().consumption.consumed()
     }
 
     /// A call is asked for in the place of one that was lost. What waits of that one is dropped, for the server sends it

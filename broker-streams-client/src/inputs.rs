@@ -103,7 +103,7 @@ impl Input {
 
     /// A call begins, perhaps anew. What the call before did not acknowledge goes again, and so does the end.
     pub(crate) fn begin(&mut self, target: &Target<'_>, limits: Option<(u64, usize)>) {
-        self.take_back();
+        self.take_back(0);
         let ends = self.backlog.iter().any(|departure| matches!(departure, Departure::Close(_)));
         if self.source.is_none() && !ends {
             self.backlog.push_back(Departure::Close(CloseReason::Done));
@@ -113,17 +113,15 @@ impl Input {
     }
 
     /// The call goes on. The server has `got` frames; less than none if it does not want the input any more.
-    pub(crate) fn resume(&mut self, got: Option<i64>) {
-        match got.map(u64::try_from) {
-            Some(Err(_)) => self.drop_source(),
-            Some(Ok(got)) => self.flight.acknowledge(got),
-            None => {}
+    pub(crate) fn resume(&mut self, got: i64) {
+        match u64::try_from(got) {
+            Err(_) => self.drop_source(),
+            Ok(got) => self.take_back(got),
         }
-        self.take_back();
     }
 
-    fn take_back(&mut self) {
-        for departure in self.flight.take_back().rev().flatten() {
+    fn take_back(&mut self, received: u64) {
+        for departure in self.flight.take_back(received).rev().flatten() {
             self.backlog.push_front(departure);
         }
     }
@@ -135,7 +133,7 @@ impl Input {
     /// The server does not want it any more.
     pub(crate) fn drop_source(&mut self) {
         self.backlog.clear();
-        drop(self.flight.take_back());
+        drop(self.flight.take_back(0));
         if let Some(source) = self.source.take() {
             discard(source);
         }

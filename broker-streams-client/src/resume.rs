@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker_streams_wire::{CallId, Credential, Resume, ResumeCall, Resumed, write_data};
+use broker_streams_wire::{CallId, Credential, Resume, ResumeCall, Resumed, write_data, write_flow};
 use tokio::time::Instant;
 
 use crate::{
@@ -29,20 +29,17 @@ impl Connection {
         for key in due {
             self.begin(session, key, now);
         }
-        let parked = |anonymous: bool| {
-            let is_one =
-                move |call: &Call| call.phase == Phase::Parked && call.options.anonymous == anonymous;
-            self.calls.values().any(is_one)
-        };
-        let (anonymous, others) = (parked(true), parked(false));
         if session.agreed.is_none() {
-            self.reopen_parked(session, now);
+            return self.reopen_parked(session, now);
+        }
+        let mut parked = self.calls.values().filter(|call| call.phase == Phase::Parked).peekable();
+        if parked.peek().is_none() {
             return;
         }
-        if anonymous {
-            self.resume(session, true, None, now);
-        }
-        if others {
+        // One question for all: a server knows which of the calls were opened without credentials.
+        if parked.all(|call| call.options.anonymous) {
+            self.resume(session, None, now);
+        } else {
             let asked = Arc::clone(&self.shared.provider).ask();
             session.asked.push(Box::pin(async { Asked::Resume(asked.await) }));
         }
@@ -102,23 +99,16 @@ impl Connection {
     }
 
     /// Asks the server to go on with the calls that are parked.
-    pub(crate) fn resume(
-        &mut self,
-        session: &mut Session,
-        anonymous: bool,
-        auth: Option<String>,
-        now: Instant,
-    ) {
+    pub(crate) fn resume(&mut self, session: &mut Session, auth: Option<String>, now: Instant) {
         let mut calls = Vec::new();
         for call in self.calls.values_mut() {
-            if call.phase != Phase::Parked || call.options.anonymous != anonymous {
+            if call.phase != Phase::Parked {
                 continue;
             }
             let Some(token) = call.token.clone() else { continue };
             // What has come and was not consumed comes again, and is known. So there is never more of it than a window.
             let got = call.inbox.position();
-            call.arrivals.acknowledge(got);
-            call.arrivals.resume();
+            call.arrivals.resume(got);
             call.phase = Phase::Resuming(now + ANSWER);
             calls.push(ResumeCall { cid: call.id, t: token, got: [(String::new(), got)].into() });
         }
@@ -145,9 +135,13 @@ impl Connection {
                 call.token = answer.t;
             }
             for input in &mut call.inputs {
-                let got = answer.got.get(input.name()).copied();
+                let got = answer.got.get(input.name()).copied().unwrap_or_default();
                 input.resume(got);
             }
+            // The last number that was told may be lost with the socket, and then nothing else would tell it again.
+            let got = call.inbox.tell();
+            call.arrivals.acknowledge(got);
+            session.socket.push(write_flow(call.id, None, got));
             call.inbox.push(Entry::Resumed(Resumption::Exact));
             call.inbox.signal();
             self.backoff.reset();

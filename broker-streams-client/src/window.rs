@@ -50,9 +50,10 @@ impl Arrivals {
         self.acknowledged = self.acknowledged.max(got);
     }
 
-    /// The server goes on behind the number that it was told last.
-    pub(crate) fn resume(&mut self) {
-        self.position = self.acknowledged;
+    /// The server goes on behind a number, and may take it for an acknowledgement.
+    pub(crate) fn resume(&mut self, position: u64) {
+        self.position = position;
+        self.acknowledge(position);
     }
 
     pub(crate) fn have(&self) -> u64 {
@@ -113,6 +114,11 @@ impl Consumption {
         self.last.filter(|_| self.rule.is_some() && self.consumed > self.told)
     }
 
+    /// The number itself.
+    pub(crate) const fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
     /// The number to tell the server.
     pub(crate) fn tell(&mut self) -> u64 {
         self.told = self.consumed;
@@ -160,10 +166,14 @@ impl<T> Departures<T> {
         }
     }
 
-    /// Takes what was not acknowledged, to be sent again.
-    pub(crate) fn take_back(&mut self) -> impl DoubleEndedIterator<Item = T> + use<T> {
-        self.bytes = 0;
-        std::mem::take(&mut self.unacknowledged).into_iter().map(|(_, kept)| kept)
+    /// Takes what the server has not received, to be sent again: all behind a number. What it has received and not
+    /// consumed is still under way.
+    pub(crate) fn take_back(&mut self, received: u64) -> impl DoubleEndedIterator<Item = T> + use<T> {
+        let there = usize::try_from(received.saturating_sub(self.acknowledged)).unwrap_or(usize::MAX);
+        let missing = self.unacknowledged.split_off(there.min(self.unacknowledged.len()));
+        let bytes: usize = missing.iter().map(|(bytes, _)| bytes).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        missing.into_iter().map(|(_, kept)| kept)
     }
 }
 
@@ -188,8 +198,7 @@ mod tests {
         for _ in 0..5 {
             arrivals.count(false);
         }
-        arrivals.acknowledge(3);
-        arrivals.resume();
+        arrivals.resume(3);
         assert_eq!([arrivals.count(false), arrivals.count(false)], [Arrival::Known, Arrival::Known]);
         assert_eq!(arrivals.count(false), Arrival::New);
         assert_eq!(arrivals.have(), 6);
@@ -218,7 +227,9 @@ mod tests {
         departures.sent(1, 'c');
         assert!(!departures.has_room(), "too many frames");
         departures.acknowledge(2);
-        assert_eq!(departures.take_back().collect::<String>(), "c");
+        departures.sent(1, 'd');
+        assert_eq!(departures.take_back(3).collect::<String>(), "d", "the server has c");
+        assert_eq!(departures.take_back(0).collect::<String>(), "c");
         departures.acknowledge(u64::MAX);
     }
 }

@@ -236,6 +236,7 @@ async fn a_call_that_the_server_has_kept_goes_on_and_what_is_known_is_not_given_
     assert_eq!(value(&mut stream).await, 1);
     let goes_on = json!({"cid": call.cid(), "ok": true, "t": "token-2"});
     peer.send(json!({"type": "rsr", "data": {"calls": [goes_on]}})).await;
+    assert_eq!(peer.read().await, flow(&call, 2), "what was told before may be lost");
     for number in 1..5 {
         peer.send(call.int(number)).await;
     }
@@ -249,6 +250,7 @@ async fn a_call_that_the_server_has_kept_goes_on_and_what_is_known_is_not_given_
     let (mut peer, resume) = lost_and_back(&mut server, &peer).await;
     assert_eq!(resume["calls"], json!([{"cid": call.cid(), "t": "token-2", "got": {"": 5}}]));
     peer.send(json!({"type": "rsr", "data": {"calls": [{"cid": call.cid(), "ok": true}]}})).await;
+    assert_eq!(peer.read().await, flow(&call, 5));
     peer.send(call.done()).await;
     assert_eq!(peer.read().await, flow(&call, 6));
     assert!(matches!(within(stream.next()).await, Some(Ok(Event::Resumed(_)))));
@@ -379,7 +381,12 @@ async fn inputs_go_on_where_the_server_is_and_one_that_it_has_dropped_does_not()
     let (mut peer, _) = lost_and_back(&mut server, &peer).await;
     let goes_on = json!({"cid": call.cid(), "ok": true, "got": {"a": 2, "b": -1}});
     peer.send(json!({"type": "rsr", "data": {"calls": [goes_on]}})).await;
-    assert_eq!(numbers(&mut peer, 4).await, a(3..=6));
+    assert_eq!(peer.read().await, flow(&call, 0));
+    assert_eq!(numbers(&mut peer, 2).await, a(3..=4));
+    settle().await;
+    assert!(peer.text().now_or_never().is_none(), "what was received is not yet consumed");
+    peer.send(json!({"type": "flow", "data": {"cid": call.cid(), "p": "a", "got": 2}})).await;
+    assert_eq!(numbers(&mut peer, 2).await, a(5..=6));
     peer.send(json!({"type": "flow", "data": {"cid": call.cid(), "p": "a", "got": 6}})).await;
     assert_eq!(peer.expect("cmsc").await, call.about(json!({"p": "a", "cr": "done"})));
 }

@@ -229,7 +229,11 @@ impl fmt::Debug for Endpoints {
 
 impl Shared {
     fn publish(&self, status: StreamingStatus, why: Option<CallError>) {
-        self.status.send_replace(Known { status, why });
+        self.status.send_if_modified(|known| {
+            let is_new = known.status != status;
+            *known = Known { status, why };
+            is_new
+        });
     }
 
     /// The way to the server with a key in the address, where these servers expect it.
