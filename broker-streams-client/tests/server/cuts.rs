@@ -1,0 +1,209 @@
+//! Connections that are cut: calls go on exactly, by their cursor, or anew.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use broker_streams::{Cursor, Endpoint, Failure, Incoming, InputError, Out, StreamsBuilder, method};
+use broker_streams_client::{Client, Event, Resumption};
+use futures_util::{Stream, stream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::{Server, within};
+
+const COUNT: i64 = 20_000;
+
+fn echo(input: Incoming<i64>) -> impl Stream<Item = Result<i64, InputError>> {
+    input
+}
+
+/// Numbers from the cursor on.
+async fn by_cursor(Cursor(cursor): Cursor, out: Out<i64>) -> Result<(), Failure> {
+    let next = cursor.map_or(Ok(0), |cursor| cursor.parse::<i64>()).map_err(Failure::internal)?;
+    for number in next..COUNT {
+        out.send_at(number, number + 1).await?;
+    }
+    Ok(())
+}
+
+async fn without_cursor(out: Out<i64>) -> Result<(), Failure> {
+    for number in 0..COUNT {
+        out.send(number).await?;
+    }
+    Ok(())
+}
+
+fn methods(streams: StreamsBuilder) -> StreamsBuilder {
+    streams.endpoint(
+        Endpoint::new("test")
+            .method("echo", method(echo).inputs(["input"]).resumable())
+            .method("byCursor", by_cursor)
+            .method("withoutCursor", without_cursor),
+    )
+}
+
+/// A connection that breaks after so many bytes were read: those under way are lost.
+struct Fragile(TcpStream, i64);
+
+impl AsyncRead for Fragile {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Ok(left @ 1..) = usize::try_from(self.1) else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        };
+        let before = buf.filled().len();
+        let mut part = buf.take(left);
+        std::task::ready!(Pin::new(&mut self.0).poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        // What was read is initialised: the buffer is that of tungstenite, which is zeroed.
+        buf.set_filled(before + read);
+        self.1 -= i64::try_from(read).unwrap_or(i64::MAX);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Fragile {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A client whose connections break after `least` bytes and more, and how many it has made.
+fn fragile(server: &Server, least: i64) -> (Client, Arc<AtomicUsize>) {
+    let (address, connections) = (server.address.clone(), Arc::new(AtomicUsize::new(0)));
+    let (counting, length) = (Arc::clone(&connections), AtomicI64::new(0));
+    let connect = move || {
+        counting.fetch_add(1, Ordering::SeqCst);
+        let length = least + length.fetch_add(7919, Ordering::SeqCst) % 30_000;
+        let address = address.clone();
+        async move { Ok(Fragile(TcpStream::connect(address).await?, length)) }
+    };
+    (Client::builder("ws://server/v1/websocket").connector(connect).build().unwrap(), connections)
+}
+
+#[tokio::test]
+async fn an_exact_call_loses_and_doubles_nothing_either_way() {
+    let server = Server::start(methods).await;
+    const COUNT: i64 = 3_000;
+    let (client, connections) = fragile(&server, 2_000);
+    let call = client.call("test", "echo").resume().input("input", stream::iter(0..COUNT));
+    let mut events = within(call.open::<i64>()).await.unwrap().events();
+    let (mut next, mut resumed) = (0, 0);
+    while let Some(event) = within(events.next()).await {
+        match event.unwrap() {
+            Event::Value(value) => {
+                assert_eq!(value, next);
+                next += 1;
+            }
+            Event::Resumed(Resumption::Exact) => resumed += 1,
+            other => panic!("{other:?} after {next}"),
+        }
+    }
+    assert_eq!(next, COUNT);
+    let connections = connections.load(Ordering::SeqCst);
+    assert!(resumed > 10 && connections > 10, "{resumed} of {connections}");
+    assert_eq!(server.streams.parked(), 0);
+}
+
+#[tokio::test]
+async fn a_call_goes_on_by_its_cursor_without_a_loss() {
+    let server = Server::start(methods).await;
+    let (client, _) = fragile(&server, 20_000);
+    let call = client.call("test", "byCursor").resume();
+    let mut events = within(call.open::<i64>()).await.unwrap().events();
+    let (mut next, mut resumed) = (0, 0);
+    while let Some(event) = within(events.next()).await {
+        match event.unwrap() {
+            Event::Value(value) => {
+                assert_eq!(value, next);
+                next += 1;
+            }
+            Event::Resumed(Resumption::Cursor) => resumed += 1,
+            other => panic!("{other:?} after {next}"),
+        }
+    }
+    assert_eq!(next, COUNT);
+    assert!(resumed > 20, "{resumed}");
+}
+
+#[tokio::test]
+async fn a_call_without_a_cursor_begins_anew_and_says_so() {
+    let server = Server::start(methods).await;
+    let (client, _) = fragile(&server, 40_000);
+    let mut events =
+        within(client.call("test", "withoutCursor").resume().open::<i64>()).await.unwrap().events();
+    let (mut next, mut restarted) = (0, 0);
+    while restarted < 5 {
+        match within(events.next()).await.unwrap().unwrap() {
+            Event::Value(value) => {
+                assert_eq!(value, next);
+                next += 1;
+            }
+            Event::Restarted => {
+                assert!(next > 0);
+                next = 0;
+                restarted += 1;
+            }
+            other => panic!("{other:?} after {next}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_drains_sends_its_calls_to_another() {
+    let (first, second) = (Server::start(methods).await, Server::start(methods).await);
+    let address = Arc::new(Mutex::new(first.address.clone()));
+    let connect = {
+        let address = Arc::clone(&address);
+        move || {
+            let address = (*address.lock().unwrap()).clone();
+            async move { TcpStream::connect(address).await }
+        }
+    };
+    let client = Client::builder("ws://server/v1/websocket").connector(connect).build().unwrap();
+    let mut events = within(client.call("test", "byCursor").resume().open::<i64>()).await.unwrap().events();
+    let mut next = 0;
+    let mut draining = None;
+    let mut moved = false;
+    while let Some(event) = within(events.next()).await {
+        match event.unwrap() {
+            Event::Value(value) => {
+                assert_eq!(value, next);
+                next += 1;
+            }
+            Event::Resumed(Resumption::Cursor) => moved = true,
+            other => panic!("{other:?} after {next}"),
+        }
+        if next == 100 && draining.is_none() {
+            (*address.lock().unwrap()).clone_from(&second.address);
+            let streams = first.streams.clone();
+            draining =
+                Some(tokio::spawn(async move { streams.drain(std::time::Duration::from_secs(1)).await }));
+            // Its calls end by the drain, not by their own end.
+            tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+        }
+    }
+    assert_eq!((next, moved), (COUNT, true));
+    within(draining.unwrap()).await.unwrap();
+    assert_eq!(first.streams.sockets(), 0);
+}
