@@ -1,6 +1,11 @@
 //! Call: what the application says about a call before it is opened.
 
-use std::{fmt, sync::Arc, task::Waker, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    task::Waker,
+    time::Duration,
+};
 
 use broker_model::{Failure, Unreadable, Value};
 use broker_streams_wire::CallId;
@@ -26,7 +31,8 @@ pub struct CallBuilder {
     endpoint: Box<str>,
     method: Box<str>,
     args: Box<str>,
-    inputs: Vec<(Box<str>, Source)>,
+    /// Streams need not be `Sync`; this is.
+    inputs: Mutex<Vec<(Box<str>, Source)>>,
     deadline: Option<Duration>,
     traceparent: Option<String>,
     window: u32,
@@ -42,7 +48,7 @@ impl CallBuilder {
             endpoint: endpoint.into(),
             method: method.into(),
             args: "{}".into(),
-            inputs: Vec::new(),
+            inputs: Mutex::default(),
             deadline: None,
             traceparent: None,
             window,
@@ -83,7 +89,7 @@ impl CallBuilder {
     }
 
     fn source(mut self, name: &str, source: Source) -> Self {
-        self.inputs.push((name.into(), source));
+        self.inputs.get_mut().unwrap_or_else(PoisonError::into_inner).push((name.into(), source));
         self
     }
 
@@ -163,6 +169,11 @@ impl CallBuilder {
 
     fn start<T>(self) -> Result<(CallStream<T>, Outcome), CallError> {
         let shared = Arc::clone(self.client.shared());
+        let inputs = self.inputs.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let is_double = |at: usize| inputs[..at].iter().any(|(name, _)| *name == inputs[at].0);
+        if (0..inputs.len()).any(is_double) {
+            return Err(CallError::Unwritable("two inputs have the same name".into()));
+        }
         let slot = shared.slot()?;
         let key = shared.next_key();
         let inbox = Arc::new(Inbox::new(key, shared.max_buffered, Arc::new(Mailbox::default())));
@@ -173,7 +184,7 @@ impl CallBuilder {
             endpoint: self.endpoint,
             method: self.method,
             args: self.args,
-            inputs: self.inputs.into_iter().map(|(name, source)| Input::new(&name, source)).collect(),
+            inputs: inputs.into_iter().map(|(name, source)| Input::new(&name, source)).collect(),
             options: CallOptions {
                 anonymous: self.anonymous,
                 resume: self.resume,

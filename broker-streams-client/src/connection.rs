@@ -196,7 +196,6 @@ impl Connection {
 
     /// `true` if there is a reason to connect at once.
     fn take_in_unconnected(&mut self, post: Post) -> bool {
-        let now = Instant::now();
         let mut at_once = post.order == Some(Order::Online);
         let new: Vec<u64> = post.calls.iter().map(|call| call.key).collect();
         for call in post.calls {
@@ -204,7 +203,7 @@ impl Connection {
             at_once = true;
         }
         for key in new.into_iter().chain(post.ready) {
-            if self.calls.get(&key).is_some_and(|call| call.inbox.look(now, false).cancelled) {
+            if self.calls.get(&key).is_some_and(|call| call.inbox.look()) {
                 drop(self.remove(key));
             }
         }

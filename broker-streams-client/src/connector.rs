@@ -2,7 +2,7 @@
 
 use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
-use broker_streams_wire::{Agreement, Extension, Frame, write_ping, write_pong};
+use broker_streams_wire::{Agreement, Extension, Frame, write_ping};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -143,7 +143,7 @@ async fn first_words(socket: &mut Socket) -> Result<Option<Agreement>, CallError
     loop {
         match socket.exchange().await {
             Read::Text(text) => match Frame::read(&text, Extension::Plain) {
-                Ok(Frame::Ping(_)) => socket.push(write_pong(None)),
+                Ok(Frame::Ping(_)) => socket.pong(),
                 Ok(Frame::Pong(agreed)) => return Ok(agreed),
                 Ok(Frame::BadRequest(_)) | Err(_) => {
                     return Err(CallError::ConnectFailed("the server speaks another protocol".into()));

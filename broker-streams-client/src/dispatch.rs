@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use broker_streams_wire::{
     Again, Agreement, Close, CloseReason, Extension, Frame, OpenResult, Opened, Target, write_bad_request,
-    write_data, write_flow, write_pong,
+    write_data, write_flow,
 };
 use tokio::time::Instant;
 
@@ -58,7 +58,7 @@ impl Connection {
                 }
             }
             Frame::Resumed(resumed) => self.resumed(session, resumed, now),
-            Frame::Ping(_) => session.socket.push(write_pong(None)),
+            Frame::Ping(_) => session.socket.pong(),
             Frame::Bye(bye) => {
                 session.bye = Some(bye);
                 // The next calls have a new connection: perhaps to another server.

@@ -68,11 +68,9 @@ impl Entry {
     }
 }
 
-/// What the task does next about a call's stream.
+/// What the server does not know of the application's consumption.
 #[derive(Debug, Default)]
-pub(crate) struct Look {
-    /// The application does not want the call any more.
-    pub(crate) cancelled: bool,
+pub(crate) struct News {
     /// Tell the server that so much was consumed.
     pub(crate) got: Option<u64>,
     /// Look again then.
@@ -164,22 +162,20 @@ impl Inbox {
         drop(before);
     }
 
-    /// What there is to do. What is signalled from now on is signalled anew.
-    pub(crate) fn look(&self, now: Instant, is_open: bool) -> Look {
+    /// Whether the application does not want the call any more. What is signalled from now on is signalled anew.
+    pub(crate) fn look(&self) -> bool {
         self.told.store(false, Ordering::Release);
+        self.state().cancelled
+    }
+
+    /// What to tell the server of an open call.
+    pub(crate) fn news(&self, now: Instant) -> News {
         let mut state = self.state();
-        let mut look = Look { cancelled: state.cancelled, ..Look::default() };
-        // What is not told now is told when the call goes on.
-        if !is_open {
-            return look;
-        }
         let quiet = state.consumption.untold().map(|last| last + QUIET);
         if state.consumption.is_due() || quiet.is_some_and(|at| at <= now) {
-            look.got = Some(state.consumption.tell());
-        } else {
-            look.at = quiet;
+            return News { got: Some(state.consumption.tell()), at: None };
         }
-        look
+        News { got: None, at: quiet }
     }
 
     /// The number to tell the server.

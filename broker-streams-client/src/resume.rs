@@ -45,7 +45,7 @@ impl Connection {
         }
     }
 
-    /// Begins a call: the provider of credentials is asked first.
+    /// Begins a call: the provider of credentials is asked first. While too much waits to be written the call waits, too.
     pub(crate) fn begin(&mut self, session: &mut Session, key: u64, now: Instant) {
         let Some(call) = self.calls.get_mut(&key) else { return };
         if let Some(deadline) = call.options.deadline {
@@ -55,6 +55,10 @@ impl Connection {
             && at > now
         {
             return session.wake_at(at);
+        }
+        if session.socket.is_full() {
+            call.phase = Phase::New(None);
+            return session.pump_soon(key);
         }
         if call.options.anonymous {
             return self.ask_server(session, key, None, now);

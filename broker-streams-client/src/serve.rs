@@ -83,7 +83,7 @@ pub(crate) struct Session {
     pub(crate) refreshing: Vec<u64>,
     /// The server is going to stop.
     pub(crate) bye: Option<Bye>,
-    /// Calls whose inputs have more to send than their turn allowed.
+    /// Calls whose inputs have something to send, and those that begin when there is room.
     pub(crate) pumping: VecDeque<u64>,
     heard: Instant,
     ping_at: Instant,
@@ -150,13 +150,14 @@ impl Connection {
         while let Poll::Ready(Some(asked)) = session.asked.poll_next_unpin(cx) {
             self.answered(session, asked, now);
         }
-        again |= self.pump(session);
+        again |= self.pump(session, now);
         if let Some(ended) = ended {
             return Poll::Ready(ended);
         }
         if session.socket.poll_write(cx) == Poll::Ready(Err(())) {
             return Poll::Ready(Ended::Lost);
         }
+        // What was written may have made room.
         if again || !session.pumping.is_empty() && !session.socket.is_full() {
             cx.waker().wake_by_ref();
         }
@@ -197,10 +198,8 @@ impl Connection {
     /// Reads what has arrived. `true` if there may be more.
     fn read(&mut self, session: &mut Session, now: Instant, cx: &mut Context<'_>) -> (Option<Ended>, bool) {
         for _ in 0..READS {
-            // What is read may ask for an answer.
-            if session.socket.is_full() {
-                return (None, false);
-            }
+            // Always, also while nothing can be written: a server that waits for room would not read, either. What this
+            // makes the client write is bounded: by its calls, and by the pongs that may wait.
             match session.socket.poll_read(cx) {
                 Poll::Pending => return (None, false),
                 Poll::Ready(Read::Ended) => return (Some(Ended::Lost), false),
@@ -219,8 +218,7 @@ impl Connection {
     /// Looks at a call whose application has done something, or whose timer has gone off.
     pub(crate) fn look(&mut self, session: &mut Session, key: u64, now: Instant) {
         let Some(call) = self.calls.get_mut(&key) else { return };
-        let look = call.inbox.look(now, call.phase == Phase::Open);
-        if look.cancelled {
+        if call.inbox.look() {
             if matches!(call.phase, Phase::Open | Phase::Opening(_) | Phase::Resuming(_)) && !call.faulted {
                 session.socket.push(call.cancel_frame());
             }
@@ -229,39 +227,56 @@ impl Connection {
             }
             return;
         }
-        call.look_at = look.at;
-        if let Some(at) = look.at {
-            session.wake_at(at);
-        }
-        if call.phase != Phase::Open {
-            return;
-        }
-        if let Some(got) = look.got {
-            call.arrivals.acknowledge(got);
-            session.socket.push(write_flow(call.id, None, got));
-        }
-        if !call.inputs.is_empty() {
+        if call.phase == Phase::Open {
+            self.tell(session, key, now);
             session.pump_soon(key);
         }
     }
 
-    /// Lets inputs send. Each call has a turn at most; what is left waits for the next.
-    fn pump(&mut self, session: &mut Session) -> bool {
+    /// Tells the server what was consumed, if that is due, and there is room.
+    fn tell(&mut self, session: &mut Session, key: u64, now: Instant) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        if session.socket.is_full() {
+            return session.pump_soon(key);
+        }
+        let news = call.inbox.news(now);
+        if let Some(got) = news.got {
+            call.arrivals.acknowledge(got);
+            session.socket.push(write_flow(call.id, None, got));
+        }
+        call.look_at = news.at;
+        if let Some(at) = news.at {
+            session.wake_at(at);
+        }
+    }
+
+    /// Lets inputs send, and calls begin that waited for room. Each call has a turn at most; what is left waits for the
+    /// next. `true` if there is to be a next at once.
+    fn pump(&mut self, session: &mut Session, now: Instant) -> bool {
+        let mut begun = false;
         for _ in 0..session.pumping.len() {
             if session.socket.is_full() {
                 break;
             }
             let Some(key) = session.pumping.pop_front() else { break };
-            let Some(call) = self.calls.get_mut(&key).filter(|call| call.phase == Phase::Open) else {
-                continue;
-            };
+            let Some(call) = self.calls.get_mut(&key) else { continue };
+            match call.phase {
+                Phase::New(None) => {
+                    self.begin(session, key, now);
+                    begun = true;
+                    continue;
+                }
+                Phase::Open => self.tell(session, key, now),
+                _ => continue,
+            }
+            let Some(call) = self.calls.get_mut(&key) else { continue };
             match call.pump(&mut session.socket, self.shared.route.max_frame) {
                 Pause::Waiting => {}
                 Pause::Turn => session.pumping.push_back(key),
                 Pause::Unwritable(why) => self.give_up(session, key, CallError::Unwritable(why)),
             }
         }
-        !session.pumping.is_empty() && !session.socket.is_full()
+        begun || !session.pumping.is_empty() && !session.socket.is_full()
     }
 
     /// Ends a call for a reason that the server does not know.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use broker_streams_wire::write_pong;
 use futures_core::Stream;
 use futures_util::{Sink, SinkExt};
 use tokio::time::timeout;
@@ -29,6 +30,8 @@ pub(crate) struct Socket {
     ws: WebSocketStream<Box<dyn Io>>,
     waiting: VecDeque<Message>,
     bytes: usize,
+    /// Answers to pings that wait behind other frames.
+    pongs: usize,
 }
 
 /// What was read.
@@ -45,8 +48,11 @@ impl Socket {
     /// As many bytes may wait to be written before values of inputs do.
     const FULL: usize = 64 << 10;
 
+    /// As many answers to pings may wait.
+    const PONGS: usize = 64;
+
     pub(crate) fn new(ws: WebSocketStream<Box<dyn Io>>) -> Self {
-        Self { ws, waiting: VecDeque::new(), bytes: 0 }
+        Self { ws, waiting: VecDeque::new(), bytes: 0, pongs: 0 }
     }
 
     /// Puts a frame behind those that wait.
@@ -56,7 +62,15 @@ impl Socket {
         self.waiting.push_back(Message::Text(text));
     }
 
-    /// Whether so much waits to be written that nothing should be added, and nothing read that asks for an answer.
+    /// Answers a ping, unless many answers wait already: then the other end does not read them.
+    pub(crate) fn pong(&mut self) {
+        if self.pongs < Self::PONGS {
+            self.pongs += 1;
+            self.push(write_pong(None));
+        }
+    }
+
+    /// Whether so much waits to be written that nothing should be added.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes >= Self::FULL
     }
@@ -82,6 +96,7 @@ impl Socket {
                 ws.as_mut().start_send(message).map_err(drop)?;
             }
         }
+        self.pongs = 0;
         ws.poll_flush(cx).map_err(drop)
     }
 
