@@ -4,7 +4,10 @@
 
 mod support;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use broker_streams_client::Event;
 use futures_util::stream;
@@ -196,8 +199,9 @@ async fn run(lengths: Vec<u32>, discards: bool) -> usize {
             Event::Resumed(_) => resumed += 1,
             other => panic!("{other:?} with {lengths:?}"),
         }
-        if next % 7 == 0 {
-            tokio::task::yield_now().await;
+        if next % 3 == 0 {
+            // Values wait to be read where the connection is cut.
+            tokio::time::sleep(Duration::from_millis(40)).await;
         }
     }
     assert_eq!(next, OUT, "{lengths:?}");

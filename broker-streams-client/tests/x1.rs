@@ -426,6 +426,27 @@ async fn a_call_that_is_to_be_called_again_is_and_a_leaving_server_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_a_leaving_server_drops_begins_elsewhere_within_the_spread() {
+    let (mut server, builder) = server();
+    let client = builder.build().unwrap();
+    let opening = open(&client);
+    let mut peer = server.x1(64).await;
+    let call = peer.opening().await;
+    peer.answer_with(&call, json!({"t": "t"})).await;
+    let mut events = within(opening).await.unwrap().unwrap().events();
+    peer.send(json!({"type": "bye", "data": {"within": 8000, "spread": 5000}})).await;
+    settle().await;
+    let began = Instant::now();
+    peer.wire.cut();
+    let mut peer = server.x1(64).await;
+    assert!(began.elapsed() <= Duration::from_millis(5001), "{:?}", began.elapsed());
+    let call = peer.opened().await;
+    peer.send(call.int(1)).await;
+    assert_eq!(within(events.next()).await.unwrap().unwrap(), Event::Restarted);
+    assert_eq!(value(&mut events).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_client_tries_for_ever_with_growing_waits_and_at_once_when_there_is_a_network() {
     let (mut server, builder) = server();
     let client = builder.build().unwrap();
