@@ -38,6 +38,7 @@
 //! | frames that are not written, because the server does not read | 64 KiB | inputs wait; nothing is read |
 //! | an answer to an opening | 30 seconds | [`CallError::OpenTimedOut`] |
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backoff;
