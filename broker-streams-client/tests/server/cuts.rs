@@ -42,10 +42,21 @@ async fn without_cursor(out: Out<i64>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Counts what comes in.
+async fn count(mut input: Incoming<i64>) -> Result<i64, Failure> {
+    let mut count = 0;
+    while let Some(value) = input.next().await {
+        assert_eq!(value?, count);
+        count += 1;
+    }
+    Ok(count)
+}
+
 fn methods(streams: StreamsBuilder) -> StreamsBuilder {
     streams.endpoint(
         Endpoint::new("test")
             .method("echo", method(echo).inputs(["input"]).resumable())
+            .method("count", method(count).inputs(["input"]).resumable())
             .method("byCursor", by_cursor)
             .method("withoutCursor", without_cursor),
     )
@@ -206,4 +217,65 @@ async fn a_server_that_drains_sends_its_calls_to_another() {
     assert_eq!((next, moved), (COUNT, true));
     within(draining.unwrap()).await.unwrap();
     assert_eq!(first.streams.sockets(), 0);
+}
+
+/// A connection whose client hears nothing behind the answer to its opening, and which breaks when the server has told it
+/// of all that its window allows.
+struct Deaf {
+    stream: TcpStream,
+    /// What the client does not hear.
+    unheard: Option<Vec<u8>>,
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+impl AsyncRead for Deaf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { stream, unheard } = &mut *self;
+        let Some(unheard) = unheard else {
+            std::task::ready!(Pin::new(stream).poll_read(cx, buf))?;
+            self.unheard = contains(buf.filled(), "\"omsr\"").then(Vec::new);
+            return Poll::Ready(Ok(()));
+        };
+        let mut bytes = [0; 1024];
+        while !contains(unheard, "\"got\":64}") {
+            let mut read = ReadBuf::new(&mut bytes);
+            std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+            unheard.extend_from_slice(read.filled());
+        }
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn an_input_goes_on_though_all_that_the_server_told_of_it_was_lost() {
+    let server = Server::start(methods).await;
+    let address = server.address.clone();
+    let connect = move || {
+        let address = address.clone();
+        async move { Ok(Deaf { stream: TcpStream::connect(address).await?, unheard: None }) }
+    };
+    let client = Client::builder("ws://server/v1/websocket").connector(connect).build().unwrap();
+    let call = client.call("test", "count").resume().input("input", stream::iter(0..200_i64));
+    assert_eq!(within(call.single::<i64>()).await.unwrap(), 200);
 }
