@@ -59,8 +59,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How to get to the server, instead of by TCP to the host of the address: a Unix socket, a proxy, TLS with
-    /// certificates of your own. The address still says what is asked for.
+    /// How to get to the server, instead of by TCP to the host of the address: a Unix socket, a proxy, TLS
+    /// with certificates of your own. The address still says what is asked for.
     pub fn connector<S, Fut>(mut self, connect: impl Fn() -> Fut + Send + Sync + 'static) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -76,7 +76,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Values of one stream that the server may send ahead of what was consumed; from 1 to 65,536. By default 64.
+    /// Values of one stream that the server may send ahead of what was consumed; from 1 to 65,536. By default
+    /// 64.
     pub const fn window(mut self, frames: u32) -> Self {
         self.window = frames;
         self
@@ -88,8 +89,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Bytes of one stream that are held for an application that does not read them; one value is held whatever its length.
-    /// A stream with more ends with [`CallError::Overflow`](crate::CallError::Overflow). By default 1 MiB.
+    /// Bytes of one stream that are held for an application that does not read them; one value is held
+    /// whatever its length. A stream with more ends with [`CallError::Overflow`](crate::CallError::Overflow).
+    /// By default 1 MiB.
     ///
     /// A server that knows windows does not get there, unless it lets more bytes be under way than this.
     pub const fn max_buffered(mut self, bytes: usize) -> Self {

@@ -72,14 +72,14 @@ impl CallBuilder {
         Ok(self)
     }
 
-    /// A stream of values for the input of a name. The client pulls it only while the server has room for more, and
-    /// drops it when the server does not want it, or the call ends.
+    /// A stream of values for the input of a name. The client pulls it only while the server has room for
+    /// more, and drops it when the server does not want it, or the call ends.
     pub fn input<T: Value>(self, name: &str, stream: impl Stream<Item = T> + Send + 'static) -> Self {
         self.source(name, inputs::values(stream))
     }
 
-    /// The same of a stream that may fail. A [fault](broker_model::Fault) reaches the method as what it is, any other failure
-    /// without its text.
+    /// The same of a stream that may fail. A [fault](broker_model::Fault) reaches the method as what it is,
+    /// any other failure without its text.
     pub fn try_input<T: Value, E: Into<Failure> + 'static>(
         self,
         name: &str,
@@ -106,12 +106,12 @@ impl CallBuilder {
         self
     }
 
-    /// Goes on when the socket is lost, or the server asks to call again: with the same call if the server has kept it, else
-    /// with a new one. [`CallStream::events`] says which.
+    /// Goes on when the socket is lost, or the server asks to call again: with the same call if the server
+    /// has kept it, else with a new one. [`CallStream::events`] says which.
     ///
-    /// The client tries for ever, with growing waits. A call that was never opened does not wait: it fails with the first
-    /// attempt to connect that fails. In a new call, values of the inputs that the server has not acknowledged are sent
-    /// again; it may have seen them.
+    /// The client tries for ever, with growing waits. A call that was never opened does not wait: it fails
+    /// with the first attempt to connect that fails. In a new call, values of the inputs that the server has
+    /// not acknowledged are sent again; it may have seen them.
     pub const fn resume(mut self) -> Self {
         self.resume = true;
         self
@@ -133,7 +133,8 @@ impl CallBuilder {
         Ok(stream)
     }
 
-    /// Opens the call of a method that gives one value, and returns that. Cancel safe, as [`open`](Self::open).
+    /// Opens the call of a method that gives one value, and returns that. Cancel safe, as
+    /// [`open`](Self::open).
     ///
     /// # Errors
     /// As [`open`](Self::open), why the method failed, or [`CallError::NoValue`].
@@ -152,7 +153,8 @@ impl CallBuilder {
         }
     }
 
-    /// Opens the call of a method that gives no value, and returns when it has ended. Cancel safe, as [`open`](Self::open).
+    /// Opens the call of a method that gives no value, and returns when it has ended. Cancel safe, as
+    /// [`open`](Self::open).
     ///
     /// # Errors
     /// As [`open`](Self::open), or why the method failed.

@@ -142,7 +142,8 @@ impl Call {
         write_close(&self.target(), None, CloseReason::Done, None)
     }
 
-    /// The server has opened it. `limits` are frames and bytes of the method's stream, `inputs` those of an input.
+    /// The server has opened it. `limits` are frames and bytes of the method's stream, `inputs` those of an
+    /// input.
     pub(crate) fn opened(
         &mut self,
         limits: Option<(u64, usize)>,

@@ -21,8 +21,8 @@ use crate::{
 
 /// A client of one streaming server. Clones share its socket.
 ///
-/// The socket is opened by the first call and closed a second after the last has ended. It is owned by one task, which ends
-/// then, or with the last clone of the client and the last stream of a call.
+/// The socket is opened by the first call and closed a second after the last has ended. It is owned by one
+/// task, which ends then, or with the last clone of the client and the last stream of a call.
 #[derive(Clone)]
 pub struct Client {
     lifeline: Arc<Lifeline>,
@@ -51,8 +51,8 @@ pub(crate) struct Shared {
 }
 
 impl Client {
-    /// A client of the server at an address: `ws://example.org/v1/websocket`, or `wss://…` with the feature `tls`.
-    /// Nothing is connected before the first call.
+    /// A client of the server at an address: `ws://example.org/v1/websocket`, or `wss://…` with the feature
+    /// `tls`. Nothing is connected before the first call.
     pub fn builder(url: &str) -> ClientBuilder {
         ClientBuilder::new(url)
     }
@@ -78,15 +78,15 @@ impl Client {
         StatusChanges::new(self.shared().status.subscribe())
     }
 
-    /// Ends all calls with [`CallError::SocketClosed`], and closes the socket. A call after this opens another.
+    /// Ends all calls with [`CallError::SocketClosed`], and closes the socket. A call after this opens
+    /// another.
     pub fn close(&self) {
         self.shared().order(Order::Close);
     }
 
-    /// Says that there is no network. With
-    /// [`close_when_offline`](ClientBuilder::close_when_offline) the socket is closed at once: its calls end with
-    /// [`CallError::SocketClosed`], and those that may be resumed wait. Without that nothing happens: a network may be
-    /// back before anybody notices.
+    /// Says that there is no network. With [`close_when_offline`](ClientBuilder::close_when_offline) the
+    /// socket is closed at once: its calls end with [`CallError::SocketClosed`], and those that may be
+    /// resumed wait. Without that nothing happens: a network may be back before anybody notices.
     pub fn report_offline(&self) {
         if self.shared().close_when_offline {
             self.shared().order(Order::Offline);
@@ -98,8 +98,9 @@ impl Client {
         self.shared().order(Order::Online);
     }
 
-    /// Shows new credentials for the calls that are open: the provider is asked for them. Of use only between two ends that
-    /// have agreed on the extension; the server closes the calls of a user who is another, or is not let in any more.
+    /// Shows new credentials for the calls that are open: the provider is asked for them. Of use only between
+    /// two ends that have agreed on the extension; the server closes the calls of a user who is another, or
+    /// is not let in any more.
     pub fn authenticate_again(&self) {
         self.shared().order(Order::Authenticate);
     }

@@ -171,8 +171,8 @@ impl Connection {
         }
     }
 
-    /// Takes in what the application wants while there is no socket, until no call is left, or there is a reason to
-    /// connect at once. Cancel safe.
+    /// Takes in what the application wants while there is no socket, until no call is left, or there is a
+    /// reason to connect at once. Cancel safe.
     async fn interrupted(&mut self) {
         let mailbox = Arc::clone(&self.mailbox);
         loop {

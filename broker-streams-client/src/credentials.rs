@@ -13,12 +13,13 @@ pub type ProviderError = Box<dyn Error + Send + Sync>;
 ///
 /// A closure that returns a future of `Option<String>` is one, too.
 pub trait Credentials: Send + Sync + 'static {
-    /// The credentials of now. It is called for every opening of a call and every resumption, and has ten seconds.
-    /// `None` means to call without any.
+    /// The credentials of now. It is called for every opening of a call and every resumption, and has ten
+    /// seconds. `None` means to call without any.
     fn credentials(&self) -> impl Future<Output = Result<Option<String>, ProviderError>> + Send;
 
-    /// Obtains new credentials, because the server has refused the last. `false` if there is no way to; the call then
-    /// fails. It is called once for each refused call, and once for several that were refused together.
+    /// Obtains new credentials, because the server has refused the last. `false` if there is no way to; the
+    /// call then fails. It is called once for each refused call, and once for several that were refused
+    /// together.
     fn refresh(&self) -> impl Future<Output = Result<bool, ProviderError>> + Send {
         async { Ok(false) }
     }

@@ -97,7 +97,7 @@ impl Connection {
             Arrival::TooFar => false,
         };
         if !fits {
-            tracing::warn!(%target.endpoint, %target.method, "the server sends more than the client agreed to hold");
+            tracing::warn!(%target.endpoint, %target.method, "the server sends more than was agreed");
             self.give_up(session, key, CallError::Overflow);
         }
     }

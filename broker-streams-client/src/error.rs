@@ -29,9 +29,11 @@ pub enum CallError {
         /// The cause, as the broker names it.
         cause: Box<str>,
     },
-    /// The call was lost, and a new one has begun: what the server sent in between is missing. The stream goes on.
+    /// The call was lost, and a new one has begun: what the server sent in between is missing. The stream
+    /// goes on.
     Restarted,
-    /// This client closed the socket: by [`Client::close`](crate::Client::close), or because it was reported offline.
+    /// This client closed the socket: by [`Client::close`](crate::Client::close), or because it was reported
+    /// offline.
     SocketClosed,
     /// The socket was lost, or the server closed it.
     SocketLost,

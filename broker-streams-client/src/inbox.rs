@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::{CallError, StreamFault, mailbox::Mailbox, stream::Resumption, window::Consumption};
 
-/// One call, as its stream and the task that owns the socket see it. As a waker it tells the task to look at the call.
+/// One call, as its stream and the task that owns the socket see it. As a waker it tells the task to look at
+/// the call.
 pub(crate) struct Inbox {
     key: u64,
     /// The task was told, and has not looked yet.
@@ -128,7 +129,8 @@ impl Inbox {
         };
         let bytes = entry.len();
         state.bytes = state.bytes.saturating_sub(bytes);
-        // The position moves before the value is handed over: were it the other way round, a value could come twice.
+        // The position moves before the value is handed over: were it the other way round, a value could come
+        // twice.
         if let Entry::Value { cursor: Some(cursor), .. } = &entry {
             state.cursor = Some(cursor.clone());
         }
@@ -162,7 +164,8 @@ impl Inbox {
         drop(before);
     }
 
-    /// Whether the application does not want the call any more. What is signalled from now on is signalled anew.
+    /// Whether the application does not want the call any more. What is signalled from now on is signalled
+    /// anew.
     pub(crate) fn look(&self) -> bool {
         self.told.store(false, Ordering::Release);
         self.state().cancelled
@@ -188,9 +191,9 @@ impl Inbox {
         self.state().consumption.consumed()
     }
 
-    /// A call is asked for in the place of one that was lost. What waits of that one is dropped, for the server sends it
-    /// again, or the application is told that it is missing. Returns the position behind the last value that the
-    /// application was given; none is given from here on until the new call sends one.
+    /// A call is asked for in the place of one that was lost. What waits of that one is dropped, for the
+    /// server sends it again, or the application is told that it is missing. Returns the position behind the
+    /// last value that the application was given; none is given from here on until the new call sends one.
     pub(crate) fn restart(&self) -> Option<Box<str>> {
         let mut state = self.state();
         let queue = mem::take(&mut state.queue);

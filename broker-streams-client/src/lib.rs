@@ -18,15 +18,16 @@
 //! # Ok(()) }
 //! ```
 //!
-//! It works with servers of Serverpod, too. What they do not know is agreed on in the first frames: windows, so that a slow
-//! reader holds up its own stream alone; the reason why a call ended; resumption.
+//! It works with servers of Serverpod, too. What they do not know is agreed on in the first frames: windows,
+//! so that a slow reader holds up its own stream alone; the reason why a call ended; resumption.
 //!
 //! # Connection
 //!
-//! All calls of a client share one socket. It is opened by the first call, and closed a second after the last has ended. The
-//! client says every 20 seconds that it is there, and gives a socket up on which nothing has arrived for 40. A call
-//! without [`resume`](CallBuilder::resume) ends with its socket. For the others the client connects again, after a random time
-//! of at most 0.25 seconds, which doubles with each attempt up to 15.
+//! All calls of a client share one socket. It is opened by the first call, and closed a second after the last
+//! has ended. The client says every 20 seconds that it is there, and gives a socket up on which nothing has
+//! arrived for 40. A call without [`resume`](CallBuilder::resume) ends with its socket. For the others the
+//! client connects again, after a random time of at most 0.25 seconds, which doubles with each attempt up to
+//! 15.
 //!
 //! # What a server can make it hold
 //!
@@ -35,7 +36,7 @@
 //! | values of a stream that nobody reads | the window of 64, and 1 MiB ([`max_buffered`](ClientBuilder::max_buffered)) | [`CallError::Overflow`] |
 //! | a frame | 4 MiB ([`max_frame`](ClientBuilder::max_frame)) | the socket is closed |
 //! | calls | 256 ([`max_calls`](ClientBuilder::max_calls)) | [`CallError::TooManyCalls`] |
-//! | frames that are not written, because the server does not read | 64 KiB | inputs wait; nothing is read |
+//! | frames that are not written, because the server does not read | 64 KiB | inputs and new calls wait |
 //! | an answer to an opening | 30 seconds | [`CallError::OpenTimedOut`] |
 
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]

@@ -12,7 +12,8 @@ use crate::calls::Call;
 
 /// What waits for the task.
 ///
-/// Its bounds: there are no more calls in it than the client may have, and each call's key is in it once at most.
+/// Its bounds: there are no more calls in it than the client may have, and each call's key is in it once at
+/// most.
 #[derive(Default)]
 pub(crate) struct Mailbox {
     post: Mutex<Post>,
@@ -51,8 +52,8 @@ impl Mailbox {
         self.post.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a call to the task, or back if that takes no more. The task is told by [`wake`](Self::wake), when the caller
-    /// holds no lock.
+    /// Hands a call to the task, or back if that takes no more. The task is told by [`wake`](Self::wake),
+    /// when the caller holds no lock.
     pub(crate) fn open(&self, call: Call) -> Result<(), Box<Call>> {
         let mut post = self.post();
         if post.refuses {

@@ -1,8 +1,9 @@
 //! Resume: how a call begins, what becomes of it when its socket is lost, and how it goes on.
 //!
-//! A call that may be resumed goes on in one of three ways, and its stream says in which. *Exactly*: the server has
-//! kept it, and both ends send again what the other has not acknowledged. *By cursor*: a new call, whose method goes on
-//! behind the last value that the application was given. *Anew*: a new call, with what was sent in between missing.
+//! A call that may be resumed goes on in one of three ways, and its stream says in which. *Exactly*: the
+//! server has kept it, and both ends send again what the other has not acknowledged. *By cursor*: a new call,
+//! whose method goes on behind the last value that the application was given. *Anew*: a new call, with what
+//! was sent in between missing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -45,7 +46,8 @@ impl Connection {
         }
     }
 
-    /// Begins a call: the provider of credentials is asked first. While too much waits to be written the call waits, too.
+    /// Begins a call: the provider of credentials is asked first. While too much waits to be written the call
+    /// waits, too.
     pub(crate) fn begin(&mut self, session: &mut Session, key: u64, now: Instant) {
         let Some(call) = self.calls.get_mut(&key) else { return };
         if let Some(deadline) = call.options.deadline {
@@ -110,7 +112,8 @@ impl Connection {
                 continue;
             }
             let Some(token) = call.token.clone() else { continue };
-            // What has come and was not consumed comes again, and is known. So there is never more of it than a window.
+            // What has come and was not consumed comes again, and is known. So there is never more of it than
+            // a window.
             let got = call.inbox.position();
             call.arrivals.resume(got);
             call.phase = Phase::Resuming(now + ANSWER);
@@ -142,7 +145,8 @@ impl Connection {
                 let got = answer.got.get(input.name()).copied().unwrap_or_default();
                 input.resume(got);
             }
-            // The last number that was told may be lost with the socket, and then nothing else would tell it again.
+            // The last number that was told may be lost with the socket, and then nothing else would tell it
+            // again.
             let got = call.inbox.tell();
             call.arrivals.acknowledge(got);
             session.socket.push(write_flow(call.id, None, got));
@@ -153,7 +157,8 @@ impl Connection {
         }
     }
 
-    /// All calls that are parked begin anew: the server keeps none, or there are no credentials to say whose they are.
+    /// All calls that are parked begin anew: the server keeps none, or there are no credentials to say whose
+    /// they are.
     pub(crate) fn reopen_parked(&mut self, session: &mut Session, now: Instant) {
         let parked: Vec<u64> =
             self.calls.values().filter(|call| call.phase == Phase::Parked).map(|call| call.key).collect();
@@ -192,7 +197,8 @@ impl Connection {
         }
     }
 
-    /// The socket is gone. Calls end, or wait for the next socket; if the server leaves, for one of another task.
+    /// The socket is gone. Calls end, or wait for the next socket; if the server leaves, for one of another
+    /// task.
     pub(crate) fn lost(&mut self, ended: Ended, leaving: Option<Duration>) {
         let error = ended.error().unwrap_or(CallError::SocketLost);
         let now = Instant::now();

@@ -133,7 +133,8 @@ impl Session {
 }
 
 impl Connection {
-    /// One turn: the application's wishes, what has arrived, timers, credentials, inputs, and then one write of all.
+    /// One turn: the application's wishes, what has arrived, timers, credentials, inputs, and then one write
+    /// of all.
     pub(crate) fn poll_serve(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Ended> {
         let now = Instant::now();
         let mailbox = Arc::clone(&self.mailbox);
@@ -198,8 +199,8 @@ impl Connection {
     /// Reads what has arrived. `true` if there may be more.
     fn read(&mut self, session: &mut Session, now: Instant, cx: &mut Context<'_>) -> (Option<Ended>, bool) {
         for _ in 0..READS {
-            // Always, also while nothing can be written: a server that waits for room would not read, either. What this
-            // makes the client write is bounded: by its calls, and by the pongs that may wait.
+            // Always, also while nothing can be written: a server that waits for room would not read, either.
+            // What this makes the client write is bounded: by its calls, and by the pongs that may wait.
             match session.socket.poll_read(cx) {
                 Poll::Pending => return (None, false),
                 Poll::Ready(Read::Ended) => return (Some(Ended::Lost), false),
@@ -250,8 +251,8 @@ impl Connection {
         }
     }
 
-    /// Lets inputs send, and calls begin that waited for room. Each call has a turn at most; what is left waits for the
-    /// next. `true` if there is to be a next at once.
+    /// Lets inputs send, and calls begin that waited for room. Each call has a turn at most; what is left
+    /// waits for the next. `true` if there is to be a next at once.
     fn pump(&mut self, session: &mut Session, now: Instant) -> bool {
         let mut begun = false;
         for _ in 0..session.pumping.len() {

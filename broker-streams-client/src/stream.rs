@@ -20,8 +20,9 @@ use crate::{
 
 /// The stream of a call: its values, in order.
 ///
-/// After an error for which [`CallError::is_final`] holds it has ended. [`CallError::Gap`] and [`CallError::Restarted`]
-/// stand where values may be missing. Dropping it cancels the call: the server drops the method's future.
+/// After an error for which [`CallError::is_final`] holds it has ended. [`CallError::Gap`] and
+/// [`CallError::Restarted`] stand where values may be missing. Dropping it cancels the call: the server drops
+/// the method's future.
 pub struct CallStream<T> {
     inbox: Arc<Inbox>,
     has_ended: bool,

@@ -90,7 +90,8 @@ impl Consumption {
             limits.map(|(window, bytes)| Rule { frames: (window / 2).max(1), bytes: (bytes / 2).max(1) });
     }
 
-    /// Counts a frame. `true` if the owner of the socket has something to do: to tell the server, or to set a timer.
+    /// Counts a frame. `true` if the owner of the socket has something to do: to tell the server, or to set a
+    /// timer.
     pub(crate) fn consume(&mut self, bytes: usize) -> bool {
         self.consumed += 1;
         self.bytes = self.bytes.saturating_add(bytes);
@@ -101,8 +102,8 @@ impl Consumption {
         self.is_due() || self.consumed == self.told + 1
     }
 
-    /// Whether half of a window was consumed since the server was told. Large values count by their bytes, lest the
-    /// server wait for the timer after each.
+    /// Whether half of a window was consumed since the server was told. Large values count by their bytes,
+    /// lest the server wait for the timer after each.
     pub(crate) fn is_due(&self) -> bool {
         self.rule
             .as_ref()
@@ -166,8 +167,8 @@ impl<T> Departures<T> {
         }
     }
 
-    /// Takes what the server has not received, to be sent again: all behind a number. What it has received and not
-    /// consumed is still under way.
+    /// Takes what the server has not received, to be sent again: all behind a number. What it has received
+    /// and not consumed is still under way.
     pub(crate) fn take_back(&mut self, received: u64) -> impl DoubleEndedIterator<Item = T> + use<T> {
         let there = usize::try_from(received.saturating_sub(self.acknowledged)).unwrap_or(usize::MAX);
         let missing = self.unacknowledged.split_off(there.min(self.unacknowledged.len()));

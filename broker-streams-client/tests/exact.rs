@@ -1,4 +1,5 @@
-//! Exact resumption: the connection is cut behind any frame, again and again, and nothing is lost or doubled either way.
+//! Exact resumption: the connection is cut behind any frame, again and again, and nothing is lost or doubled
+//! either way.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -103,8 +104,8 @@ impl Kept {
                 let token = self.token + 1;
                 *self = Self { call: Some(Opening { data: data.clone() }), token, ..Self::default() };
                 let x = json!({"t": token.to_string(), "w": {"in": WINDOW}});
-                let answer = json!({"type": "omsr", "data": self.call.as_ref().unwrap().about(json!({"res": "success", "x": x}))});
-                sent(peer.try_send(answer).await)
+                let about = self.call.as_ref().unwrap().about(json!({"res": "success", "x": x}));
+                sent(peer.try_send(json!({"type": "omsr", "data": about})).await)
             }
             "rsm" => self.resume(peer, data).await,
             "flow" => {
@@ -154,8 +155,8 @@ fn sent(sent: Result<(), ()>) -> Step {
     if sent.is_ok() { Step::Goes } else { Step::Cut }
 }
 
-/// Serves one call over connections of so many frames each, in turn; the last number stands for all that follow.
-/// Returns what came in.
+/// Serves one call over connections of so many frames each, in turn; the last number stands for all that
+/// follow. Returns what came in.
 async fn serve(
     mut server: Server,
     lengths: Vec<u32>,
@@ -225,8 +226,8 @@ async fn a_call_is_cut_once_behind_each_of_its_frames() {
 async fn a_call_is_cut_again_and_again() {
     let mut resumed = 0;
     for discards in [false, true] {
-        // Each connection begins with the question and two acknowledgements. Where what is under way is lost with each
-        // cut, the next has to come later for anything to go on.
+        // Each connection begins with the question and two acknowledgements. Where what is under way is lost
+        // with each cut, the next has to come later for anything to go on.
         let least = if discards { 14 } else { 4 };
         for length in least..24 + least {
             resumed += run(vec![length], discards).await;

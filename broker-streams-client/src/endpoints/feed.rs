@@ -52,8 +52,8 @@ impl EndpointMessage {
 /// The messages of one endpoint, from the moment at which this was made. By
 /// [`Endpoints::stream`](super::Endpoints::stream).
 ///
-/// It goes on when the connection is made again: [`CallError::Restarted`] stands where messages may be missing. A reader
-/// that is slow finds [`CallError::Gap`] in the place of the oldest.
+/// It goes on when the connection is made again: [`CallError::Restarted`] stands where messages may be
+/// missing. A reader that is slow finds [`CallError::Gap`] in the place of the oldest.
 pub struct EndpointStream {
     feed: Arc<Feed>,
     _client: Arc<Inner>,

@@ -1,4 +1,5 @@
-//! Endpoints: the client of the streaming endpoints of Serverpod before version 4, which share one connection.
+//! Endpoints: the client of the streaming endpoints of Serverpod before version 4, which share one
+//! connection.
 
 mod feed;
 mod task;
@@ -101,12 +102,12 @@ impl Endpoints {
 
     /// Connects, and returns when that is done. The connection is made again whenever it is lost.
     ///
-    /// It tries until it succeeds, unless retries are [off](EndpointsBuilder::retry_every). Cancel safe: the attempts go
-    /// on when the future is dropped.
+    /// It tries until it succeeds, unless retries are [off](EndpointsBuilder::retry_every). Cancel safe: the
+    /// attempts go on when the future is dropped.
     ///
     /// # Errors
-    /// Without retries, why the attempt failed. [`CallError::SocketClosed`] if the connection was closed meanwhile, and
-    /// [`CallError::Stopped`] without a runtime.
+    /// Without retries, why the attempt failed. [`CallError::SocketClosed`] if the connection was closed
+    /// meanwhile, and [`CallError::Stopped`] without a runtime.
     pub async fn open_streaming_connection(&self) -> Result<(), CallError> {
         let mut status = self.inner.shared.status.subscribe();
         self.start()?;
@@ -145,8 +146,8 @@ impl Endpoints {
     /// Sends a message to an endpoint. It may be lost with the connection.
     ///
     /// # Errors
-    /// [`CallError::SocketLost`] if there is no connection, and [`CallError::Unwritable`] for a value that cannot be
-    /// written or is too long.
+    /// [`CallError::SocketLost`] if there is no connection, and [`CallError::Unwritable`] for a value that
+    /// cannot be written or is too long.
     pub fn send_stream_message<T: Value>(
         &self,
         endpoint: &str,
@@ -271,8 +272,8 @@ pub struct EndpointsBuilder {
 }
 
 impl EndpointsBuilder {
-    /// Who gives the key: the bare one, without `Bearer` or `Basic`. It is asked for at every attempt, and goes in the
-    /// address, where these servers expect it, and proxies may log it.
+    /// Who gives the key: the bare one, without `Bearer` or `Basic`. It is asked for at every attempt, and
+    /// goes in the address, where these servers expect it, and proxies may log it.
     pub fn credentials(mut self, provider: impl Credentials) -> Self {
         self.provider = Arc::new(provider);
         self

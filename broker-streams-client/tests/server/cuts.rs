@@ -219,8 +219,8 @@ async fn a_server_that_drains_sends_its_calls_to_another() {
     assert_eq!(first.streams.sockets(), 0);
 }
 
-/// A connection whose client hears nothing behind the answer to its opening, and which breaks when the server has told it
-/// of all that its window allows.
+/// A connection whose client hears nothing behind the answer to its opening, and which breaks when the server
+/// has told it of all that its window allows.
 struct Deaf {
     stream: TcpStream,
     /// What the client does not hear.

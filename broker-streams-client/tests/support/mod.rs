@@ -1,4 +1,5 @@
-//! A WebSocket server that says what a test tells it to, reached through pipes in memory: so time can be paused.
+//! A WebSocket server that says what a test tells it to, reached through pipes in memory: so time can be
+//! paused.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
