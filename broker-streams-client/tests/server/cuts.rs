@@ -10,12 +10,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use broker_streams::{Cursor, Endpoint, Failure, Incoming, InputError, Out, StreamsBuilder, method};
+use broker_streams::{
+    Authenticated, Authenticator, Cursor, Endpoint, Failure, Incoming, InputError, Out, StreamsBuilder,
+    method,
+};
 use broker_streams_client::{Client, Event, Resumption};
 use futures_util::{Stream, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Notify,
 };
 
 use crate::{Server, within};
@@ -62,8 +66,46 @@ fn methods(streams: StreamsBuilder) -> StreamsBuilder {
     )
 }
 
+/// Everybody is who they say.
+struct Names;
+
+impl Authenticator for Names {
+    async fn authenticate(
+        &self,
+        credentials: broker_streams::Credentials,
+    ) -> Result<Option<Authenticated>, Failure> {
+        Ok(Some(Authenticated::new(credentials.secret())))
+    }
+}
+
+/// What is written goes through.
+macro_rules! through_to_the_stream {
+    ($type:ty) => {
+        impl AsyncWrite for $type {
+            fn poll_write(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.stream).poll_write(cx, buf)
+            }
+
+            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.stream).poll_flush(cx)
+            }
+
+            fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.stream).poll_shutdown(cx)
+            }
+        }
+    };
+}
+
 /// A connection that breaks after so many bytes were read: those under way are lost.
-struct Fragile(TcpStream, i64);
+struct Fragile {
+    stream: TcpStream,
+    left: i64,
+}
 
 impl AsyncRead for Fragile {
     fn poll_read(
@@ -71,33 +113,21 @@ impl AsyncRead for Fragile {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Ok(left @ 1..) = usize::try_from(self.1) else {
+        let Ok(left @ 1..) = usize::try_from(self.left) else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
         let before = buf.filled().len();
         let mut part = buf.take(left);
-        std::task::ready!(Pin::new(&mut self.0).poll_read(cx, &mut part))?;
+        std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
         let read = part.filled().len();
         // What was read is initialised: the buffer is that of tungstenite, which is zeroed.
         buf.set_filled(before + read);
-        self.1 -= i64::try_from(read).unwrap_or(i64::MAX);
+        self.left -= i64::try_from(read).unwrap_or(i64::MAX);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Fragile {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
+through_to_the_stream!(Fragile);
 
 /// A client whose connections break after `least` bytes and more, and how many it has made.
 fn fragile(server: &Server, least: i64) -> (Client, Arc<AtomicUsize>) {
@@ -107,7 +137,7 @@ fn fragile(server: &Server, least: i64) -> (Client, Arc<AtomicUsize>) {
         counting.fetch_add(1, Ordering::SeqCst);
         let length = least + length.fetch_add(7919, Ordering::SeqCst) % 30_000;
         let address = address.clone();
-        async move { Ok(Fragile(TcpStream::connect(address).await?, length)) }
+        async move { Ok(Fragile { stream: TcpStream::connect(address).await?, left: length }) }
     };
     (Client::builder("ws://server/v1/websocket").connector(connect).build().unwrap(), connections)
 }
@@ -219,6 +249,83 @@ async fn a_server_that_drains_sends_its_calls_to_another() {
     assert_eq!(first.streams.sockets(), 0);
 }
 
+#[tokio::test]
+async fn calls_of_a_user_and_anonymous_ones_go_on_beside_each_other_and_those_of_another_user_do_not() {
+    let closed =
+        Endpoint::new("closed").requires_login().method("echo", method(echo).inputs(["input"]).resumable());
+    let server = Server::start(|streams| methods(streams).authenticator(Names).endpoint(closed)).await;
+    let address = server.address.clone();
+    let (cut, cuts) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (cutting, counting) = (Arc::clone(&cut), Arc::clone(&cuts));
+    let connect = move || {
+        let (address, cut, cuts) = (address.clone(), Arc::clone(&cutting), Arc::clone(&counting));
+        async move {
+            let broken = Box::pin(async move {
+                cut.notified().await;
+                cuts.fetch_add(1, Ordering::SeqCst);
+            });
+            Ok(Breakable { stream: TcpStream::connect(address).await?, broken })
+        }
+    };
+    let user = Arc::new(Mutex::new("Bearer anna"));
+    let provider = {
+        let user = Arc::clone(&user);
+        move || {
+            let user = (*user.lock().unwrap()).to_owned();
+            async move { Some(user) }
+        }
+    };
+    let client =
+        Client::builder("ws://server/v1/websocket").connector(connect).credentials(provider).build().unwrap();
+    let open = async |endpoint: &str, anonymous: bool| {
+        let (input, values) = tokio::sync::mpsc::channel::<i64>(8);
+        let values = stream::unfold(values, |mut values| async { Some((values.recv().await?, values)) });
+        let mut call = client.call(endpoint, "echo").resume().input("input", values);
+        if anonymous {
+            call = call.anonymous();
+        }
+        (input, within(call.open::<i64>()).await.unwrap().events())
+    };
+    let mut calls = [open("closed", false).await, open("test", true).await];
+    for round in 0..4 {
+        for (input, events) in &mut calls {
+            input.send(round).await.unwrap();
+            assert_eq!(within(events.next()).await.unwrap().unwrap(), Event::Value(round));
+        }
+        cut.notify_one();
+        for (_, events) in &mut calls {
+            assert_eq!(within(events.next()).await.unwrap().unwrap(), Event::Resumed(Resumption::Exact));
+        }
+    }
+    assert_eq!(cuts.load(Ordering::SeqCst), 4);
+    *user.lock().unwrap() = "Bearer berta";
+    cut.notify_one();
+    let [(_, of_anna), (_, anonymous)] = &mut calls;
+    assert_eq!(within(of_anna.next()).await.unwrap().unwrap(), Event::Restarted);
+    assert_eq!(within(anonymous.next()).await.unwrap().unwrap(), Event::Resumed(Resumption::Exact));
+}
+
+/// A connection that breaks when it is told to.
+struct Breakable {
+    stream: TcpStream,
+    broken: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl AsyncRead for Breakable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.broken.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+through_to_the_stream!(Breakable);
+
 /// A connection whose client hears nothing behind the answer to its opening, and which breaks when the server
 /// has told it of all that its window allows.
 struct Deaf {
@@ -253,19 +360,7 @@ impl AsyncRead for Deaf {
     }
 }
 
-impl AsyncWrite for Deaf {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
+through_to_the_stream!(Deaf);
 
 #[tokio::test]
 async fn an_input_goes_on_though_all_that_the_server_told_of_it_was_lost() {
