@@ -6,7 +6,7 @@ use broker_streams::{
     Args, Authenticated, Authenticator, Choice, Endpoint, Failure, Fault, Incoming, InputError, Model, Out,
     State, StreamsBuilder, method,
 };
-use broker_streams_client::{CallError, Cause, Client, OpenResult};
+use broker_streams_client::{Again, CallError, Cause, Client, OpenResult};
 use futures_util::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -150,7 +150,7 @@ async fn server() -> (Server, Arc<Notify>) {
             .state(state)
             .authenticator(Tokens)
             .endpoint(endpoint())
-            .endpoint(Endpoint::new("closed").requires_login().method("who", who))
+            .endpoint(Endpoint::new("closed").requires_login().method("who", who).method("waits", waits))
     };
     (Server::start(build).await, gate)
 }
@@ -317,6 +317,49 @@ async fn cl_54_and_55_credentials_reach_the_server_unless_the_call_is_anonymous(
         let refused = within(client.call("closed", "who").anonymous().void()).await;
         assert!(matches!(refused, Err(CallError::Refused(OpenResult::AuthenticationFailed))));
     }
+}
+
+#[tokio::test]
+async fn a_revocation_ends_the_calls_of_its_user_alone_and_says_to_sign_in() {
+    let (server, gate) = server().await;
+    for (builder, is_x1) in [(server.client(), true), (server.client().plain(), false)] {
+        let client = builder.credentials(|| async { Some("Bearer good".to_owned()) }).build().unwrap();
+        // To be resumed, but not without a new login.
+        let mut revoked = within(client.call("closed", "waits").resume().open::<i64>()).await.unwrap();
+        let mut other = within(client.call("test", "waits").anonymous().open::<i64>()).await.unwrap();
+        for stream in [&mut revoked, &mut other] {
+            assert_eq!(within(stream.next()).await.unwrap().unwrap(), 1);
+        }
+        within(server.broker.revoke(broker::Revocation::user("anna"))).await.unwrap();
+        let error = within(revoked.next()).await.unwrap().unwrap_err();
+        let (why, again) = if is_x1 { (Some(Cause::Revoked), Again::SignIn) } else { (None, Again::Never) };
+        assert!(
+            matches!(&error, CallError::Closed { why: w, again: a } if (*w, *a) == (why, again)),
+            "{error:?}"
+        );
+        gate.notify_one();
+        assert_eq!(within(other.next()).await.unwrap().unwrap(), 2);
+    }
+}
+
+#[tokio::test]
+async fn ws_80_a_server_that_stops_ends_its_calls_and_a_call_to_the_next_works() {
+    let (first, _) = server().await;
+    let (second, _) = server().await;
+    let address = Arc::new(std::sync::Mutex::new(first.address.clone()));
+    let current = Arc::clone(&address);
+    let connect = move || {
+        let address = (*current.lock().unwrap()).clone();
+        async move { tokio::net::TcpStream::connect(address).await }
+    };
+    let client = Client::builder("ws://server/v1/websocket").connector(connect).build().unwrap();
+    let mut waiting = within(client.call("test", "waits").open::<i64>()).await.unwrap();
+    assert_eq!(within(waiting.next()).await.unwrap().unwrap(), 1);
+    within(first.streams.close()).await;
+    let error = within(waiting.next()).await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::SocketLost | CallError::Closed { .. }), "{error:?}");
+    (*address.lock().unwrap()).clone_from(&second.address);
+    assert_eq!(numbers(all_of(&client).await), [0]);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 
 /// A server on loopback, which ends with it.
 pub(crate) struct Server {
+    pub(crate) broker: broker::Broker,
     pub(crate) streams: Streams,
     pub(crate) address: String,
     task: JoinHandle<()>,
@@ -26,12 +27,12 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start(build: impl FnOnce(StreamsBuilder) -> StreamsBuilder) -> Self {
         let broker = broker::connect("memory:").await.unwrap();
-        let streams = build(Streams::builder(broker)).build().unwrap();
+        let streams = build(Streams::builder(broker.clone())).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let app = axum::Router::<()>::new().route_service("/v1/websocket", streams.service());
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { streams, address, task }
+        Self { broker, streams, address, task }
     }
 
     pub(crate) fn client(&self) -> ClientBuilder {
