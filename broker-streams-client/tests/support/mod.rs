@@ -152,6 +152,11 @@ impl Server {
         peer
     }
 
+    /// Drops a connection that nobody has met; `false` if there is none.
+    pub(crate) fn try_drop(&mut self) -> bool {
+        self.arriving.try_recv().is_ok()
+    }
+
     /// Whether nobody else has come.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.arriving.is_empty()
