@@ -122,11 +122,14 @@ impl Connection {
         if !calls.is_empty() {
             session.wake_at(now + ANSWER);
             session.socket.push(write_data("rsm", &Resume { calls, auth: auth.map(Credential) }));
+            // The tokens are good for another attempt until something else arrives at the server.
+            session.socket.hold();
         }
     }
 
     /// The server has said which calls go on.
     pub(crate) fn resumed(&mut self, session: &mut Session, resumed: Resumed, now: Instant) {
+        session.socket.release();
         for answer in resumed.calls {
             let Some(key) = self.ids.get(&answer.cid).copied() else { continue };
             let Some(call) = self.calls.get_mut(&key) else { continue };

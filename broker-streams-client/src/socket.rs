@@ -32,6 +32,8 @@ pub(crate) struct Socket {
     bytes: usize,
     /// Answers to pings that wait behind other frames.
     pongs: usize,
+    /// As many of those that wait may be written; `None`: all.
+    until: Option<usize>,
 }
 
 /// What was read.
@@ -52,7 +54,7 @@ impl Socket {
     const PONGS: usize = 64;
 
     pub(crate) fn new(ws: WebSocketStream<Box<dyn Io>>) -> Self {
-        Self { ws, waiting: VecDeque::new(), bytes: 0, pongs: 0 }
+        Self { ws, waiting: VecDeque::new(), bytes: 0, pongs: 0, until: None }
     }
 
     /// Puts a frame behind those that wait.
@@ -68,6 +70,15 @@ impl Socket {
             self.pongs += 1;
             self.push(write_pong(None));
         }
+    }
+
+    /// Writes what waits now, and nothing behind it before [`release`](Self::release).
+    pub(crate) fn hold(&mut self) {
+        self.until = Some(self.waiting.len());
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.until = None;
     }
 
     /// Whether so much waits to be written that nothing should be added.
@@ -89,14 +100,17 @@ impl Socket {
     /// Writes what waits. Ready when all of it is written; `Err` when the socket is lost.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
         let mut ws = Pin::new(&mut self.ws);
-        while !self.waiting.is_empty() {
+        while !self.waiting.is_empty() && self.until != Some(0) {
             ready!(ws.as_mut().poll_ready(cx)).map_err(drop)?;
             if let Some(message) = self.waiting.pop_front() {
+                self.until = self.until.map(|left| left - 1);
                 self.bytes = self.bytes.saturating_sub(message.len());
                 ws.as_mut().start_send(message).map_err(drop)?;
             }
         }
-        self.pongs = 0;
+        if self.waiting.is_empty() {
+            self.pongs = 0;
+        }
         ws.poll_flush(cx).map_err(drop)
     }
 
@@ -111,6 +125,7 @@ impl Socket {
 
     /// Writes what waits, says farewell, and waits a second at most for the answer.
     pub(crate) async fn close(mut self, code: CloseCode) {
+        self.release();
         let farewell = async {
             poll_fn(|cx| self.poll_write(cx)).await?;
             let frame = CloseFrame { code, reason: Utf8Bytes::default() };

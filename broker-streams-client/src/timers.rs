@@ -37,7 +37,10 @@ impl Connection {
         match call.phase {
             Phase::New(Some(at)) if at <= now && session.bye.is_none() => self.begin(session, key, now),
             Phase::Opening(until) if until <= now => self.give_up(session, key, CallError::OpenTimedOut),
-            Phase::Resuming(until) if until <= now => self.reopen(session, key, now),
+            Phase::Resuming(until) if until <= now => {
+                session.socket.release();
+                self.reopen(session, key, now);
+            }
             _ if call.look_at.is_some_and(|at| at <= now) => self.look(session, key, now),
             _ => {}
         }

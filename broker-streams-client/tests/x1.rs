@@ -426,6 +426,31 @@ async fn a_call_that_is_to_be_called_again_is_and_a_leaving_server_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_said_between_the_question_and_its_answer() {
+    let (mut server, builder) = server();
+    let client = builder.build().unwrap();
+    let opening = open(&client);
+    let mut peer = server.x1(64).await;
+    let call = peer.opening().await;
+    peer.answer_with(&call, json!({"t": "t"})).await;
+    let stream = within(opening).await.unwrap().unwrap();
+    let (mut peer, _) = lost_and_back(&mut server, &peer).await;
+    let opening = open(&client);
+    peer.send(json!({"type": "ping"})).await;
+    drop(stream);
+    settle().await;
+    assert!(peer.text().now_or_never().is_none(), "the old token is good until something else arrives");
+    peer.send(json!({"type": "rsr", "data": {"calls": [{"cid": call.cid(), "ok": true}]}})).await;
+    let mut kinds = Vec::new();
+    for _ in 0..3 {
+        kinds.push(peer.read().await["type"].as_str().unwrap().to_owned());
+    }
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["cmsc", "omsc", "pong"]);
+    drop(opening);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_a_leaving_server_drops_begins_elsewhere_within_the_spread() {
     let (mut server, builder) = server();
     let client = builder.build().unwrap();
