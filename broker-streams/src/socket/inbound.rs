@@ -20,7 +20,6 @@ use crate::{
         state::{CallState, End, Opening},
     },
     method::entry::MethodName,
-    park::Ticket,
 };
 
 /// So much of a text that could not be read is sent back.
@@ -31,8 +30,6 @@ const MOST_STRAYS: usize = 64;
 impl<S: Transport> Socket<S> {
     pub(super) fn on_text(&mut self, text: &str) -> Result<(), Ending> {
         self.clock.first_frame = None;
-        // It has the answer to its resume, and with it the new tokens.
-        self.resumed.drain(..).filter_map(|call| call.ticket.get().map(Ticket::retire)).for_each(drop);
         let extension = self.extension.unwrap_or(Extension::Plain);
         // Most frames are values, and have this form. What is taken for the value has to be JSON as a whole; else the text is
         // another frame, or none.
@@ -60,6 +57,7 @@ impl<S: Transport> Socket<S> {
                 Ok(())
             }
             Frame::Flow(flow) => {
+                self.retire_token(flow.call);
                 match self.table.get(&flow.call) {
                     Some(call) if flow.parameter.is_none() => call.consumed(flow.got),
                     _ => self.consumed_tail(&flow),
@@ -96,6 +94,7 @@ impl<S: Transport> Socket<S> {
 
     fn on_item(&mut self, item: &Item<'_>, text: &str, make: fn(Typed) -> input::Item) -> Result<(), Ending> {
         let Some(parameter) = &item.parameter else { return Err(bad_request(text)) };
+        self.retire_token(item.target.call);
         let Some(call) = find(&self.table, &item.target) else {
             self.on_stray(&item.target, parameter);
             return Ok(());
@@ -139,6 +138,7 @@ impl<S: Transport> Socket<S> {
     }
 
     fn on_close(&mut self, close: &Close<'_>) {
+        self.retire_token(close.target.call);
         let Some(call) = find(&self.table, &close.target) else { return };
         let Some(parameter) = &close.parameter else {
             call.end(End::Cancelled);

@@ -7,14 +7,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use broker_streams_wire::{Flow, Resume, ResumeCall, Resumed, ResumedCall, write_data};
+use broker_streams_wire::{CallId, Flow, Resume, ResumeCall, Resumed, ResumedCall, write_data};
 use futures_util::FutureExt;
 
 use super::{Ending, Socket, Transport, inbound::bad_request};
 use crate::{
     auth::{self, Credentials, Head},
     call::state::{CallState, End},
-    park::{Claim, Parked, park},
+    park::{Claim, Parked, Ticket, park},
     server::Server,
 };
 
@@ -65,6 +65,18 @@ impl<S: Transport> Socket<S> {
                 state.consumed(flow.got);
             }
             !state.lock().is_over()
+        });
+    }
+
+    /// A client that says something of a call it has resumed has the answer, and with it the new token. A ping says
+    /// nothing: it may have crossed the answer.
+    pub(super) fn retire_token(&mut self, call: CallId) {
+        self.resumed.retain(|state| {
+            let knows = state.id == call;
+            if knows {
+                state.ticket.get().into_iter().for_each(Ticket::retire);
+            }
+            !knows
         });
     }
 
