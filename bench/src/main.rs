@@ -17,6 +17,7 @@ mod recovery;
 mod report;
 mod rounds;
 mod servers;
+mod streams;
 mod wire;
 
 use std::{
@@ -133,7 +134,8 @@ fn pass(runtime: &Runtime, scale: Scale, scenarios: &[String]) -> Outcome<Report
         wire::run(scale, &mut report).await?;
         in_flight::run(scale, &mut report).await?;
         interest::run(scale, &mut report).await?;
-        recovery::run(scale, &mut report).await
+        recovery::run(scale, &mut report).await?;
+        streams::run(scale, &mut report).await
     });
     runtime.block_on(async { servers::end() });
     integration_tests::servers::end();

@@ -70,6 +70,29 @@ impl Row {
         }
     }
 
+    /// Of ours alone.
+    pub(crate) fn alone(scenario: String, unit: &'static str, ours: f64) -> Self {
+        Self { scenario, unit: unit.into(), ours, peer: None, target: None, notes: String::new() }
+    }
+
+    /// The CPU of pairs of timed rounds.
+    pub(crate) fn cpu(scenario: String, peer: &'static str, pairs: &[(Round, Round)]) -> Self {
+        let median = |of: fn(&(Round, Round)) -> f64| Spread::of(pairs.iter().map(of)).median;
+        let rates = (median(|(ours, _)| ours.rate()), median(|(_, theirs)| theirs.rate()));
+        Self {
+            scenario,
+            unit: "ns of CPU each".into(),
+            ours: median(|(ours, _)| ours.cpu_nanos()),
+            peer: Some(ErrorContext {
+                name: peer.into(),
+                figure: median(|(_, theirs)| theirs.cpu_nanos()),
+                ratio: Spread::of(pairs.iter().map(|(ours, theirs)| ours.cpu_nanos() / theirs.cpu_nanos())),
+            }),
+            target: None,
+            notes: format!("{:.0} / {:.0} k a second", rates.0 / 1000.0, rates.1 / 1000.0),
+        }
+    }
+
     pub(crate) fn target(mut self, target: impl Into<Option<Target>>) -> Self {
         self.target = target.into();
         self

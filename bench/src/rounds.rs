@@ -52,6 +52,11 @@ impl Round {
         Ok(Self { count, took: began.elapsed(), cpu: cpu.elapsed() })
     }
 
+    /// What was timed elsewhere.
+    pub(crate) const fn of(count: usize, took: Duration, cpu: Duration) -> Self {
+        Self { count, took, cpu }
+    }
+
     pub(crate) fn rate(&self) -> f64 {
         self.count as f64 / self.took.as_secs_f64()
     }
