@@ -3,8 +3,10 @@
 mod clock;
 mod inbound;
 pub(crate) mod outbox;
+mod readable;
 mod refresh;
 mod resume;
+mod stop;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use broker_streams_wire::{Bye, CallId, Cause, Extension, Why, write_bad_request, write_data};
+use broker_streams_wire::{CallId, Cause, Extension, Why, write_bad_request};
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -38,6 +40,8 @@ use crate::{
 };
 use clock::{Clock, Due};
 use outbox::Outbox;
+use readable::Readable;
+use stop::Stage;
 
 /// The time that a client has to answer the close of a socket.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -57,6 +61,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
 /// One socket.
 pub(crate) struct Socket<S> {
     web: WebSocketStream<S>,
+    readable: Readable,
     server: Arc<Server>,
     head: Arc<Head>,
     outbox: Arc<Outbox>,
@@ -85,16 +90,6 @@ pub(crate) struct Socket<S> {
     next_stage: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// How far the server has come on its way to stop.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Serving,
-    /// No new calls.
-    Draining,
-    /// The calls were ended.
-    Ending,
-}
-
 /// How a socket ends.
 pub(crate) enum Ending {
     /// Nothing can be written any more.
@@ -114,6 +109,7 @@ impl<S: Transport> Socket<S> {
             clock: Clock::new(&server.limits),
             next_stage: Box::pin(server.draining.clone().cancelled_owned()),
             web,
+            readable: Readable::new(),
             server,
             head: Arc::new(head),
             calls: FuturesUnordered::new(),
@@ -212,38 +208,9 @@ impl<S: Transport> Socket<S> {
         while let Poll::Ready(due) = self.clock.poll(cx, &self.server.limits) {
             self.on_time(due)?;
         }
-        Ok(if read_all { Turn::Wait { can_write } } else { Turn::Again })
-    }
-
-    /// The server has come a step further on its way to stop. `false` if that was the last.
-    fn on_next_stage(&mut self) -> bool {
-        let next = match self.stage {
-            Stage::Serving => {
-                self.stage = Stage::Draining;
-                self.say_bye();
-                &self.server.ending
-            }
-            Stage::Draining => {
-                self.stage = Stage::Ending;
-                for call in self.table.values() {
-                    call.end(End::Why(Why::new(Cause::Draining)));
-                }
-                &self.server.closing
-            }
-            Stage::Ending => return false,
-        };
-        self.next_stage = Box::pin(next.clone().cancelled_owned());
-        true
-    }
-
-    /// Tells a client that knows the word that it should go elsewhere.
-    fn say_bye(&self) {
-        let within = self.server.within.get().copied().unwrap_or_default();
-        if self.extension == Some(Extension::X1) && !within.is_zero() {
-            let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
-            let bye = Bye { within: milliseconds(within), spread: milliseconds(within / 2) };
-            self.outbox.control(write_data("bye", &bye).into());
-        }
+        // What was not read for the answers that waited can be read, if they are written.
+        let go_on = !read_all || (can_write && self.readable.is_set() && self.may_read());
+        Ok(if go_on { Turn::Again } else { Turn::Wait { can_write } })
     }
 
     /// Whether all that has arrived was read, or must not be read now.
@@ -256,9 +223,14 @@ impl<S: Transport> Socket<S> {
             self.full = None;
             self.clock.hold = None;
         }
+        if !self.readable.take(cx) {
+            return Ok(true);
+        }
+        let waker = self.readable.waker();
+        let cx = &mut Context::from_waker(&waker);
         for count in 0..READ_AT_ONCE {
-            let opens = Arc::strong_count(&self.opens) - 1;
-            if self.full.is_some() || opens >= self.server.limits.opens || !self.outbox.may_answer() {
+            if !self.may_read() {
+                self.readable.put_back();
                 return Ok(true);
             }
             let Poll::Ready(message) = self.web.poll_next_unpin(cx) else { return Ok(true) };
@@ -267,7 +239,14 @@ impl<S: Transport> Socket<S> {
             }
             self.on_message(message)?;
         }
+        self.readable.put_back();
         Ok(false)
+    }
+
+    /// Whether the client may make the server do more.
+    fn may_read(&self) -> bool {
+        let opens = Arc::strong_count(&self.opens) - 1;
+        self.full.is_none() && opens < self.server.limits.opens && self.outbox.may_answer()
     }
 
     fn on_message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), Ending> {

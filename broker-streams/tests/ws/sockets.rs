@@ -1,6 +1,8 @@
 //! Frames about the socket itself: pings, and what cannot be read.
 
 use broker_streams::Endpoint;
+use futures_util::SinkExt;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{Raw, Server, value};
 
@@ -31,6 +33,19 @@ async fn ws_9_a_ping_is_answered() {
     let (_server, mut raw) = connected().await;
     raw.text(r#"{"type":"ping"}"#).await;
     assert_eq!(raw.next_text().await.as_deref(), Some(r#"{"type":"pong"}"#));
+}
+
+#[tokio::test]
+async fn many_pings_at_once_are_all_answered() {
+    let (_server, mut raw) = connected().await;
+    // More than the answers that may wait.
+    for _ in 0..500 {
+        raw.0.feed(Message::text(r#"{"type":"ping"}"#)).await.unwrap();
+    }
+    raw.0.flush().await.unwrap();
+    for _ in 0..500 {
+        assert_eq!(raw.next_text().await.as_deref(), Some(r#"{"type":"pong"}"#));
+    }
 }
 
 #[tokio::test]
