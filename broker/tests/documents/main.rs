@@ -108,7 +108,8 @@ fn all_code_that_is_shown_is_compiled() {
             let indent = |line: &str| if line.is_empty() { "\n".into() } else { format!("    {line}\n") };
             let inside: String = block.lines().map(indent).collect();
             let axum = read("broker-axum/tests/http/documents.rs");
-            let own = [include_str!("code.rs"), include_str!("messaging.rs"), &axum];
+            let streams = read("broker-streams/tests/documents.rs");
+            let own = [include_str!("code.rs"), include_str!("messaging.rs"), &axum, &streams];
             let compiled = own.iter().any(|code| code.contains(&inside) || code.contains(&block));
             assert!(compiled, "{page} shows what is not compiled:\n{block}");
             shown += 1;
