@@ -74,7 +74,11 @@ struct Args {
 fn main() -> Outcome {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let mut words = env::args().skip(1);
-    if words.next().is_some_and(|first| first == interest::LISTEN) {
+    let first = words.next();
+    if first.as_deref() == Some(streams::idle::MEASURE) {
+        return runtime.block_on(streams::idle::measure(words));
+    }
+    if first.is_some_and(|first| first == interest::LISTEN) {
         let (Some(url), Some(subscribed)) = (words.next(), words.next()) else {
             return Err("for the benchmark alone".into());
         };
