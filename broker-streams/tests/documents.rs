@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, dead_code, reason = "a test, of code of which some is only shown")]
 
+#[allow(dead_code, reason = "other tests use the rest")]
+mod support;
+
 use std::{
     error::Error,
     sync::{Arc, Mutex},
@@ -136,7 +139,7 @@ struct Claims {
 }
 
 fn claims(token: &str) -> Option<Claims> {
-    let user = token.strip_prefix("token of ")?.to_owned();
+    let user = token.strip_prefix("token-of-")?.to_owned();
     Some(Claims { user, key: "key-7".to_owned(), scopes: vec!["chat".to_owned()] })
 }
 
@@ -188,4 +191,23 @@ async fn what_is_shown_can_be_built() {
     limited(broker.clone()).unwrap();
     sign_out(&broker, "ada").await.unwrap();
     streams.close().await;
+}
+
+#[tokio::test]
+async fn the_room_that_is_shown_carries_what_is_said() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let server = support::Server::serve(build(broker).unwrap(), "127.0.0.1:0").await;
+    let (mut ada, mut bob) = (server.connect().await, server.connect().await);
+    for (raw, name) in [(&mut ada, "ada"), (&mut bob, "bob")] {
+        let mut open = support::open(1, "chat", "room", &serde_json::json!({"room": "a"}), &["outgoing"]);
+        open["data"]["auth"] = format!("Bearer token-of-{name}").into();
+        raw.json(&open).await;
+        assert_eq!(raw.frames(1).await, ["success"]);
+    }
+    let mut say = support::value(1, "room", "outgoing", "Say", &serde_json::json!({"text": "hello"}));
+    say["data"]["en"] = "chat".into();
+    ada.json(&say).await;
+    for raw in [&mut ada, &mut bob] {
+        assert_eq!(raw.frames(1).await, [r#"Said {"text":"hello","who":"ada"}"#]);
+    }
 }
