@@ -29,7 +29,7 @@ const MOST_STRAYS: usize = 64;
 
 impl<S: Transport> Socket<S> {
     pub(super) fn on_text(&mut self, text: &str) -> Result<(), Ending> {
-        self.clock.first_frame = None;
+        self.link.clock.first_frame = None;
         let extension = self.extension.unwrap_or(Extension::Plain);
         // Most frames are values, and have this form. What is taken for the value has to be JSON as a whole; else the text is
         // another frame, or none.
@@ -119,7 +119,7 @@ impl<S: Transport> Socket<S> {
             call.end(End::Why(Why::new(Cause::Limit)));
         } else if !x1 && bytes >= limits.window_bytes {
             self.full = Some((call, place));
-            self.clock.hold = Some(Instant::now() + limits.hold);
+            self.link.clock.hold = Some(Instant::now() + limits.hold);
         }
         Ok(())
     }

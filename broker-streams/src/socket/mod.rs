@@ -2,6 +2,7 @@
 
 mod clock;
 mod inbound;
+pub(crate) mod link;
 pub(crate) mod outbox;
 mod readable;
 mod refresh;
@@ -17,19 +18,10 @@ use std::{
     time::Duration,
 };
 
-use broker_streams_wire::{CallId, Cause, Extension, Why, write_bad_request};
-use futures_util::{FutureExt, Sink, SinkExt, StreamExt, stream::FuturesUnordered};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, timeout},
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        self, Bytes, Message,
-        protocol::{CloseFrame, frame::coding::CloseCode},
-    },
-};
+use broker_streams_wire::{CallId, Cause, Extension, Why};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::time::Instant;
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::frame::coding::CloseCode};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
@@ -38,30 +30,23 @@ use crate::{
     park::Running,
     server::Server,
 };
-use clock::{Clock, Due};
+use clock::Due;
+use link::{Ending, Link, Transport};
 use outbox::Outbox;
-use readable::Readable;
 use stop::Stage;
 
-/// The time that a client has to answer the close of a socket.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// What a client is told when its socket is closed for that.
-const STOPPING: &str = "the server is going to stop";
+pub(crate) const STOPPING: &str = "the server is going to stop";
 /// Frames that are read before the calls have their turn.
-const READ_AT_ONCE: usize = 64;
+pub(crate) const READ_AT_ONCE: usize = 64;
 /// Turns before other tasks have theirs.
 const TURNS: usize = 16;
 /// The time after which a client learns what was consumed, if it is less than half a window.
 const NEWS: Duration = Duration::from_secs(1);
 
-/// A transport: what an upgraded connection is.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
-
 /// One socket.
 pub(crate) struct Socket<S> {
-    web: WebSocketStream<S>,
-    readable: Readable,
+    link: Link<S>,
     server: Arc<Server>,
     head: Arc<Head>,
     outbox: Arc<Outbox>,
@@ -81,35 +66,18 @@ pub(crate) struct Socket<S> {
     strays: VecDeque<(CallId, Box<str>)>,
     /// The input that is full, since which the socket is not read.
     full: Option<(Arc<CallState>, usize)>,
-    clock: Clock,
-    /// Something was written that is not flushed.
-    unflushed: bool,
-    ping: bool,
     /// What the server does next on its way to stop.
     stage: Stage,
     next_stage: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// How a socket ends.
-pub(crate) enum Ending {
-    /// Nothing can be written any more.
-    Lost,
-    /// The client has closed it.
-    ClosedByClient,
-    /// It is closed, with this code.
-    Close(CloseCode, &'static str),
-    /// A frame could not be read: this is said before the socket is closed.
-    BadRequest(String),
-}
-
 impl<S: Transport> Socket<S> {
     pub(crate) fn new(web: WebSocketStream<S>, server: Arc<Server>, head: Head) -> Self {
+        let link = Link::new(web, &server.limits);
         Self {
-            outbox: Arc::new(Outbox::new(server.limits.unwritten_bytes)),
-            clock: Clock::new(&server.limits),
+            outbox: Arc::clone(&link.outbox),
+            link,
             next_stage: Box::pin(server.draining.clone().cancelled_owned()),
-            web,
-            readable: Readable::new(),
             server,
             head: Arc::new(head),
             calls: FuturesUnordered::new(),
@@ -122,8 +90,6 @@ impl<S: Transport> Socket<S> {
             extension: None,
             strays: VecDeque::new(),
             full: None,
-            unflushed: false,
-            ping: false,
             stage: Stage::Serving,
         }
     }
@@ -139,31 +105,7 @@ impl<S: Transport> Socket<S> {
         }
         while self.calls.next().await.is_some() {}
         // The calls have nothing to say any more; what waits of them is not worth the time.
-        self.outbox.close();
-        match ending {
-            Ending::Lost => {}
-            Ending::ClosedByClient => drop(timeout(CLOSE_LIMIT, self.web.close(None)).await),
-            Ending::Close(code, reason) => self.say_goodbye(None, code, reason).await,
-            Ending::BadRequest(text) => {
-                let frame = write_bad_request(&text);
-                self.say_goodbye(Some(frame), CloseCode::Protocol, "bad request").await;
-            }
-        }
-    }
-
-    async fn say_goodbye(&mut self, frame: Option<String>, code: CloseCode, reason: &'static str) {
-        let close = CloseFrame { code, reason: tungstenite::Utf8Bytes::from_static(reason) };
-        let goodbye = async {
-            if let Some(frame) = frame {
-                self.web.feed(Message::text(frame)).await?;
-            }
-            self.web.close(Some(close)).await?;
-            // Until the client has answered: what it still sends is of no interest.
-            while let Some(Ok(_)) = self.web.next().await {}
-            Ok::<_, tungstenite::Error>(())
-        };
-        // Whether the client gets it is up to the client.
-        drop(timeout(CLOSE_LIMIT, goodbye).await);
+        self.link.end(ending).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
@@ -199,17 +141,17 @@ impl<S: Transport> Socket<S> {
             }
             self.outbox.wake();
         }
-        let can_write = self.poll_write(cx)?;
+        let can_write = self.link.poll_write(cx)?;
         // Behind the writing, so that what the calls had to say is written.
         if self.stage != Stage::Serving && self.table.is_empty() && can_write {
             return Err(Ending::Close(CloseCode::Restart, STOPPING));
         }
         self.expect_news();
-        while let Poll::Ready(due) = self.clock.poll(cx, &self.server.limits) {
+        while let Poll::Ready(due) = self.link.clock.poll(cx, &self.server.limits) {
             self.on_time(due)?;
         }
         // What was not read for the answers that waited can be read, if they are written.
-        let go_on = !read_all || (can_write && self.readable.is_set() && self.may_read());
+        let go_on = !read_all || (can_write && self.link.readable.is_set() && self.may_read());
         Ok(if go_on { Turn::Again } else { Turn::Wait { can_write } })
     }
 
@@ -221,25 +163,27 @@ impl<S: Transport> Socket<S> {
                 return Ok(true);
             }
             self.full = None;
-            self.clock.hold = None;
+            self.link.clock.hold = None;
         }
-        if !self.readable.take(cx) {
+        if !self.link.readable.take(cx) {
             return Ok(true);
         }
-        let waker = self.readable.waker();
+        let waker = self.link.readable.waker();
         let cx = &mut Context::from_waker(&waker);
         for count in 0..READ_AT_ONCE {
             if !self.may_read() {
-                self.readable.put_back();
+                self.link.readable.put_back();
                 return Ok(true);
             }
-            let Poll::Ready(message) = self.web.poll_next_unpin(cx) else { return Ok(true) };
+            let Poll::Ready(text) = self.link.poll_read(cx) else { return Ok(true) };
             if count == 0 {
-                self.clock.last_read = Instant::now();
+                self.link.clock.last_read = Instant::now();
             }
-            self.on_message(message)?;
+            if let Some(text) = text? {
+                self.on_text(&text)?;
+            }
         }
-        self.readable.put_back();
+        self.link.readable.put_back();
         Ok(false)
     }
 
@@ -249,84 +193,9 @@ impl<S: Transport> Socket<S> {
         self.full.is_none() && opens < self.server.limits.opens && self.outbox.may_answer()
     }
 
-    fn on_message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), Ending> {
-        use tungstenite::{
-            Error,
-            error::{CapacityError, ProtocolError},
-        };
-        match message {
-            Some(Ok(Message::Text(text))) => self.on_text(&text),
-            Some(Ok(Message::Binary(bytes))) => match std::str::from_utf8(&bytes) {
-                Ok(text) => self.on_text(text),
-                Err(_) => Err(Ending::BadRequest("a frame is no UTF-8".to_owned())),
-            },
-            Some(Ok(Message::Close(_))) => Err(Ending::ClosedByClient),
-            Some(Ok(_)) => Ok(()),
-            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
-                Err(Ending::Close(CloseCode::Size, "a frame is too long"))
-            }
-            Some(Err(Error::Utf8(_))) => Err(Ending::BadRequest("a frame is no UTF-8".to_owned())),
-            // The end of the connection, without a word.
-            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Err(Ending::Lost),
-            Some(Err(Error::Protocol(_))) => Err(Ending::Close(CloseCode::Protocol, "no WebSocket frame")),
-            Some(Err(_)) | None => Err(Ending::Lost),
-        }
-    }
-
-    /// Writes what waits, and flushes once. Whether more could be written.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        loop {
-            match Pin::new(&mut self.web).poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Err(Ending::Lost),
-                Poll::Pending => {
-                    self.unflushed = true;
-                    return Ok(self.stalled());
-                }
-            }
-            let message = if std::mem::take(&mut self.ping) {
-                Message::Ping(Bytes::new())
-            } else {
-                match self.outbox.take() {
-                    Some(frame) => Message::Text(frame),
-                    None => break,
-                }
-            };
-            Pin::new(&mut self.web).start_send(message).map_err(|_| Ending::Lost)?;
-            self.clock.stall = None;
-            self.unflushed = true;
-        }
-        if !self.unflushed {
-            return Ok(true);
-        }
-        match Pin::new(&mut self.web).poll_flush(cx) {
-            Poll::Ready(Ok(())) => {
-                self.unflushed = false;
-                self.clock.stall = None;
-                Ok(true)
-            }
-            Poll::Ready(Err(_)) => Err(Ending::Lost),
-            Poll::Pending => Ok(self.stalled()),
-        }
-    }
-
-    /// From now on the socket has a time in which something must be written. More cannot be written now.
-    fn stalled(&mut self) -> bool {
-        let limit = self.server.limits.stall;
-        self.clock.stall.get_or_insert_with(|| Instant::now() + limit);
-        false
-    }
-
     fn on_time(&mut self, due: Due) -> Result<(), Ending> {
-        match due {
-            Due::FirstFrame => Err(Ending::Close(CloseCode::Policy, "no frame has arrived")),
-            Due::Silence | Due::Stall => Err(Ending::Lost),
-            Due::Ping => {
-                self.ping = true;
-                self.outbox.wake();
-                Ok(())
-            }
-            Due::Hold => {
+        match self.link.on_time(due)? {
+            Some(Due::Hold) => {
                 // The others of this socket have waited long enough.
                 if let Some((call, _)) = self.full.take() {
                     call.end(End::Why(Why::new(Cause::Limit)));
@@ -334,17 +203,18 @@ impl<S: Transport> Socket<S> {
                 self.outbox.wake();
                 Ok(())
             }
-            Due::News => {
+            Some(Due::News) => {
                 self.tell_news();
                 Ok(())
             }
+            _ => Ok(()),
         }
     }
 
     /// Sets the time at which a client learns what was consumed, where that is less than half a window.
     fn expect_news(&mut self) {
         if self.outbox.has_news() {
-            self.clock.news.get_or_insert_with(|| Instant::now() + NEWS);
+            self.link.clock.news.get_or_insert_with(|| Instant::now() + NEWS);
         }
     }
 

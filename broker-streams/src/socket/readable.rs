@@ -11,7 +11,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 
 /// Whether there may be something to read. An attempt costs: the buffer is set to zero before each.
-pub(super) struct Readable {
+pub(crate) struct Readable {
     flag: Arc<Flag>,
     waker: Waker,
 }
@@ -34,28 +34,28 @@ impl Wake for Flag {
 
 impl Readable {
     /// At first there may be.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let flag = Arc::new(Flag { is_set: AtomicBool::new(true), task: AtomicWaker::new() });
         Self { waker: Waker::from(Arc::clone(&flag)), flag }
     }
 
     /// Whether to try. From then on the task is woken when there is something, if the attempt is made with
     /// [`waker`](Self::waker).
-    pub(super) fn take(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn take(&self, cx: &Context<'_>) -> bool {
         self.flag.task.register(cx.waker());
         self.flag.is_set.swap(false, SeqCst)
     }
 
     /// There is more than what was read.
-    pub(super) fn put_back(&self) {
+    pub(crate) fn put_back(&self) {
         self.flag.is_set.store(true, SeqCst);
     }
 
-    pub(super) fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.flag.is_set.load(SeqCst)
     }
 
-    pub(super) fn waker(&self) -> Waker {
+    pub(crate) fn waker(&self) -> Waker {
         self.waker.clone()
     }
 }
