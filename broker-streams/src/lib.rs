@@ -45,6 +45,7 @@ mod server;
 mod service;
 mod socket;
 mod streams;
+mod upgrade;
 
 pub use broker_macros::{Choice, Fault, Model};
 pub use broker_model::{

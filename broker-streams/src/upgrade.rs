@@ -1,0 +1,144 @@
+//! Upgrade: the checks of a request, and the answer by which it becomes a socket.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{handshake::derive_accept_key, protocol::Role, protocol::WebSocketConfig},
+};
+use tracing::Instrument;
+
+use crate::{Limits, server::Server};
+
+/// Read and write buffers of a socket. Larger ones cost memory for each idle socket, and are set to zero before every
+/// read.
+const BUFFER: usize = 4 << 10;
+/// So much is gathered before it is written.
+const GATHER: usize = 16 << 10;
+
+/// A request that has become a socket.
+pub(crate) type Web = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Answers a request. If it may become a socket, that is served on a task of its own, one of the server's.
+pub(crate) fn upgrade<B, F>(
+    server: &Arc<Server>,
+    request: &mut Request<B>,
+    serve: impl FnOnce(Web) -> F + Send + 'static,
+) -> Response<Full<Bytes>>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let accept = match checked(server, request) {
+        Ok(accept) => accept,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let upgrade = hyper::upgrade::on(request);
+    let config = config(&server.limits);
+    let socket = async move {
+        match upgrade.await {
+            Ok(upgraded) => {
+                let io = TokioIo::new(upgraded);
+                serve(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
+            }
+            Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
+        }
+    };
+    // No part of the request is in the span: its URL may have credentials.
+    let span = tracing::info_span!("socket", number = server.socket_number());
+    server.tasks.spawn(socket.instrument(span));
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}
+
+/// Why a request does not become a socket.
+struct Refusal {
+    status: StatusCode,
+    text: &'static str,
+    /// A header that says what to do about it.
+    remedy: Option<(HeaderName, &'static str)>,
+}
+
+impl Refusal {
+    const fn new(status: StatusCode, text: &'static str) -> Self {
+        Self { status, text, remedy: None }
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.remedy = Some((name, value));
+        self
+    }
+
+    fn busy(text: &'static str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text).with(header::RETRY_AFTER, "1")
+    }
+
+    fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::from(self.text));
+        *response.status_mut() = self.status;
+        if let Some((name, value)) = self.remedy {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// The header that accepts the handshake.
+fn checked<B>(server: &Server, request: &Request<B>) -> Result<HeaderValue, Refusal> {
+    let accept = handshake(request)?;
+    if !server.origins.allow(request.headers(), request.uri()) {
+        let text = "the origin of this page is not allowed: list it with `allow_origins`";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, text));
+    }
+    if server.draining.is_cancelled() {
+        return Err(Refusal::busy("the server is going to stop"));
+    }
+    if server.tasks.len() >= server.limits.sockets {
+        return Err(Refusal::busy("the server has too many sockets"));
+    }
+    if request.extensions().get::<hyper::upgrade::OnUpgrade>().is_none() {
+        let text = "this connection cannot be upgraded: serve it with HTTP/1.1 and upgrades";
+        return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, text));
+    }
+    Ok(accept)
+}
+
+/// The handshake of WebSocket.
+fn handshake<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
+    let headers = request.headers();
+    let has = |name: HeaderName, word: &str| {
+        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
+    };
+    if request.method() != Method::GET
+        || !has(header::CONNECTION, "upgrade")
+        || !has(header::UPGRADE, "websocket")
+    {
+        let text = "this is a WebSocket: send a GET request of HTTP/1.1 with `Upgrade: websocket`";
+        return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, text).with(header::UPGRADE, "websocket"));
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let refusal = Refusal::new(StatusCode::BAD_REQUEST, "the version of WebSocket has to be 13");
+        return Err(refusal.with(header::SEC_WEBSOCKET_VERSION, "13"));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
+    let no_key = Refusal::new(StatusCode::BAD_REQUEST, "the header `Sec-WebSocket-Key` is missing");
+    key.and_then(|key| HeaderValue::try_from(key).ok()).ok_or(no_key)
+}
+
+fn config(limits: &Limits) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(GATHER)
+        .max_message_size(Some(limits.frame_bytes))
+        .max_frame_size(Some(limits.frame_bytes))
+}
