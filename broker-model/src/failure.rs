@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error, fmt, io};
 
-use crate::Fault;
+use crate::{Fault, Unreadable};
 
 /// Why a streaming method failed.
 ///
@@ -88,7 +88,15 @@ macro_rules! internal {
     )+};
 }
 
-internal!(Box<dyn Error + Send + Sync>, &'static str, String, fmt::Error, io::Error, serde_json::Error);
+internal!(
+    Box<dyn Error + Send + Sync>,
+    &'static str,
+    String,
+    fmt::Error,
+    io::Error,
+    serde_json::Error,
+    Unreadable,
+);
 
 #[cfg(feature = "anyhow")]
 #[cfg_attr(docsrs, doc(cfg(feature = "anyhow")))]

@@ -98,7 +98,8 @@ pub enum Scheme {
     Basic,
     /// `Bearer`.
     Bearer,
-    /// No scheme; only where the format is [not checked](crate::StreamsBuilder::any_credential_format).
+    /// No scheme: only where the format is [not checked](crate::StreamsBuilder::any_credential_format), and for the key of a
+    /// client of streaming endpoints.
     Raw,
     /// By the cookies of the request.
     Cookie,

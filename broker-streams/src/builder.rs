@@ -35,6 +35,8 @@ pub struct StreamsBuilder {
     limits: Limits,
     origins: Origins,
     on_failure: Option<OnFailure>,
+    #[cfg(feature = "endpoints")]
+    on_stream_failure: Option<crate::server::OnStreamFailure>,
 }
 
 impl StreamsBuilder {
@@ -48,6 +50,8 @@ impl StreamsBuilder {
             limits: Limits::default(),
             origins: Origins::default(),
             on_failure: None,
+            #[cfg(feature = "endpoints")]
+            on_stream_failure: None,
         }
     }
 
@@ -102,6 +106,17 @@ impl StreamsBuilder {
         self
     }
 
+    /// Calls a function for each failure of a [`StreamingEndpoint`](crate::StreamingEndpoint), whose clients have no word for it.
+    #[cfg(feature = "endpoints")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "endpoints")))]
+    pub fn on_stream_failure(
+        mut self,
+        function: impl Fn(&crate::Peer, &Failure) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_stream_failure = Some(Box::new(function));
+        self
+    }
+
     /// Builds the server. Does no I/O.
     ///
     /// # Errors
@@ -112,9 +127,18 @@ impl StreamsBuilder {
             return Err(BuildError(format!("the limit `{name}` is too small: it is at least {least}")));
         }
         let mut endpoints = HashMap::new();
+        #[cfg(feature = "endpoints")]
+        let mut streaming = Vec::new();
         for endpoint in self.endpoints {
             let name = endpoint.name.clone();
+            #[cfg(feature = "endpoints")]
+            let place = endpoint.streaming.clone().map(|streams| {
+                streaming.push(crate::endpoints::Entry::new(&name, endpoint.access.clone(), streams));
+                streaming.len() - 1
+            });
             let methods = methods(endpoint, &self.states)?;
+            #[cfg(feature = "endpoints")]
+            let methods = Methods { streaming: place, ..methods };
             if name.is_empty() || endpoints.insert(name.clone().into_boxed_str(), methods).is_some() {
                 return Err(BuildError(format!("the endpoint {name:?} has no name, or there are two of it")));
             }
@@ -128,6 +152,10 @@ impl StreamsBuilder {
             any_credential_format: self.any_credential_format,
             origins: self.origins,
             on_failure: self.on_failure,
+            #[cfg(feature = "endpoints")]
+            streaming,
+            #[cfg(feature = "endpoints")]
+            on_stream_failure: self.on_stream_failure,
             within: OnceLock::new(),
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
@@ -141,7 +169,7 @@ impl StreamsBuilder {
 }
 
 fn methods(endpoint: Endpoint, states: &States) -> Result<Methods, BuildError> {
-    let Endpoint { name: endpoint, access, methods, doubled } = endpoint;
+    let Endpoint { name: endpoint, access, methods, doubled, .. } = endpoint;
     if let Some(name) = doubled.first() {
         return Err(BuildError(format!("there are two methods `{endpoint}.{name}`")));
     }
@@ -153,7 +181,12 @@ fn methods(endpoint: Endpoint, states: &States) -> Result<Methods, BuildError> {
         let entry = entry.map_err(|why| BuildError(format!("the method `{endpoint}.{name}` {why}")))?;
         entries.insert(name.into_boxed_str(), Arc::new(entry));
     }
-    Ok(Methods { access, methods: entries })
+    Ok(Methods {
+        access,
+        methods: entries,
+        #[cfg(feature = "endpoints")]
+        streaming: None,
+    })
 }
 
 fn entry(name: MethodName, method: Method, states: &States) -> Result<Entry, String> {

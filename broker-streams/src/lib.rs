@@ -37,6 +37,8 @@ mod auth;
 mod builder;
 mod call;
 mod endpoint;
+#[cfg(feature = "endpoints")]
+mod endpoints;
 mod limits;
 mod method;
 mod origin;
@@ -72,6 +74,10 @@ pub use crate::{
     service::StreamsService,
     streams::Streams,
 };
+
+#[cfg(feature = "endpoints")]
+#[cfg_attr(docsrs, doc(cfg(feature = "endpoints")))]
+pub use crate::endpoints::{Any, EndpointsService, Peer, StreamingEndpoint};
 
 /// What the code of derived implementations calls. Not for use by hand; it changes without notice.
 #[doc(hidden)]

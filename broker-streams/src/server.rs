@@ -33,6 +33,11 @@ pub(crate) struct Server {
     pub(crate) any_credential_format: bool,
     pub(crate) origins: Origins,
     pub(crate) on_failure: Option<OnFailure>,
+    /// Endpoints that stream, in the order in which they were added.
+    #[cfg(feature = "endpoints")]
+    pub(crate) streaming: Vec<crate::endpoints::Entry>,
+    #[cfg(feature = "endpoints")]
+    pub(crate) on_stream_failure: Option<OnStreamFailure>,
     /// The time that the server has to stop, once that is known.
     pub(crate) within: OnceLock<Duration>,
     /// The server begins to stop: no new calls, and those that are open come to an end.
@@ -52,10 +57,17 @@ pub(crate) struct Server {
 /// Called for each failure of a method.
 pub(crate) type OnFailure = Box<dyn Fn(&Call, &Failure) + Send + Sync>;
 
+/// Called for each failure of an endpoint that streams.
+#[cfg(feature = "endpoints")]
+pub(crate) type OnStreamFailure = Box<dyn Fn(&crate::Peer, &Failure) + Send + Sync>;
+
 /// The methods of an endpoint.
 pub(crate) struct Methods {
     pub(crate) access: Access,
     pub(crate) methods: HashMap<Box<str>, Arc<Entry>>,
+    /// Its place among the endpoints that stream.
+    #[cfg(feature = "endpoints")]
+    pub(crate) streaming: Option<usize>,
 }
 
 impl Server {

@@ -26,6 +26,15 @@ impl Streams {
         StreamsService::new(Arc::clone(&self.0))
     }
 
+    /// The service to route at `/websocket`, for the [`StreamingEndpoint`](crate::StreamingEndpoint)s. It is another one than
+    /// [`service`](Self::service), and knows no paths, so that each can be routed wherever its clients look for it.
+    #[cfg(feature = "endpoints")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "endpoints")))]
+    #[must_use]
+    pub fn endpoints_service(&self) -> crate::EndpointsService {
+        crate::EndpointsService::new(Arc::clone(&self.0))
+    }
+
     /// How many sockets are open.
     #[must_use]
     pub fn sockets(&self) -> usize {

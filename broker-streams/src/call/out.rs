@@ -141,7 +141,7 @@ pub enum SendError {
     Codec(Box<broker_core::Error>),
     /// The implementation of [`Value`] has written something that is no text.
     NoText,
-    /// The call has ended.
+    /// The call, or the connection, has ended.
     Closed,
 }
 
@@ -151,7 +151,7 @@ impl fmt::Display for SendError {
             Self::Unwritable(error) => write!(f, "the value cannot be written as JSON: {error}"),
             Self::Codec(error) => write!(f, "the received value cannot be written as JSON: {error}"),
             Self::NoText => f.write_str("what was written for the value is no UTF-8"),
-            Self::Closed => f.write_str("the call has ended"),
+            Self::Closed => f.write_str("the call, or the connection, has ended"),
         }
     }
 }

@@ -131,7 +131,7 @@ async fn until_the_end(state: &CallState, session: &Session, running: &mut Runni
 }
 
 /// Why the session has ended, if it was not by the method itself.
-async fn session_over(session: &Session) -> Cause {
+pub(crate) async fn session_over(session: &Session) -> Cause {
     match session.closed().await {
         SessionEnd::AuthenticationRevoked(_) => Cause::Revoked,
         SessionEnd::AuthenticationUncertain(_) => Cause::Doubt,

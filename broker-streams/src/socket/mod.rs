@@ -8,6 +8,7 @@ mod readable;
 mod refresh;
 mod resume;
 mod stop;
+pub(crate) mod turns;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,13 +35,12 @@ use clock::Due;
 use link::{Ending, Link, Transport};
 use outbox::Outbox;
 use stop::Stage;
+use turns::{Turn, Turns};
 
 /// What a client is told when its socket is closed for that.
 pub(crate) const STOPPING: &str = "the server is going to stop";
 /// Frames that are read before the calls have their turn.
 pub(crate) const READ_AT_ONCE: usize = 64;
-/// Turns before other tasks have theirs.
-const TURNS: usize = 16;
 /// The time after which a client learns what was consumed, if it is less than half a window.
 const NEWS: Duration = Duration::from_secs(1);
 
@@ -107,27 +107,17 @@ impl<S: Transport> Socket<S> {
         // The calls have nothing to say any more; what waits of them is not worth the time.
         self.link.end(ending).await;
     }
+}
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        self.outbox.begin(cx);
-        if self.outbox.is_cut() {
-            return Poll::Ready(Ending::Lost);
-        }
-        for _ in 0..TURNS {
-            self.outbox.clear();
-            match self.turn(cx) {
-                Ok(Turn::Again) => {}
-                Ok(Turn::Wait { can_write }) if self.outbox.may_wait(can_write) => return Poll::Pending,
-                Ok(Turn::Wait { .. }) => {}
-                Err(ending) => return Poll::Ready(ending),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+impl<S: Transport> Turns for Socket<S> {
+    fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
-    /// Reads, lets the calls run, writes, and looks at the clock.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, Ending> {
+        if self.outbox.is_cut() {
+            return Err(Ending::Lost);
+        }
         let read_all = self.poll_read(cx)?;
         while let Poll::Ready(Some(id)) = self.calls.poll_next_unpin(cx) {
             let ended = self.table.remove(&id);
@@ -154,7 +144,9 @@ impl<S: Transport> Socket<S> {
         let go_on = !read_all || (can_write && self.link.readable.is_set() && self.may_read());
         Ok(if go_on { Turn::Again } else { Turn::Wait { can_write } })
     }
+}
 
+impl<S: Transport> Socket<S> {
     /// Whether all that has arrived was read, or must not be read now.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
         if let Some((call, place)) = &self.full {
@@ -229,10 +221,4 @@ impl<S: Transport> Socket<S> {
             }
         }
     }
-}
-
-/// What comes after a turn.
-enum Turn {
-    Again,
-    Wait { can_write: bool },
 }

@@ -71,6 +71,17 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// Takes a frame when fewer bytes than the limit are to be written. `false` for a socket that is gone.
+    #[cfg(feature = "endpoints")]
+    pub(crate) fn poll_send(&self, cx: &mut Context<'_>, frame: &mut Option<Utf8Bytes>) -> Poll<bool> {
+        std::task::ready!(self.poll_room(cx));
+        if self.lock().closed {
+            return Poll::Ready(false);
+        }
+        frame.take().into_iter().for_each(|frame| self.value(frame));
+        Poll::Ready(true)
+    }
+
     /// A frame of a call, behind all of that call.
     pub(crate) fn value(&self, frame: Utf8Bytes) {
         let mut queues = self.lock();
