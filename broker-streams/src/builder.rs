@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Authenticator, Call, Endpoint, Limits, Streams,
     auth::AnyAuthenticator,
+    meter::Meter,
     method::{
         Method,
         entry::{Declared, Entry, MethodName, Reply},
@@ -126,6 +127,7 @@ impl StreamsBuilder {
         if let Some((name, least)) = self.limits.wrong() {
             return Err(BuildError(format!("the limit `{name}` is too small: it is at least {least}")));
         }
+        let meter = Meter::new();
         let mut endpoints = HashMap::new();
         #[cfg(feature = "endpoints")]
         let mut streaming = Vec::new();
@@ -136,7 +138,7 @@ impl StreamsBuilder {
                 streaming.push(crate::endpoints::Entry::new(&name, endpoint.access.clone(), streams));
                 streaming.len() - 1
             });
-            let methods = methods(endpoint, &self.states)?;
+            let methods = methods(endpoint, &self.states, &meter)?;
             #[cfg(feature = "endpoints")]
             let methods = Methods { streaming: place, ..methods };
             if name.is_empty() || endpoints.insert(name.clone().into_boxed_str(), methods).is_some() {
@@ -152,6 +154,7 @@ impl StreamsBuilder {
             any_credential_format: self.any_credential_format,
             origins: self.origins,
             on_failure: self.on_failure,
+            meter,
             #[cfg(feature = "endpoints")]
             streaming,
             #[cfg(feature = "endpoints")]
@@ -168,7 +171,7 @@ impl StreamsBuilder {
     }
 }
 
-fn methods(endpoint: Endpoint, states: &States) -> Result<Methods, BuildError> {
+fn methods(endpoint: Endpoint, states: &States, meter: &Meter) -> Result<Methods, BuildError> {
     let Endpoint { name: endpoint, access, methods, doubled, .. } = endpoint;
     if let Some(name) = doubled.first() {
         return Err(BuildError(format!("there are two methods `{endpoint}.{name}`")));
@@ -177,7 +180,7 @@ fn methods(endpoint: Endpoint, states: &States) -> Result<Methods, BuildError> {
     let mut entries = HashMap::new();
     for (name, method) in methods {
         let what = MethodName { endpoint: Arc::clone(&shared), method: name.as_str().into() };
-        let entry = entry(what, method, states);
+        let entry = entry(what, method, states, meter);
         let entry = entry.map_err(|why| BuildError(format!("the method `{endpoint}.{name}` {why}")))?;
         entries.insert(name.into_boxed_str(), Arc::new(entry));
     }
@@ -189,7 +192,7 @@ fn methods(endpoint: Endpoint, states: &States) -> Result<Methods, BuildError> {
     })
 }
 
-fn entry(name: MethodName, method: Method, states: &States) -> Result<Entry, String> {
+fn entry(name: MethodName, method: Method, states: &States, meter: &Meter) -> Result<Entry, String> {
     let Method { run, signature, options } = method;
     let streams = signature.streams();
     if name.method.is_empty() {
@@ -214,7 +217,8 @@ fn entry(name: MethodName, method: Method, states: &States) -> Result<Entry, Str
     }
     let inputs = options.inputs.iter().zip(signature.inputs);
     let inputs = inputs.map(|(name, required)| Declared { name: name.as_str().into(), required }).collect();
-    Ok(Entry { name, run, inputs, streams, on_task: options.on_task, resumable: options.resumable })
+    let calls = meter.calls(&name.endpoint, &name.method);
+    Ok(Entry { calls, name, run, inputs, streams, on_task: options.on_task, resumable: options.resumable })
 }
 
 impl fmt::Debug for StreamsBuilder {

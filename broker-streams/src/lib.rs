@@ -30,6 +30,28 @@
 //!
 //! The protocol is that of Serverpod's streaming methods, byte for byte, so that its clients can call these methods;
 //! this project's own clients agree on an extension of it, and have windows, gaps and reasons besides.
+//!
+//! # Features
+//!
+//! All are off by default.
+//!
+//! - `endpoints`: Serverpod's older kind of streams, one connection for all endpoints: `StreamingEndpoint`.
+//! - `metrics`: through the crate of that name, for the recorder that is installed when the server is built:
+//!
+//! | name | labels | what is counted |
+//! |---|---|---|
+//! | `broker_streams_sockets` | | sockets that are open |
+//! | `broker_streams_calls` | `endpoint`, `method` | calls that are open |
+//! | `broker_streams_opens_total` | `res` | opens, by what the client was told; `overloaded` and `draining` where nothing was tried |
+//! | `broker_streams_frames_total` | `dir`, `type` | frames of the sockets; those of streaming endpoints are `message` and `command` |
+//! | `broker_streams_bytes_total` | `dir` | their bytes |
+//! | `broker_streams_closed_total` | `why` | calls that have ended |
+//! | `broker_streams_gaps_total` | | gaps that clients were told of |
+//! | `broker_streams_parked` | | calls that wait for their clients |
+//! | `broker_streams_resumes_total` | `kind` | calls that were resumed exactly (`exact`), not found (`refused`), or opened anew with a position (`cursor`) |
+//! | `broker_streams_bad_frames_total` | | texts that were no frames |
+//!
+//! Labels have nothing that a client has sent: endpoints and methods are those of the server.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -40,6 +62,7 @@ mod endpoint;
 #[cfg(feature = "endpoints")]
 mod endpoints;
 mod limits;
+mod meter;
 mod method;
 mod origin;
 mod park;

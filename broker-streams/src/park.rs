@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     call::state::{CallState, End},
+    meter::Held,
     server::Server,
     socket::outbox::Outbox,
 };
@@ -268,13 +269,14 @@ async fn wait(parked: Parked, asked: oneshot::Receiver<oneshot::Sender<Parked>>,
 struct Room {
     server: Arc<Server>,
     bytes: usize,
+    _held: Held,
 }
 
 impl Room {
     fn take(server: &Arc<Server>, bytes: usize) -> Self {
         server.parking.calls.fetch_add(1, SeqCst);
         server.parking.bytes.fetch_add(bytes, SeqCst);
-        Self { server: Arc::clone(server), bytes }
+        Self { server: Arc::clone(server), bytes, _held: server.meter.park() }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     Call, Limits,
     auth::AnyAuthenticator,
     endpoint::Access,
+    meter::Meter,
     method::{entry::Entry, extract::States},
     origin::Origins,
     park::Parking,
@@ -33,6 +34,7 @@ pub(crate) struct Server {
     pub(crate) any_credential_format: bool,
     pub(crate) origins: Origins,
     pub(crate) on_failure: Option<OnFailure>,
+    pub(crate) meter: Meter,
     /// Endpoints that stream, in the order in which they were added.
     #[cfg(feature = "endpoints")]
     pub(crate) streaming: Vec<crate::endpoints::Entry>,

@@ -39,9 +39,11 @@ where
     };
     let upgrade = hyper::upgrade::on(request);
     let config = config(&server.limits);
+    let meter = server.meter.clone();
     let socket = async move {
         match upgrade.await {
             Ok(upgraded) => {
+                let _held = meter.socket();
                 let io = TokioIo::new(upgraded);
                 serve(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
             }

@@ -11,6 +11,7 @@ use super::{Call, state::CallState};
 use crate::{
     auth::{self, Credentials, Head, Scheme},
     endpoint::Access,
+    meter::Held,
     method::{entry::Entry, extract::Start, handler::Running},
     server::Server,
     socket::outbox::Outbox,
@@ -52,6 +53,7 @@ pub(crate) struct Opened {
     pub(crate) until: Option<std::time::SystemTime>,
     pub(crate) on_task: bool,
     pub(crate) resumable: bool,
+    pub(crate) held: Held,
 }
 
 /// Checks an open.
@@ -71,8 +73,8 @@ pub(crate) async fn open(
     let entry = endpoint.methods.get(&*state.name.method).ok_or(OpenResult::EndpointNotFound)?;
     let call = Call::new(Arc::clone(state), session);
     let running = start(state, &call, entry, &request.args)?;
-    let (on_task, resumable) = (entry.on_task, entry.resumable);
-    Ok(Opened { call, running, until, on_task, resumable })
+    let (on_task, resumable, held) = (entry.on_task, entry.resumable, entry.calls.hold());
+    Ok(Opened { call, running, until, on_task, resumable, held })
 }
 
 fn credentials(

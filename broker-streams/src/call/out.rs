@@ -82,6 +82,7 @@ impl<T: Value> Out<T> {
         }
         let frame = write_gap(&self.call.target(), gap.missed, gap.cause.as_str());
         self.send_frame(frame.into_bytes()).await?;
+        self.call.server.meter.gap();
         Ok(true)
     }
 }
@@ -115,6 +116,7 @@ impl<T: Model> Out<T> {
                 Ok(received) => self.forward(&received).await?,
                 Err(StreamError::Gap(gap)) => {
                     if !self.gap(&gap).await? {
+                        self.call.server.meter.gap();
                         return Err(super::gap_failure(&gap));
                     }
                 }

@@ -58,7 +58,7 @@ async fn call(state: &Arc<CallState>, request: Request, head: Arc<Head>, life: O
     // In a box, so that a call that runs does not keep the room.
     let opened = Box::pin(opened(state, &request, &head)).await;
     drop((request, head));
-    let Opened { call, running, until, on_task, resumable } = match opened {
+    let Opened { call, running, until, on_task, resumable, held: _held } = match opened {
         Ok(opened) => opened,
         Err(NotOpened::Refused(refused)) => return answer(state, refused),
         Err(NotOpened::Ended(end)) => return not_opened(state, end),
@@ -107,6 +107,7 @@ fn answer(state: &CallState, result: OpenResult) {
     let extra = (says && (token.is_some() || !changing.inputs.is_empty()))
         .then(|| OpenedExtra { windows: windows().collect(), token });
     let frame = write_opened(&state.target(), result, extra.as_ref());
+    state.server.meter.opened(result.as_str());
     changing.outbox.value(frame.into());
 }
 
@@ -115,6 +116,7 @@ fn not_opened(state: &CallState, end: End) {
     if let End::Why(why) = end {
         state.opened();
         answer(state, OpenResult::Success);
+        state.server.meter.closed(why.cause.as_str());
         state.close(&Closing { reason: CloseReason::Error, fault: None, echo: true, why: Some(why) });
     }
 }
@@ -161,6 +163,7 @@ fn finish(state: &CallState, call: &Call, ended: &Ended) {
         Ended::By(End::Cancelled | End::SocketLost) => (CloseReason::Done, None, false),
         Ended::By(End::Why(why)) => (CloseReason::Error, Some(*why), true),
     };
+    state.server.meter.closed(word(ended));
     let failure = match ended {
         Ended::Returned(Err(failure)) => Some(failure),
         _ => None,
@@ -169,6 +172,18 @@ fn finish(state: &CallState, call: &Call, ended: &Ended) {
         report(state, call, failure);
     }
     state.close(&Closing { reason, fault: failure.and_then(Failure::fault), echo, why });
+}
+
+/// The word for how a call has ended.
+fn word(ended: &Ended) -> &'static str {
+    match ended {
+        Ended::Returned(Ok(())) => "done",
+        Ended::Returned(Err(failure)) if failure.fault().is_some() => "fault",
+        Ended::Returned(Err(_)) => Cause::Internal.as_str(),
+        Ended::By(End::Cancelled) => "cancelled",
+        Ended::By(End::SocketLost) => "lost",
+        Ended::By(End::Why(why)) => why.cause.as_str(),
+    }
 }
 
 /// A fault is an answer; another failure is an error of the server.

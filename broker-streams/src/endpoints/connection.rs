@@ -54,7 +54,7 @@ pub(super) async fn serve<S: Transport>(
     head: Head,
     key: Option<String>,
 ) {
-    let mut link = Link::new(web, &server.limits);
+    let mut link = Link::new(web, &server.limits, server.meter.clone());
     // These clients need not send anything.
     link.clock.first_frame = None;
     let inbox = Inbox::new(&server.limits, &link.outbox);
@@ -135,7 +135,10 @@ impl<S: Transport> Connection<'_, S> {
             match text {
                 Ok(Some(text)) => self.on_text(&text),
                 Ok(None) => {}
-                Err(Ending::BadRequest(_)) => self.inbox.push(Item::Bad("a frame is no UTF-8")),
+                Err(Ending::BadRequest(_)) => {
+                    self.server.meter.bad_frame();
+                    self.inbox.push(Item::Bad("a frame is no UTF-8"));
+                }
                 Err(ending) => return Err(ending),
             }
         }
@@ -149,7 +152,14 @@ impl<S: Transport> Connection<'_, S> {
     }
 
     fn on_text(&self, text: &str) {
-        let item = match Frame::read(text) {
+        let frame = Frame::read(text);
+        let meter = &self.server.meter;
+        match &frame {
+            Ok(Frame::Message { .. }) => meter.read_type("message"),
+            Ok(_) => meter.read_type("command"),
+            Err(_) => meter.bad_frame(),
+        }
+        let item = match frame {
             Ok(Frame::Ping) => return self.link.outbox.control(PONG.into()),
             Ok(Frame::Other) => return,
             Ok(Frame::Authenticate(key)) => Item::Authenticate(key),

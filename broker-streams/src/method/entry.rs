@@ -3,6 +3,7 @@
 use std::{any::TypeId, sync::Arc};
 
 use super::handler::AnyMethod;
+use crate::meter::Calls;
 
 /// The names of a method's endpoint and of itself.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) streams: bool,
     pub(crate) on_task: bool,
     pub(crate) resumable: bool,
+    /// Those that are open.
+    pub(crate) calls: Calls,
 }
 
 /// An input that a method declares.

@@ -34,9 +34,14 @@ impl<S: Transport> Socket<S> {
         // Most frames are values, and have this form. What is taken for the value has to be JSON as a whole; else the text is
         // another frame, or none.
         if let Some(item) = scan(text).filter(|item| serde_json::from_str::<IgnoredAny>(item.json).is_ok()) {
+            self.server.meter.read_type("msm");
             return self.on_item(&item, text, input::Item::Value);
         }
-        match Frame::read(text, extension) {
+        let frame = Frame::read(text, extension);
+        if let Ok(frame) = &frame {
+            self.server.meter.read_type(kind(frame));
+        }
+        match frame {
             Ok(Frame::Ping(offer)) => self.on_ping(offer),
             Ok(frame) => {
                 self.extension.get_or_insert(Extension::Plain);
@@ -165,10 +170,14 @@ impl<S: Transport> Socket<S> {
             return Ok(());
         }
         if inputs.len() > self.server.limits.inputs_per_call {
+            self.server.meter.opened(OpenResult::InvalidArguments.as_str());
             self.outbox.control(write_opened(&target, OpenResult::InvalidArguments, None).into());
             return Ok(());
         }
         let extra = extra.unwrap_or_default();
+        if extra.cursor.is_some() {
+            self.server.meter.resumed("cursor");
+        }
         let opening = Opening {
             x1: self.extension == Some(Extension::X1),
             window: extra.window,
@@ -194,6 +203,7 @@ impl<S: Transport> Socket<S> {
 
     /// A call that is not even tried. `omsr` has no word for it, so it is opened and ends at once.
     fn turn_away(&self, target: &Target<'_>, cause: Cause) {
+        self.server.meter.opened(cause.as_str());
         let why = (self.extension == Some(Extension::X1)).then(|| Why::new(cause));
         self.outbox.control(write_opened(target, OpenResult::Success, None).into());
         self.outbox.control(write_close(target, None, CloseReason::Error, why.as_ref()).into());
@@ -207,6 +217,28 @@ impl<S: Transport> Socket<S> {
             || MethodName { endpoint: (*target.endpoint).into(), method: (*target.method).into() },
             |entry| entry.name.clone(),
         )
+    }
+}
+
+/// The word for the type of a frame.
+fn kind(frame: &Frame<'_>) -> &'static str {
+    match frame {
+        Frame::Value(_) => "msm",
+        Frame::Fault(_) => "msse",
+        Frame::Open(_) => "omsc",
+        Frame::Opened(_) => "omsr",
+        Frame::Close(_) => "cmsc",
+        Frame::BadRequest(_) => "brm",
+        Frame::Ping(_) => "ping",
+        Frame::Pong(_) => "pong",
+        Frame::Flow(_) => "flow",
+        Frame::Gap(_) => "gap",
+        Frame::Authenticate(_) => "auth",
+        Frame::Authenticated(_) => "authr",
+        Frame::Resume(_) => "rsm",
+        Frame::Resumed(_) => "rsr",
+        Frame::Bye(_) => "bye",
+        _ => "other",
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     outbox::Outbox,
     readable::Readable,
 };
-use crate::Limits;
+use crate::{Limits, meter::Meter};
 
 /// The time that a client has to answer the close of a socket.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -41,6 +41,7 @@ pub(crate) struct Link<S> {
     pub(crate) readable: Readable,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) clock: Clock,
+    meter: Meter,
     stall: Duration,
     /// Something was written that is not flushed.
     unflushed: bool,
@@ -60,10 +61,11 @@ pub(crate) enum Ending {
 }
 
 impl<S: Transport> Link<S> {
-    pub(crate) fn new(web: WebSocketStream<S>, limits: &Limits) -> Self {
+    pub(crate) fn new(web: WebSocketStream<S>, limits: &Limits, meter: Meter) -> Self {
         Self {
             web,
             readable: Readable::new(),
+            meter,
             outbox: Arc::new(Outbox::new(limits.unwritten_bytes)),
             clock: Clock::new(limits),
             stall: limits.stall,
@@ -72,9 +74,14 @@ impl<S: Transport> Link<S> {
         }
     }
 
-    /// The next text, with the waker of [`Readable`]. `None` for a frame of the WebSocket protocol, which is about the socket alone.
+    /// The next text, with the waker of [`Readable`]. `None` for a frame of the WebSocket protocol, which is about the
+    /// socket alone.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Utf8Bytes>, Ending>> {
-        self.web.poll_next_unpin(cx).map(text)
+        let text = self.web.poll_next_unpin(cx).map(text);
+        if let Poll::Ready(Ok(Some(text))) = &text {
+            self.meter.read(text.len());
+        }
+        text
     }
 
     /// Writes what waits, and flushes once. Whether more could be written.
@@ -92,7 +99,10 @@ impl<S: Transport> Link<S> {
                 Message::Ping(Bytes::new())
             } else {
                 match self.outbox.take() {
-                    Some(frame) => Message::Text(frame),
+                    Some(frame) => {
+                        self.meter.written(&frame);
+                        Message::Text(frame)
+                    }
                     None => break,
                 }
             };
@@ -144,6 +154,8 @@ impl<S: Transport> Link<S> {
             Ending::Close(code, reason) => self.say_goodbye(None, code, reason).await,
             Ending::BadRequest(text) => {
                 let frame = write_bad_request(&text);
+                self.meter.bad_frame();
+                self.meter.written(&frame);
                 self.say_goodbye(Some(frame), CloseCode::Protocol, "bad request").await;
             }
         }

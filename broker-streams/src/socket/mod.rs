@@ -73,7 +73,7 @@ pub(crate) struct Socket<S> {
 
 impl<S: Transport> Socket<S> {
     pub(crate) fn new(web: WebSocketStream<S>, server: Arc<Server>, head: Head) -> Self {
-        let link = Link::new(web, &server.limits);
+        let link = Link::new(web, &server.limits, server.meter.clone());
         Self {
             outbox: Arc::clone(&link.outbox),
             link,

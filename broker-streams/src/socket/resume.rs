@@ -104,16 +104,21 @@ impl<S: Transport> Socket<S> {
     fn settle(&mut self, asked: &ResumeCall, parked: Option<Parked>) -> ResumedCall {
         let cid = asked.cid;
         let refused = ResumedCall { cid, ok: false, t: None, got: BTreeMap::new() };
-        let Some(parked) = parked else { return refused };
+        let Some(parked) = parked else {
+            self.server.meter.resumed("refused");
+            return refused;
+        };
         let room = self.table.len() < self.server.limits.calls_per_socket && !self.table.contains_key(&cid);
         let received = asked.got.get("").copied().unwrap_or_default();
         let got = room.then(|| parked.state.attach(&self.outbox, received)).flatten();
         let Some(got) = got else {
+            self.server.meter.resumed("refused");
             self.server.parked.spawn(parked.end());
             return refused;
         };
         let Parked { state, running } = parked;
         let token = state.ticket.get().and_then(|ticket| ticket.renew(&self.outbox));
+        self.server.meter.resumed("exact");
         self.resumed.push(Arc::clone(&state));
         match running {
             Some(running) => {
