@@ -36,6 +36,7 @@
 //! All are off by default.
 //!
 //! - `endpoints`: Serverpod's older kind of streams, one connection for all endpoints: `StreamingEndpoint`.
+//! - `opentelemetry`: the span of a call continues the trace of its client, if that says which by the extension.
 //! - `metrics`: through the crate of that name, for the recorder that is installed when the server is built:
 //!
 //! | name | labels | what is counted |
@@ -70,6 +71,7 @@ mod server;
 mod service;
 mod socket;
 mod streams;
+mod trace;
 mod upgrade;
 
 pub use broker_macros::{Choice, Fault, Model};

@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) auth: Option<String>,
     /// `am` is `cookie`.
     pub(crate) by_cookie: bool,
+    /// The trace of the client.
+    pub(crate) traceparent: Option<String>,
     pub(crate) _permit: OpenPermit,
 }
 

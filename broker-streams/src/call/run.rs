@@ -24,6 +24,7 @@ use crate::{
     auth::Head,
     method::handler::Running,
     park::{self, Ticket},
+    trace,
 };
 
 /// How a call has ended.
@@ -49,6 +50,7 @@ pub(crate) fn run(
 ) -> park::Running {
     let (id, name) = (state.id, &state.name);
     let span = tracing::info_span!("call", endpoint = %name.endpoint, method = %name.method, cid = %id);
+    trace::set_parent(&span, request.traceparent.as_deref());
     let future = async move { call(&state, request, head, life).await };
     park::Running { id, future: Box::pin(future.instrument(span)) }
 }

@@ -192,6 +192,7 @@ impl<S: Transport> Socket<S> {
             args: args.into_owned(),
             auth: auth.map(Cow::into_owned),
             by_cookie: auth_mode.as_deref() == Some("cookie"),
+            traceparent: extra.traceparent,
             _permit: OpenPermit::new(&self.opens, &self.outbox),
         };
         let asked = extra.deadline.map(|milliseconds| Duration::from_millis(milliseconds.into()));
