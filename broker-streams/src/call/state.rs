@@ -245,9 +245,12 @@ impl CallState {
         let mut waiting = out.take_waiting();
         waiting.extend(inputs.iter_mut().filter_map(Input::end));
         let guard = changing.guard.take();
+        let outbox = Arc::clone(&changing.outbox);
         drop(changing);
         drop(guard);
         waiting.into_iter().for_each(Waker::wake);
+        // The socket may wait for room in an input of this call.
+        outbox.wake();
     }
 
     /// Whether the client may resume it: it is open, or its end is not yet consumed.

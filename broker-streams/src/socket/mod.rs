@@ -152,6 +152,7 @@ impl<S: Transport> Socket<S> {
         if let Some((call, place)) = &self.full {
             let bytes = call.lock().inputs.get(*place).map_or(0, |input| input.bytes());
             if bytes >= self.server.limits.window_bytes {
+                self.link.clock.last_read = Instant::now();
                 return Ok(true);
             }
             self.full = None;
@@ -165,6 +166,8 @@ impl<S: Transport> Socket<S> {
         for count in 0..READ_AT_ONCE {
             if !self.may_read() {
                 self.link.readable.put_back();
+                // The client is not silent: the server does not listen, for a time that has its own limits.
+                self.link.clock.last_read = Instant::now();
                 return Ok(true);
             }
             let Poll::Ready(text) = self.link.poll_read(cx) else { return Ok(true) };
