@@ -35,8 +35,6 @@ pub(crate) struct CallState {
     pub(crate) ticket: OnceLock<Ticket>,
     /// Whether the client would resume it.
     pub(crate) resumable: bool,
-    /// The position from which the client would go on.
-    pub(crate) cursor: Option<Box<str>>,
     values: Values,
     changing: Mutex<Changing>,
 }
@@ -44,6 +42,8 @@ pub(crate) struct CallState {
 /// What changes while a call lives.
 pub(crate) struct Changing {
     pub(crate) outbox: Arc<Outbox>,
+    /// The position from which the client would go on, until the call is open.
+    pub(crate) cursor: Option<Box<str>>,
     phase: Phase,
     /// Why the call is to end, if that does not come from its method.
     end: Option<End>,
@@ -95,10 +95,10 @@ impl CallState {
             session: OnceLock::new(),
             ticket: OnceLock::new(),
             resumable,
-            cursor,
             values,
             changing: Mutex::new(Changing {
                 outbox,
+                cursor,
                 phase: Phase::Opening,
                 end: None,
                 runner: None,
@@ -125,7 +125,10 @@ impl CallState {
 
     /// The call is open: from now on it sends.
     pub(crate) fn opened(&self) {
-        self.lock().phase = Phase::Open;
+        let mut changing = self.lock();
+        changing.phase = Phase::Open;
+        // What needs it has it.
+        changing.cursor = None;
     }
 
     /// Ends the call from outside. The first reason counts.

@@ -131,7 +131,7 @@ impl FromCall for Cursor {
     fn declare(_: &mut Signature) {}
 
     fn from_call(start: &mut Start<'_>) -> Result<Self, OpenResult> {
-        Ok(Self(start.state.cursor.as_deref().map(str::to_owned)))
+        Ok(Self(start.state.lock().cursor.as_deref().map(str::to_owned)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What arrives on a socket: each frame, and what it does.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc, task::Waker, time::Duration};
+use std::{borrow::Cow, collections::HashMap, hash::BuildHasher, sync::Arc, task::Waker, time::Duration};
 
 use broker_streams_wire::{
     Agreement, CallId, Cause, Close, CloseReason, Extension, Frame, Item, Open, OpenResult, Target, Why,
@@ -131,7 +131,8 @@ impl<S: Transport> Socket<S> {
 
     /// A value for no open call or input: its sender is told once. It may have been sent before the call ended.
     fn on_stray(&mut self, target: &Target<'_>, parameter: &str) {
-        let stray = (target.call, Box::from(parameter));
+        // Not the name itself, which may be long.
+        let stray = (target.call, self.hasher.hash_one(parameter));
         if self.strays.contains(&stray) {
             return;
         }

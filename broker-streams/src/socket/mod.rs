@@ -13,6 +13,7 @@ pub(crate) mod turns;
 use std::{
     collections::{HashMap, VecDeque},
     future::poll_fn,
+    hash::RandomState,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -63,7 +64,8 @@ pub(crate) struct Socket<S> {
     /// `None` until a frame has decided.
     extension: Option<Extension>,
     /// Streams of no open call whose values were answered.
-    strays: VecDeque<(CallId, Box<str>)>,
+    strays: VecDeque<(CallId, u64)>,
+    hasher: RandomState,
     /// The input that is full, since which the socket is not read.
     full: Option<(Arc<CallState>, usize)>,
     /// What the server does next on its way to stop.
@@ -89,6 +91,7 @@ impl<S: Transport> Socket<S> {
             opens: Arc::new(()),
             extension: None,
             strays: VecDeque::new(),
+            hasher: RandomState::new(),
             full: None,
             stage: Stage::Serving,
         }

@@ -35,6 +35,7 @@ pub(crate) struct Outbox {
 struct Queues {
     /// Written before any value. Bounded by the reader, which waits while there are many.
     control: VecDeque<Utf8Bytes>,
+    control_bytes: usize,
     values: VecDeque<Utf8Bytes>,
     value_bytes: usize,
     /// Calls that wait until fewer bytes are to be written.
@@ -97,6 +98,7 @@ impl Outbox {
     pub(crate) fn control(&self, frame: Utf8Bytes) {
         let mut queues = self.lock();
         if !queues.closed {
+            queues.control_bytes += frame.len();
             queues.control.push_back(frame);
         }
         drop(queues);
@@ -107,6 +109,7 @@ impl Outbox {
     pub(crate) fn take(&self) -> Option<Utf8Bytes> {
         let mut queues = self.lock();
         if let Some(frame) = queues.control.pop_front() {
+            queues.control_bytes -= frame.len();
             return Some(frame);
         }
         let frame = queues.values.pop_front()?;
@@ -124,7 +127,8 @@ impl Outbox {
     /// Whether the client may make the server answer: not while many answers wait that it does not read.
     pub(crate) fn may_answer(&self) -> bool {
         let queues = self.lock();
-        queues.control.len() < MOST_ANSWERS && queues.value_bytes < 2 * self.limit
+        let bytes = queues.control_bytes.max(queues.value_bytes);
+        queues.control.len() < MOST_ANSWERS && bytes < 2 * self.limit
     }
 
     /// Nothing is written any more. What waits is dropped, and so is what comes.

@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../x1/extended.rs"]
 mod extended;
+mod memory;
 mod slow;
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]

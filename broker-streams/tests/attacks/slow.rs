@@ -6,6 +6,7 @@ use broker_streams::{Endpoint, Failure, Incoming, Limits, Out, method};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use crate::memory::ALONE;
 use crate::support::{Raw, Server, open, value};
 
 async fn long(out: Out<String>) -> Result<(), Failure> {
@@ -14,6 +15,7 @@ async fn long(out: Out<String>) -> Result<(), Failure> {
 
 #[tokio::test]
 async fn a_client_that_speaks_while_it_reads_a_long_value_is_not_silent() {
+    let _alone = ALONE.lock().await;
     let mut limits = Limits::default();
     limits.silence = Duration::from_secs(3);
     let test = Endpoint::new("test").method("long", long);
