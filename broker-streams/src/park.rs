@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -62,8 +63,8 @@ impl Parked {
 #[derive(Default)]
 pub(crate) struct Parking {
     places: Mutex<HashMap<Box<str>, Arc<Place>>>,
-    /// A call was parked.
-    parked: Notify,
+    /// A call was parked, has come to a socket, or has ended.
+    moved: Notify,
     calls: AtomicUsize,
     bytes: AtomicUsize,
 }
@@ -114,31 +115,29 @@ impl Parking {
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Option<Parked> {
-        let place = Arc::clone(self.lock().get(claim.token)?);
-        if place.id != claim.id || place.user.as_deref() != claim.user {
-            return None;
-        }
         loop {
-            let mut parked = std::pin::pin!(self.parked.notified());
-            parked.as_mut().enable();
-            let at = std::mem::replace(&mut *place.lock(), At::Away);
-            match at {
-                At::Parked(asking) => {
-                    let (hand_over, handed) = oneshot::channel();
-                    asking.send(hand_over).ok()?;
-                    return handed.await.ok();
-                }
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            // Each time: the token may be good for nothing any more, or the call have ended.
+            let place = Arc::clone(self.lock().get(claim.token)?);
+            if place.id != claim.id || place.user.as_deref() != claim.user {
+                return None;
+            }
+            let asking = match &mut *place.lock() {
                 At::Socket(outbox) => {
                     outbox.cut();
-                    // Unless the socket has parked it meanwhile.
-                    let mut at = place.lock();
-                    if matches!(*at, At::Away) {
-                        *at = At::Socket(outbox);
-                    }
+                    None
                 }
-                At::Away => return None,
+                // Another socket may be about to get it, and lose it again.
+                At::Away => None,
+                at @ At::Parked(_) => Some(std::mem::replace(at, At::Away)),
+            };
+            if let Some(At::Parked(asking)) = asking {
+                let (hand_over, handed) = oneshot::channel();
+                asking.send(hand_over).ok()?;
+                return handed.await.ok();
             }
-            parked.await;
+            moved.await;
         }
     }
 }
@@ -183,6 +182,8 @@ impl Ticket {
         let mut places = self.server.parking.lock();
         old.and_then(|old| places.remove(&old));
         places.insert(new.clone(), Arc::clone(&self.place));
+        drop(places);
+        self.server.parking.moved.notify_waiters();
         Some(Token(new.into()))
     }
 
@@ -199,6 +200,8 @@ impl Drop for Ticket {
         let mut places = self.server.parking.lock();
         places.remove(&tokens.0);
         tokens.1.iter().for_each(|old| drop(places.remove(old)));
+        drop(places);
+        self.server.parking.moved.notify_waiters();
     }
 }
 
@@ -227,18 +230,18 @@ pub(crate) fn park(parked: Parked) -> Result<(), Parked> {
         || parking.bytes.load(SeqCst) + bytes > limits.parked_bytes;
     if refused {
         *ticket.place.lock() = At::Away;
-        parking.parked.notify_waiters();
+        parking.moved.notify_waiters();
         return Err(parked);
     }
     let (asking, asked) = oneshot::channel();
     *ticket.place.lock() = At::Parked(asking);
     let room = Room::take(&server, bytes);
     server.parked.spawn(wait(parked, asked, room));
-    server.parking.parked.notify_waiters();
+    server.parking.moved.notify_waiters();
     Ok(())
 }
 
-/// Keeps a parked call until it is asked for, or is to end. Its method is not polled meanwhile.
+/// Keeps a parked call until it is asked for, or is to end. Its method is not polled meanwhile, unless it has a task.
 async fn wait(parked: Parked, asked: oneshot::Receiver<oneshot::Sender<Parked>>, room: Room) {
     let server = Arc::clone(&parked.state.server);
     // A call that has ended has no session any more.
@@ -249,9 +252,18 @@ async fn wait(parked: Parked, asked: oneshot::Receiver<oneshot::Sender<Parked>>,
             None => std::future::pending().await,
         }
     };
+    // Its time may be over, or that of its credentials.
+    let state = parked.running.is_some().then(|| Arc::clone(&parked.state));
+    let time_over = async {
+        match state {
+            Some(state) => drop(poll_fn(|cx| state.poll_end(cx)).await),
+            None => std::future::pending().await,
+        }
+    };
     let asked = tokio::select! {
         asked = asked => asked.ok(),
         () = session_over => None,
+        () = time_over => None,
         () = sleep(server.limits.park) => None,
         () = server.draining.cancelled() => None,
     };

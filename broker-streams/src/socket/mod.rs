@@ -103,6 +103,10 @@ impl<S: Transport> Socket<S> {
         if matches!(ending, Ending::Lost) {
             self.park_calls();
         }
+        if let Some(resuming) = self.resuming.take() {
+            // Calls that are on their way here must not be lost with the socket.
+            self.server.parked.spawn(resume::give_back(resuming));
+        }
         for call in self.table.values() {
             call.end(End::SocketLost);
         }

@@ -1,6 +1,7 @@
 //! Refreshing: new credentials for the calls of a socket.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
@@ -8,7 +9,9 @@ use std::{
 };
 
 use broker_core::{CloseReason, Session};
-use broker_streams_wire::{Authenticate, Authenticated as Answer, Cause, OpenResult, Why, write_data};
+use broker_streams_wire::{
+    Authenticate, Authenticated as Answer, Cause, Credential, OpenResult, Why, write_data,
+};
 use futures_util::FutureExt;
 
 use super::{Socket, Transport};
@@ -25,7 +28,10 @@ impl<S: Transport> Socket<S> {
     /// The newest credentials count: those that are still being looked at are refused.
     pub(super) fn on_authenticate(&mut self, shown: Authenticate) {
         let (server, head) = (Arc::clone(&self.server), Arc::clone(&self.head));
-        if self.refreshing.replace(Box::pin(look(server, head, shown))).is_some() {
+        if let Some(old) = self.refreshing.replace(Box::pin(look(server, head, shown.auth))) {
+            if catch_unwind(AssertUnwindSafe(|| drop(old))).is_err() {
+                tracing::error!("what an authenticator held panicked when it was dropped");
+            }
             self.answer_refresh(None);
         }
     }
@@ -36,7 +42,7 @@ impl<S: Transport> Socket<S> {
         self.refreshing = None;
         self.answer_refresh(known.as_ref().map(|(known, _)| known));
         if let Some((known, guard)) = known {
-            self.refresh_calls(&known, &guard);
+            self.refresh_calls(&known, &guard, |_| true);
         }
         self.outbox.wake();
     }
@@ -49,8 +55,15 @@ impl<S: Transport> Socket<S> {
     }
 
     /// Calls of the same user go on for as long as the new credentials are good; those of another one end.
-    fn refresh_calls(&self, known: &Authenticated, guard: &Session) {
-        let identified = |call: &&Arc<CallState>| call.session.get().is_some_and(|s| s.identity().is_some());
+    pub(super) fn refresh_calls(
+        &self,
+        known: &Authenticated,
+        guard: &Session,
+        concerned: impl Fn(&CallState) -> bool,
+    ) {
+        let identified = |call: &&Arc<CallState>| {
+            concerned(call) && call.session.get().is_some_and(|session| session.identity().is_some())
+        };
         let calls: Vec<_> = self.table.values().filter(identified).collect();
         let may_go_on = |call: &CallState| {
             let identity = call.session.get().and_then(Session::identity);
@@ -85,14 +98,20 @@ fn end_guarded(calls: &[Weak<CallState>], reason: &CloseReason) {
     };
     for call in calls.iter().filter_map(Weak::upgrade) {
         call.end(End::Why(Why::new(cause)));
+        // At once, as the call's own would be: what runs the call may be busy, or the call parked.
+        call.session.get().into_iter().for_each(Session::close);
     }
 }
 
 /// Who shows the credentials, and a session that ends when they are revoked.
-async fn look(server: Arc<Server>, head: Arc<Head>, shown: Authenticate) -> Option<(Authenticated, Session)> {
+pub(super) async fn look(
+    server: Arc<Server>,
+    head: Arc<Head>,
+    shown: Credential,
+) -> Option<(Authenticated, Session)> {
     // Before the credentials are looked at: what is revoked meanwhile counts.
     let began = Instant::now();
-    let (scheme, secret) = auth::unwrap(&shown.auth.0, server.any_credential_format)?;
+    let (scheme, secret) = auth::unwrap(&shown.0, server.any_credential_format)?;
     let known = auth::ask(&server, Credentials::new(scheme, secret, head)).await?;
     let session = server.broker.session_for(known.identity(began)).await.ok()?;
     Some((known, session))

@@ -7,19 +7,27 @@ use std::{
     task::{Context, Poll},
 };
 
+use broker_core::Session;
 use broker_streams_wire::{CallId, Flow, Resume, ResumeCall, Resumed, ResumedCall, write_data};
 use futures_util::FutureExt;
 
-use super::{Ending, Socket, Transport, inbound::bad_request};
+use super::{Ending, Socket, Transport, inbound::bad_request, refresh::look};
 use crate::{
-    auth::{self, Credentials, Head},
+    auth::{Authenticated, Head},
     call::state::{CallState, End},
     park::{Claim, Parked, Ticket, park},
     server::Server,
 };
 
 /// The calls that a client would resume, on their way from where they are.
-pub(super) type Resuming = Pin<Box<dyn Future<Output = Vec<(ResumeCall, Option<Parked>)>> + Send>>;
+pub(super) type Resuming = Pin<Box<dyn Future<Output = Taken> + Send>>;
+
+/// What a client that would resume calls gets.
+pub(super) struct Taken {
+    /// Who it is, if it has shown that, and a session that ends when these credentials are revoked.
+    known: Option<(Authenticated, Session)>,
+    calls: Vec<(ResumeCall, Option<Parked>)>,
+}
 
 impl<S: Transport> Socket<S> {
     /// The socket is lost: calls that can be resumed wait for their client.
@@ -93,7 +101,12 @@ impl<S: Transport> Socket<S> {
         let Some(resuming) = &mut self.resuming else { return };
         let Poll::Ready(taken) = resuming.poll_unpin(cx) else { return };
         self.resuming = None;
-        let calls = taken.into_iter().map(|(asked, parked)| self.settle(&asked, parked)).collect();
+        let Taken { known, calls } = taken;
+        let calls: Vec<_> = calls.into_iter().map(|(asked, parked)| self.settle(&asked, parked)).collect();
+        if let Some((known, guard)) = &known {
+            let resumed = |call: &CallState| calls.iter().any(|resumed| resumed.ok && resumed.cid == call.id);
+            self.refresh_calls(known, guard, resumed);
+        }
         // Before all values: those that the calls have yet to send.
         self.outbox.control(write_data("rsr", &Resumed { calls }).into());
         self.resumed.iter().for_each(|state| state.tell_all());
@@ -132,16 +145,19 @@ impl<S: Transport> Socket<S> {
 }
 
 /// Takes the calls from where they are, if they are those of this client.
-async fn take(server: Arc<Server>, head: Arc<Head>, resume: Resume) -> Vec<(ResumeCall, Option<Parked>)> {
-    let user = match &resume.auth {
-        Some(shown) => user(&server, head, &shown.0).await,
+async fn take(server: Arc<Server>, head: Arc<Head>, resume: Resume) -> Taken {
+    let known = match resume.auth {
+        Some(shown) => look(Arc::clone(&server), head, shown).await,
         None => None,
     };
-    let mut taken = Vec::with_capacity(resume.calls.len());
+    let mut taken: Vec<(ResumeCall, Option<Parked>)> = Vec::with_capacity(resume.calls.len());
     for asked in resume.calls {
         // Whoever has the token of an anonymous call may resume it.
         let mut parked = None;
-        for user in [user.as_deref(), None] {
+        let user = known.as_ref().map(|(known, _)| known.user.as_str());
+        // One that is named twice is on its way already.
+        let twice = taken.iter().any(|(seen, parked)| seen.cid == asked.cid && parked.is_some());
+        for user in [user, None].into_iter().filter(|_| !twice) {
             let claim = Claim { token: &asked.t.0, id: asked.cid, user };
             parked = server.parking.take(&claim).await;
             if parked.is_some() || user.is_none() {
@@ -150,11 +166,14 @@ async fn take(server: Arc<Server>, head: Arc<Head>, resume: Resume) -> Vec<(Resu
         }
         taken.push((asked, parked));
     }
-    taken
+    Taken { known, calls: taken }
 }
 
-/// The user who shows these credentials.
-async fn user(server: &Server, head: Arc<Head>, shown: &str) -> Option<String> {
-    let (scheme, secret) = auth::unwrap(shown, server.any_credential_format)?;
-    auth::ask(server, Credentials::new(scheme, secret, head)).await.map(|known| known.user)
+/// Gives calls back that were on their way to a socket which is gone.
+pub(super) async fn give_back(resuming: Resuming) {
+    for parked in resuming.await.calls.into_iter().filter_map(|(_, parked)| parked) {
+        if let Err(parked) = park(parked) {
+            parked.end().await;
+        }
+    }
 }
