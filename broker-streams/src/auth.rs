@@ -181,7 +181,8 @@ impl Head {
 /// Who shows these credentials; `None` also where that cannot be found out, which is logged.
 pub(crate) async fn ask(server: &Server, credentials: Credentials) -> Option<Authenticated> {
     let authenticator = server.authenticator.as_ref()?;
-    let asked = timeout(server.limits.authenticate, authenticator.ask(credentials));
+    // All of it within the future: what panics before there is one, or when it is dropped, is caught, too.
+    let asked = async { timeout(server.limits.authenticate, authenticator.ask(credentials)).await };
     match AssertUnwindSafe(asked).catch_unwind().await {
         Ok(Ok(Ok(known))) => known,
         Ok(Ok(Err(failure))) => {

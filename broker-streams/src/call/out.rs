@@ -55,7 +55,9 @@ impl<T: Value> Out<T> {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn send_at(&self, value: T, cursor: impl fmt::Display + Send) -> Result<(), SendError> {
-        let cursor = self.call.lock().is_x1().then(|| cursor.to_string());
+        // Not under the lock: the position may look at its call when it is written.
+        let extended = self.call.lock().is_x1();
+        let cursor = extended.then(|| cursor.to_string());
         let frame = self.frame(&value, cursor.as_deref());
         drop(value);
         self.send_frame(frame?).await

@@ -51,7 +51,15 @@ pub(crate) fn run(
     let (id, name) = (state.id, &state.name);
     let span = tracing::info_span!("call", endpoint = %name.endpoint, method = %name.method, cid = %id);
     trace::set_parent(&span, request.traceparent.as_deref());
-    let future = async move { call(&state, request, head, life).await };
+    let future = async move {
+        // What a user's type does when it is shown or dropped must not end the other calls of the socket.
+        if AssertUnwindSafe(call(&state, request, head, life)).catch_unwind().await.is_err() {
+            tracing::error!("something of a call panicked outside of its method");
+            let why = Some(Why::new(Cause::Internal));
+            state.close(&Closing { reason: CloseReason::Error, fault: None, echo: true, why });
+            state.session.get().into_iter().for_each(Session::close);
+        }
+    };
     park::Running { id, future: Box::pin(future.instrument(span)) }
 }
 

@@ -6,6 +6,7 @@
 #[path = "../x1/extended.rs"]
 mod extended;
 mod memory;
+mod panics;
 mod parked;
 mod slow;
 #[allow(dead_code, reason = "other tests use the rest")]
