@@ -52,9 +52,10 @@ pub(crate) struct Board {
 }
 
 impl Stroke {
-    fn index(&self) -> Option<usize> {
+    /// Which pixel it is for. `None` when there is no such pixel or colour.
+    pub(crate) fn index(&self) -> Option<u16> {
         let (x, y) = (usize::from(self.x), usize::from(self.y));
-        (x < SIDE && y < SIDE && self.colour < COLOURS).then_some(y * SIDE + x)
+        (x < SIDE && y < SIDE && self.colour < COLOURS).then_some((y * SIDE + x) as u16)
     }
 }
 
@@ -79,7 +80,7 @@ impl Board {
             return false;
         }
         self.latest = self.latest.max(stroke.when.at);
-        let pixel = &mut self.pixels[index];
+        let pixel = &mut self.pixels[usize::from(index)];
         let later = stroke.when > pixel.1;
         if later {
             *pixel = (stroke.colour, stroke.when);
@@ -99,9 +100,14 @@ impl Board {
         Picture { strokes: painted.map(stroke).collect() }
     }
 
-    /// The colours, row by row, a hexadecimal digit each: what a browser gets.
-    pub(crate) fn colours(&self) -> String {
-        self.pixels.iter().filter_map(|(colour, _)| char::from_digit(u32::from(*colour), 16)).collect()
+    /// The colours, row by row, a byte each: what a browser gets.
+    pub(crate) fn colours(&self) -> Vec<u8> {
+        self.pixels.iter().map(|(colour, _)| *colour).collect()
+    }
+
+    /// The colour of one pixel, which has to be on the board.
+    pub(crate) fn colour(&self, index: u16) -> Option<u8> {
+        self.pixels.get(usize::from(index)).map(|(colour, _)| *colour)
     }
 
     /// The same for two boards that are equal.
@@ -161,7 +167,7 @@ mod tests {
         let ahead = now() + DAY / 2;
         assert!(board.add(&Stroke { x: 1, y: 1, colour: 3, when: When { at: ahead, server: 2 } }));
         assert!(board.paint(1, 1, 4).is_some_and(|stroke| stroke.when.at > ahead));
-        assert_eq!(board.colours().as_bytes()[SIDE + 1], b'4');
+        assert_eq!(board.colour(SIDE as u16 + 1), Some(4));
     }
 
     #[test]
@@ -173,7 +179,7 @@ mod tests {
         }
         assert!(!board.add(&Stroke { x: 0, y: 0, colour: 1, when: When { at: u64::MAX, server: 1 } }));
         assert_eq!(board.digest(), empty);
-        assert!(board.colours().bytes().all(|colour| colour == b'f'));
+        assert!(board.colours().iter().all(|colour| *colour == PAPER));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    board::{Board, Picture, Stroke},
+    board::{Board, Picture, SIDE, Stroke},
     status::{BEAT, Census, People, Status},
 };
 
@@ -25,7 +25,7 @@ const BOARDS: &str = "pixorama.boards";
 const WANTED: &str = "pixorama.wanted";
 const PEOPLE: &str = "pixorama.people";
 /// In this process: what pages show anew.
-pub(crate) const CHANGES: &str = "pixorama.changes";
+const CHANGES: &str = "pixorama.changes";
 /// A server answers with its board, and sends it around, no more often.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -37,17 +37,20 @@ struct Wanted {
     digest: u64,
 }
 
-/// What pages have to show anew.
+/// What pages have to show anew. Its colour is read from the board when it is sent, so that the last one is that of the
+/// board, in whatever order the strokes of one pixel come here.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, Model)]
 #[model(name = "change")]
 pub(crate) enum Change {
-    Pixel { x: u8, y: u8, colour: u8 },
+    Pixel(u16),
     Everything,
 }
 
 /// See the module.
 pub(crate) struct Cluster {
-    pub(crate) broker: Broker,
+    broker: Broker,
+    /// For what never leaves this process. Of a broker without a backend, so that pages are served while that is away.
+    pages: Broker,
     pub(crate) status: watch::Sender<Status>,
     /// Of the server itself; its streams live as long as it does.
     session: Session,
@@ -88,7 +91,7 @@ impl Cluster {
     pub(crate) fn join(broker: Broker, stop: CancellationToken) -> Arc<Self> {
         let server = broker.node_id().as_u64();
         let status = Status {
-            backend: broker.backend().unwrap_or("none"),
+            backend: broker.backend().unwrap_or("none").to_owned(),
             connected: broker.health().is_connected(),
             trouble: None,
             here: 0,
@@ -101,6 +104,7 @@ impl Cluster {
             board: Mutex::new(Board::new(server)),
             status: watch::Sender::new(status),
             census: Mutex::default(),
+            pages: Broker::local(),
             unequal: Notify::new(),
             asked: Notify::new(),
             server,
@@ -122,35 +126,40 @@ impl Cluster {
     }
 
     /// The board as a browser gets it.
-    pub(crate) fn colours(&self) -> String {
+    pub(crate) fn colours(&self) -> Vec<u8> {
         lock(&self.board).colours()
     }
 
-    /// Somebody here paints. False when there is no such pixel or colour.
-    pub(crate) async fn paint(
-        &self,
-        session: &Session,
-        x: u8,
-        y: u8,
-        colour: u8,
-    ) -> Result<bool, broker::Error> {
-        let Some(stroke) = lock(&self.board).paint(x, y, colour) else { return Ok(false) };
-        self.show(Change::Pixel { x, y, colour }).await;
+    /// One pixel of it.
+    pub(crate) fn colour(&self, index: u16) -> Option<u8> {
+        lock(&self.board).colour(index)
+    }
+
+    /// Somebody here paints a pixel that is on the board, with a colour that there is.
+    pub(crate) async fn paint(&self, session: &Session, index: u16, colour: u8) -> Result<(), broker::Error> {
+        let (x, y) = (usize::from(index) % SIDE, usize::from(index) / SIDE);
+        let Some(stroke) = lock(&self.board).paint(x as u8, y as u8, colour) else { return Ok(()) };
+        self.show(Change::Pixel(index)).await;
         match session.post_message(STROKES, stroke, Scope::Global).await {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(()),
             // It is on our board: the others get it when they can be reached.
             Err(error) if error.is_transient() => {
                 self.unequal.notify_one();
-                Ok(true)
+                Ok(())
             }
             Err(error) => Err(error),
         }
     }
 
+    /// What changes on the board of this server, from now on.
+    pub(crate) async fn changes(&self) -> broker::Result<MessageStream<Change>> {
+        self.pages.create_stream(CHANGES).await
+    }
+
     /// Tells the pages of this server.
     async fn show(&self, change: Change) {
         // Nobody may be looking; and it never leaves this process, so nothing can be in its way.
-        let _ = self.session.post_message(CHANGES, change, Scope::Local).await;
+        let _ = self.pages.post_message(CHANGES, change, Scope::Local).await;
     }
 
     /// Receives the others, for as long as the broker lives.
@@ -199,9 +208,9 @@ impl Cluster {
     async fn receive(&self, received: Received) {
         match received {
             Received::Stroke(stroke) => {
-                if lock(&self.board).add(&stroke) {
-                    let Stroke { x, y, colour, .. } = stroke;
-                    self.show(Change::Pixel { x, y, colour }).await;
+                let index = stroke.index().filter(|_| lock(&self.board).add(&stroke));
+                if let Some(index) = index {
+                    self.show(Change::Pixel(index)).await;
                 }
             }
             Received::Board(picture) => {

@@ -1,53 +1,36 @@
-//! Pixorama: a board of 64 × 64 pixels, shared by everyone on every server.
+//! Pixorama: a board of 64 × 64 pixels, shared by everyone on every server, and a chat beside it.
 //!
 //! `board` is what is painted, and how two boards become one. `cluster` keeps this server's board equal to those of the
-//! others over the broker. `page` speaks with one browser, within `limits`, and `status` is the line under the board. The browser's side
-//! is in `assets`.
+//! others over the broker. `pixels` and `chat` are the streaming methods that a browser calls, within `limits`; `sign_in`
+//! says who calls, and `status` is the line under the board. `files` serves the browser's side, which is in `assets`.
 
 mod board;
+mod chat;
 mod cluster;
+mod files;
 mod limits;
-mod page;
+mod pixels;
+mod sign_in;
 mod status;
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, time::Duration};
 
-use axum::{
-    Router,
-    extract::{State, WebSocketUpgrade},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
 use broker::Broker;
-use tokio::{net::TcpListener, sync::Semaphore};
+use broker_streams::Streams;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::limits::Limits;
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, sign_in::Tokens};
 
-/// How many browsers may be connected to one server.
-const PAGES: usize = 2000;
-/// The longest message a browser may send, in bytes.
-const LONGEST: usize = 512;
-/// How long browsers have to hang up when the server ends.
+/// How long requests have to end when the server stops, and then the calls of browsers.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What a request needs.
-#[derive(Clone)]
-struct App {
-    cluster: Arc<Cluster>,
-    /// One for each browser.
-    places: Arc<Semaphore>,
-    limits: Limits,
-    stop: CancellationToken,
-}
-
-/// Serves the board until `stopped` is done; then closes the broker.
+/// Serves the board until `stopped` is done; then drains the streams, and after them the broker.
 ///
 /// # Errors
-/// The listener fails.
+/// The listener fails, or a limit is one with which nothing could work.
 pub async fn serve(
     listener: TcpListener,
     broker: Broker,
@@ -56,46 +39,29 @@ pub async fn serve(
 ) -> io::Result<()> {
     let stop = CancellationToken::new();
     let cluster = Cluster::join(broker.clone(), stop.clone());
-    let app = App { cluster, places: Arc::new(Semaphore::new(PAGES)), limits, stop: stop.clone() };
-    let router = Router::new()
-        .route("/", get(|| file("text/html; charset=utf-8", include_str!("../assets/index.html"))))
-        .route("/app.js", get(|| file("text/javascript; charset=utf-8", include_str!("../assets/app.js"))))
-        .route("/style.css", get(|| file("text/css; charset=utf-8", include_str!("../assets/style.css"))))
-        .route("/live", get(live))
-        .with_state(app);
-    let ending = stop.clone();
+    let tokens = Tokens::new(broker.clone());
+    let streams = Streams::builder(broker.clone())
+        .authenticator(tokens.clone())
+        .state(pixels::Board::new(cluster, &limits))
+        .endpoint(pixels::endpoint())
+        .endpoint(chat::endpoint())
+        .limits(limits.streams)
+        .build()
+        .map_err(io::Error::other)?;
+    let router = files::routes().merge(tokens.routes()).route_service("/v1/websocket", streams.service());
+    let ending = CancellationToken::new();
+    let ended = ending.clone();
     let graceful = async move {
         stopped.await;
         ending.cancel();
     };
     let serving = async { axum::serve(listener, router).with_graceful_shutdown(graceful).await };
-    tokio::select! {
-        served = serving => served?,
-        () = async { stop.cancelled().await; tokio::time::sleep(GOODBYE).await } => {}
-    }
-    stop.cancel();
-    broker.close().await;
-    Ok(())
-}
-
-/// Compiled in. The page loads nothing from elsewhere, and its browser is told so.
-async fn file(kind: &'static str, text: &'static str) -> Response {
-    let policy = "default-src 'self'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'";
-    let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, policy),
-    ];
-    (headers, text).into_response()
-}
-
-async fn live(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
-    let Ok(place) = Arc::clone(&app.places).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many people are here; come back in a moment")
-            .into_response();
+    let served = tokio::select! {
+        served = serving => served,
+        () = async { ended.cancelled().await; tokio::time::sleep(GOODBYE).await } => Ok(()),
     };
-    upgrade.max_message_size(LONGEST).max_frame_size(LONGEST).on_upgrade(async move |socket| {
-        page::attend(socket, app.cluster, app.limits, app.stop).await;
-        drop(place);
-    })
+    streams.drain(GOODBYE).await;
+    stop.cancel();
+    broker.drain().await;
+    served
 }

@@ -25,9 +25,9 @@ pub(crate) struct People {
 }
 
 /// What a page shows under the board.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Model)]
 pub(crate) struct Status {
-    pub(crate) backend: &'static str,
+    pub(crate) backend: String,
     /// Whether other servers are received.
     pub(crate) connected: bool,
     /// Why not, in a sentence.

@@ -1,7 +1,7 @@
-//! Two pages of a real browser on two servers over Redis: they see each other's pixels, also those that were painted
-//! while Redis was away, and signing out everywhere reaches both.
+//! Pages of a real browser on several servers: they see each other's pixels, also those that were painted while Redis or
+//! their server was away, people talk, and signing out everywhere reaches exactly the chat of that user.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{fs, path::PathBuf, process::Stdio, time::Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use broker_conformance::required;
@@ -10,10 +10,16 @@ use integration_tests::servers::{
     redis::{self, config::RedisConfig, process::RedisServer},
 };
 use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
+    process::{Child, Command},
+    time::timeout,
+};
 
 use crate::{
     chromium::{Chromium, Tab, program},
-    server::Pixorama,
+    server::{LIMIT, Pixorama},
 };
 
 /// A heart, and a greeting: what the picture in the README shows.
@@ -51,11 +57,30 @@ async fn place(browser: &mut Chromium, tab: &Tab, x: u32, y: u32) -> (f64, f64) 
     (place[0].as_f64().unwrap(), place[1].as_f64().unwrap())
 }
 
-async fn sign_in(browser: &mut Chromium, tab: &Tab) {
-    let sign_in =
-        "document.getElementById('name').value = 'ada'; document.getElementById('sign-in').requestSubmit()";
-    browser.evaluate(tab, sign_in).await;
+async fn sign_in(browser: &mut Chromium, tab: &Tab, name: &str) {
+    let sign_in = format!(
+        "document.getElementById('name').value = '{name}'; document.getElementById('sign-in').requestSubmit()"
+    );
+    browser.evaluate(tab, &sign_in).await;
     browser.until(tab, "!document.getElementById('signed-in').hidden").await;
+}
+
+async fn say(browser: &mut Chromium, tab: &Tab, text: &str) {
+    let say = format!(
+        "document.getElementById('text').value = '{text}'; document.getElementById('say').requestSubmit()"
+    );
+    browser.evaluate(tab, &say).await;
+}
+
+async fn hears(browser: &mut Chromium, tab: &Tab, line: &str) {
+    let line = format!(
+        "[...document.getElementById('said').children].some((item) => item.textContent === '{line}')"
+    );
+    browser.until(tab, &line).await;
+}
+
+async fn status_has(browser: &mut Chromium, tab: &Tab, text: &str) {
+    browser.until(tab, &format!("document.getElementById('status').textContent.includes('{text}')")).await;
 }
 
 /// What the canvas itself has at a pixel, not what anybody says about it.
@@ -67,11 +92,10 @@ fn shows(x: u32, y: u32, rgb: [u8; 3]) -> String {
 }
 
 /// A drawing, a pixel for each `#`.
-async fn draw(browser: &mut Chromium, tab: &Tab, drawing: &str, left: usize, top: usize, colour: &str) {
-    browser.evaluate(tab, &format!("document.querySelector('[aria-label={colour}]').click()")).await;
-    for (y, row) in drawing.split(' ').enumerate() {
-        for (x, _) in row.match_indices('#') {
-            browser.evaluate(tab, &format!("paint({}, {})", left + x, top + y)).await;
+async fn draw(browser: &mut Chromium, tab: &Tab, drawing: &str, left: u32, top: u32, colour: &str) {
+    for (y, row) in (top..).zip(drawing.split(' ')) {
+        for (x, _) in (left..).zip(row.chars()).filter(|(_, dot)| *dot == '#') {
+            paint(browser, tab, x, y, colour).await;
         }
     }
 }
@@ -99,7 +123,7 @@ async fn paint_with_keys(browser: &mut Chromium, one: &Tab, two: &Tab) {
 
 async fn side_by_side(browser: &mut Chromium, pictures: &[Vec<u8>; 2]) {
     // Both side by side, as they were before Redis went away.
-    let tab = browser.open("about:blank", 1280, 810).await;
+    let tab = browser.open("about:blank", 1280, 970).await;
     let images: Vec<String> = pictures
         .iter()
         .map(|picture| format!("data:image/png;base64,{}", STANDARD.encode(picture)))
@@ -115,6 +139,18 @@ async fn side_by_side(browser: &mut Chromium, pictures: &[Vec<u8>; 2]) {
     keep("side-by-side.png", &browser.picture(&tab).await);
 }
 
+/// Two people, each on a page of another server.
+async fn two_people(browser: &mut Chromium, servers: &[Pixorama; 2]) -> [Tab; 2] {
+    let mut tabs = Vec::new();
+    for (server, name) in servers.iter().zip(["ada", "bob"]) {
+        let tab = browser.open(&format!("http://{}", server.address), 640, 960).await;
+        status_has(browser, &tab, "2 servers").await;
+        sign_in(browser, &tab, name).await;
+        tabs.push(tab);
+    }
+    tabs.try_into().unwrap_or_else(|_| unreachable!("two"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_pages_on_two_servers_over_redis_are_one_board() {
     let found = program().ok_or_else(|| "no `chromium` on the PATH: run `cargo xtask test`".to_owned());
@@ -126,14 +162,7 @@ async fn two_pages_on_two_servers_over_redis_are_one_board() {
     let url = redis.url_at(redis.addr());
     let servers = [Pixorama::start(&url).await, Pixorama::start(&url).await];
     let mut browser = Chromium::start(&found.unwrap()).await;
-    let mut tabs = Vec::new();
-    for server in &servers {
-        let tab = browser.open(&format!("http://{}", server.address), 640, 800).await;
-        browser.until(&tab, "document.getElementById('status').textContent.includes('2 servers')").await;
-        sign_in(&mut browser, &tab).await;
-        tabs.push(tab);
-    }
-    let [one, two] = &tabs[..] else { unreachable!("two") };
+    let [one, two] = &two_people(&mut browser, &servers).await;
 
     let painted = Instant::now();
     paint(&mut browser, one, 10, 12, "red").await;
@@ -149,33 +178,131 @@ async fn two_pages_on_two_servers_over_redis_are_one_board() {
     draw(&mut browser, two, HI, 36, 24, "violet").await;
     browser.until(one, &shows(43, 28, [124, 58, 237])).await;
     browser.until(two, &shows(16, 31, RED)).await;
+    say(&mut browser, one, "a heart for you").await;
+    hears(&mut browser, two, "ada a heart for you").await;
+    say(&mut browser, two, "hi!").await;
+    for tab in [one, two] {
+        hears(&mut browser, tab, "bob hi!").await;
+    }
     let pictures = [browser.picture(one).await, browser.picture(two).await];
     keep("one.png", &pictures[0]);
     keep("two.png", &pictures[1]);
 
     redis.kill().await.unwrap();
-    browser.until(one, "document.getElementById('status').textContent.includes('cut off')").await;
+    status_has(&mut browser, one, "cut off").await;
     paint(&mut browser, one, 5, 60, "red").await;
     browser.until(one, &shows(5, 60, RED)).await;
     keep("outage.png", &browser.picture(one).await);
     redis.start_again().await.unwrap();
     browser.until(two, &shows(5, 60, RED)).await;
     browser.until(one, &shows(5, 60, RED)).await;
-    browser.until(one, "document.getElementById('status').textContent.includes('connected')").await;
-
-    browser.evaluate(one, "document.getElementById('sign-out').click()").await;
-    for tab in [one, two] {
-        browser
-            .until(tab, "document.getElementById('word').textContent.includes('signed out everywhere')")
-            .await;
-        browser.until(tab, "document.getElementById('signed-in').hidden").await;
-    }
-    keep("signed-out.png", &browser.picture(two).await);
+    status_has(&mut browser, one, "connected").await;
 
     side_by_side(&mut browser, &pictures).await;
     for server in servers {
         server.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_out_everywhere_ends_the_chat_and_leaves_the_board() {
+    let found = program().ok_or_else(|| "no `chromium` on the PATH: run `cargo xtask test`".to_owned());
+    if !is_there("chromium", found.clone().map(drop)) {
+        return;
+    }
+    let url = "memory://browser-out";
+    let servers = [Pixorama::start(url).await, Pixorama::start(url).await];
+    let mut browser = Chromium::start(&found.unwrap()).await;
+    let [one, bob] = two_people(&mut browser, &servers).await;
+    let two = browser.open(&format!("http://{}", servers[1].address), 640, 960).await;
+    status_has(&mut browser, &two, "2 servers").await;
+    sign_in(&mut browser, &two, "ada").await;
+    say(&mut browser, &one, "both of me").await;
+    for tab in [&one, &two, &bob] {
+        hears(&mut browser, tab, "ada both of me").await;
+    }
+
+    browser.evaluate(&one, "document.getElementById('sign-out').click()").await;
+    let told = "document.getElementById('word').textContent.includes('signed out everywhere')";
+    for tab in [&one, &two] {
+        browser.until(tab, told).await;
+        browser.until(tab, "document.getElementById('signed-in').hidden").await;
+    }
+    keep("signed-out.png", &browser.picture(&two).await);
+    // The board's stream of the same socket has not even been restarted.
+    paint(&mut browser, &one, 10, 12, "red").await;
+    browser.until(&two, &shows(10, 12, RED)).await;
+    assert_eq!(
+        browser.evaluate(&two, "document.getElementById('board').dataset.again ?? null").await,
+        json!(null)
+    );
+    say(&mut browser, &bob, "bye").await;
+    hears(&mut browser, &bob, "bob bye").await;
+
+    // And back, with a reload that signs nobody out.
+    sign_in(&mut browser, &two, "ada").await;
+    browser.evaluate(&two, "window.before = true; location.reload()").await;
+    browser.until(&two, "window.before === undefined").await;
+    status_has(&mut browser, &two, "2 servers").await;
+    say(&mut browser, &two, "back").await;
+    hears(&mut browser, &bob, "ada back").await;
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+/// The program itself, so that it can be killed.
+async fn program_on(port: u16, redis: &str) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pixorama"));
+    command.args(["--port", &port.to_string(), "--broker", redis]);
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut line = String::new();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    // Something else may have taken the port; then it ends without this line.
+    timeout(LIMIT, out.read_line(&mut line)).await.expect("a line").unwrap();
+    assert!(line.starts_with("pixorama on"), "{line:?}");
+    child
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_goes_on_after_its_server_was_killed() {
+    let found = program().ok_or_else(|| "no `chromium` on the PATH: run `cargo xtask test`".to_owned());
+    if !is_there("chromium", found.clone().map(drop)) || !is_there("redis", redis::process::available()) {
+        return;
+    }
+    let redis = RedisServer::start(RedisConfig::default().durable()).await.unwrap();
+    let url = redis.url_at(redis.addr());
+    let other = Pixorama::start(&url).await;
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let mut server = program_on(port, &url).await;
+    let mut browser = Chromium::start(&found.unwrap()).await;
+    let tab = browser.open(&format!("http://127.0.0.1:{port}"), 640, 960).await;
+    status_has(&mut browser, &tab, "2 servers").await;
+    sign_in(&mut browser, &tab, "ada").await;
+    paint(&mut browser, &tab, 10, 12, "red").await;
+    browser.until(&tab, &shows(10, 12, RED)).await;
+    let mut page = other.page().await;
+    page.sees(12 * 64 + 10, 4).await;
+
+    server.kill().await.unwrap();
+    browser.until(&tab, "document.getElementById('link').dataset.state !== 'connected'").await;
+    browser.until(&tab, "document.getElementById('board').matches('.away')").await;
+    keep("server-away.png", &browser.picture(&tab).await);
+    page.paint(5 * 64 + 5, 11).await.unwrap();
+
+    let server = program_on(port, &url).await;
+    browser.until(&tab, "document.getElementById('link').dataset.state === 'connected'").await;
+    browser.until(&tab, "document.getElementById('board').dataset.again === 'restarted'").await;
+    // What was painted before and meanwhile, and what is painted from now on; and the chat, without signing in again.
+    browser.until(&tab, &shows(5, 5, BLUE)).await;
+    browser.until(&tab, &shows(10, 12, RED)).await;
+    paint(&mut browser, &tab, 20, 20, "green").await;
+    page.sees(20 * 64 + 20, 8).await;
+    let chat = page.chat(&other.sign_in("bob").await).await.unwrap();
+    say(&mut browser, &tab, "here again").await;
+    page.hears(chat, "ada", "here again").await;
+    drop(server);
+    other.stop().await;
 }
 
 /// By how much the two colours of a text differ, as WCAG has it: 4.5 can be read by most.
@@ -199,9 +326,9 @@ async fn a_phone_in_dark_mode_paints_by_touch() {
     let server = Pixorama::start("memory:").await;
     let mut browser = Chromium::start(&found.unwrap()).await;
     let tab = browser.open(&format!("http://{}", server.address), 400, 800).await;
-    browser.until(&tab, "document.getElementById('status').textContent.includes('1 server')").await;
+    status_has(&mut browser, &tab, "1 server").await;
     let readable = format!(
-        "[...document.querySelectorAll('h1, label, button:not([role]), #who, #word, footer')].every((element) =>
+        "[...document.querySelectorAll('h1, label, button:not([role]), #who, #link, #said, #word, footer')].every((element) =>
             ({CONTRAST})(element) >= 4.5)"
     );
     browser.until(&tab, "getComputedStyle(document.body).backgroundColor === 'rgb(250, 250, 249)'").await;
@@ -211,7 +338,12 @@ async fn a_phone_in_dark_mode_paints_by_touch() {
     browser.until(&tab, "getComputedStyle(document.body).backgroundColor === 'rgb(28, 25, 23)'").await;
     browser.until(&tab, &readable).await;
     browser.until(&tab, "document.documentElement.scrollWidth <= innerWidth").await;
-    sign_in(&mut browser, &tab).await;
+    sign_in(&mut browser, &tab, "ada").await;
+    say(&mut browser, &tab, &"w".repeat(200)).await;
+    hears(&mut browser, &tab, &format!("ada {}", "w".repeat(200))).await;
+    browser.until(&tab, &readable).await;
+    browser.until(&tab, "document.documentElement.scrollWidth <= innerWidth").await;
+    browser.evaluate(&tab, "document.activeElement.blur(); scrollTo(0, 0)").await;
     browser.evaluate(&tab, "document.querySelector('[aria-label=blue]').click()").await;
     let mut places = Vec::new();
     for (x, y) in [(8, 8), (40, 8), (40, 30)] {

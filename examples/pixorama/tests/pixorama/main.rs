@@ -5,4 +5,5 @@
 mod boards;
 mod browser;
 mod chromium;
+mod page;
 mod server;
