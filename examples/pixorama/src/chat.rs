@@ -1,4 +1,4 @@
-//! Chat: the streaming method `chat.room`, in which people who are signed in talk, whatever server they are on.
+//! Chat: the streaming method `chat.room`, in which people who are signed in talk, on whatever servers.
 
 use std::{
     fmt,
@@ -82,7 +82,7 @@ async fn room(
     Ok(())
 }
 
-/// Posts what the client says. A client that says too much waits, since nothing is taken from its stream meanwhile.
+/// Posts what the client says. A client that says too much waits: nothing is taken from its stream meanwhile.
 async fn speak(call: &Call, name: &str, channel: &str, mut outgoing: Incoming<Say>) -> Result<(), Failure> {
     let mut budget = Budget::new(RATE.0, RATE.1, Instant::now());
     while let Some(say) = outgoing.next().await {

@@ -37,8 +37,8 @@ struct Wanted {
     digest: u64,
 }
 
-/// What pages have to show anew. Its colour is read from the board when it is sent, so that the last one is that of the
-/// board, in whatever order the strokes of one pixel come here.
+/// What pages have to show anew. The colour is read from the board when it is sent, so that the last one sent is
+/// that of the board, in whatever order the strokes of one pixel come here.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, Model)]
 #[model(name = "change")]
 pub(crate) enum Change {
@@ -49,7 +49,7 @@ pub(crate) enum Change {
 /// See the module.
 pub(crate) struct Cluster {
     broker: Broker,
-    /// For what never leaves this process. Of a broker without a backend, so that pages are served while that is away.
+    /// For what never leaves this process: it has no backend, so that pages are served while that is away.
     pages: Broker,
     pub(crate) status: watch::Sender<Status>,
     /// Of the server itself; its streams live as long as it does.

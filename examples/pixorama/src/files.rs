@@ -1,4 +1,4 @@
-//! Files: the page, and the client of the streams. All are compiled in; a browser loads nothing from elsewhere.
+//! Files: the page, and the client of the streams. They are compiled in, and nothing is loaded from elsewhere.
 
 use axum::{
     Router,

@@ -1,8 +1,9 @@
 //! Pixorama: a board of 64 × 64 pixels, shared by everyone on every server, and a chat beside it.
 //!
-//! `board` is what is painted, and how two boards become one. `cluster` keeps this server's board equal to those of the
-//! others over the broker. `pixels` and `chat` are the streaming methods that a browser calls, within `limits`; `sign_in`
-//! says who calls, and `status` is the line under the board. `files` serves the browser's side, which is in `assets`.
+//! `board` is what is painted, and how two boards become one. `cluster` keeps this server's board equal to those of
+//! the others over the broker. `pixels` and `chat` are the streaming methods that a browser calls, within `limits`;
+//! `sign_in` says who calls, and `status` is the line under the board. `files` serves the browser's side, which is in
+//! `assets`.
 
 mod board;
 mod chat;

@@ -1,7 +1,7 @@
 //! Sign-in: a name gives a token, and a token says who calls, on every server.
 //!
-//! Names are believed, and tokens are not signed: this is a demonstration. What is real is the date in a token: one that
-//! was made before its user signed out everywhere is refused on every server, also on one that has been restarted.
+//! Names are believed, and tokens are not signed: this is a demonstration. What is real is the date in a token: one
+//! that was made before its user signed out everywhere is refused on every server, also on one that was restarted.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,5 +1,5 @@
-//! Pages of a real browser on several servers: they see each other's pixels, also those that were painted while Redis or
-//! their server was away, people talk, and signing out everywhere reaches exactly the chat of that user.
+//! Pages of a real browser on several servers: they see each other's pixels, also those that were painted while Redis
+//! or their server was away, people talk, and signing out everywhere reaches exactly the chat of that user.
 
 use std::{fs, path::PathBuf, process::Stdio, time::Instant};
 
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     chromium::{Chromium, Tab, program},
-    server::{LIMIT, Pixorama},
+    server::{LIMIT, Line, Pixorama},
 };
 
 /// A heart, and a greeting: what the picture in the README shows.
@@ -293,7 +293,7 @@ async fn a_page_goes_on_after_its_server_was_killed() {
     let server = program_on(port, &url).await;
     browser.until(&tab, "document.getElementById('link').dataset.state === 'connected'").await;
     browser.until(&tab, "document.getElementById('board').dataset.again === 'restarted'").await;
-    // What was painted before and meanwhile, and what is painted from now on; and the chat, without signing in again.
+    // What was painted before, meanwhile and from now on; and the chat, without signing in again.
     browser.until(&tab, &shows(5, 5, BLUE)).await;
     browser.until(&tab, &shows(10, 12, RED)).await;
     paint(&mut browser, &tab, 20, 20, "green").await;
@@ -303,6 +303,39 @@ async fn a_page_goes_on_after_its_server_was_killed() {
     page.hears(chat, "ada", "here again").await;
     drop(server);
     other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_resumes_exactly_after_its_socket_was_cut() {
+    let found = program().ok_or_else(|| "no `chromium` on the PATH: run `cargo xtask test`".to_owned());
+    if !is_there("chromium", found.clone().map(drop)) {
+        return;
+    }
+    let server = Pixorama::start("memory://browser-cut").await;
+    let line = Line::to(server.address).await;
+    let mut browser = Chromium::start(&found.unwrap()).await;
+    let tab = browser.open(&format!("http://{}", line.address), 640, 960).await;
+    status_has(&mut browser, &tab, "1 here").await;
+    sign_in(&mut browser, &tab, "ada").await;
+    say(&mut browser, &tab, "before").await;
+    hears(&mut browser, &tab, "ada before").await;
+    let mut page = server.page().await;
+    let chat = page.chat(&server.sign_in("bob").await).await.unwrap();
+
+    line.cut();
+    page.paint(5 * 64 + 5, 11).await.unwrap();
+    page.say(chat, "between");
+    browser.until(&tab, "document.getElementById('board').dataset.again === 'exact'").await;
+    browser.until(&tab, &shows(5, 5, BLUE)).await;
+    hears(&mut browser, &tab, "bob between").await;
+    say(&mut browser, &tab, "after").await;
+    page.hears(chat, "ada", "after").await;
+    // Nothing is missing, and nothing is there twice.
+    hears(&mut browser, &tab, "ada after").await;
+    let lines = "[...document.getElementById('said').children].map((item) => item.textContent)";
+    let lines = browser.evaluate(&tab, lines).await;
+    assert_eq!(lines, json!(["ada before", "bob between", "ada after"]));
+    server.stop().await;
 }
 
 /// By how much the two colours of a text differ, as WCAG has it: 4.5 can be read by most.

@@ -5,9 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use broker::Options;
 use pixorama::Limits;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -19,6 +19,45 @@ use crate::page::Page;
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A way to a server that can be cut: what has come over it breaks off, and what comes later passes.
+pub(crate) struct Line {
+    pub(crate) address: SocketAddr,
+    cut: watch::Sender<()>,
+    taking: JoinHandle<()>,
+}
+
+impl Line {
+    pub(crate) async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cut = watch::Sender::new(());
+        let cuts = cut.clone();
+        let taking = tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut cut = cuts.subscribe();
+                let mut far = TcpStream::connect(server).await.unwrap();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = cut.changed() => {}
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                    }
+                });
+            }
+        });
+        Self { address, cut, taking }
+    }
+
+    pub(crate) fn cut(&self) {
+        self.cut.send_replace(());
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.taking.abort();
+    }
+}
 
 /// One server. Dropping it leaves it to the runtime.
 pub(crate) struct Pixorama {
