@@ -376,6 +376,7 @@ async fn a_phone_in_dark_mode_paints_by_touch() {
     hears(&mut browser, &tab, &format!("ada {}", "w".repeat(200))).await;
     browser.until(&tab, &readable).await;
     browser.until(&tab, "document.documentElement.scrollWidth <= innerWidth").await;
+    browser.until(&tab, "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(said)").await;
     browser.evaluate(&tab, "document.activeElement.blur(); scrollTo(0, 0)").await;
     browser.evaluate(&tab, "document.querySelector('[aria-label=blue]').click()").await;
     let mut places = Vec::new();
