@@ -37,7 +37,7 @@ pub struct Limits {
     pub hold: Duration,
     /// Bytes that wait to be written to a socket; while there are so many, its calls wait when they send. Default 64 KiB.
     pub unwritten_bytes: usize,
-    /// How long a socket may take nothing of what is to be written; then it is cut. Default 30 s.
+    /// How long a socket may take not a byte of what is to be written; then it is cut. Default 30 s.
     pub stall: Duration,
     /// The time between two pings of the WebSocket protocol. Default 30 s.
     pub ping: Duration,

@@ -13,7 +13,7 @@ use tokio_tungstenite::{
 };
 use tracing::Instrument;
 
-use crate::{Limits, server::Server};
+use crate::{Limits, server::Server, socket::watched::Watched};
 
 /// Read and write buffers of a socket. Larger ones cost memory for each idle socket, and are set to zero before every
 /// read.
@@ -22,7 +22,7 @@ const BUFFER: usize = 4 << 10;
 const GATHER: usize = 16 << 10;
 
 /// A request that has become a socket.
-pub(crate) type Web = WebSocketStream<TokioIo<Upgraded>>;
+pub(crate) type Web = WebSocketStream<Watched<TokioIo<Upgraded>>>;
 
 /// Answers a request. If it may become a socket, that is served on a task of its own, one of the server's.
 pub(crate) fn upgrade<B, F>(
@@ -44,7 +44,7 @@ where
         match upgrade.await {
             Ok(upgraded) => {
                 let _held = meter.socket();
-                let io = TokioIo::new(upgraded);
+                let io = Watched::new(TokioIo::new(upgraded));
                 serve(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
             }
             Err(error) => tracing::debug!(%error, "a connection was not upgraded"),

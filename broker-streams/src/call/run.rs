@@ -41,6 +41,13 @@ enum NotOpened {
     Ended(End),
 }
 
+/// So much of a name is shown in the log.
+const SHOWN: usize = 64;
+
+fn shown(name: &str) -> &str {
+    name.char_indices().nth(SHOWN).map_or(name, |(end, _)| &name[..end])
+}
+
 /// Opens a call, runs it, and writes its end.
 pub(crate) fn run(
     state: Arc<CallState>,
@@ -49,7 +56,9 @@ pub(crate) fn run(
     life: Option<Duration>,
 ) -> park::Running {
     let (id, name) = (state.id, &state.name);
-    let span = tracing::info_span!("call", endpoint = %name.endpoint, method = %name.method, cid = %id);
+    // Names that do not exist come from the client: shortened and escaped.
+    let (endpoint, method) = (shown(&name.endpoint), shown(&name.method));
+    let span = tracing::info_span!("call", ?endpoint, ?method, cid = %id);
     trace::set_parent(&span, request.traceparent.as_deref());
     let future = async move {
         // What a user's type does when it is shown or dropped must not end the other calls of the socket.

@@ -313,6 +313,11 @@ impl Changing {
         self.out.is_agreed()
     }
 
+    /// Whether the call is to end for a reason from outside: it takes nothing any more.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.end.is_some()
+    }
+
     /// Whether the call has ended, and the client has consumed its end.
     pub(crate) fn is_over(&self) -> bool {
         self.phase == Phase::Closed && self.out.is_empty()

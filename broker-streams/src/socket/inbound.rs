@@ -113,16 +113,24 @@ impl<S: Transport> Socket<S> {
             self.on_stray(&item.target, parameter);
             return Ok(());
         };
+        if changing.is_ending() {
+            return Ok(());
+        }
+        let limits = &self.server.limits;
         let input = &mut changing.inputs[place];
+        let (waiting, length) = (input.waiting(), item.class_name.len() + item.json.len());
+        let too_long = waiting > 0 && input.bytes() + length > limits.window_bytes;
+        if x1 && (waiting >= limits.window.into() || too_long) {
+            drop(changing);
+            call.end(End::Why(Why::new(Cause::Limit)));
+            return Ok(());
+        }
         let typed = Typed { class_name: (*item.class_name).into(), json: item.json.into() };
         let (_, reader) = input.push(make(typed));
-        let (waiting, bytes) = (input.waiting(), input.bytes());
+        let bytes = input.bytes();
         drop(changing);
         reader.into_iter().for_each(Waker::wake);
-        let limits = &self.server.limits;
-        if x1 && (waiting > limits.window.into() || (waiting > 1 && bytes > limits.window_bytes)) {
-            call.end(End::Why(Why::new(Cause::Limit)));
-        } else if !x1 && bytes >= limits.window_bytes {
+        if !x1 && bytes >= limits.window_bytes {
             self.full = Some((call, place));
             self.link.clock.hold = Some(Instant::now() + limits.hold);
         }

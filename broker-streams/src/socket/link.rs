@@ -25,6 +25,7 @@ use super::{
     clock::{Clock, Due},
     outbox::Outbox,
     readable::Readable,
+    watched::Watched,
 };
 use crate::{Limits, meter::Meter};
 
@@ -32,8 +33,16 @@ use crate::{Limits, meter::Meter};
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A transport: what an upgraded connection is.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
+    /// How many bytes were written.
+    fn written(&self) -> u64;
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Watched<S> {
+    fn written(&self) -> u64 {
+        self.written()
+    }
+}
 
 /// One WebSocket.
 pub(crate) struct Link<S> {
@@ -43,6 +52,8 @@ pub(crate) struct Link<S> {
     pub(crate) clock: Clock,
     meter: Meter,
     stall: Duration,
+    /// What was written when the socket had last to wait.
+    written: u64,
     /// Something was written that is not flushed.
     unflushed: bool,
     ping: bool,
@@ -69,6 +80,7 @@ impl<S: Transport> Link<S> {
             outbox: Arc::new(Outbox::new(limits.unwritten_bytes)),
             clock: Clock::new(limits),
             stall: limits.stall,
+            written: 0,
             unflushed: false,
             ping: false,
         }
@@ -107,7 +119,6 @@ impl<S: Transport> Link<S> {
                 }
             };
             Pin::new(&mut self.web).start_send(message).map_err(|_| Ending::Lost)?;
-            self.clock.stall = None;
             self.unflushed = true;
         }
         if !self.unflushed {
@@ -124,10 +135,13 @@ impl<S: Transport> Link<S> {
         }
     }
 
-    /// From now on the socket has a time in which something must be written. More cannot be written now.
+    /// More cannot be written now. From the last byte on that was, the socket has a time in which one must be.
     fn stalled(&mut self) -> bool {
-        let limit = self.stall;
-        self.clock.stall.get_or_insert_with(|| Instant::now() + limit);
+        let written = self.web.get_ref().written();
+        if self.clock.stall.is_none() || written != self.written {
+            self.written = written;
+            self.clock.stall = Some(Instant::now() + self.stall);
+        }
         false
     }
 
@@ -135,6 +149,10 @@ impl<S: Transport> Link<S> {
     pub(crate) fn on_time(&mut self, due: Due) -> Result<Option<Due>, Ending> {
         match due {
             Due::FirstFrame => Err(Ending::Close(CloseCode::Policy, "no frame has arrived")),
+            Due::Stall if self.web.get_ref().written() != self.written => {
+                self.stalled();
+                Ok(None)
+            }
             Due::Silence | Due::Stall => Err(Ending::Lost),
             Due::Ping => {
                 self.ping = true;

@@ -9,6 +9,7 @@ mod refresh;
 mod resume;
 mod stop;
 pub(crate) mod turns;
+pub(crate) mod watched;
 
 use std::{
     collections::{HashMap, VecDeque},

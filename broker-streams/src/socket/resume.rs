@@ -132,6 +132,11 @@ impl<S: Transport> Socket<S> {
         let Parked { state, running } = parked;
         let token = state.ticket.get().and_then(|ticket| ticket.renew(&self.outbox));
         self.server.meter.resumed("exact");
+        if self.resumed.len() >= self.server.limits.calls_per_socket {
+            // Of calls that have ended meanwhile, and that the client does not mention.
+            let oldest = self.resumed.remove(0);
+            oldest.ticket.get().into_iter().for_each(Ticket::retire);
+        }
         self.resumed.push(Arc::clone(&state));
         match running {
             Some(running) => {
