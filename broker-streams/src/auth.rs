@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use broker_core::Identity;
+use broker_core::{AuthenticatedAt, Identity};
 use broker_model::Failure;
 use futures_util::FutureExt;
 use http::{HeaderMap, Uri};
@@ -51,12 +51,13 @@ pub struct Authenticated {
     pub(crate) auth_id: Option<String>,
     pub(crate) scopes: Vec<String>,
     pub(crate) until: Option<SystemTime>,
+    issued: Option<AuthenticatedAt>,
 }
 
 impl Authenticated {
     /// That user.
     pub fn new(user: impl Into<String>) -> Self {
-        Self { user: user.into(), auth_id: None, scopes: Vec::new(), until: None }
+        Self { user: user.into(), auth_id: None, scopes: Vec::new(), until: None, issued: None }
     }
 
     /// Names the authentication that can be revoked by itself: an id, never the secret.
@@ -73,9 +74,18 @@ impl Authenticated {
         self
     }
 
+    /// Dates the authentication by when its token was issued. **Say this where the token itself is proof**, and nothing is
+    /// looked up: else a token from before a revocation is good again right after it. See [`AuthenticatedAt`], which a
+    /// [`SystemTime`] becomes.
+    #[must_use]
+    pub fn issued(mut self, at: impl Into<AuthenticatedAt>) -> Self {
+        self.issued = Some(at.into());
+        self
+    }
+
     /// The identity of a session, whose authentication began to be checked at that time.
     pub(crate) fn identity(&self, began: Instant) -> Identity {
-        let identity = Identity::new(&self.user, began);
+        let identity = Identity::new(&self.user, self.issued.unwrap_or_else(|| began.into()));
         match &self.auth_id {
             Some(id) => identity.with_auth_id(id),
             None => identity,

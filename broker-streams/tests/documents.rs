@@ -8,7 +8,7 @@ mod support;
 use std::{
     error::Error,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use broker::{Broker, Revocation, Scope, StreamError};
@@ -127,7 +127,8 @@ struct Tokens;
 impl Authenticator for Tokens {
     async fn authenticate(&self, credentials: Credentials) -> Result<Option<Authenticated>, Failure> {
         Ok(claims(credentials.secret()).map(|claims| {
-            Authenticated::new(claims.user).with_auth_id(claims.key).with_scopes(claims.scopes)
+            let known = Authenticated::new(claims.user).with_auth_id(claims.key).with_scopes(claims.scopes);
+            known.issued(claims.issued) // a token from before a revocation stays revoked
         }))
     }
 }
@@ -136,11 +137,12 @@ struct Claims {
     user: String,
     key: String,
     scopes: Vec<String>,
+    issued: SystemTime,
 }
 
 fn claims(token: &str) -> Option<Claims> {
     let user = token.strip_prefix("token-of-")?.to_owned();
-    Some(Claims { user, key: "key-7".to_owned(), scopes: vec!["chat".to_owned()] })
+    Some(Claims { user, key: "key-7".to_owned(), scopes: vec!["chat".to_owned()], issued: SystemTime::now() })
 }
 
 fn build(broker: Broker) -> Result<Streams, Box<dyn Error>> {

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use broker_core::{ErrorKind, Session};
-use broker_streams_wire::OpenResult;
+use broker_streams_wire::{Again, Cause, OpenResult, Why};
 use serde::de::IgnoredAny;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Call, state::CallState};
+use super::{
+    Call,
+    state::{CallState, End},
+};
 use crate::{
     auth::{self, Credentials, Head, Scheme},
     endpoint::Access,
@@ -113,6 +116,12 @@ async fn authenticate(
     let identity = known.identity(began).with_scopes(&access.scopes);
     match server.broker.session_for(identity).await {
         Ok(session) => Ok((session, known.until)),
+        Err(error) if is_transient(&error) => {
+            // Nothing is wrong with the credentials. There is no word in `omsr` for that, so the call is opened and ends.
+            tracing::warn!(%error, "it cannot be known now what is revoked");
+            state.end(End::Why(later()));
+            std::future::pending().await
+        }
         Err(error) => {
             if error.kind() != ErrorKind::Revoked {
                 tracing::error!(%error, "no session for a call");
@@ -120,6 +129,16 @@ async fn authenticate(
             Err(OpenResult::AuthenticationFailed)
         }
     }
+}
+
+/// Whether the same may succeed in a moment.
+pub(crate) fn is_transient(error: &broker_core::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Interrupted)
+}
+
+/// The server cannot do it now.
+pub(crate) const fn later() -> Why {
+    Why { cause: Cause::Overloaded, again: Again::After(Duration::from_secs(1)) }
 }
 
 fn start(state: &Arc<CallState>, call: &Call, entry: &Entry, args: &str) -> Result<Running, OpenResult> {

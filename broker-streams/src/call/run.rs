@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::{
     Call,
-    open::{Opened, Request, open},
+    open::{Opened, Request, is_transient, later, open},
     state::{CallState, Closing, End},
 };
 use crate::{
@@ -178,6 +178,7 @@ fn finish(state: &CallState, call: &Call, ended: &Ended) {
     let (reason, why, echo) = match ended {
         Ended::Returned(Ok(())) => (CloseReason::Done, None, true),
         Ended::Returned(Err(failure)) if failure.fault().is_some() => (CloseReason::Error, None, true),
+        Ended::Returned(Err(failure)) if is_for_now(failure) => (CloseReason::Error, Some(later()), true),
         Ended::Returned(Err(_)) => (CloseReason::Error, Some(Why::new(Cause::Internal)), true),
         Ended::By(End::Cancelled | End::SocketLost) => (CloseReason::Done, None, false),
         Ended::By(End::Why(why)) => (CloseReason::Error, Some(*why), true),
@@ -205,10 +206,18 @@ fn word(ended: &Ended) -> &'static str {
     }
 }
 
+/// Whether the broker could not do what the method wanted, and may in a moment.
+fn is_for_now(failure: &Failure) -> bool {
+    let error = failure.source().and_then(|error| error.downcast_ref::<broker_core::Error>());
+    error.is_some_and(is_transient)
+}
+
 /// A fault is an answer; another failure is an error of the server.
 fn report(state: &CallState, call: &Call, failure: &Failure) {
     if failure.fault().is_some() {
         tracing::debug!(%failure, "a method failed with a fault");
+    } else if is_for_now(failure) {
+        tracing::warn!(%failure, "a method failed, for the broker could not");
     } else {
         tracing::error!(%failure, "a method failed");
     }

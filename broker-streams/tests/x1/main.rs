@@ -9,4 +9,5 @@ mod refresh;
 mod resume;
 #[path = "../support/mod.rs"]
 mod support;
+mod transient;
 mod windows;
