@@ -13,7 +13,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let mut command = cargo(&["test", "--workspace", "--features", "broker-rs/full", "--test", "faulty"]);
+    let mut command =
+        cargo(&["test", "--workspace", "--features", crate::test::FEATURES, "--test", "faulty"]);
     command.args(["--", "--ignored", "--nocapture", "all_cases_on_every_faulty_driver"]);
     // Cases fail on purpose here, most of them by a panic.
     command.env("FAULT", options.fault.as_deref().unwrap_or_default()).env("RUST_BACKTRACE", "0");

@@ -206,9 +206,10 @@ impl Suite {
     fn cargo_test(&self) -> Command {
         let mut command = cargo(&["test", "--no-fail-fast", "--workspace", "--features"]);
         if self.source == Source::Docker {
-            command.arg("broker-rs/full,integration-tests/docker").env("BROKER_TEST_SERVERS", "docker");
+            let features = format!("{FEATURES},integration-tests/docker");
+            command.arg(features).env("BROKER_TEST_SERVERS", "docker");
         } else {
-            command.arg("broker-rs/full");
+            command.arg(FEATURES);
         }
         let backends: Vec<&str> = self.wanted.iter().map(|server| &*server.backend).collect();
         if !backends.is_empty() {
@@ -227,6 +228,9 @@ impl Suite {
         command
     }
 }
+
+/// What the tests of all packages need.
+pub(crate) const FEATURES: &str = "broker-rs/full,broker-streams/full,broker-streams-client/full";
 
 /// The suite on a backend that is no member of this workspace.
 fn custom_backend() -> Step {
