@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Data, DeriveInput, Fields, LitStr, Path, Type, Variant};
+use syn::{Data, DeriveInput, Fields, Path, Type, Variant};
 
 use crate::path;
 
@@ -67,7 +67,6 @@ fn held(variant: &Variant) -> syn::Result<&Type> {
 
 /// The path that `#[choice(crate = "…")]` names.
 fn crate_path(input: &DeriveInput) -> syn::Result<Option<Path>> {
-    let mut path = None;
     let variants = match &input.data {
         Data::Enum(data) => data.variants.iter().flat_map(|variant| &variant.attrs).collect(),
         _ => Vec::new(),
@@ -76,16 +75,7 @@ fn crate_path(input: &DeriveInput) -> syn::Result<Option<Path>> {
         let message = "a variant has no attribute: an item's name is that of its type";
         return Err(syn::Error::new_spanned(attribute, message));
     }
-    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("choice")) {
-        attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("crate") {
-                return Err(meta.error("unknown key; write #[choice(crate = \"…\")]"));
-            }
-            path = Some(meta.value()?.parse::<LitStr>()?.parse()?);
-            Ok(())
-        })?;
-    }
-    Ok(path)
+    path::given(&input.attrs, "choice", "#[choice(crate = \"…\")]")
 }
 
 #[cfg(test)]

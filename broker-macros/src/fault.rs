@@ -7,7 +7,7 @@ use syn::{
     punctuated::Punctuated,
 };
 
-use crate::{name, path};
+use crate::{keys::Keys, name, path};
 
 /// What serde must not do to an enum, and to a variant: their data would not be where they are looked for.
 const NOT_OF_ENUMS: &[&str] = &["tag", "content", "untagged", "from", "try_from", "into", "remote"];
@@ -18,7 +18,7 @@ pub(crate) fn expand(input: &DeriveInput) -> syn::Result<TokenStream> {
         let message = "Fault cannot be derived for a generic type: implement it for each instance, with a name of its own";
         return Err(syn::Error::new_spanned(&input.generics, message));
     }
-    let Keys { name, krate } = Keys::of(&input.attrs)?;
+    let Keys { name, krate } = Keys::of(&input.attrs, "fault")?;
     let krate = krate.unwrap_or_else(path::of_streams);
     match &input.data {
         Data::Struct(_) => {
@@ -106,7 +106,7 @@ fn of_enum(krate: &Path, input: &DeriveInput, data: &DataEnum) -> syn::Result<To
 
 fn variant_name(variant: &Variant) -> syn::Result<LitStr> {
     check_serde(&variant.attrs, NOT_OF_VARIANTS)?;
-    let keys = Keys::of(&variant.attrs)?;
+    let keys = Keys::of(&variant.attrs, "fault")?;
     if let Some(krate) = keys.krate {
         let message = "write #[fault(crate = \"…\")] at the enum";
         return Err(syn::Error::new_spanned(krate, message));
@@ -130,34 +130,6 @@ fn check_serde(attributes: &[Attribute], refused: &[&str]) -> syn::Result<()> {
         }
     }
     Ok(())
-}
-
-/// What `#[fault(…)]` says.
-#[derive(Default)]
-struct Keys {
-    name: Option<LitStr>,
-    krate: Option<Path>,
-}
-
-impl Keys {
-    fn of(attributes: &[Attribute]) -> syn::Result<Self> {
-        let mut keys = Self::default();
-        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("fault")) {
-            attribute.parse_nested_meta(|meta| {
-                if meta.path.is_ident("name") {
-                    keys.name = Some(name::checked(meta.value()?.parse()?, "a fault's name")?);
-                } else if meta.path.is_ident("crate") {
-                    keys.krate = Some(meta.value()?.parse::<LitStr>()?.parse()?);
-                } else {
-                    return Err(
-                        meta.error("unknown key; write #[fault(name = \"…\")] or #[fault(crate = \"…\")]")
-                    );
-                }
-                Ok(())
-            })?;
-        }
-        Ok(keys)
-    }
 }
 
 #[cfg(test)]

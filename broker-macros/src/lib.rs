@@ -5,13 +5,15 @@
 
 mod choice;
 mod fault;
+mod keys;
 mod messages;
 mod name;
 mod path;
 
+use keys::Keys;
 use proc_macro::TokenStream;
 use quote::quote;
-use syn::{DeriveInput, LitStr, Path, parse_macro_input};
+use syn::{DeriveInput, parse_macro_input};
 
 /// Implements `Model` for a type that serde can encode.
 ///
@@ -70,22 +72,8 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
         return Err(syn::Error::new_spanned(&input.generics, message));
     }
     let ident = &input.ident;
-    let mut name = name::of(ident);
-    let mut krate: Option<Path> = None;
-    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("model")) {
-        attribute.parse_nested_meta(|meta| {
-            if meta.path.is_ident("name") {
-                name = name::checked(meta.value()?.parse()?, "a model's name")?;
-            } else if meta.path.is_ident("crate") {
-                krate = Some(meta.value()?.parse::<LitStr>()?.parse()?);
-            } else {
-                return Err(
-                    meta.error("unknown key; write #[model(name = \"…\")] or #[model(crate = \"…\")]")
-                );
-            }
-            Ok(())
-        })?;
-    }
+    let Keys { name, krate } = Keys::of(&input.attrs, "model")?;
+    let name = name.unwrap_or_else(|| name::of(ident));
     let krate = krate.unwrap_or_else(path::of_model);
     Ok(quote! {
         impl #krate::Model for #ident {

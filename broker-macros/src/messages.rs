@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Data, DeriveInput, Fields, Ident, LitStr, Path, Type, Variant, spanned::Spanned};
+use syn::{Data, DeriveInput, Fields, Ident, Path, Type, Variant, spanned::Spanned};
 
 use crate::path;
 
@@ -23,7 +23,7 @@ pub(crate) fn expand(input: &DeriveInput) -> syn::Result<TokenStream> {
                        enum Chat { Said(Received<Said>), Left(Received<Left>) }";
         return Err(syn::Error::new_spanned(&input.ident, message));
     };
-    let krate = crate_path(input)?.unwrap_or_else(path::of_messages);
+    let krate = path::given(&input.attrs, "messages", REMEDY)?.unwrap_or_else(path::of_messages);
     let parts: Vec<Part<'_>> = data.variants.iter().map(part).collect::<syn::Result<_>>()?;
     let (others, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| part.other);
     if let [_, second, ..] = &others[..] {
@@ -108,22 +108,7 @@ fn part(variant: &Variant) -> syn::Result<Part<'_>> {
     Ok(Part { ident: &variant.ident, payload, other })
 }
 
-/// The path that `#[messages(crate = "…")]` names.
-fn crate_path(input: &DeriveInput) -> syn::Result<Option<Path>> {
-    let mut path = None;
-    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("messages")) {
-        attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("crate") {
-                return Err(meta.error(
-                    "unknown key; write #[messages(crate = \"…\")], or #[messages(other)] at a variant",
-                ));
-            }
-            path = Some(meta.value()?.parse::<LitStr>()?.parse()?);
-            Ok(())
-        })?;
-    }
-    Ok(path)
-}
+const REMEDY: &str = "#[messages(crate = \"…\")], or #[messages(other)] at a variant";
 
 #[cfg(test)]
 mod tests {

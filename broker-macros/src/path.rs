@@ -2,7 +2,7 @@
 
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::Span;
-use syn::{Ident, Path, parse_quote};
+use syn::{Attribute, Ident, LitStr, Path, parse_quote};
 
 /// The crates of the library that have `Messages`, by their packages.
 const MESSAGES: &[&str] = &["broker-rs", "broker-core"];
@@ -22,6 +22,22 @@ pub(crate) fn of_model() -> Path {
 
 pub(crate) fn of_streams() -> Path {
     found(STREAMS)
+}
+
+/// The path that `#[name(crate = "…")]` names, the only key that there is at the type itself; another key is refused with
+/// what to write.
+pub(crate) fn given(attributes: &[Attribute], name: &str, remedy: &str) -> syn::Result<Option<Path>> {
+    let mut path = None;
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident(name)) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("crate") {
+                return Err(meta.error(format!("unknown key; write {remedy}")));
+            }
+            path = Some(meta.value()?.parse::<LitStr>()?.parse()?);
+            Ok(())
+        })?;
+    }
+    Ok(path)
 }
 
 /// The path of the first of the packages on which the user depends.
