@@ -30,39 +30,9 @@ pub trait Handler<Parameters, Kind>: Send + Sync + 'static {
     fn start(&self, start: &mut Start<'_>) -> Result<Running, OpenResult>;
 }
 
-/// The function is async.
-#[derive(Debug)]
-pub struct Async<Kind>(PhantomData<Kind>);
-/// The function returns what is sent.
-#[derive(Debug)]
-pub struct Direct<Kind>(PhantomData<Kind>);
-
 macro_rules! handlers {
     ($($parameter:ident)*) => {
-        impl<Function, Fut, R, Kind, $($parameter,)*> Handler<($($parameter,)*), Async<Kind>> for Function
-        where
-            Function: Fn($($parameter),*) -> Fut + Clone + Send + Sync + 'static,
-            Fut: Future<Output = R> + Send + 'static,
-            R: Reply<Kind>,
-            $($parameter: FromCall,)*
-        {
-            fn signature() -> Signature {
-                #[allow(unused_mut)]
-                let mut signature = Signature::default();
-                $($parameter::declare(&mut signature);)*
-                R::declare(&mut signature);
-                signature
-            }
-
-            #[allow(non_snake_case, unused_variables)]
-            fn start(&self, start: &mut Start<'_>) -> Result<Running, OpenResult> {
-                let (function, sender) = (self.clone(), Sender(start.state.clone()));
-                $(let $parameter = $parameter::from_call(start)?;)*
-                Ok(Box::pin(async move { function($($parameter),*).await.deliver(sender).await }))
-            }
-        }
-
-        impl<Function, R, Kind, $($parameter,)*> Handler<($($parameter,)*), Direct<Kind>> for Function
+        impl<Function, R, Kind, $($parameter,)*> Handler<($($parameter,)*), Kind> for Function
         where
             Function: Fn($($parameter),*) -> R + Clone + Send + Sync + 'static,
             R: Reply<Kind>,

@@ -9,7 +9,8 @@ use futures_util::StreamExt;
 use super::entry::{self, Signature};
 use crate::Out;
 
-/// What the function of a method gives back: nothing, a value, a stream of `Result`s, or a `Result` of these.
+/// What the function of a method gives back: nothing, a value, a stream of `Result`s, a `Result` of these, or a future of
+/// one of them, which is what an async function gives back.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the reply of a streaming method",
     note = "one can be: (), a value, impl Stream<Item = Result<T, E>>, or a Result of these whose error is a Failure or becomes one"
@@ -37,6 +38,9 @@ pub struct Single;
 /// Any number of values.
 #[derive(Debug)]
 pub struct Many;
+/// A reply that is awaited: that of an async function.
+#[derive(Debug)]
+pub struct Awaited<Kind>(std::marker::PhantomData<Kind>);
 /// A reply or an error.
 #[derive(Debug)]
 pub struct Fallible<Kind>(std::marker::PhantomData<Kind>);
@@ -76,6 +80,20 @@ where
             out.send(item.map_err(Into::into)?).await?;
         }
         Ok(())
+    }
+}
+
+impl<Fut, K> Reply<Awaited<K>> for Fut
+where
+    Fut: Future + Send + 'static,
+    Fut::Output: Reply<K>,
+{
+    fn declare(signature: &mut Signature) {
+        Fut::Output::declare(signature);
+    }
+
+    async fn deliver(self, sender: Sender) -> Result<(), Failure> {
+        self.await.deliver(sender).await
     }
 }
 
