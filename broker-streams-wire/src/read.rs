@@ -117,7 +117,7 @@ impl<'a> Frame<'a> {
     /// Members that are not known are ignored, those of the extension too, unless it is agreed on.
     ///
     /// # Errors
-    /// [`BadFrame`]. Where one is read, the other end is told by `brm`, and the socket is closed.
+    /// [`BadFrame`]. Where one is read, `brm` is sent, and the socket is closed.
     pub fn read(text: &'a str, extension: Extension) -> Result<Self, BadFrame> {
         let Ok(envelope) = object::read::<Envelope<'a>>(text) else { return bare(text, extension) };
         let kind = string(envelope.kind).ok_or(BadFrame::Format)?;

@@ -38,7 +38,7 @@ pub enum Cause {
     Expired,
     /// It is uncertain whether the authentication is still valid.
     Doubt,
-    /// The socket has new credentials, of another user.
+    /// The socket has new credentials, of another user or without a scope that the call requires.
     Identity,
     /// The time that the call was given is over.
     Deadline,

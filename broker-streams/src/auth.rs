@@ -18,12 +18,13 @@ use tokio::time::timeout;
 
 use crate::server::Server;
 
-/// Says who a client is.
+/// Identifies a client by its credentials.
 ///
-/// It is asked once for every call that shows credentials, by `auth` in its open, beside the other calls of the socket. An
+/// It is asked once for every call of an endpoint that requires a login, beside the other calls of the socket, and when a
+/// client shows new credentials or resumes calls. An
 /// error refuses that call alone, and is logged; a panic and a time-out do the same.
 pub trait Authenticator: Send + Sync + 'static {
-    /// Who shows these credentials; `None` for nobody that is known. What was read of a token before this was called is
+    /// Who shows these credentials; `None` if they are no user's. What was read of a token before this was called is
     /// covered: a revocation after the call began ends the session that it leads to.
     fn authenticate(
         &self,

@@ -69,7 +69,7 @@ impl StreamsBuilder {
         self
     }
 
-    /// Says who clients are. Without it, no endpoint that requires a login can be called.
+    /// Sets what identifies clients. Without it, no endpoint that requires a login can be called.
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
         self.authenticator = Some(Box::new(authenticator));
         self
@@ -147,7 +147,7 @@ impl StreamsBuilder {
         }
         Ok(Streams(Arc::new(Server {
             broker: self.broker,
-            limits: self.limits,
+            limits: self.limits.bounded(),
             endpoints,
             states: self.states,
             authenticator: self.authenticator,

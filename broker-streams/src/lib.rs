@@ -43,11 +43,11 @@
 //! |---|---|---|
 //! | `broker_streams_sockets` | | sockets that are open |
 //! | `broker_streams_calls` | `endpoint`, `method` | calls that are open |
-//! | `broker_streams_opens_total` | `res` | opens, by what the client was told; `overloaded` and `draining` where nothing was tried |
+//! | `broker_streams_opens_total` | `res` | opens, by their outcome; `overloaded` and `draining` for those refused untried |
 //! | `broker_streams_frames_total` | `dir`, `type` | frames of the sockets; those of streaming endpoints are `message` and `command` |
 //! | `broker_streams_bytes_total` | `dir` | their bytes |
 //! | `broker_streams_closed_total` | `why` | calls that have ended |
-//! | `broker_streams_gaps_total` | | gaps that clients were told of |
+//! | `broker_streams_gaps_total` | | gaps reported to clients |
 //! | `broker_streams_parked` | | calls that wait for their clients |
 //! | `broker_streams_resumes_total` | `kind` | calls that were resumed exactly (`exact`), not found (`refused`), or opened anew with a position (`cursor`) |
 //! | `broker_streams_bad_frames_total` | | texts that were no frames |

@@ -32,7 +32,7 @@ pub struct Limits {
     pub window: u32,
     /// Bytes of values of one stream that may be under way or wait. Default 256 KiB.
     pub window_bytes: usize,
-    /// How long a socket is not read, since an input of a client that knows no windows is full; then that call is closed.
+    /// How long a socket is not read, since an input of a client without `x1` is full; then that call is closed.
     /// Default 2 s.
     pub hold: Duration,
     /// Bytes that wait to be written to a socket; while there are so many, its calls wait when they send. Default 64 KiB.
@@ -47,7 +47,8 @@ pub struct Limits {
     pub park: Duration,
     /// Calls that wait so; one more ends with its socket. Default 10,000.
     pub parked_calls: usize,
-    /// Bytes that these keep for their clients. Default 64 MiB.
+    /// Bytes that these keep for their clients, counted when they are parked; a method with `on_task` may add what its window
+    /// has room for. Default 64 MiB.
     pub parked_bytes: usize,
     /// The longest life of a call. Default: none.
     pub call_life: Option<Duration>,
@@ -78,7 +79,20 @@ impl Default for Limits {
     }
 }
 
+/// A time that can be added to any moment. What is longer is as good as none.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 impl Limits {
+    /// The same with times that can be added to any moment.
+    pub(crate) fn bounded(mut self) -> Self {
+        let times =
+            [&mut self.first_frame, &mut self.hold, &mut self.stall, &mut self.ping, &mut self.silence];
+        for time in times {
+            *time = (*time).min(LONGEST);
+        }
+        self
+    }
+
     /// The name of the first limit with which no call could work, and the least value it may have.
     pub(crate) fn wrong(&self) -> Option<(&'static str, usize)> {
         let least = [

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use broker_core::Broker;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{StreamsBuilder, StreamsService, server::Server};
 
@@ -48,8 +48,9 @@ impl Streams {
     }
 
     /// Stops the server: from now on new sockets and calls are refused, and [`Call::draining`](crate::Call::draining) fires.
-    /// Half of the time later the calls that are still open are ended; at the end, or as soon as there is no call, sockets
-    /// are closed. When it returns, no task of this server is left. Call it before [`Broker::drain`].
+    /// Half of the time later the calls that are still open are ended; after three quarters of it, or as soon as it has no
+    /// call, each socket is closed, for which there are two seconds more. When it returns, no task of this server is left, unless a method keeps its thread without an await for longer
+    /// than the time and two seconds; the log warns of that. Call it before [`Broker::drain`].
     ///
     /// Cancel safe: a dropped call leaves the server on its way to stop, at the stage that was reached; call it again, or
     /// [`close`](Self::close).
@@ -61,11 +62,14 @@ impl Streams {
         }
         self.0.ending.cancel();
         // The ends of calls are written by then, to every client that reads.
-        sleep(within / 4).await;
+        if timeout(within / 4, self.0.ended()).await.is_ok() {
+            return;
+        }
         self.close().await;
     }
 
-    /// Stops the server at once: calls end, and sockets are closed. When it returns, no task of this server is left.
+    /// Stops the server at once: calls end, and sockets are closed. When it returns, no task of this server is left, unless
+    /// a method keeps its thread without an await for longer than two seconds; the log warns of that.
     pub async fn close(&self) {
         self.0.draining.cancel();
         self.0.ending.cancel();

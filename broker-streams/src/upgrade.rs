@@ -1,8 +1,9 @@
 //! Upgrade: the checks of a request, and the answer by which it becomes a socket.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::upgrade::Upgraded;
@@ -52,7 +53,12 @@ where
     };
     // No part of the request is in the span: its URL may have credentials.
     let span = tracing::info_span!("socket", number = server.socket_number());
-    server.tasks.spawn(socket.instrument(span));
+    let guarded = async move {
+        if AssertUnwindSafe(socket).catch_unwind().await.is_err() {
+            tracing::error!("the task of a socket panicked: its calls were lost");
+        }
+    };
+    server.tasks.spawn(guarded.instrument(span));
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();

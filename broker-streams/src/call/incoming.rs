@@ -34,7 +34,7 @@ use super::{
 /// # let _ = Endpoint::new("numbers").method("sum", method(sum).inputs(["numbers"]));
 /// ```
 ///
-/// When it is dropped the client is told, and need not go on to send.
+/// When it is dropped, it is closed for the client, which can stop sending.
 pub struct Incoming<T> {
     call: Arc<CallState>,
     place: usize,

@@ -73,7 +73,7 @@ impl<T: Value> Out<T> {
         poll_fn(|cx| self.call.poll_send(cx, &mut frame)).await.ok_or(SendError::Closed)
     }
 
-    /// Says that values may be missing here, in its place between the values. `false` if the client has no word for it:
+    /// Reports that values may be missing here, in its place between the values. `false` if the client has not agreed on `x1`:
     /// then the method sends what makes the client whole again, or fails.
     ///
     /// # Errors

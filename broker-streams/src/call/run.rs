@@ -100,7 +100,7 @@ async fn call(state: &Arc<CallState>, request: Request, head: Arc<Head>, life: O
     call.session().close();
 }
 
-/// Checks the open, unless the call is ended meanwhile. A panic of an authenticator refuses the call.
+/// Checks the open, unless the call is ended meanwhile. A panic of what the parameters are made of refuses the call.
 async fn opened(state: &Arc<CallState>, request: &Request, head: &Arc<Head>) -> Result<Opened, NotOpened> {
     let opening = AssertUnwindSafe(open(state, request, head)).catch_unwind();
     tokio::select! {
@@ -109,8 +109,8 @@ async fn opened(state: &Arc<CallState>, request: &Request, head: &Arc<Head>) -> 
         opened = opening => match opened {
             Ok(opened) => opened.map_err(NotOpened::Refused),
             Err(_) => {
-                tracing::error!("an authenticator panicked");
-                Err(NotOpened::Refused(OpenResult::AuthenticationFailed))
+                tracing::error!("a parameter of the method panicked when it was made");
+                Err(NotOpened::Refused(OpenResult::InvalidArguments))
             }
         },
     }
@@ -199,6 +199,7 @@ fn word(ended: &Ended) -> &'static str {
     match ended {
         Ended::Returned(Ok(())) => "done",
         Ended::Returned(Err(failure)) if failure.fault().is_some() => "fault",
+        Ended::Returned(Err(failure)) if is_for_now(failure) => Cause::Overloaded.as_str(),
         Ended::Returned(Err(_)) => Cause::Internal.as_str(),
         Ended::By(End::Cancelled) => "cancelled",
         Ended::By(End::SocketLost) => "lost",

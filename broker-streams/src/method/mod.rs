@@ -60,7 +60,8 @@ impl Method {
     }
 
     /// Runs the method on a task of its own, not on the one of its socket: for a method that computes for long
-    /// between its awaits, which would keep the socket and its other calls waiting.
+    /// between its awaits, which would keep the socket and its other calls waiting. A [resumable](Self::resumable) one goes on
+    /// while the call waits for its client, until the window is full.
     pub fn on_task(mut self) -> Self {
         self.options.on_task = true;
         self

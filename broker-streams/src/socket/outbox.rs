@@ -128,7 +128,7 @@ impl Outbox {
     pub(crate) fn may_answer(&self) -> bool {
         let queues = self.lock();
         let bytes = queues.control_bytes.max(queues.value_bytes);
-        queues.control.len() < MOST_ANSWERS && bytes < 2 * self.limit
+        queues.control.len() < MOST_ANSWERS && bytes < self.limit.saturating_mul(2)
     }
 
     /// Nothing is written any more. What waits is dropped, and so is what comes.

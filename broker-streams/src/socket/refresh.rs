@@ -8,7 +8,7 @@ use std::{
     time::{Instant, UNIX_EPOCH},
 };
 
-use broker_core::{CloseReason, Session};
+use broker_core::{CloseReason, ErrorKind, Session};
 use broker_streams_wire::{
     Authenticate, Authenticated as Answer, Cause, Credential, OpenResult, Why, write_data,
 };
@@ -113,6 +113,12 @@ pub(super) async fn look(
     let began = Instant::now();
     let (scheme, secret) = auth::unwrap(&shown.0, server.any_credential_format)?;
     let known = auth::ask(&server, Credentials::new(scheme, secret, head)).await?;
-    let session = server.broker.session_for(known.identity(began)).await.ok()?;
+    let session = server.broker.session_for(known.identity(began)).await;
+    let logged = session.inspect_err(|error| {
+        if error.kind() != ErrorKind::Revoked {
+            tracing::error!(%error, "no session for new credentials");
+        }
+    });
+    let session = logged.ok()?;
     Some((known, session))
 }

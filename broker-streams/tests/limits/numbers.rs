@@ -179,6 +179,16 @@ async fn a_deadline_of_the_server_counts_if_it_is_shorter() {
     assert_eq!(raw.next().await["data"]["why"]["c"], "deadline");
 }
 
+#[tokio::test]
+async fn times_without_end_serve_as_any_other() {
+    let server = limited(|limits| {
+        (limits.silence, limits.ping, limits.stall) = (Duration::MAX, Duration::MAX, Duration::MAX);
+        (limits.first_frame, limits.hold) = (Duration::MAX, Duration::MAX);
+    })
+    .await;
+    server.connect().await.silent().await;
+}
+
 #[test]
 fn limits_with_which_nothing_works_are_refused() {
     let broker = broker::Broker::local();
