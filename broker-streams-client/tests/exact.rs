@@ -208,6 +208,7 @@ async fn run(lengths: Vec<u32>, discards: bool) -> usize {
     assert_eq!(next, OUT, "{lengths:?}");
     end.send(()).ok();
     let received = within(serving).await.unwrap();
+    assert!(!received.is_empty(), "no value of the input came in: {lengths:?}");
     let exact: Vec<i64> = (0..received.len() as i64).collect();
     assert_eq!(received, exact, "{lengths:?}");
     resumed

@@ -1,4 +1,4 @@
-//! TLS: a server is let in by its certificate alone.
+//! TLS: a server whose certificate is signed by no known root is refused.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

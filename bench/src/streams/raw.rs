@@ -71,7 +71,7 @@ impl Client {
     /// Waits for the next frame of text, and gives what it says.
     pub(crate) async fn next(&mut self) -> Outcome<String> {
         loop {
-            let Some((opcode, start, end)) = self.complete() else {
+            let Some((opcode, start, end)) = complete(&self.read) else {
                 self.fill().await?;
                 continue;
             };
@@ -106,10 +106,6 @@ impl Client {
     pub(crate) fn idle(mut self) -> Self {
         self.read.shrink_to_fit();
         self
-    }
-
-    fn complete(&self) -> Option<(u8, usize, usize)> {
-        complete(&self.read)
     }
 }
 

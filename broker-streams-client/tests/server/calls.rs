@@ -363,7 +363,7 @@ async fn ws_80_a_server_that_stops_ends_its_calls_and_a_call_to_the_next_works()
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_ends_at_the_server_and_so_does_one_whose_deadline_is_over() {
+async fn neither_a_dropped_call_nor_one_whose_deadline_is_over_keeps_the_socket() {
     let (server, _) = server().await;
     let client = server.client().build().unwrap();
     drop(within(client.call("test", "waits").open::<i64>()).await.unwrap());

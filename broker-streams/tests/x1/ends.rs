@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::extended::open_with;
-use crate::support::{MARKER, Raw, Server, close, open, soon};
+use crate::support::{MARKER, Raw, Server, open, soon};
 
 #[derive(Clone, Serialize, Deserialize, Model)]
 struct News {
@@ -124,12 +124,11 @@ async fn a_revocation_ends_one_of_three_calls_of_a_socket() {
     assert_eq!(frame["data"]["why"], json!({"c": "revoked", "again": "signin"}));
     raw.silent().await;
     // The others live.
-    for number in [1, 3] {
-        let mut cancel = close(number, "forever", None, "done");
-        cancel["data"]["en"] = json!("private");
-        raw.json(&cancel).await;
+    for (number, name) in [(1, "ada"), (3, "cleo")] {
+        broker.revoke(Revocation::user(name)).await.unwrap();
+        let frame = raw.next().await;
+        assert_eq!(frame["data"]["cid"], signed_in(number, name)["data"]["cid"], "{frame}");
     }
-    raw.silent().await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod ends;
 mod extended;
 mod refresh;
 mod resume;
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 mod transient;

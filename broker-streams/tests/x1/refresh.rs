@@ -12,7 +12,7 @@ async fn forever(_out: Out<i64>) {
     std::future::pending::<()>().await;
 }
 
-/// `user key`, valid for a minute; with `brief` as the key for a tenth of a second.
+/// `user/key`, valid for a minute; with `brief` as the key for a tenth of a second.
 struct Tokens;
 
 impl Authenticator for Tokens {

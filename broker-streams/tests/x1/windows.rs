@@ -115,19 +115,19 @@ async fn the_client_is_told_what_a_method_consumes() {
             frame = raw.next() => {
                 assert_eq!(frame["type"], "flow");
                 told = frame["data"]["got"].as_u64().unwrap();
+                assert!(told >= 32, "{told}: before half of a window");
                 assert_eq!(frame["data"], json!({"cid": id(1), "p": "input", "got": told}));
             }
             () = tokio::task::yield_now() => {}
         }
     }
-    assert!(told >= 32, "{told}");
     // The rest after a second.
     for _ in 0..3 {
         counts.0.2.notify_one();
         tokio::task::yield_now().await;
     }
     let later = soon("the rest", raw.next()).await;
-    assert!(later["data"]["got"].as_u64().unwrap() > 32, "{later}");
+    assert!(later["data"]["got"].as_u64().unwrap() > told, "{later}");
 }
 
 #[tokio::test]
