@@ -83,7 +83,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The longest frame in either direction, in bytes. By default 4 MiB.
+    /// The longest frame in either direction, in bytes; at least 1,024. By default 4 MiB.
     pub const fn max_frame(mut self, bytes: usize) -> Self {
         self.max_frame = bytes;
         self
@@ -93,7 +93,7 @@ impl ClientBuilder {
     /// whatever its length. A stream with more ends with [`CallError::Overflow`](crate::CallError::Overflow).
     /// By default 1 MiB.
     ///
-    /// A server that knows windows does not get there, unless it lets more bytes be under way than this.
+    /// A server that supports windows does not get there, unless it lets more bytes be under way than this.
     pub const fn max_buffered(mut self, bytes: usize) -> Self {
         self.max_buffered = bytes;
         self
@@ -124,10 +124,16 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, BuildError> {
         let uri = address(&self.url)?;
         if !(1..=65_536).contains(&self.window) {
-            return Err(BuildError::new("a window is from 1 to 65,536 frames"));
+            return Err(BuildError::new(format!(
+                "`window` is {}; it has to be from 1 to 65,536",
+                self.window
+            )));
         }
         if self.max_frame < 1024 {
-            return Err(BuildError::new("a frame has at least 1,024 bytes"));
+            return Err(BuildError::new(format!(
+                "`max_frame` is {}; it has to be at least 1,024",
+                self.max_frame
+            )));
         }
         let connector = match self.connector {
             Some(connector) => connector,

@@ -67,7 +67,11 @@ impl CallBuilder {
         self.args = match json.as_bytes() {
             [b'{', ..] => json.into(),
             b"null" => "{}".into(),
-            _ => return Err(CallError::Unwritable("the arguments are not an object".into())),
+            _ => {
+                return Err(CallError::Unwritable(
+                    "the arguments are not a JSON object: pass a struct, a map or `()`".into(),
+                ));
+            }
         };
         Ok(self)
     }
@@ -107,7 +111,7 @@ impl CallBuilder {
     }
 
     /// Goes on when the socket is lost, or the server asks to call again: with the same call if the server
-    /// has kept it, else with a new one. [`CallStream::events`] says which.
+    /// has kept it, else with a new one. [`CallStream::events`] shows which.
     ///
     /// The client tries for ever, with growing waits. A call that was never opened does not wait: it fails
     /// with the first attempt to connect that fails. In a new call, values of the inputs that the server has
@@ -117,7 +121,7 @@ impl CallBuilder {
         self
     }
 
-    /// The W3C trace context of the call, for a server that knows the extension.
+    /// The W3C trace context of the call, for a server that supports the extension.
     pub fn traceparent(mut self, traceparent: &str) -> Self {
         self.traceparent = Some(traceparent.to_owned());
         self

@@ -84,7 +84,7 @@ impl Client {
         self.shared().order(Order::Close);
     }
 
-    /// Says that there is no network. With [`close_when_offline`](ClientBuilder::close_when_offline) the
+    /// Reports that there is no network. With [`close_when_offline`](ClientBuilder::close_when_offline) the
     /// socket is closed at once: its calls end with [`CallError::SocketClosed`], and those that may be
     /// resumed wait. Without that nothing happens: a network may be back before anybody notices.
     pub fn report_offline(&self) {
@@ -93,7 +93,7 @@ impl Client {
         }
     }
 
-    /// Says that there is a network: a connection that waits for its next attempt tries at once.
+    /// Reports that there is a network: a connection that waits for its next attempt tries at once.
     pub fn report_online(&self) {
         self.shared().order(Order::Online);
     }

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::CallError;
 
-/// What a provider says when it fails. It is logged, and never sent or displayed.
+/// The error of a provider. It is logged, and never sent or displayed.
 pub type ProviderError = Box<dyn Error + Send + Sync>;
 
 /// Gives the credentials of calls, as the header `Authorization` has them: `Bearer …` or `Basic …`.

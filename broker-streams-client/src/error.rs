@@ -17,7 +17,7 @@ pub enum CallError {
     Fault(StreamFault),
     /// The server closed the call.
     Closed {
-        /// Why, if the server said so.
+        /// Why, if the server gave a reason.
         why: Option<Cause>,
         /// When a new call can succeed. [`Again::Never`] if the server did not say.
         again: Again,
@@ -84,13 +84,13 @@ impl fmt::Display for CallError {
             Self::SocketClosed => f.write_str("the client closed the socket"),
             Self::SocketLost => f.write_str("the socket was lost"),
             Self::ConnectFailed(why) => write!(f, "no connection to the server: {why}"),
-            Self::ConnectTimedOut => f.write_str("the server did not answer in time"),
+            Self::ConnectTimedOut => f.write_str("the server did not answer the attempt to connect in time"),
             Self::OpenTimedOut => f.write_str("the server did not answer the opening of the call in time"),
             Self::IdleTimeout => f.write_str("nothing has arrived on the socket for a long time"),
             Self::Unreadable(why) => write!(f, "a value cannot be read: {why}"),
             Self::Unwritable(why) => write!(f, "a value cannot be sent: {why}"),
             Self::NoValue => f.write_str("the method has ended without a value"),
-            Self::Overflow => f.write_str("the server has sent more values than the client agreed to hold"),
+            Self::Overflow => f.write_str("the server has sent more values than the client agreed to hold; read faster, or raise max_buffered"),
             Self::TooManyCalls => {
                 f.write_str("the client has as many calls as it may have; end some, or raise max_calls")
             }

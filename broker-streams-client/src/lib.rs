@@ -33,7 +33,7 @@
 //!
 //! | what | limit | then |
 //! |---|---|---|
-//! | values of a stream that nobody reads | the window of 64, and 1 MiB ([`max_buffered`](ClientBuilder::max_buffered)) | [`CallError::Overflow`] |
+//! | values of a stream that the application does not read | the window of 64, and 1 MiB ([`max_buffered`](ClientBuilder::max_buffered)) | [`CallError::Overflow`] |
 //! | a frame | 4 MiB ([`max_frame`](ClientBuilder::max_frame)) | the socket is closed |
 //! | calls | 256 ([`max_calls`](ClientBuilder::max_calls)) | [`CallError::TooManyCalls`] |
 //! | frames that are not written, because the server does not read | 64 KiB | inputs and new calls wait |
