@@ -6,7 +6,7 @@ pub(crate) mod open;
 pub(crate) mod out;
 pub(crate) mod run;
 pub(crate) mod state;
-mod timers;
+pub(crate) mod timers;
 mod window;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};

@@ -26,9 +26,7 @@ impl Timers {
 
     /// Until when the authentication is valid; `None`: without end.
     pub(crate) fn set_expiry(&mut self, until: Option<SystemTime>) {
-        let left = until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
-        let at = left.and_then(|left| Instant::now().checked_add(left));
-        self.expiry = at.map(|at| Box::pin(sleep_until(at)));
+        self.expiry = until.and_then(instant_of).map(|at| Box::pin(sleep_until(at)));
     }
 
     /// Which time is over, if one is.
@@ -45,4 +43,10 @@ impl Timers {
         let next = timers.map(|timer| timer.deadline()).min();
         next.map(|next| next.saturating_duration_since(Instant::now()))
     }
+}
+
+/// The moment of a time of day; now for one that is past, `None` for one beyond the end of the clock.
+pub(crate) fn instant_of(time: SystemTime) -> Option<Instant> {
+    let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+    Instant::now().checked_add(left)
 }

@@ -2,12 +2,14 @@
 
 use std::{
     future::poll_fn,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
@@ -21,7 +23,7 @@ use super::{
     frame::{Frame, PONG},
     inbox::{Inbox, Item},
     shared::Shared,
-    work::{State, close, work},
+    work::{State, close, dropped, work},
 };
 use crate::{
     auth::Head,
@@ -62,7 +64,9 @@ pub(super) async fn serve<S: Transport>(
     // Held by the work until its end, and then by what closes them.
     let states = Mutex::new(server.streaming.iter().map(|_| State::Unopened).collect::<Vec<_>>());
     let stop = Box::pin(server.ending.clone().cancelled_owned());
-    let working = Box::pin(work(&shared, key, &states, &inbox));
+    // What a user's type does when it is dropped must not take the end from the other endpoints.
+    let working = AssertUnwindSafe(work(&shared, key, &states, &inbox)).catch_unwind();
+    let working = Box::pin(working.map(|ending| ending.unwrap_or_else(|_| panicked())));
     let mut connection = Connection { link, server, inbox: &inbox, work: Some(working), stop };
     let ending = poll_fn(|cx| connection.poll(cx)).await;
     let Connection { link, mut work, mut stop, .. } = connection;
@@ -75,14 +79,24 @@ pub(super) async fn serve<S: Transport>(
                 () = &mut stop => {}
             }
         }
-        drop(work);
+        dropped(work);
         let states = std::mem::take(&mut *states.lock().await);
-        if timeout(REST, close(states)).await.is_err() {
-            tracing::warn!("streaming endpoints take too long to close");
+        match AssertUnwindSafe(timeout(REST, close(states))).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => {
+                tracing::warn!("streaming endpoints were not closed within a second: they are dropped");
+            }
+            Err(_) => tracing::error!("what a streaming endpoint held panicked when it was dropped"),
         }
         shared.close();
     };
     tokio::join!(link.end(ending), rest);
+}
+
+/// How a connection ends when something of its endpoints panicked outside of their functions.
+fn panicked() -> Ending {
+    tracing::error!("something of a streaming endpoint panicked outside of its functions");
+    Ending::Close(CloseCode::Error, "an internal error")
 }
 
 impl<S: Transport> Turns for Connection<'_, S> {

@@ -1,9 +1,6 @@
 //! Shared: what a connection and the peers of its endpoints share: who the client is, and the sessions.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use broker_core::{ErrorKind, Identity, Session};
 use broker_streams_wire::Cause;
@@ -15,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::{
     auth::{self, Authenticated, Credentials, Head},
-    call::run::session_over,
+    call::{run::session_over, timers::instant_of},
     endpoint::Access,
     server::Server,
     socket::{STOPPING, link::Ending, outbox::Outbox},
@@ -91,11 +88,7 @@ impl Shared {
         let identity = known.identity(began).with_scopes(required);
         let Authenticated { scopes, until, .. } = known;
         match self.server.broker.session_for(identity).await {
-            Ok(session) => {
-                let left = until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
-                let until = left.and_then(|left| Instant::now().checked_add(left));
-                Some(User { session, renewed: None, scopes, until })
-            }
+            Ok(session) => Some(User { session, renewed: None, scopes, until: until.and_then(instant_of) }),
             Err(error) => {
                 if error.kind() != ErrorKind::Revoked {
                     tracing::error!(%error, "no session for a connection");

@@ -1,6 +1,9 @@
 //! Work: the functions of the endpoints, which run one after the other for one connection.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use broker_model::Failure;
 use futures_util::FutureExt;
@@ -33,7 +36,7 @@ pub(super) async fn work(
     inbox: &Inbox,
 ) -> Ending {
     let states = &mut *states.lock().await;
-    let handling = async {
+    let mut handling = Box::pin(async {
         shared.authenticate(key.as_deref()).await;
         drop(key);
         for place in 0..states.len() {
@@ -51,11 +54,20 @@ pub(super) async fn work(
             }
         }
         Ending::ClosedByClient
-    };
-    tokio::select! {
+    });
+    let ending = tokio::select! {
         biased;
         ending = shared.over() => ending,
-        ending = handling => ending,
+        ending = handling.as_mut() => ending,
+    };
+    dropped(handling);
+    ending
+}
+
+/// Drops what an endpoint holds, which must not take the end from the others.
+pub(super) fn dropped(held: impl Sized) {
+    if catch_unwind(AssertUnwindSafe(|| drop(held))).is_err() {
+        tracing::error!("what a streaming endpoint held panicked when it was dropped");
     }
 }
 
@@ -115,7 +127,7 @@ fn report(peer: &Peer, failure: &Failure, message: Option<u64>) {
     }
     tracing::error!(%endpoint, message, %failure, "a streaming endpoint failed");
     let Some(hook) = &peer.server().on_stream_failure else { return };
-    if std::panic::catch_unwind(AssertUnwindSafe(|| hook(peer, failure))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| hook(peer, failure))).is_err() {
         tracing::error!("the hook for failures panicked");
     }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use broker_streams::{Any, Endpoint, Failure, Peer, StreamingEndpoint, StreamsBuilder};
+use serde_json::json;
+
 use crate::{
-    server::{Test, echoed, say},
+    server::{Notes, Test, echoed, say},
     support::soon,
 };
 
@@ -109,5 +112,71 @@ async fn a_broker_that_is_closed_ends_its_connections() {
         echoed(&mut raw, "test", 1).await;
         test.broker.close().await;
         assert_eq!(raw.closed().await.map(|frame| u16::from(frame.code)), Some(1012), "{key}");
+    }
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a panic in `Drop`, as this test wants it");
+    }
+}
+
+/// Holds what panics when it is dropped: for as long as the connection lives, or while it handles a message.
+struct Explosive(Notes);
+
+impl StreamingEndpoint for Explosive {
+    type User = Option<Bomb>;
+
+    async fn stream_opened(&self, _: &Peer) -> Result<Option<Bomb>, Failure> {
+        Ok(None)
+    }
+
+    async fn handle_stream_message(
+        &self,
+        _: &Peer,
+        kept: &mut Option<Bomb>,
+        message: Any,
+    ) -> Result<(), Failure> {
+        let bomb = Bomb;
+        if message.is::<String>() {
+            self.0.add("exploding");
+            std::future::pending::<()>().await;
+        }
+        *kept = Some(bomb);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_panics_when_it_is_dropped_takes_the_end_from_no_other_endpoint() {
+    for (value, by_client) in
+        [(json!("held"), true), (json!("held"), false), (json!(1), true), (json!(1), false)]
+    {
+        let explosive = |streams: StreamsBuilder, notes: Notes| {
+            streams.endpoint(Endpoint::new("explosive").streaming(Explosive(notes)))
+        };
+        let test = Test::with(explosive).await;
+        let mut raw = test.connect("").await;
+        say(&mut raw, "test", "keep").await;
+        echoed(&mut raw, "test", 1).await;
+        say(&mut raw, "explosive", value.clone()).await;
+        if value.is_string() {
+            test.notes.wait("exploding").await;
+        } else {
+            echoed(&mut raw, "test", 2).await;
+        }
+        if by_client {
+            drop(raw);
+        } else {
+            test.broker.close().await;
+            assert_eq!(raw.closed().await.map(|frame| u16::from(frame.code)), Some(1012), "{value}");
+        }
+        for note in ["closed, sends: false", "session over"] {
+            test.notes.wait(&format!("test {note}")).await;
+        }
+        soon("the end", test.server.streams.close()).await;
     }
 }
