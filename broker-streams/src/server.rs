@@ -51,7 +51,7 @@ pub(crate) struct Server {
     /// The tasks of sockets.
     pub(crate) tasks: TaskTracker,
     pub(crate) parking: Parking,
-    /// The tasks of parked calls.
+    /// The tasks of parked calls, and of methods that have one of their own.
     pub(crate) parked: TaskTracker,
     pub(crate) next_socket: AtomicU64,
 }

@@ -90,7 +90,7 @@ async fn call(state: &Arc<CallState>, request: Request, head: Arc<Head>, life: O
     }
     state.opened();
     answer(state, OpenResult::Success);
-    let mut running = if on_task { on_a_task(running) } else { running };
+    let mut running = if on_task { on_a_task(state, running) } else { running };
     let ended = until_the_end(state, call.session(), &mut running).await;
     finish(state, &call, &ended);
     // After the frames of the end: what the method held has nothing more to say.
@@ -162,8 +162,8 @@ pub(crate) async fn session_over(session: &Session) -> Cause {
 }
 
 /// The method on a task of its own, which ends with the call.
-fn on_a_task(running: Running) -> Running {
-    let task = AbortOnDropHandle::new(tokio::spawn(running));
+fn on_a_task(state: &CallState, running: Running) -> Running {
+    let task = AbortOnDropHandle::new(state.server.parked.spawn(running));
     Box::pin(async move {
         match task.await {
             Ok(returned) => returned,

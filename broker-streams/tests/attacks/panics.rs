@@ -1,8 +1,19 @@
 //! Panics and locks: what user code does outside of a method's own future harms no other call of the socket.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
-use broker_streams::{Authenticated, Authenticator, Call, Credentials, Endpoint, Failure, Out};
+use broker_streams::{
+    Authenticated, Authenticator, Call, Credentials, Endpoint, Failure, Out, State, method,
+};
+use futures_util::StreamExt;
 use serde_json::json;
 
 use crate::support::{Raw, Server, close, id, open};
@@ -140,4 +151,36 @@ async fn a_position_may_look_at_its_call_when_it_is_written() {
         std::process::exit(1);
     };
     assert_eq!(frames, ["success", "int 7", "close done"]);
+}
+
+/// Says when it was dropped.
+struct Held(Arc<AtomicBool>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// Keeps a thread while the server stops.
+async fn holds(State(dropped): State<Arc<AtomicBool>>, out: Out<i64>) -> Result<(), Failure> {
+    let _held = Held(dropped);
+    out.send(1).await?;
+    tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(500)));
+    std::future::pending::<()>().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_has_ended_when_the_tasks_of_its_methods_have() {
+    let dropped = Arc::new(AtomicBool::new(false));
+    let test = Endpoint::new("test").method("holds", method(holds).on_task());
+    let server = Server::start(|streams| streams.state(Arc::clone(&dropped)).endpoint(test)).await;
+    let mut raw = server.connect().await;
+    raw.json(&open(1, "test", "holds", &json!({}), &[])).await;
+    assert_eq!(raw.frames(2).await, ["success", "int 1"]);
+    // Its socket is closed long before the thread is free.
+    let answer_the_close = async { while raw.0.next().await.is_some() {} };
+    tokio::join!(server.streams.close(), answer_the_close);
+    assert!(dropped.load(SeqCst), "its task has outlived the server");
 }
