@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use http_body_util::Full;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{handshake::derive_accept_key, protocol::Role, protocol::WebSocketConfig},
@@ -40,15 +41,17 @@ where
     };
     let upgrade = hyper::upgrade::on(request);
     let config = config(&server.limits);
-    let meter = server.meter.clone();
+    let (meter, wait) = (server.meter.clone(), server.limits.first_frame);
     let socket = async move {
-        match upgrade.await {
-            Ok(upgraded) => {
+        // It ends with the connection, or with the answer; should neither come, with the time of the first frame.
+        match timeout(wait, upgrade).await {
+            Ok(Ok(upgraded)) => {
                 let _held = meter.socket();
                 let io = Watched::new(TokioIo::new(upgraded));
                 serve(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
             }
-            Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
+            Ok(Err(error)) => tracing::debug!(%error, "a connection was not upgraded"),
+            Err(_) => tracing::debug!("a connection was not upgraded in time"),
         }
     };
     // No part of the request is in the span: its URL may have credentials.

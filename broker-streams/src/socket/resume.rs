@@ -1,7 +1,7 @@
 //! Resuming: calls that leave a lost socket, and calls that come to a new one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -9,7 +9,7 @@ use std::{
 
 use broker_core::Session;
 use broker_streams_wire::{CallId, Flow, Resume, ResumeCall, Resumed, ResumedCall, write_data};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join_all};
 
 use super::{Ending, Socket, Transport, inbound::bad_request, refresh::look};
 use crate::{
@@ -155,23 +155,28 @@ async fn take(server: Arc<Server>, head: Arc<Head>, resume: Resume) -> Taken {
         Some(shown) => look(Arc::clone(&server), head, shown).await,
         None => None,
     };
-    let mut taken: Vec<(ResumeCall, Option<Parked>)> = Vec::with_capacity(resume.calls.len());
-    for asked in resume.calls {
-        // Whoever has the token of an anonymous call may resume it.
-        let mut parked = None;
-        let user = known.as_ref().map(|(known, _)| known.user.as_str());
+    let user = known.as_ref().map(|(known, _)| known.user.as_str());
+    // All at once: a socket that is stuck keeps its own calls for some time, and none of the others.
+    let mut seen = HashSet::new();
+    let taken = resume.calls.iter().map(|asked| {
         // One that is named twice is on its way already.
-        let twice = taken.iter().any(|(seen, parked)| seen.cid == asked.cid && parked.is_some());
-        for user in [user, None].into_iter().filter(|_| !twice) {
-            let claim = Claim { token: &asked.t.0, id: asked.cid, user };
-            parked = server.parking.take(&claim).await;
-            if parked.is_some() || user.is_none() {
-                break;
-            }
-        }
-        taken.push((asked, parked));
+        let first = seen.insert(asked.cid);
+        let server = &server;
+        async move { if first { take_one(server, asked, user).await } else { None } }
+    });
+    let taken = join_all(taken).await;
+    Taken { calls: resume.calls.into_iter().zip(taken).collect(), known }
+}
+
+/// Takes one call. Whoever has the token of an anonymous one may resume it.
+async fn take_one(server: &Server, asked: &ResumeCall, user: Option<&str>) -> Option<Parked> {
+    let claim = |user| Claim { token: &asked.t.0, id: asked.cid, user };
+    if user.is_some()
+        && let Some(parked) = server.parking.take(&claim(user)).await
+    {
+        return Some(parked);
     }
-    Taken { known, calls: taken }
+    server.parking.take(&claim(None)).await
 }
 
 /// Gives calls back that were on their way to a socket which is gone.
