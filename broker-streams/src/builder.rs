@@ -17,7 +17,7 @@ use crate::{
     meter::Meter,
     method::{
         Method,
-        entry::{Declared, Entry, MethodName, Reply},
+        entry::{Entry, MethodName, Reply},
         extract::States,
     },
     origin::Origins,
@@ -125,7 +125,7 @@ impl StreamsBuilder {
     /// a state that was not given, a second stream to the client, a limit of nothing.
     pub fn build(self) -> Result<Streams, BuildError> {
         if let Some((name, least)) = self.limits.wrong() {
-            return Err(BuildError(format!("the limit `{name}` is too small: it is at least {least}")));
+            return Err(BuildError(format!("the limit `{name}` is too small: set it to {least} or more")));
         }
         let meter = Meter::new();
         let mut endpoints = HashMap::new();
@@ -141,8 +141,12 @@ impl StreamsBuilder {
             let methods = methods(endpoint, &self.states, &meter)?;
             #[cfg(feature = "endpoints")]
             let methods = Methods { streaming: place, ..methods };
-            if name.is_empty() || endpoints.insert(name.clone().into_boxed_str(), methods).is_some() {
-                return Err(BuildError(format!("the endpoint {name:?} has no name, or there are two of it")));
+            if name.is_empty() {
+                return Err(BuildError("an endpoint has no name: give `Endpoint::new` one".to_owned()));
+            }
+            if endpoints.insert(name.clone().into_boxed_str(), methods).is_some() {
+                let remedy = "put all methods on one `Endpoint`, or rename one";
+                return Err(BuildError(format!("there are two endpoints {name:?}: {remedy}")));
             }
         }
         Ok(Streams(Arc::new(Server {
@@ -174,7 +178,7 @@ impl StreamsBuilder {
 fn methods(endpoint: Endpoint, states: &States, meter: &Meter) -> Result<Methods, BuildError> {
     let Endpoint { name: endpoint, access, methods, doubled, .. } = endpoint;
     if let Some(name) = doubled.first() {
-        return Err(BuildError(format!("there are two methods `{endpoint}.{name}`")));
+        return Err(BuildError(format!("there are two methods `{endpoint}.{name}`: rename one")));
     }
     let shared: Arc<str> = endpoint.as_str().into();
     let mut entries = HashMap::new();
@@ -196,27 +200,28 @@ fn entry(name: MethodName, method: Method, states: &States, meter: &Meter) -> Re
     let Method { run, signature, options } = method;
     let streams = signature.streams();
     if name.method.is_empty() {
-        return Err("has no name".to_owned());
+        return Err("has no name: give `Endpoint::method` one".to_owned());
     }
     if signature.outs > 1 || (signature.outs == 1 && signature.reply != Reply::Nothing) {
         return Err("has two streams to the client: take one `Out`, and return nothing or a `Result<(), _>`"
             .to_owned());
     }
-    if options.inputs.len() != signature.inputs.len() {
-        let (named, taken) = (options.inputs.len(), signature.inputs.len());
+    if options.inputs.len() != signature.inputs {
+        let (named, taken) = (options.inputs.len(), signature.inputs);
         return Err(format!(
             "takes {taken} inputs, and {named} are named: name each by `method(…).inputs([…])`"
         ));
     }
     let mut seen = std::collections::HashSet::new();
     if let Some(twice) = options.inputs.iter().find(|name| name.is_empty() || !seen.insert(name.as_str())) {
-        return Err(format!("has an input {twice:?} that has no name, or there are two of it"));
+        return Err(format!(
+            "has an input {twice:?} that is empty or given twice: give each input a name of its own"
+        ));
     }
     if let Some((_, state)) = signature.states.iter().find(|(id, _)| !states.has(*id)) {
         return Err(format!("takes a state `{state}` that was not given: call `state` before `build`"));
     }
-    let inputs = options.inputs.iter().zip(signature.inputs);
-    let inputs = inputs.map(|(name, required)| Declared { name: name.as_str().into(), required }).collect();
+    let inputs = options.inputs.into_iter().map(String::into_boxed_str).collect();
     let calls = meter.calls(&name.endpoint, &name.method);
     Ok(Entry { calls, name, run, inputs, streams, on_task: options.on_task, resumable: options.resumable })
 }

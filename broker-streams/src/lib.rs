@@ -51,6 +51,7 @@
 //! | `broker_streams_parked` | | calls that wait for their clients |
 //! | `broker_streams_resumes_total` | `kind` | calls that were resumed exactly (`exact`), not found (`refused`), or opened anew with a position (`cursor`) |
 //! | `broker_streams_bad_frames_total` | | texts that were no frames |
+//! | `broker_streams_window_wait_seconds` | | a histogram: how long a value has waited because its client was a window behind; values that did not wait are not in it |
 //!
 //! Labels have nothing that a client has sent: endpoints and methods are those of the server.
 

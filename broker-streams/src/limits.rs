@@ -94,25 +94,24 @@ impl Limits {
     }
 
     /// The name of the first limit with which no call could work, and the least value it may have.
-    pub(crate) fn wrong(&self) -> Option<(&'static str, usize)> {
+    pub(crate) fn wrong(&self) -> Option<(&'static str, &'static str)> {
         let least = [
-            ("sockets", self.sockets, 1),
-            ("frame_bytes", self.frame_bytes, 256),
-            ("calls_per_socket", self.calls_per_socket, 1),
-            ("opens", self.opens, 1),
-            ("window", self.window as usize, 1),
-            ("window_bytes", self.window_bytes, 1),
-            ("unwritten_bytes", self.unwritten_bytes, 1),
+            ("sockets", self.sockets < 1, "1"),
+            ("frame_bytes", self.frame_bytes < 256, "256"),
+            ("calls_per_socket", self.calls_per_socket < 1, "1"),
+            ("opens", self.opens < 1, "1"),
+            ("window", self.window < 1, "1"),
+            ("window_bytes", self.window_bytes < 1, "1"),
+            ("unwritten_bytes", self.unwritten_bytes < 1, "1"),
         ];
-        let numbers = least.into_iter().find(|(_, value, least)| value < least);
-        let numbers = numbers.map(|(name, _, least)| (name, least));
         let times = [
-            ("first_frame", self.first_frame),
-            ("authenticate", self.authenticate),
-            ("stall", self.stall),
-            ("ping", self.ping),
-            ("silence", self.silence),
+            ("first_frame", self.first_frame.is_zero(), "a millisecond"),
+            ("authenticate", self.authenticate.is_zero(), "a millisecond"),
+            ("stall", self.stall.is_zero(), "a millisecond"),
+            ("ping", self.ping.is_zero(), "a millisecond"),
+            ("silence", self.silence.is_zero(), "a millisecond"),
         ];
-        numbers.or_else(|| times.into_iter().find(|(_, time)| time.is_zero()).map(|(name, _)| (name, 1)))
+        let all = least.into_iter().chain(times);
+        all.into_iter().find_map(|(name, wrong, least)| wrong.then_some((name, least)))
     }
 }

@@ -24,7 +24,9 @@ pub(crate) struct Held {
 
 #[cfg(feature = "metrics")]
 mod on {
-    use metrics::{Counter, Gauge, counter, gauge};
+    use std::time::Duration;
+
+    use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
     use super::{Calls, Held, Meter};
 
@@ -44,7 +46,7 @@ mod on {
         "rsr", "bye", "message", "command",
     ];
     /// Why calls end.
-    const ENDS: [&str; 16] = [
+    const ENDS: [&str; 13] = [
         "done",
         "fault",
         "cancelled",
@@ -58,9 +60,6 @@ mod on {
         "internal",
         "overloaded",
         "draining",
-        "gone",
-        "gap",
-        "other",
     ];
     /// How calls are resumed.
     const RESUMES: [&str; 3] = ["exact", "refused", "cursor"];
@@ -93,6 +92,7 @@ mod on {
         gaps: Counter,
         resumes: By<{ RESUMES.len() }>,
         bad_frames: Counter,
+        window_wait: Histogram,
     }
 
     impl Meter {
@@ -115,6 +115,7 @@ mod on {
                 gaps: counter!("broker_streams_gaps_total"),
                 resumes: By::new(RESUMES, |word| counter!("broker_streams_resumes_total", "kind" => word)),
                 bad_frames: counter!("broker_streams_bad_frames_total"),
+                window_wait: histogram!("broker_streams_window_wait_seconds"),
             };
             Self { counters: counters.into() }
         }
@@ -181,6 +182,11 @@ mod on {
         pub(crate) fn bad_frame(&self) {
             self.counters.bad_frames.increment(1);
         }
+
+        /// A method that sends has waited for its client.
+        pub(crate) fn window_wait(&self, time: Duration) {
+            self.counters.window_wait.record(time);
+        }
     }
 
     impl Calls {
@@ -241,6 +247,8 @@ mod off {
         pub(crate) fn resumed(&self, _kind: &str) {}
 
         pub(crate) fn bad_frame(&self) {}
+
+        pub(crate) fn window_wait(&self, _time: std::time::Duration) {}
     }
 
     impl Calls {

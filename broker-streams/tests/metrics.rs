@@ -125,8 +125,13 @@ async fn resumed(server: &Server, seen: &mut Seen) {
         assert_eq!(raw.next().await["type"], "rsr");
     }
     seen.wait("parked", 0.0).await;
-    raw.json(&open_with(2, "count", &[], &json!({}))).await;
-    while raw.next().await["type"] != "cmsc" {}
+    raw.json(&open_with(2, "count", &[], &json!({"w": 1}))).await;
+    assert_eq!(raw.frames(2).await, ["success", "int 0"]);
+    raw.silent().await;
+    for (got, next) in (1..).zip(["int 1", "int 2", "gap", "close done"]) {
+        raw.flow(2, got).await;
+        assert_eq!(raw.frames(1).await, [next]);
+    }
     raw.json(&close(1, "forever", None, "done")).await;
     seen.wait("calls endpoint=test method=forever", 0.0).await;
 }
@@ -172,7 +177,7 @@ async fn what_happens_is_counted_without_what_clients_send() {
         ("closed_total why=cancelled", 2.0),
         ("frames_total dir=in type=omsc", 7.0),
         ("frames_total dir=in type=cmsc", 2.0),
-        ("frames_total dir=in type=ping", 2.0),
+        ("frames_total dir=in type=ping", 3.0),
         ("frames_total dir=in type=rsm", 2.0),
         ("frames_total dir=in type=message", 1.0),
         ("frames_total dir=in type=command", 1.0),
@@ -188,6 +193,7 @@ async fn what_happens_is_counted_without_what_clients_send() {
         ("resumes_total kind=refused", 1.0),
         ("resumes_total kind=cursor", 1.0),
         ("bad_frames_total", 2.0),
+        ("window_wait_seconds", 3.0),
     ] {
         assert_eq!(seen.get(name), Some(&value), "{name}: {seen:?}");
     }

@@ -145,16 +145,15 @@ fn start(state: &Arc<CallState>, call: &Call, entry: &Entry, args: &str) -> Resu
     let mut changing = state.lock();
     let x1 = changing.is_x1();
     // What is not declared is ignored; values of it are answered as those of no call.
-    changing.inputs.retain(|input| entry.inputs.iter().any(|declared| *declared.name == *input.name()));
+    changing.inputs.retain(|input| entry.inputs.iter().any(|declared| **declared == *input.name()));
     let place = |name: &str| changing.inputs.iter().position(|input| input.name() == name);
-    let places: Vec<Option<usize>> = entry.inputs.iter().map(|input| place(&input.name)).collect();
+    let places: Vec<Option<usize>> = entry.inputs.iter().map(|name| place(name)).collect();
     drop(changing);
-    let missing = entry.inputs.iter().zip(&places).any(|(input, place)| input.required && place.is_none());
     let states = &state.server.states;
     let mut start = Start { call, state, args, states, next_input: 0, inputs: &places };
     let running = entry.run.start(&mut start);
     if !entry.streams && !x1 && running.is_ok() {
         return Err(OpenResult::EndpointNotFound);
     }
-    if missing { Err(OpenResult::InvalidArguments) } else { running }
+    running
 }

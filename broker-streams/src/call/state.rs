@@ -104,7 +104,7 @@ impl CallState {
                 runner: None,
                 timers: Timers::default(),
                 guard: None,
-                out: Window::new(size, resumable),
+                out: Window::new(size),
                 inputs,
             }),
         }
@@ -126,6 +126,9 @@ impl CallState {
     /// The call is open: from now on it sends.
     pub(crate) fn opened(&self) {
         let mut changing = self.lock();
+        if self.ticket.get().is_some() {
+            changing.out.keep();
+        }
         changing.phase = Phase::Open;
         // What needs it has it.
         changing.cursor = None;
@@ -209,7 +212,9 @@ impl CallState {
             return Poll::Pending;
         }
         if let Some(frame) = frame.take() {
-            out.count(&frame);
+            if let Some(waited) = out.count(&frame) {
+                self.server.meter.window_wait(waited);
+            }
             outbox.value(frame);
         }
         Poll::Ready(Some(()))

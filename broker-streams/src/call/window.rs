@@ -3,9 +3,11 @@
 use std::{
     collections::VecDeque,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use smallvec::SmallVec;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// After so much a call gives way to the others of its socket.
@@ -25,6 +27,8 @@ pub(crate) struct Window {
     /// Whether these frames are kept, to be sent once more on another socket.
     keeps: bool,
     waiting: SmallVec<[Waker; 1]>,
+    /// Since when a frame waits for room.
+    full_since: Option<Instant>,
     /// Frames and bytes since the call last gave way to others.
     burst: (u32, usize),
 }
@@ -46,17 +50,23 @@ struct UnderWay {
 pub(crate) struct NeverSent;
 
 impl Window {
-    pub(crate) fn new(size: Option<Size>, keeps: bool) -> Self {
+    pub(crate) fn new(size: Option<Size>) -> Self {
         Self {
             size,
             sent: 0,
             got: 0,
             under_way: VecDeque::new(),
             bytes: 0,
-            keeps,
+            keeps: false,
             waiting: SmallVec::new(),
+            full_since: None,
             burst: (0, 0),
         }
+    }
+
+    /// From now on frames are kept until the client has consumed them. Before the first one.
+    pub(crate) fn keep(&mut self) {
+        self.keeps = true;
     }
 
     /// Whether the client says what it has consumed.
@@ -78,11 +88,15 @@ impl Window {
         if full && !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             self.waiting.push(cx.waker().clone());
         }
-        if full { Poll::Pending } else { Poll::Ready(()) }
+        if !full {
+            return Poll::Ready(());
+        }
+        self.full_since.get_or_insert_with(Instant::now);
+        Poll::Pending
     }
 
-    /// A frame is sent.
-    pub(crate) fn count(&mut self, frame: &Utf8Bytes) {
+    /// A frame is sent. Gives the time that it has waited for room, if it has.
+    pub(crate) fn count(&mut self, frame: &Utf8Bytes) -> Option<Duration> {
         let length = frame.len();
         self.burst = (self.burst.0 + 1, self.burst.1 + length);
         self.sent += 1;
@@ -90,6 +104,7 @@ impl Window {
             self.under_way.push_back(UnderWay { length, frame: self.keeps.then(|| frame.clone()) });
             self.bytes += length;
         }
+        self.full_since.take().map(|since| since.elapsed())
     }
 
     /// The client has consumed so many frames since the call was opened. Gives the calls that may send again.
@@ -134,7 +149,7 @@ mod tests {
 
     #[test]
     fn no_more_frames_are_under_way_than_the_window_has() {
-        let mut window = Window::new(Some(Size { frames: 2, bytes: 1000 }), false);
+        let mut window = Window::new(Some(Size { frames: 2, bytes: 1000 }));
         let frame = Utf8Bytes::from_static("0123456789");
         for _ in 0..2 {
             assert!(room(&mut window, 10));
@@ -148,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_frame_alone_may_be_of_any_length() {
-        let mut window = Window::new(Some(Size { frames: 64, bytes: 15 }), true);
+        let mut window = Window::new(Some(Size { frames: 64, bytes: 15 }));
+        window.keep();
         let frame = Utf8Bytes::from_static("01234567890123456789");
         assert!(room(&mut window, 20));
         window.count(&frame);
@@ -162,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_call_gives_way_after_a_burst() {
-        let mut window = Window::new(None, false);
+        let mut window = Window::new(None);
         let frame = Utf8Bytes::from_static("x");
         for _ in 0..BURST_FRAMES {
             assert!(room(&mut window, 1));

@@ -16,19 +16,14 @@ pub(crate) struct MethodName {
 pub(crate) struct Entry {
     pub(crate) name: MethodName,
     pub(crate) run: Box<dyn AnyMethod>,
-    pub(crate) inputs: Vec<Declared>,
+    /// The names of its inputs, in the order in which its function takes them.
+    pub(crate) inputs: Vec<Box<str>>,
     /// Whether it takes or gives a stream.
     pub(crate) streams: bool,
     pub(crate) on_task: bool,
     pub(crate) resumable: bool,
     /// Those that are open.
     pub(crate) calls: Calls,
-}
-
-/// An input that a method declares.
-pub(crate) struct Declared {
-    pub(crate) name: Box<str>,
-    pub(crate) required: bool,
 }
 
 /// What the author says about a method.
@@ -42,8 +37,8 @@ pub(crate) struct Options {
 /// What the types of a function say about it. Filled by its parameters and its reply.
 #[derive(Debug, Default)]
 pub struct Signature {
-    /// Whether each input is required, in order.
-    pub(crate) inputs: Vec<bool>,
+    /// Parameters that are inputs.
+    pub(crate) inputs: usize,
     /// Parameters that send to the method's stream.
     pub(crate) outs: usize,
     pub(crate) reply: Reply,
@@ -63,6 +58,6 @@ pub(crate) enum Reply {
 impl Signature {
     /// Whether the method takes or gives a stream.
     pub(crate) fn streams(&self) -> bool {
-        !self.inputs.is_empty() || self.outs > 0 || self.reply == Reply::Stream
+        self.inputs > 0 || self.outs > 0 || self.reply == Reply::Stream
     }
 }

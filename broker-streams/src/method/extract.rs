@@ -155,7 +155,7 @@ impl<T: Value> FromCall for Out<T> {
 
 impl<T: Value> FromCall for Incoming<T> {
     fn declare(signature: &mut Signature) {
-        signature.inputs.push(true);
+        signature.inputs += 1;
     }
 
     fn from_call(start: &mut Start<'_>) -> Result<Self, OpenResult> {
@@ -167,7 +167,7 @@ impl<T: Value> FromCall for Incoming<T> {
 /// An input that a client may leave out.
 impl<T: Value> FromCall for Option<Incoming<T>> {
     fn declare(signature: &mut Signature) {
-        signature.inputs.push(false);
+        signature.inputs += 1;
     }
 
     fn from_call(start: &mut Start<'_>) -> Result<Self, OpenResult> {

@@ -202,9 +202,19 @@ async fn times_without_end_serve_as_any_other() {
 
 #[test]
 fn limits_with_which_nothing_works_are_refused() {
-    let broker = broker::Broker::local();
-    let mut limits = Limits::default();
-    limits.window = 0;
-    let refused = broker_streams::Streams::builder(broker).limits(limits).build().unwrap_err();
-    assert_eq!(refused.to_string(), "the limit `window` is too small: it is at least 1");
+    let refusals: [(fn(&mut Limits), _); 3] = [
+        (|limits| limits.window = 0, "the limit `window` is too small: set it to 1 or more"),
+        (|limits| limits.frame_bytes = 255, "the limit `frame_bytes` is too small: set it to 256 or more"),
+        (
+            |limits| limits.stall = Duration::ZERO,
+            "the limit `stall` is too small: set it to a millisecond or more",
+        ),
+    ];
+    for (change, said) in refusals {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        let broker = broker::Broker::local();
+        let refused = broker_streams::Streams::builder(broker).limits(limits).build().unwrap_err();
+        assert_eq!(refused.to_string(), said);
+    }
 }
