@@ -89,7 +89,7 @@ fn example_of_the_crate() -> String {
     example.lines().filter(|line| !line.starts_with("# ")).map(|line| line.to_owned() + "\n").collect()
 }
 
-/// Each is the example of the crate, or stands in `code.rs`, `messaging.rs`, or the tests of `broker-axum`.
+/// Each is the example of the crate, or stands in `code.rs`, `messaging.rs`, or the tests of `broker-axum` and `broker-streams`.
 #[test]
 fn all_code_that_is_shown_is_compiled() {
     let example = example_of_the_crate();
@@ -109,7 +109,8 @@ fn all_code_that_is_shown_is_compiled() {
             let inside: String = block.lines().map(indent).collect();
             let axum = read("broker-axum/tests/http/documents.rs");
             let streams = read("broker-streams/tests/documents.rs");
-            let own = [include_str!("code.rs"), include_str!("messaging.rs"), &axum, &streams];
+            let migrating = read("broker-streams/tests/migrating.rs");
+            let own = [include_str!("code.rs"), include_str!("messaging.rs"), &axum, &streams, &migrating];
             let compiled = own.iter().any(|code| code.contains(&inside) || code.contains(&block));
             assert!(compiled, "{page} shows what is not compiled:\n{block}");
             shown += 1;
