@@ -4,15 +4,18 @@ use std::{
     collections::HashMap,
     error::Error,
     fmt,
+    net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
 use broker_core::Broker;
 use broker_model::Failure;
+use http::{Extensions, HeaderMap};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Authenticator, Call, Endpoint, Limits, Streams,
+    addresses::Addresses,
     auth::AnyAuthenticator,
     meter::Meter,
     method::{
@@ -35,6 +38,7 @@ pub struct StreamsBuilder {
     any_credential_format: bool,
     limits: Limits,
     origins: Origins,
+    addresses: Option<Addresses>,
     on_failure: Option<OnFailure>,
     #[cfg(feature = "endpoints")]
     on_stream_failure: Option<crate::server::OnStreamFailure>,
@@ -50,6 +54,7 @@ impl StreamsBuilder {
             any_credential_format: false,
             limits: Limits::default(),
             origins: Origins::default(),
+            addresses: None,
             on_failure: None,
             #[cfg(feature = "endpoints")]
             on_stream_failure: None,
@@ -101,6 +106,29 @@ impl StreamsBuilder {
         self
     }
 
+    /// Limits the sockets of one address; one more is refused with 503. Without it there is no such limit. The function says where a
+    /// request comes from, and counts those together for which it says the same; `None` is not counted. What stands before the server
+    /// decides where the address is: behind a proxy in a header that only the proxy can set, else with axum in the extensions.
+    ///
+    /// ```
+    /// # use std::net::SocketAddr;
+    /// # use axum::extract::ConnectInfo;
+    /// # let broker = broker::Broker::local();
+    /// let streams = broker_streams::Streams::builder(broker).sockets_per_address(20, |extensions, _headers| {
+    ///     // There if the router is served by `into_make_service_with_connect_info::<SocketAddr>()`.
+    ///     extensions.get::<ConnectInfo<SocketAddr>>().map(|connection| connection.0.ip())
+    /// });
+    /// # let _ = streams;
+    /// ```
+    pub fn sockets_per_address(
+        mut self,
+        most: usize,
+        address_of: impl Fn(&Extensions, &HeaderMap) -> Option<IpAddr> + Send + Sync + 'static,
+    ) -> Self {
+        self.addresses = Some(Addresses::new(most, Box::new(address_of)));
+        self
+    }
+
     /// Calls a function for each failure of a method: faults, which the client receives, and errors, which it does not.
     pub fn on_failure(mut self, function: impl Fn(&Call, &Failure) + Send + Sync + 'static) -> Self {
         self.on_failure = Some(Box::new(function));
@@ -126,6 +154,9 @@ impl StreamsBuilder {
     pub fn build(self) -> Result<Streams, BuildError> {
         if let Some((name, least)) = self.limits.wrong() {
             return Err(BuildError(format!("the limit `{name}` is too small: set it to {least} or more")));
+        }
+        if self.addresses.as_ref().is_some_and(Addresses::is_none) {
+            return Err(BuildError("`sockets_per_address` lets no socket in: set it to 1 or more".to_owned()));
         }
         let meter = Meter::new();
         let mut endpoints = HashMap::new();
@@ -157,6 +188,7 @@ impl StreamsBuilder {
             authenticator: self.authenticator,
             any_credential_format: self.any_credential_format,
             origins: self.origins,
+            addresses: self.addresses.map(Arc::new),
             on_failure: self.on_failure,
             meter,
             #[cfg(feature = "endpoints")]

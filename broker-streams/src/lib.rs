@@ -57,6 +57,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod addresses;
 mod auth;
 mod builder;
 mod call;

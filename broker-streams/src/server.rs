@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Call, Limits,
+    addresses::Addresses,
     auth::AnyAuthenticator,
     endpoint::Access,
     meter::Meter,
@@ -33,6 +34,8 @@ pub(crate) struct Server {
     pub(crate) authenticator: Option<Box<dyn AnyAuthenticator>>,
     pub(crate) any_credential_format: bool,
     pub(crate) origins: Origins,
+    /// If sockets are limited by address.
+    pub(crate) addresses: Option<Arc<Addresses>>,
     pub(crate) on_failure: Option<OnFailure>,
     pub(crate) meter: Meter,
     /// Endpoints that stream, in the order in which they were added.

@@ -15,7 +15,7 @@ use tokio_tungstenite::{
 };
 use tracing::Instrument;
 
-use crate::{Limits, server::Server, socket::watched::Watched};
+use crate::{Limits, addresses::Counted, server::Server, socket::watched::Watched};
 
 /// Read and write buffers of a socket. Larger ones cost memory for each idle socket, and are set to zero before every
 /// read.
@@ -35,14 +35,15 @@ pub(crate) fn upgrade<B, F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let accept = match checked(server, request) {
-        Ok(accept) => accept,
+    let (accept, counted) = match checked(server, request) {
+        Ok(checked) => checked,
         Err(refusal) => return refusal.into_response(),
     };
     let upgrade = hyper::upgrade::on(request);
     let config = config(&server.limits);
     let (meter, wait) = (server.meter.clone(), server.limits.first_frame);
     let socket = async move {
+        let _counted = counted;
         // It ends with the connection, or with the answer; should neither come, with the time of the first frame.
         match timeout(wait, upgrade).await {
             Ok(Ok(upgraded)) => {
@@ -103,8 +104,8 @@ impl Refusal {
     }
 }
 
-/// The header that accepts the handshake.
-fn checked<B>(server: &Server, request: &Request<B>) -> Result<HeaderValue, Refusal> {
+/// The header that accepts the handshake, and the socket as it is counted.
+fn checked<B>(server: &Server, request: &Request<B>) -> Result<(HeaderValue, Option<Counted>), Refusal> {
     let accept = handshake(request)?;
     if !server.origins.allow(request.headers(), request.uri()) {
         let text = "the origin of this page is not allowed: list it with `allow_origins`";
@@ -120,7 +121,10 @@ fn checked<B>(server: &Server, request: &Request<B>) -> Result<HeaderValue, Refu
         let text = "this connection cannot be upgraded: serve it with HTTP/1.1 and upgrades";
         return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, text));
     }
-    Ok(accept)
+    // Last, since from here on it counts.
+    let counted = server.addresses.as_ref().map(|addresses| addresses.count(request)).transpose();
+    let counted = counted.map_err(|_| Refusal::busy("this address has too many sockets"))?;
+    Ok((accept, counted.flatten()))
 }
 
 /// The handshake of WebSocket.

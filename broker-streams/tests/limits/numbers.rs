@@ -217,4 +217,7 @@ fn limits_with_which_nothing_works_are_refused() {
         let refused = broker_streams::Streams::builder(broker).limits(limits).build().unwrap_err();
         assert_eq!(refused.to_string(), said);
     }
+    let streams = broker_streams::Streams::builder(broker::Broker::local());
+    let refused = streams.sockets_per_address(0, |_, _| None).build().unwrap_err();
+    assert_eq!(refused.to_string(), "`sockets_per_address` lets no socket in: set it to 1 or more");
 }

@@ -10,6 +10,11 @@ use crate::support::{Server, soon};
 
 /// The status and the headers of an answer.
 async fn ask(server: &Server, head: &str) -> String {
+    ask_and_stay(server, head).await.0
+}
+
+/// The same, and the connection.
+async fn ask_and_stay(server: &Server, head: &str) -> (String, TcpStream) {
     let address = server.url.trim_start_matches("ws://").trim_end_matches("/v1/websocket");
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = head.replace("HOST", address).replace('\n', "\r\n");
@@ -21,7 +26,7 @@ async fn ask(server: &Server, head: &str) -> String {
         }
     })
     .await;
-    String::from_utf8(answer).unwrap()
+    (String::from_utf8(answer).unwrap(), stream)
 }
 
 const HANDSHAKE: &str = "GET /v1/websocket HTTP/1.1\nHost: HOST\nConnection: keep-alive, Upgrade\nUpgrade: WebSocket\n\
@@ -73,4 +78,38 @@ async fn what_is_no_handshake_says_what_it_should_be() {
         let answer = ask(&server, &HANDSHAKE.replacen(from, to, 1)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{to}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn sockets_of_one_address_are_limited() {
+    let server = Server::start(|streams| {
+        streams
+            .endpoint(Endpoint::new("test"))
+            .sockets_per_address(2, |_, headers| headers.get("x-address")?.to_str().ok()?.parse().ok())
+    })
+    .await;
+    let of = |address: &str| format!("{HANDSHAKE}\nX-Address: {address}");
+    let mut open = Vec::new();
+    for (address, status) in [
+        ("10.0.0.1", 101),
+        ("10.0.0.1", 101),
+        ("10.0.0.1", 503),
+        ("10.0.0.2", 101),
+        ("none", 101),
+        ("none", 101),
+        ("none", 101),
+    ] {
+        let (answer, stream) = ask_and_stay(&server, &of(address)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{address}: {answer}");
+        open.push(stream);
+    }
+    // A handshake that is refused for something else is not counted, and who goes makes room.
+    let refused = of("10.0.0.2").replace("Version: 13", "Version: 12");
+    assert!(ask(&server, &refused).await.starts_with("HTTP/1.1 400"));
+    drop(open.remove(0));
+    soon("room", async {
+        while ask_and_stay(&server, &of("10.0.0.1")).await.0.starts_with("HTTP/1.1 503") {}
+    })
+    .await;
+    assert!(ask(&server, &of("10.0.0.2")).await.starts_with("HTTP/1.1 101"));
 }
