@@ -156,7 +156,9 @@ impl StreamsBuilder {
             return Err(BuildError(format!("the limit `{name}` is too small: set it to {least} or more")));
         }
         if self.addresses.as_ref().is_some_and(Addresses::is_none) {
-            return Err(BuildError("`sockets_per_address` lets no socket in: set it to 1 or more".to_owned()));
+            return Err(BuildError(
+                "`sockets_per_address` lets no socket in: set it to 1 or more".to_owned(),
+            ));
         }
         let meter = Meter::new();
         let mut endpoints = HashMap::new();

@@ -50,8 +50,11 @@ pub struct Limits {
     /// Bytes that these keep for their clients, counted when they are parked; a method with `on_task` may add what its window
     /// has room for. Default 64 MiB.
     pub parked_bytes: usize,
-    /// The longest life of a call. Default: none.
+    /// The longest life of a call; then it ends for `deadline`. Default: none.
     pub call_life: Option<Duration>,
+    /// The longest time in which a call sends and receives nothing; then it ends for `deadline`. A client that says what it has
+    /// consumed sends something. Default: none.
+    pub call_idle: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -75,6 +78,7 @@ impl Default for Limits {
             parked_calls: 10_000,
             parked_bytes: 64 << 20,
             call_life: None,
+            call_idle: None,
         }
     }
 }

@@ -173,6 +173,9 @@ impl CallState {
             changing.timers.set_deadline(began, life);
         }
         changing.timers.set_expiry(until);
+        if let Some(idle) = self.server.limits.call_idle {
+            changing.timers.set_idle(idle);
+        }
     }
 
     /// The client has shown new credentials of the same user: the call lasts as long as they do.
@@ -203,7 +206,7 @@ impl CallState {
     /// Takes a frame of the call's stream when the client and the socket have room for it. `None` in a closed call.
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>, frame: &mut Option<Utf8Bytes>) -> Poll<Option<()>> {
         let mut changing = self.lock();
-        let Changing { outbox, phase, out, .. } = &mut *changing;
+        let Changing { outbox, phase, out, timers, .. } = &mut *changing;
         if *phase != Phase::Open {
             return Poll::Ready(None);
         }
@@ -215,6 +218,7 @@ impl CallState {
             if let Some(waited) = out.count(&frame) {
                 self.server.meter.window_wait(waited);
             }
+            timers.touch();
             outbox.value(frame);
         }
         Poll::Ready(Some(()))
@@ -222,7 +226,10 @@ impl CallState {
 
     /// The client's application has consumed so many frames of the call's stream, since it was opened.
     pub(crate) fn consumed(&self, got: u64) {
-        let consumed = self.lock().out.consumed(got);
+        let mut changing = self.lock();
+        changing.timers.touch();
+        let consumed = changing.out.consumed(got);
+        drop(changing);
         match consumed {
             Ok(waiting) => waiting.into_iter().for_each(Waker::wake),
             Err(_) => self.end(End::Why(Why::new(Cause::Limit))),

@@ -15,6 +15,27 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(crate) struct Timers {
     deadline: Option<Pin<Box<Sleep>>>,
     expiry: Option<Pin<Box<Sleep>>>,
+    idle: Option<Idle>,
+}
+
+/// Ends a call of which no frame is sent or received for some time.
+struct Idle {
+    time: Duration,
+    last: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Idle {
+    /// Whether the time is over. What has happened meanwhile is looked at only when the time of what was before it is.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.sleep.poll_unpin(cx).is_ready() {
+            match self.last.checked_add(self.time).filter(|until| *until > Instant::now()) {
+                Some(until) => self.sleep.as_mut().reset(until),
+                None => return true,
+            }
+        }
+        false
+    }
 }
 
 impl Timers {
@@ -29,8 +50,24 @@ impl Timers {
         self.expiry = until.and_then(instant_of).map(|at| Box::pin(sleep_until(at)));
     }
 
+    /// The time that may pass without a frame.
+    pub(crate) fn set_idle(&mut self, time: Duration) {
+        let last = Instant::now();
+        self.idle = last.checked_add(time).map(|at| Idle { time, last, sleep: Box::pin(sleep_until(at)) });
+    }
+
+    /// A frame was sent or received.
+    pub(crate) fn touch(&mut self) {
+        if let Some(idle) = &mut self.idle {
+            idle.last = Instant::now();
+        }
+    }
+
     /// Which time is over, if one is.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
+        if self.idle.as_mut().is_some_and(|idle| idle.poll(cx)) {
+            return Some(Cause::Deadline);
+        }
         let timers = [(&mut self.deadline, Cause::Deadline), (&mut self.expiry, Cause::Expired)];
         timers.into_iter().find_map(|(timer, cause)| {
             timer.as_mut().is_some_and(|timer| timer.poll_unpin(cx).is_ready()).then_some(cause)

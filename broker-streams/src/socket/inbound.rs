@@ -128,6 +128,7 @@ impl<S: Transport> Socket<S> {
         let typed = Typed { class_name: (*item.class_name).into(), json: item.json.into() };
         let (_, reader) = input.push(make(typed));
         let bytes = input.bytes();
+        changing.timers.touch();
         drop(changing);
         reader.into_iter().for_each(Waker::wake);
         if !x1 && bytes >= limits.window_bytes {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     extended::open_with,
-    support::{Raw, Server, close, open, value},
+    support::{Raw, Server, close, id, open, value},
 };
 
 async fn forever(_out: Out<i64>) {
@@ -31,6 +31,13 @@ async fn sum(mut input: Incoming<i64>) -> Result<i64, Failure> {
     Ok(sum)
 }
 
+async fn echo(mut input: Incoming<i64>, out: Out<i64>) -> Result<(), Failure> {
+    while let Some(item) = input.next().await {
+        out.send(item?).await?;
+    }
+    Ok(())
+}
+
 async fn long(out: Out<String>) -> Result<(), Failure> {
     out.send("x".repeat(5000)).await?;
     Ok(())
@@ -49,6 +56,7 @@ fn build(streams: StreamsBuilder) -> StreamsBuilder {
     let test = Endpoint::new("test")
         .method("forever", forever)
         .method("long", long)
+        .method("echo", method(echo).inputs(["input"]))
         .method("sum", method(sum).inputs(["input"]));
     streams
         .authenticator(Silent)
@@ -191,10 +199,44 @@ async fn a_deadline_of_the_server_counts_if_it_is_shorter() {
 }
 
 #[tokio::test]
+async fn a_call_of_which_nothing_is_heard_ends_and_another_goes_on() {
+    let server = limited(|limits| limits.call_idle = Some(Duration::from_secs(1))).await;
+    let (mut raw, _) = Raw::extended(&server.url).await;
+    raw.json(&open_with(1, "forever", &[], &json!({}))).await;
+    raw.json(&open_with(2, "echo", &["input"], &json!({}))).await;
+    assert_eq!(raw.frames(2).await, ["success", "success"]);
+    // What the server says of windows is of no interest here.
+    async fn next(raw: &mut Raw) -> Value {
+        loop {
+            let frame = raw.next().await;
+            if frame["type"] != "flow" {
+                return frame;
+            }
+        }
+    }
+    let mut number = 0;
+    let ended = loop {
+        number += 1;
+        raw.json(&value(2, "echo", "input", "int", &json!(number))).await;
+        let frame = next(&mut raw).await;
+        if frame["type"] == "cmsc" {
+            break frame;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((&ended["data"]["cid"], &ended["data"]["why"]["c"]), (&json!(id(1)), &json!("deadline")));
+    assert_eq!(next(&mut raw).await["data"]["o"]["data"], number);
+    // Then nothing is heard of this one.
+    let ended = next(&mut raw).await;
+    assert_eq!((&ended["data"]["cid"], &ended["data"]["why"]["c"]), (&json!(id(2)), &json!("deadline")));
+}
+
+#[tokio::test]
 async fn times_without_end_serve_as_any_other() {
     let server = limited(|limits| {
         (limits.silence, limits.ping, limits.stall) = (Duration::MAX, Duration::MAX, Duration::MAX);
         (limits.first_frame, limits.hold) = (Duration::MAX, Duration::MAX);
+        (limits.call_life, limits.call_idle) = (Some(Duration::MAX), Some(Duration::MAX));
     })
     .await;
     server.connect().await.silent().await;
