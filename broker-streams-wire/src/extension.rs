@@ -167,7 +167,6 @@ impl Serialize for OpenResult {
 impl<'de> Deserialize<'de> for OpenResult {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        let found = Self::ALL.into_iter().find(|result| result.as_str() == text);
-        found.ok_or_else(|| serde::de::Error::custom("no such outcome of an open"))
+        Self::of(&text).ok_or_else(|| serde::de::Error::custom("no such outcome of an open"))
     }
 }

@@ -119,6 +119,12 @@ impl OpenResult {
         Self::InvalidArguments,
     ];
 
+    /// The outcome of a word; `None` for a word that is none.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|result| result.as_str() == word)
+    }
+
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -226,7 +226,7 @@ impl<'a> Members<'a> {
 
     fn opened(&self, x1: bool) -> Result<Frame<'a>, BadFrame> {
         let word = required("res", self.res)?;
-        let result = OpenResult::ALL.into_iter().find(|result| result.as_str() == word);
+        let result = OpenResult::of(&word);
         Ok(Frame::Opened(Opened {
             target: self.target()?,
             result: result.ok_or(BadFrame::Member("res"))?,
