@@ -147,6 +147,10 @@ impl Link for LossyLink {
         self.link.info()
     }
 
+    async fn check(&self) -> Result<()> {
+        self.link.check().await
+    }
+
     async fn inspect(&self, log: &LogSpec) -> Inspection {
         self.link.inspect(log).await
     }

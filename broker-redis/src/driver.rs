@@ -14,8 +14,9 @@ use crate::{
     NAME,
     address::Address,
     errors::translate,
-    link::{RedisLink, Used, ask_info, receiver},
+    link::{RedisLink, Used, idle_limit, info, receiver},
     log::Seen,
+    role::Role,
 };
 
 /// How many calls may wait for the socket. The client's default of 50 would make a burst of callers wait.
@@ -70,9 +71,16 @@ impl RedisDriver {
         }
         let subscriber = open(client, &settings, &peer).await?;
         let publisher = open(client, &settings, &peer).await?;
-        let info = ask_info(&publisher).await;
+        let (heard, posted, idle_limit) =
+            tokio::join!(Role::of_new(&subscriber), Role::of_new(&publisher), idle_limit(&publisher));
+        let says_its_role = heard.is_some() && posted.is_some();
+        let (heard, posted) = (heard.unwrap_or_default(), posted.unwrap_or_default());
+        heard.check(&peer)?;
+        posted.check(&peer)?;
+        let info = info(posted.version, idle_limit);
         closing.send_replace(false);
-        Ok(RedisLink { subscriber, publisher, inbox, peer, log: Seen::default(), info, used, closing })
+        let log = Seen::default();
+        Ok(RedisLink { subscriber, publisher, inbox, peer, log, info, says_its_role, used, closing })
     }
 
     async fn reach(&self, inbox: Inbox) -> Result<RedisLink> {

@@ -47,7 +47,9 @@
 //!   the user may not read it (`+config|get`), or a proxy has one, the link is lost each time, with an error that
 //!   names this cause.
 //! - **Fail-over**: what the old master took and the new one was not sent. A replica takes a publish and delivers
-//!   it to its own subscribers only; let the address always lead to the master.
+//!   it to its own subscribers only, so both connections are asked for their role, by `HELLO`, at connect and at each heartbeat: a
+//!   replica is `Unavailable`, until the address leads to the master again. What was posted to a master after it was demoted, up
+//!   to one `heartbeat` long, reached its own clients alone; the others are told of a gap by its numbers.
 //!
 //! All nodes see a channel in one order, the server's. On Redis Cluster any one node can be given as address and
 //! all nodes reach each other, but two publishers at different nodes may be seen interleaved in two ways.
@@ -80,7 +82,7 @@
 //! - **Retention**: an append drops, a hundred entries at a time, what is too old by the server's clock and by this
 //!   node's. All nodes should keep records equally long, for the shortest time wins. A server whose clock was
 //!   behind and leaps forward makes what it had stored that much older.
-//! - **A replica** refuses an append, and that link is given up; the address should lead to the master.
+//! - **A replica** refuses an append, and that link is given up.
 //! - **Redis Cluster**: the log is at one node of it. A node whose address is another's gets `Misconfigured`.
 //!
 //! # Permissions
@@ -111,6 +113,7 @@ mod driver;
 mod errors;
 mod link;
 mod log;
+mod role;
 #[cfg(feature = "tls")]
 mod tls;
 

@@ -19,14 +19,13 @@ use broker_core::{
     },
 };
 use bytes::Bytes;
-use redis::{
-    Cmd, Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection, from_redis_value,
-};
+use redis::{Cmd, Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
     errors::{translate, translate_of_log},
     log::{Log, Seen},
+    role::Role,
 };
 
 const PUBLISH: &str = "PUBLISH";
@@ -78,25 +77,15 @@ const CAPABILITIES: Capabilities = Capabilities::new(Reach::Cluster)
     .confirmation(Confirmation::Accepted)
     .permissions(PermissionScope::Channel);
 
-/// What the server says of itself: its version, and how long it lets a connection be idle. A link does without.
-pub(crate) async fn ask_info(connection: &MultiplexedConnection) -> LinkInfo {
+/// What is known of a server with that version.
+pub(crate) fn info(version: Option<Arc<str>>, idle_limit: Option<Duration>) -> LinkInfo {
     let mut info = LinkInfo::new(CAPABILITIES);
-    (info.version, info.idle_limit) = tokio::join!(version(connection), idle_limit(connection));
+    (info.version, info.idle_limit) = (version, idle_limit);
     info
 }
 
-/// From the answer to `HELLO`, which everybody may ask.
-async fn version(connection: &MultiplexedConnection) -> Option<Arc<str>> {
-    let mut asking = connection.clone();
-    let hello = redis::cmd("HELLO");
-    let reply = timeout(INFO_LIMIT, hello.query_async(&mut asking)).await.ok()?;
-    let reply: HashMap<String, Value> = reply.ok()?;
-    let version: String = from_redis_value(reply.get("version")?.clone()).ok()?;
-    Some(version.into())
-}
-
 /// How long the server lets a connection be idle; `None` if for ever, or if this user may not know.
-async fn idle_limit(connection: &MultiplexedConnection) -> Option<Duration> {
+pub(crate) async fn idle_limit(connection: &MultiplexedConnection) -> Option<Duration> {
     let mut asking = connection.clone();
     let mut question = redis::cmd("CONFIG");
     question.arg("GET").arg("timeout");
@@ -115,6 +104,8 @@ pub(crate) struct RedisLink {
     pub(crate) peer: ErrorContext,
     pub(crate) log: Seen,
     pub(crate) info: LinkInfo,
+    /// Whether the server says what it is when it is asked.
+    pub(crate) says_its_role: bool,
     pub(crate) used: Arc<Used>,
     /// Whether we are closing. Its receivers live in the connections, so it also tells when both are gone.
     pub(crate) closing: watch::Sender<bool>,
@@ -197,6 +188,20 @@ impl Link for RedisLink {
 
     fn info(&self) -> LinkInfo {
         self.info.clone()
+    }
+
+    /// Whether both connections still lead to a master. It may have become a replica, or an address that leads to
+    /// several servers may have led the two to different ones.
+    async fn check(&self) -> Result<()> {
+        if !self.says_its_role {
+            return Ok(());
+        }
+        let ask = async |connection| match Role::ask(connection).await {
+            Ok(role) => role.check(&self.peer),
+            Err(error) => Err(translate(&self.peer, &error)),
+        };
+        tokio::try_join!(ask(&self.subscriber), ask(&self.publisher))?;
+        Ok(())
     }
 
     /// Snapshots alone take back what was appended since the last one: only the append-only file counts.

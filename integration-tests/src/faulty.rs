@@ -282,6 +282,10 @@ impl Link for FaultyLink {
         info
     }
 
+    async fn check(&self) -> Result<()> {
+        self.0.link().check().await
+    }
+
     async fn inspect(&self, log: &LogSpec) -> Inspection {
         self.0.link().inspect(log).await
     }

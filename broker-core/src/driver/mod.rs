@@ -14,7 +14,7 @@
 //! 4. One writer calls [`Link::publish`], one task [`Link::subscribe`] and [`Link::unsubscribe`], one
 //!    [`DurableLog::read`], and some [`DurableLog::append`]; they run side by side. The link calls [`Inbox::deliver`] for whatever
 //!    arrives.
-//! 5. When the link calls [`Inbox::lost`], a call times out, or the echo of step 3 (repeated every
+//! 5. When the link calls [`Inbox::lost`], a call times out, [`Link::check`] fails, or the echo of step 3 (repeated every
 //!    heartbeat) fails to come, core drops the link, without another word, and starts again at 1.
 //!    [`Link::close`] is called only for a link that still lives.
 //!
@@ -140,6 +140,16 @@ pub trait Link: Send + Sync + 'static {
 
     /// What the link has learned about its server so far.
     fn info(&self) -> LinkInfo;
+
+    /// Whether the server still is what it was when the link was opened, where that can change under a connection that
+    /// lives on: a master that was demoted takes posts as before. Core asks at each heartbeat, beside the echo. Without an
+    /// implementation, always.
+    ///
+    /// # Errors
+    /// It is not: core gives the link up.
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// What the server reports to an operator. Called only by [`Inspection::of`], and as much as it answers:
     /// what is refused, or fails, is `None`.

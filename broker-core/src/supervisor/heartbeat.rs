@@ -8,15 +8,21 @@ use super::{Receivers, Supervisor, probe::Kind};
 use crate::{Result, driver::Link};
 
 impl Supervisor {
-    /// Posts to itself every heartbeat; ends when the echo does not come.
+    /// Posts to itself every heartbeat, and asks the link what its server is; ends when the echo does not come, or the
+    /// server is not what it was.
     pub(crate) async fn heartbeat(&self, link: &dyn Link) -> Result<()> {
         let pace = self.heartbeat_within(link.info().idle_limit);
         loop {
             sleep(pace).await;
             let Receivers { hub, follower, .. } = &self.receivers;
             let (sent, probe_epoch) = (Instant::now(), hub.begin_probe_epoch());
-            self.round_trip(Kind::Heartbeat).await?;
-            self.receivers.meter.record_round_trip(sent.elapsed());
+            let echo = async {
+                self.round_trip(Kind::Heartbeat).await?;
+                Ok(sent.elapsed())
+            };
+            let check = async { self.timed("check", self.options.heartbeat_timeout, link.check()).await? };
+            let (round_trip, ()) = tokio::try_join!(echo, check)?;
+            self.receivers.meter.record_round_trip(round_trip);
             hub.confirm_probe_epoch(probe_epoch);
             follower.echoed(sent);
         }

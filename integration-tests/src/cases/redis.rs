@@ -6,6 +6,8 @@ mod connecting;
 mod idle;
 mod log;
 mod log_refusals;
+mod roles;
 
 /// Every case about Redis alone.
-pub(crate) const CASES: &[&[Case]] = &[connecting::CASES, idle::CASES, log::CASES, log_refusals::CASES];
+pub(crate) const CASES: &[&[Case]] =
+    &[connecting::CASES, idle::CASES, log::CASES, log_refusals::CASES, roles::CASES];

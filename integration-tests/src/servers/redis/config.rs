@@ -15,6 +15,7 @@ pub struct RedisConfig {
     password: Option<String>,
     tls: Option<Tls>,
     lines: Vec<String>,
+    sentinel: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -58,10 +59,23 @@ impl RedisConfig {
         self.line("appendonly yes").line("appendfsync always")
     }
 
+    /// A Sentinel, which watches nothing.
+    #[must_use]
+    pub fn sentinel(mut self) -> Self {
+        self.sentinel = true;
+        self
+    }
+
+    /// Whether it is a Sentinel.
+    #[must_use]
+    pub fn is_sentinel(&self) -> bool {
+        self.sentinel
+    }
+
     /// Whether nothing was asked for, so that any Redis will do.
     #[must_use]
     pub fn is_default(&self) -> bool {
-        self.password.is_none() && self.tls.is_none() && self.lines.is_empty()
+        self.password.is_none() && self.tls.is_none() && self.lines.is_empty() && !self.sentinel
     }
 
     /// Whether clients must speak TLS.

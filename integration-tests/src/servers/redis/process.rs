@@ -115,6 +115,7 @@ impl Server for RedisServer {
     async fn start_again(&self) -> Result<(), String> {
         let mut command = Command::new(&NEEDS.program);
         command.arg(self.dir.path().join("redis.conf")).stdin(Stdio::null());
+        command.args(self.config.is_sentinel().then_some("--sentinel"));
         self.process.start(&mut command, &self.log())?;
 
         // The answer comes over this server's own socket: whoever else has the port cannot give it.

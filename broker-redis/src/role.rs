@@ -1,0 +1,85 @@
+//! Role: what a server says of itself, and whether a post to it reaches everybody.
+//!
+//! A replica takes posts and subscriptions, and passes the posts to its own clients alone. Nothing at the connection shows
+//! that: a master is demoted without a word to its clients. So it is asked at connect, and at each heartbeat again.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use broker_core::{ErrorKind, Result, driver::ErrorContext};
+use redis::{RedisError, Value, aio::MultiplexedConnection, from_redis_value};
+use tokio::time::timeout;
+
+/// How long the server may take to say what it is when a link is opened.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// What a server says of itself, as far as it says it: a proxy may not answer.
+#[derive(Debug, Default)]
+pub(crate) struct Role {
+    pub(crate) version: Option<Arc<str>>,
+    mode: Option<String>,
+    role: Option<String>,
+}
+
+impl Role {
+    /// What the server at the other end of a new connection is. `None` if it does not say.
+    pub(crate) async fn of_new(connection: &MultiplexedConnection) -> Option<Self> {
+        timeout(LIMIT, Self::ask(connection)).await.ok()?.ok()
+    }
+
+    /// Asks by `HELLO`, which everybody may.
+    pub(crate) async fn ask(connection: &MultiplexedConnection) -> std::result::Result<Self, RedisError> {
+        let reply = redis::cmd("HELLO").query_async(&mut connection.clone()).await?;
+        Ok(Self::read(reply))
+    }
+
+    fn read(reply: HashMap<String, Value>) -> Self {
+        let mut fields = reply;
+        let mut text = |name: &str| from_redis_value::<String>(fields.remove(name)?).ok();
+        Self { version: text("version").map(Into::into), mode: text("mode"), role: text("role") }
+    }
+
+    /// Whether all nodes can meet at that server.
+    ///
+    /// # Errors
+    /// They cannot, and what to do about it.
+    pub(crate) fn check(&self, peer: &ErrorContext) -> Result<()> {
+        if self.mode.as_deref() == Some("sentinel") {
+            let why =
+                "is a Sentinel, which passes no messages: give the address of the master that it watches";
+            return Err(peer.error(ErrorKind::Misconfigured, why));
+        }
+        // Valkey may say `slave` or `replica`, according to its configuration.
+        if matches!(self.role.as_deref(), Some("replica" | "slave")) {
+            let why = "is a replica: a post to it reaches nobody but its own clients; the address has to lead to the master";
+            return Err(peer.error(ErrorKind::Unavailable, why));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(mode: &str, role: Option<&str>) -> Option<ErrorKind> {
+        let text = |text: &str| Value::BulkString(text.into());
+        let mut reply = HashMap::from([("mode".to_owned(), text(mode)), ("proto".to_owned(), Value::Int(3))]);
+        reply.extend(role.map(|role| ("role".to_owned(), text(role))));
+        let peer = ErrorContext::new("Redis", "127.0.0.1:6379", "nobody");
+        Role::read(reply).check(&peer).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn only_a_master_will_do() {
+        assert_eq!(checked("standalone", Some("master")), None);
+        assert_eq!(checked("standalone", Some("replica")), Some(ErrorKind::Unavailable));
+        assert_eq!(checked("standalone", Some("slave")), Some(ErrorKind::Unavailable));
+        assert_eq!(checked("sentinel", None), Some(ErrorKind::Misconfigured));
+    }
+
+    #[test]
+    fn what_says_nothing_is_trusted() {
+        let peer = ErrorContext::new("Redis", "127.0.0.1:6379", "nobody");
+        assert!(Role::default().check(&peer).is_ok());
+    }
+}
