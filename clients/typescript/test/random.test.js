@@ -2,21 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Resumed } from "../src/index.js";
+import { dice } from "./support/dice.js";
 import { scene } from "./support/scene.js";
 import { eventually, within } from "./support/eventually.js";
 import { X1 } from "./support/server.js";
 
 const TOTAL = 1000;
 const WINDOW = 8;
-
-/** Numbers from 0 up to `n`, the same in each run. */
-function dice(seed) {
-  let state = seed;
-  return (n) => {
-    state = (state * 48271) % 2147483647;
-    return state % n;
-  };
-}
 
 /** A call at a server that parks: it echoes its input, keeps what is not acknowledged, and cuts at will. */
 class Echo {
