@@ -26,6 +26,9 @@ use crate::{
     socket::outbox::Outbox,
 };
 
+/// The most tokens of a call that are good at a time.
+const TOKENS: usize = 8;
+
 /// The time in which a socket that is to be cut gives its calls away.
 const CUT: Duration = Duration::from_secs(2);
 
@@ -146,8 +149,9 @@ impl Parking {
 pub(crate) struct Ticket {
     server: Arc<Server>,
     place: Arc<Place>,
-    /// The token, and the one before it, which is good until the client has used the new one.
-    tokens: Mutex<(Box<str>, Option<Box<str>>)>,
+    /// The latest token is the last one. Those before it are good until the client says something behind an answer that
+    /// has brought a new one: nobody knows which of the answers it has.
+    tokens: Mutex<Vec<Box<str>>>,
 }
 
 impl Ticket {
@@ -160,24 +164,26 @@ impl Ticket {
         let place = Arc::new(Place { id: state.id, user, at });
         let server = Arc::clone(&state.server);
         server.parking.lock().insert(token.clone(), Arc::clone(&place));
-        Some(Self { server, place, tokens: Mutex::new((token, None)) })
+        Some(Self { server, place, tokens: Mutex::new(vec![token]) })
     }
 
-    fn tokens(&self) -> MutexGuard<'_, (Box<str>, Option<Box<str>>)> {
+    fn tokens(&self) -> MutexGuard<'_, Vec<Box<str>>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn token(&self) -> Token {
-        Token(self.tokens().0.to_string())
+    pub(crate) fn token(&self) -> Option<Token> {
+        self.tokens().last().map(|token| Token(token.to_string()))
     }
 
-    /// The call is on another socket: a new token for the next time.
-    pub(crate) fn renew(&self, outbox: &Arc<Outbox>) -> Option<Token> {
+    /// The call is on another socket, by this token: a new one for the next time. Of too many, one goes that is not
+    /// known to have reached the client.
+    pub(crate) fn renew(&self, used: &str, outbox: &Arc<Outbox>) -> Option<Token> {
         let new = random()?;
         *self.place.lock() = At::Socket(Arc::clone(outbox));
         let mut tokens = self.tokens();
-        let (current, old) = (std::mem::replace(&mut tokens.0, new.clone()), tokens.1.take());
-        tokens.1 = Some(current);
+        let surplus = (tokens.len() >= TOKENS).then(|| tokens.iter().position(|token| **token != *used));
+        let old = surplus.flatten().map(|at| tokens.remove(at));
+        tokens.push(new.clone());
         drop(tokens);
         let mut places = self.server.parking.lock();
         old.and_then(|old| places.remove(&old));
@@ -187,10 +193,14 @@ impl Ticket {
         Some(Token(new.into()))
     }
 
-    /// The client has the new token: the old one is good for nothing any more.
+    /// The client has the latest token: those before it are good for nothing any more.
     pub(crate) fn retire(&self) {
-        let old = self.tokens().1.take();
-        old.and_then(|old| self.server.parking.lock().remove(&old));
+        let mut tokens = self.tokens();
+        let before = tokens.len().saturating_sub(1);
+        let old: Vec<_> = tokens.drain(..before).collect();
+        drop(tokens);
+        let mut places = self.server.parking.lock();
+        old.iter().for_each(|old| drop(places.remove(old)));
     }
 }
 
@@ -198,8 +208,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let tokens = self.tokens();
         let mut places = self.server.parking.lock();
-        places.remove(&tokens.0);
-        tokens.1.iter().for_each(|old| drop(places.remove(old)));
+        tokens.iter().for_each(|token| drop(places.remove(token)));
         drop(places);
         self.server.parking.moved.notify_waiters();
     }

@@ -121,7 +121,7 @@ fn answer(state: &CallState, result: OpenResult) {
     let changing = state.lock();
     let windows =
         || changing.inputs.iter().map(|input| (input.name().to_owned(), state.server.limits.window));
-    let token = state.ticket.get().map(Ticket::token);
+    let token = state.ticket.get().and_then(Ticket::token);
     let says = changing.is_x1() && result == OpenResult::Success;
     let extra = (says && (token.is_some() || !changing.inputs.is_empty()))
         .then(|| OpenedExtra { windows: windows().collect(), token });

@@ -130,7 +130,7 @@ impl<S: Transport> Socket<S> {
             return refused;
         };
         let Parked { state, running } = parked;
-        let token = state.ticket.get().and_then(|ticket| ticket.renew(&self.outbox));
+        let token = state.ticket.get().and_then(|ticket| ticket.renew(&asked.t.0, &self.outbox));
         self.server.meter.resumed("exact");
         if self.resumed.len() >= self.server.limits.calls_per_socket {
             // Of calls that have ended meanwhile, and that the client does not mention.

@@ -131,6 +131,36 @@ async fn a_call_is_resumed_before_its_first_value_and_more_than_once() {
 }
 
 #[tokio::test]
+async fn a_token_is_good_however_many_answers_are_lost_and_so_is_each_that_was_answered() {
+    let (server, mut raw, permits) = started(0).await;
+    let token = opened(&mut raw, "counts", &[]).await;
+    let mut answers = Vec::new();
+    // The client says nothing of the call, as if it had none of the answers.
+    for round in 0..20 {
+        cut(&server, raw, 1).await;
+        let answer;
+        (raw, answer) = again(&server, &token, 0).await;
+        assert_eq!(answer["ok"], true, "round {round}");
+        answers.push(answer["t"].as_str().unwrap().to_owned());
+    }
+    // An older socket may have been read last: then the client has an answer that is not the latest.
+    cut(&server, raw, 1).await;
+    let (mut raw, answer) = again(&server, &answers[18], 0).await;
+    assert_eq!(answer["ok"], true);
+    permits.add_permits(1);
+    assert_eq!(raw.frames(1).await, ["int 0"]);
+    raw.json(&json!({"type": "flow", "data": {"cid": id(1), "got": 1}})).await;
+    raw.silent().await;
+    // Now it is known which one the client has.
+    let latest = answer["t"].as_str().unwrap();
+    cut(&server, raw, 1).await;
+    for used in [&token, &answers[18], &answers[19]] {
+        assert_eq!(again(&server, used, 1).await.1["ok"], false);
+    }
+    assert_eq!(again(&server, latest, 1).await.1["ok"], true);
+}
+
+#[tokio::test]
 async fn the_end_of_a_call_waits_for_its_client() {
     let (server, mut raw, _permits) = started(20).await;
     let token = opened(&mut raw, "counts", &[]).await;
