@@ -10,6 +10,7 @@ mod fuzz;
 mod lint;
 mod model;
 mod mutants;
+mod node;
 mod packages;
 mod release;
 mod report;

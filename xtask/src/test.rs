@@ -11,7 +11,7 @@ use std::{
 use clap::{Args, value_parser};
 
 use crate::{
-    model,
+    model, node,
     report::{Done, Report, Summary, minutes},
     run::{cargo, cargo_of_custom_backend, root, run as run_command, run_by_line},
     servers::{BACKENDS, BROWSER, SERVERS, Server, Source, Version, provide},
@@ -38,12 +38,20 @@ pub(crate) struct Options {
     /// `all` versions, one after the other. Without it, containers run the first version of each server.
     #[arg(long, value_name = "NAME", requires = "docker")]
     server: Option<String>,
+    /// Run the tests of the TypeScript client, and nothing else.
+    #[arg(long, conflicts_with_all = ["backend", "case", "docker"])]
+    typescript: bool,
 }
 
 impl Options {
     /// Whether only cases of the suite are wanted.
     fn only_the_suite(&self) -> bool {
         self.backend.is_some() || self.case.is_some() || self.server.is_some()
+    }
+
+    /// Whether nothing is left out.
+    fn everything(&self) -> bool {
+        !self.docker && !self.typescript && !self.only_the_suite()
     }
 }
 
@@ -54,8 +62,11 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         wanted.retain(|server| versions.iter().any(|(of, _)| of.backend == server.backend));
     }
     let source = provide(&wanted, options.docker)?;
-    if !options.docker && !options.only_the_suite() {
+    if options.everything() {
         provide(&[&*BROWSER], false)?;
+    }
+    if options.everything() || options.typescript {
+        node::provide()?;
     }
     let suite = Suite { source, wanted, versions };
     let steps = suite.steps(options)?;
@@ -85,6 +96,9 @@ fn wanted_servers(options: &Options) -> Result<Vec<&'static Server>, String> {
         && !BACKENDS.contains(name)
     {
         return Err(format!("no backend is called `{name}`: must be one of {}", BACKENDS.join(", ")));
+    }
+    if options.typescript {
+        return Ok(Vec::new());
     }
     let chosen = |server: &&Server| options.backend.as_deref().is_none_or(|name| name == server.backend);
     let wanted: Vec<&Server> =
@@ -149,6 +163,9 @@ impl Suite {
         if !self.versions.is_empty() {
             return Ok(self.versions.iter().map(|chosen| self.conformance_on(*chosen, options)).collect());
         }
+        if options.typescript {
+            return typescript();
+        }
         let mut steps = vec![self.conformance(options)];
         if options.only_the_suite() {
             return Ok(steps);
@@ -165,6 +182,7 @@ impl Suite {
             steps.push(Step::new(&format!("tests/{name}"), self.with_browser(&["--test", name])));
         }
         steps.push(Step::new("documentation", self.with_browser(&["--doc"])));
+        steps.extend(typescript()?);
         steps.push(Step::new("model checker", model::command()));
         Ok(steps)
     }
@@ -190,6 +208,11 @@ impl Suite {
 
     /// Compile what the steps run. Examples are among it: tests run them as programs.
     fn builds(&self, options: &Options) -> Vec<Command> {
+        if options.typescript {
+            let server =
+                ["build", "--package", "broker-streams", "--features", "full", "--example", node::SERVER];
+            return node::packages().into_iter().chain([cargo(&server)]).collect();
+        }
         let mut command = self.cargo_test();
         command.arg("--no-run");
         if options.only_the_suite() {
@@ -199,7 +222,9 @@ impl Suite {
         if options.docker {
             return vec![command];
         }
-        vec![command, cargo_of_custom_backend(&["test", "--no-run"])]
+        let mut builds = vec![command, cargo_of_custom_backend(&["test", "--no-run"])];
+        builds.extend(node::packages());
+        builds
     }
 
     /// `cargo test`, always with the same packages and features, so that every step shares one build.
@@ -231,6 +256,14 @@ impl Suite {
 
 /// What the tests of all packages need.
 pub(crate) const FEATURES: &str = "broker-rs/full,broker-streams/full,broker-streams-client/full";
+
+/// The tests of the TypeScript client, and its types.
+fn typescript() -> Result<Vec<Step>, String> {
+    Ok(vec![
+        Step::new("clients/typescript", node::tests()?),
+        Step::new("types of clients/typescript", node::types()),
+    ])
+}
 
 /// The suite on a backend that is no member of this workspace.
 fn custom_backend() -> Step {

@@ -11,6 +11,7 @@ fn options(backend: Option<&str>, case: Option<&str>, docker: bool) -> Options {
         repeat: 1,
         docker,
         server: None,
+        typescript: false,
     }
 }
 
@@ -51,6 +52,18 @@ fn the_suite_comes_first_and_every_test_target_has_a_step() {
         let argument = format!("--test {name}");
         assert_eq!(steps.iter().filter(|(arguments, _)| *arguments == argument).count(), 1, "{name}");
     }
+}
+
+#[test]
+fn the_typescript_client_is_among_all_steps_and_can_be_tested_alone() {
+    let names = |typescript| {
+        let suite = Suite { source: Source::Process, wanted: Vec::new(), versions: Vec::new() };
+        let steps = suite.steps(&Options { typescript, ..options(None, None, false) }).unwrap();
+        steps.into_iter().map(|step| step.name).collect::<Vec<_>>()
+    };
+    let alone = names(true);
+    assert_eq!(alone, ["clients/typescript", "types of clients/typescript"]);
+    assert!(alone.iter().all(|name| names(false).contains(name)));
 }
 
 /// A step that prints this, and ends with this status.

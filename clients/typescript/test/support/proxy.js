@@ -83,7 +83,8 @@ export async function proxy(target, life = () => Infinity) {
       over = true;
       open.delete(connection);
       state.cuts += 1;
-      for (const socket of [down, up]) socket[how]();
+      // A reset of a socket that is about to end leaves Node 20 spinning at its exit.
+      for (const socket of [down, up]) socket[socket.writableEnded ? "destroy" : how]();
     };
     const connection = { end, stalled: false };
     open.add(connection);
