@@ -14,12 +14,14 @@ export class Backoff {
     return Math.floor(this.#random() * most);
   }
 
-  reset() {
-    this.#failures = 0;
+  /** The same, but no wait before the first attempt. */
+  nextOrNow() {
+    const first = this.#failures === 0;
+    const wait = this.next();
+    return first ? 0 : wait;
   }
 
-  /** Whether an attempt has failed since the last reset. */
-  get failing() {
-    return this.#failures > 0;
+  reset() {
+    this.#failures = 0;
   }
 }

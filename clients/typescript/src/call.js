@@ -8,6 +8,9 @@ import { Queue } from "./queue.js";
 import { Receiving } from "./receiving.js";
 import { Sending } from "./sending.js";
 
+// A call that gives values for so long shows that its method is well.
+const WELL = 10000;
+
 export class Call {
   /** waiting → opening → open → closing → closed; resuming lies between waiting and open again. */
   state = "waiting";
@@ -32,6 +35,8 @@ export class Call {
   #auth;
   #renewed = false;
   #backoff;
+  /** When it was opened last. */
+  #since = 0;
   #again = null;
   #timers = { deadline: undefined, again: undefined };
   #due = null;
@@ -229,6 +234,7 @@ export class Call {
   #opened(windows, token) {
     const { x } = this.socket;
     this.state = "open";
+    this.#since = this.#connection.platform.now();
     this.#auth = undefined;
     this.#renewed = false;
     this.#token = x !== null && this.resumes ? token : null;
@@ -289,7 +295,7 @@ export class Call {
     const fits = window === null || held <= window;
     if (frame.type === "gap") this.#push({ event: new Gap(frame.n, frame.c), counts: true }, fits);
     else this.#push({ value: frame.o, k: frame.k, counts: true, chars: frame.chars }, fits);
-    this.#backoff.reset();
+    if (this.#connection.platform.now() - this.#since >= WELL) this.#backoff.reset();
   }
 
   #closed({ cr, why }) {
@@ -307,7 +313,7 @@ export class Call {
     const again = why?.again;
     if (this.resumes && (again === "now" || typeof again === "number")) {
       const spread = this.socket.leaving ?? 0;
-      const wait = this.#backoff.failing ? this.#backoff.next() : (this.#backoff.next(), 0);
+      const wait = this.#backoff.nextOrNow();
       const { random } = this.#connection.platform;
       this.#leave();
       this.reopen(Math.max(wait, random() * spread, again === "now" ? 0 : Math.min(again, 3600000)));

@@ -129,7 +129,8 @@ export class Connection {
     if (!this.#socket?.usable && (this.#waiting.size > 0 || calls.some((call) => call.resumes))) {
       // What was found dead by a ping took its time already.
       const found = error instanceof IdleTimeout ? 0 : null;
-      this.#later(socket.leaving === null ? found : this.platform.random() * socket.leaving);
+      const spread = socket.leaving === null ? null : this.platform.random() * socket.leaving;
+      this.#later(spread === null ? found : Math.max(spread, this.#backoff.nextOrNow()));
     }
     for (const call of calls) call.lost(error);
     // Calls whose reader still has something to read come later.

@@ -179,3 +179,39 @@ test("a typed failure ends the reader though its close never comes, and keeps no
   clock.advance(1000);
   await eventually(() => peer.closed === 1000);
 });
+
+test("servers that all are about to stop are not called without a pause", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  const reading = all(api.call.a.b({}, { resume: true }));
+  for (const ms of [0, 500, 1000, 2000]) {
+    const peer = await server.peer();
+    await peer.opened({});
+    peer.send("bye", { within: 0, spread: 0 });
+    peer.close(1012);
+    await eventually(() => api.status.current.state === "waiting", "a wait");
+    assert.equal(api.status.current.ms, ms);
+    clock.advance(ms);
+  }
+  api.close();
+  await within(reading, "the end");
+});
+
+test("a call that always ends after a value, to be called again now, is not called without a pause", async (t) => {
+  const { server, clock, api } = await scene(t, { pong: X1 });
+  // Keeps the socket.
+  const other = all(api.call.a.c());
+  const reading = all(api.call.a.b({}, { resume: true }));
+  const peer = await server.peer();
+  await peer.next("omsc");
+  for (const ms of [0, 500, 1000, 2000]) {
+    const open = await peer.opened({});
+    peer.value(open, 1);
+    peer.end(open, "error", { why: { c: "gap", again: "now" } });
+    if (ms === 0) continue;
+    await clock.until(ms);
+    clock.advance(ms);
+  }
+  await peer.opened({});
+  api.close();
+  await within(Promise.all([other, reading]), "the ends");
+});
