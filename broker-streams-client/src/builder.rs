@@ -13,7 +13,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
 };
-use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
     Client, Credentials, Status,
@@ -28,6 +28,8 @@ pub struct ClientBuilder {
     url: String,
     connector: Option<Connector>,
     provider: Arc<dyn Provider>,
+    headers: Vec<(String, String)>,
+    cookies: bool,
     offer: bool,
     window: u32,
     max_frame: usize,
@@ -43,6 +45,8 @@ impl ClientBuilder {
             url: url.to_owned(),
             connector: None,
             provider: Arc::new(Nobody),
+            headers: Vec::new(),
+            cookies: false,
             offer: true,
             window: 64,
             max_frame: 4 << 20,
@@ -56,6 +60,20 @@ impl ClientBuilder {
     /// Who gives the credentials of calls. Without this there are none.
     pub fn credentials(mut self, provider: impl Credentials) -> Self {
         self.provider = Arc::new(provider);
+        self
+    }
+
+    /// A header of the request by which a socket is opened: what a proxy wants, an `Origin`, a `Cookie`.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets the server authenticate calls by the cookies of that request, which [`header`](Self::header)
+    /// gives; the provider of [`credentials`](Self::credentials) is not asked when a call is opened. The cookies
+    /// are those of each socket: a call that goes on after the loss of one goes on by its cursor, or anew.
+    pub const fn cookies(mut self) -> Self {
+        self.cookies = true;
         self
     }
 
@@ -120,9 +138,10 @@ impl ClientBuilder {
     /// The client.
     ///
     /// # Errors
-    /// [`BuildError`] for an address that cannot be used, or a number that is out of range.
+    /// [`BuildError`] for an address or a header that cannot be used, or a number that is out of range.
     pub fn build(self) -> Result<Client, BuildError> {
         let uri = address(&self.url)?;
+        let headers = headers(&self.headers)?;
         if !(1..=65_536).contains(&self.window) {
             return Err(BuildError::new(format!(
                 "`window` is {}; it has to be from 1 to 65,536",
@@ -140,7 +159,8 @@ impl ClientBuilder {
             None => connector::to(&uri).map_err(BuildError::new)?,
         };
         Ok(Client::new(Shared {
-            route: Route { uri, connector, limit: self.connect_timeout, max_frame: self.max_frame },
+            route: Route { uri, headers, connector, limit: self.connect_timeout, max_frame: self.max_frame },
+            cookies: self.cookies,
             offer: self.offer,
             provider: self.provider,
             window: self.window,
@@ -164,7 +184,27 @@ pub(crate) fn address(url: &str) -> Result<Uri, BuildError> {
     Ok(uri)
 }
 
-/// Without the address, which may hold a secret.
+/// Headers that an application may give. No error shows a value.
+fn headers(given: &[(String, String)]) -> Result<HeaderMap, BuildError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        let wrong = |why: &str| BuildError::new(format!("the header {name:?} {why}"));
+        let key: HeaderName =
+            name.parse().map_err(|_| wrong("has no valid name; use letters, digits and `-`"))?;
+        if matches!(key.as_str(), "host" | "connection" | "upgrade")
+            || key.as_str().starts_with("sec-websocket-")
+        {
+            return Err(wrong("is set by the client itself; leave it out"));
+        }
+        let mut value: HeaderValue =
+            value.parse().map_err(|_| wrong("has a value with characters that a header cannot have"))?;
+        value.set_sensitive(true);
+        headers.append(key, value);
+    }
+    Ok(headers)
+}
+
+/// Without the address and the headers, which may hold secrets.
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientBuilder")

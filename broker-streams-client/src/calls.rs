@@ -86,6 +86,15 @@ pub(crate) enum Begins {
     Anew,
 }
 
+/// What an opening shows of who calls.
+#[derive(Clone, Copy)]
+pub(crate) enum Shown<'a> {
+    Nothing,
+    Credentials(&'a str),
+    /// The server has those of the upgrade.
+    Cookies,
+}
+
 /// One of the calls that a client may have.
 #[derive(Debug)]
 pub(crate) struct Slot(Arc<AtomicUsize>);
@@ -116,7 +125,7 @@ impl Call {
     }
 
     /// The frame that opens it.
-    pub(crate) fn open_frame(&mut self, auth: Option<&str>, x1: bool, now: Instant) -> String {
+    pub(crate) fn open_frame(&mut self, shown: Shown<'_>, x1: bool, now: Instant) -> String {
         let mut cursor = None;
         if self.begins != Begins::First {
             cursor = self.inbox.restart().filter(|_| x1);
@@ -134,7 +143,12 @@ impl Call {
             cursor: cursor.map(String::from),
             resumable: *resume,
         });
-        write_open(&self.target(), &self.args, &inputs, auth, None, extra.as_ref())
+        let (auth, mode) = match shown {
+            Shown::Nothing => (None, None),
+            Shown::Credentials(auth) => (Some(auth), None),
+            Shown::Cookies => (None, Some("cookie")),
+        };
+        write_open(&self.target(), &self.args, &inputs, auth, mode, extra.as_ref())
     }
 
     /// The frame by which the client says that it does not want it any more.

@@ -36,6 +36,8 @@ pub(crate) struct Lifeline {
 /// What the handles and the tasks of a client share.
 pub(crate) struct Shared {
     pub(crate) route: Route,
+    /// Whether the server is to authenticate calls by the cookies of the upgrade.
+    pub(crate) cookies: bool,
     /// Whether the extension is offered to the server.
     pub(crate) offer: bool,
     pub(crate) provider: Arc<dyn Provider>,

@@ -10,7 +10,12 @@ use tokio::{
 };
 use tokio_tungstenite::{
     client_async_with_config,
-    tungstenite::{self, client::IntoClientRequest, http::Uri, protocol::WebSocketConfig},
+    tungstenite::{
+        self,
+        client::IntoClientRequest,
+        http::{HeaderMap, Uri},
+        protocol::WebSocketConfig,
+    },
 };
 
 use crate::{
@@ -94,6 +99,8 @@ fn tls(host: String, port: u16) -> Result<Connector, Box<str>> {
 #[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) uri: Uri,
+    /// Beside those of the upgrade itself.
+    pub(crate) headers: HeaderMap,
     pub(crate) connector: Connector,
     pub(crate) limit: Duration,
     pub(crate) max_frame: usize,
@@ -125,7 +132,8 @@ impl Route {
     async fn upgrade(&self) -> Result<Socket, CallError> {
         let io =
             (self.connector)().await.map_err(|error| CallError::ConnectFailed(error.to_string().into()))?;
-        let request = self.uri.clone().into_client_request().map_err(failed)?;
+        let mut request = self.uri.clone().into_client_request().map_err(failed)?;
+        request.headers_mut().extend(self.headers.clone());
         // The defaults of the buffers are 128 KiB each, and that of the last has no bound.
         let config = WebSocketConfig::default()
             .read_buffer_size(8 << 10)

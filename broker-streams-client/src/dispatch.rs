@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     CallError, StreamFault,
-    calls::{Call, Phase},
+    calls::{Call, Phase, Shown},
     connection::Connection,
     inbox::Entry,
     serve::{Asked, Ended, Session},
@@ -188,7 +188,10 @@ impl Connection {
     /// A provider of credentials has answered.
     pub(crate) fn answered(&mut self, session: &mut Session, asked: Asked, now: Instant) {
         match asked {
-            Asked::Open(key, Ok(auth)) => self.ask_server(session, key, auth.as_deref(), now),
+            Asked::Open(key, Ok(auth)) => {
+                let shown = auth.as_deref().map_or(Shown::Nothing, Shown::Credentials);
+                self.ask_server(session, key, shown, now);
+            }
             Asked::Open(key, Err(error)) => self.without_credentials(session, key, error, now),
             Asked::Resume(Ok(auth)) => self.resume(session, auth, now),
             Asked::Resume(Err(_)) => self.reopen_parked(session, now),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     CallError,
     backoff::{jitter, random},
-    calls::{Begins, Call, Phase},
+    calls::{Begins, Call, Phase, Shown},
     connection::Connection,
     dispatch::ANSWER,
     inbox::Entry,
@@ -63,7 +63,10 @@ impl Connection {
             return session.pump_soon(key);
         }
         if call.options.anonymous {
-            return self.ask_server(session, key, None, now);
+            return self.ask_server(session, key, Shown::Nothing, now);
+        }
+        if self.shared.cookies {
+            return self.ask_server(session, key, Shown::Cookies, now);
         }
         call.phase = Phase::Asking;
         let asked = Arc::clone(&self.shared.provider).ask();
@@ -71,12 +74,12 @@ impl Connection {
     }
 
     /// Asks the server to open a call.
-    pub(crate) fn ask_server(&mut self, session: &mut Session, key: u64, auth: Option<&str>, now: Instant) {
+    pub(crate) fn ask_server(&mut self, session: &mut Session, key: u64, shown: Shown<'_>, now: Instant) {
         let Some(call) = self.calls.get_mut(&key) else { return };
         if !matches!(call.phase, Phase::New(_) | Phase::Asking) {
             return;
         }
-        let text = call.open_frame(auth, session.agreed.is_some(), now);
+        let text = call.open_frame(shown, session.agreed.is_some(), now);
         if text.len() > self.shared.route.max_frame {
             let why = "the arguments are longer than a frame may be";
             return self.give_up(session, key, CallError::Unwritable(why.into()));

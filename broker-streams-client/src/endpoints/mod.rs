@@ -17,7 +17,7 @@ use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
 };
-use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, Uri};
 
 pub use self::feed::{EndpointMessage, EndpointStream};
 use crate::{
@@ -249,7 +249,8 @@ impl Shared {
             }
         };
         let connector = Arc::clone(&self.connector);
-        Ok(Route { uri, connector, limit: CONNECT, max_frame: self.max_frame })
+        let headers = HeaderMap::new();
+        Ok(Route { uri, headers, connector, limit: CONNECT, max_frame: self.max_frame })
     }
 }
 

@@ -123,7 +123,8 @@ impl Authenticator for Tokens {
         &self,
         credentials: broker_streams::Credentials,
     ) -> Result<Option<Authenticated>, Failure> {
-        Ok((credentials.secret() == "good").then(|| Authenticated::new("anna")))
+        let is_good = credentials.secret() == "good" || credentials.cookie("sid") == Some("good");
+        Ok(is_good.then(|| Authenticated::new("anna")))
     }
 }
 
@@ -317,6 +318,31 @@ async fn cl_54_and_55_credentials_reach_the_server_unless_the_call_is_anonymous(
         let refused = within(client.call("closed", "who").anonymous().void()).await;
         assert!(matches!(refused, Err(CallError::Refused(OpenResult::AuthenticationFailed))));
     }
+}
+
+#[tokio::test]
+async fn cookies_of_the_upgrade_are_shown_for_calls_that_are_not_anonymous() {
+    let (server, _) = server().await;
+    let with_cookie = |sid: &str| server.client().header("cookie", &format!("sid={sid}")).cookies();
+    for builder in [with_cookie("good"), with_cookie("good").plain()] {
+        let client = builder.build().unwrap();
+        within(client.call("closed", "who").void()).await.unwrap();
+        let refused = within(client.call("closed", "who").anonymous().void()).await;
+        assert!(matches!(refused, Err(CallError::Refused(OpenResult::AuthenticationFailed))));
+    }
+    let refused = within(with_cookie("bad").build().unwrap().call("closed", "who").void()).await;
+    assert!(matches!(refused, Err(CallError::Refused(OpenResult::AuthenticationFailed))));
+}
+
+#[test]
+fn a_header_that_cannot_be_sent_is_named_without_its_value() {
+    for (name, value) in [("sec-websocket-key", "s3cret"), ("a b", "s3cret"), ("cookie", "s3cret\n")] {
+        let error = Client::builder("ws://localhost/").header(name, value).build().unwrap_err().to_string();
+        assert!(error.contains(name) && !error.contains("s3cret"), "{error}");
+    }
+    let builder = Client::builder("ws://localhost/").header("cookie", "s3cret");
+    let shown = format!("{builder:?}");
+    assert!(!format!("{shown} {:?}", builder.build().unwrap()).contains("s3cret"));
 }
 
 #[tokio::test]
