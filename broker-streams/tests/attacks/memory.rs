@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::extended::open_with;
-use crate::support::{Raw, Server, value};
+use crate::support::{Raw, Server, resident, value};
 
 /// One at a time: these tests look at the memory of the process.
 pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
@@ -17,12 +17,6 @@ async fn forever(_out: Out<i64>) {
 async fn held(input: Incoming<i64>, _out: Out<i64>) {
     let _input = input;
     std::future::pending::<()>().await;
-}
-
-/// Bytes of this process that are in memory.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
-    status.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 async fn server() -> Server {

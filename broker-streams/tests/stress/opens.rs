@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     extended::open_with,
-    support::{Raw, Server, close, open},
+    support::{Raw, Server, close, open, resident},
 };
 
 #[derive(Serialize, Deserialize, Model)]
@@ -17,12 +17,6 @@ struct News {
 async fn listens(call: Call, _input: Incoming<i64>, out: Out<News>) -> Result<(), Failure> {
     let news = call.session().create_stream::<News>("news").await?;
     out.relay(news).await
-}
-
-/// The memory that this process holds, in bytes.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 /// Opens and closes calls, 16 at a time.

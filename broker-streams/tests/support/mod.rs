@@ -171,3 +171,9 @@ pub(crate) fn close(number: u32, method: &str, input: Option<&str>, reason: &str
     data["cr"] = json!(reason);
     json!({"type": "cmsc", "data": data})
 }
+
+/// The bytes of this process that are in memory.
+pub(crate) fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}

@@ -6,6 +6,7 @@ mod ends;
 mod failures;
 mod opens;
 mod sockets;
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 mod values;
