@@ -148,12 +148,7 @@ impl ClientBuilder {
                 self.window
             )));
         }
-        if self.max_frame < 1024 {
-            return Err(BuildError::new(format!(
-                "`max_frame` is {}; it has to be at least 1,024",
-                self.max_frame
-            )));
-        }
+        check_max_frame(self.max_frame)?;
         let connector = match self.connector {
             Some(connector) => connector,
             None => connector::to(&uri).map_err(BuildError::new)?,
@@ -182,6 +177,13 @@ pub(crate) fn address(url: &str) -> Result<Uri, BuildError> {
         return Err(BuildError::new("credentials do not belong in an address; use `credentials`"));
     }
     Ok(uri)
+}
+
+pub(crate) fn check_max_frame(bytes: usize) -> Result<(), BuildError> {
+    if bytes < 1024 {
+        return Err(BuildError::new(format!("`max_frame` is {bytes}; it has to be at least 1,024")));
+    }
+    Ok(())
 }
 
 /// Headers that an application may give. No error shows a value.

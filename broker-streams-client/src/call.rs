@@ -77,7 +77,8 @@ impl CallBuilder {
     }
 
     /// A stream of values for the input of a name. The client pulls it only while the server has room for
-    /// more, and drops it when the server does not want it, or the call ends.
+    /// more; if the server knows no windows, while less than 64 KiB wait to be written. It is dropped when the
+    /// server does not want it, or the call ends.
     pub fn input<T: Value>(self, name: &str, stream: impl Stream<Item = T> + Send + 'static) -> Self {
         self.source(name, inputs::values(stream))
     }
@@ -176,9 +177,10 @@ impl CallBuilder {
     fn start<T>(self) -> Result<(CallStream<T>, Outcome), CallError> {
         let shared = Arc::clone(self.client.shared());
         let inputs = self.inputs.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let is_double = |at: usize| inputs[..at].iter().any(|(name, _)| *name == inputs[at].0);
-        if (0..inputs.len()).any(is_double) {
-            return Err(CallError::Unwritable("two inputs have the same name".into()));
+        let is_double = |at: &usize| inputs[..*at].iter().any(|(name, _)| *name == inputs[*at].0);
+        if let Some(double) = (0..inputs.len()).find(is_double) {
+            let why = format!("the input {:?} is given twice; give each name once", inputs[double].0);
+            return Err(CallError::Unwritable(why.into()));
         }
         let slot = shared.slot()?;
         let key = shared.next_key();

@@ -13,8 +13,10 @@ pub type ProviderError = Box<dyn Error + Send + Sync>;
 ///
 /// A closure that returns a future of `Option<String>` is one, too.
 pub trait Credentials: Send + Sync + 'static {
-    /// The credentials of now. It is called for every opening of a call and every resumption, and has ten
-    /// seconds. `None` means to call without any.
+    /// The credentials of now; `None` means to call without any. It has ten seconds.
+    ///
+    /// It is called for every opening of a call, once for all calls that are resumed on a new socket, and for
+    /// [`Client::authenticate_again`](crate::Client::authenticate_again). Not for anonymous calls.
     fn credentials(&self) -> impl Future<Output = Result<Option<String>, ProviderError>> + Send;
 
     /// Obtains new credentials, because the server has refused the last. `false` if there is no way to; the

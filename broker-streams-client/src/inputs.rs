@@ -53,6 +53,12 @@ pub(crate) fn results<T: Value, E: Into<Failure>>(
     }))
 }
 
+/// The error of what makes a frame longer than it may be.
+pub(crate) fn too_long(what: &str, bytes: usize, limit: usize) -> Box<str> {
+    format!("{what} makes a frame of {bytes} bytes, and {limit} are allowed; send less at once, or raise max_frame")
+        .into()
+}
+
 fn written<T: Value>(value: &T) -> Given {
     let mut json = Vec::new();
     match value.encode(&mut json) {
@@ -161,8 +167,9 @@ impl Input {
             };
             let text = match self.frame(target, &departure) {
                 Ok(text) if text.len() <= limit => text,
-                Ok(_) => {
-                    return Pause::Unwritable("a value of an input is longer than a frame may be".into());
+                Ok(text) => {
+                    let what = format!("a value of the input {:?}", self.name);
+                    return Pause::Unwritable(too_long(&what, text.len(), limit));
                 }
                 Err(error) => return Pause::Unwritable(error),
             };

@@ -17,6 +17,7 @@ use crate::{
     connection::Connection,
     dispatch::ANSWER,
     inbox::Entry,
+    inputs::too_long,
     serve::{Asked, Ended, Session},
     stream::Resumption,
 };
@@ -81,8 +82,8 @@ impl Connection {
         }
         let text = call.open_frame(shown, session.agreed.is_some(), now);
         if text.len() > self.shared.route.max_frame {
-            let why = "the arguments are longer than a frame may be";
-            return self.give_up(session, key, CallError::Unwritable(why.into()));
+            let why = too_long("the opening with its arguments", text.len(), self.shared.route.max_frame);
+            return self.give_up(session, key, CallError::Unwritable(why));
         }
         call.phase = Phase::Opening(now + ANSWER);
         session.wake_at(now + ANSWER);

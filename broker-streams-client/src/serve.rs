@@ -19,13 +19,9 @@ use crate::{
     connection::Connection,
     inputs::Pause,
     mailbox::{Order, Post},
-    socket::{Read, Socket},
+    socket::{PING, Read, SILENCE, Socket},
 };
 
-/// How often the client says that it is there.
-const PING: Duration = Duration::from_secs(20);
-/// How long nothing at all may arrive.
-const SILENCE: Duration = Duration::from_secs(40);
 /// How long a socket without calls waits for the next.
 const LINGER: Duration = Duration::from_secs(1);
 /// Frames that are read before calls have their turn.

@@ -22,6 +22,11 @@ use tokio_tungstenite::{
 
 use crate::connector::Io;
 
+/// How often the client says that it is there.
+pub(crate) const PING: Duration = Duration::from_secs(20);
+/// How long nothing at all may arrive.
+pub(crate) const SILENCE: Duration = Duration::from_secs(40);
+
 /// How long a socket has for its last frames and the other end's farewell.
 const FAREWELL: Duration = Duration::from_secs(1);
 

@@ -24,6 +24,7 @@ use crate::{
     BuildError, CallError, Credentials,
     connector::{self, Connector, Route},
     credentials::{Nobody, Provider},
+    inputs::too_long,
 };
 
 /// Whether the connection of the endpoints is there.
@@ -187,7 +188,8 @@ impl Endpoints {
         self.inner.shared.status.borrow().status
     }
 
-    /// Calls a function with every change of the status, from a task that ends with the client.
+    /// Calls a function with the latest status whenever it has changed, from a task of its own that ends with the
+    /// client. A function that takes long misses what lies between.
     ///
     /// # Errors
     /// [`CallError::Stopped`] without a runtime.
@@ -217,7 +219,8 @@ fn message<T: Value>(endpoint: &str, value: &T, limit: usize) -> Result<String, 
     let (endpoint, class_name) = (name(endpoint)?, name(&value.class_name())?);
     let text = format!(r#"{{"endpoint":{endpoint},"object":{{"className":{class_name},"data":{json}}}}}"#);
     if text.len() > limit {
-        return Err(CallError::Unwritable("the message is longer than a frame may be".into()));
+        let what = format!("a message for the endpoint {endpoint}");
+        return Err(CallError::Unwritable(too_long(&what, text.len(), limit)));
     }
     Ok(text)
 }
@@ -290,6 +293,19 @@ impl EndpointsBuilder {
         self
     }
 
+    /// The longest frame in either direction, in bytes; at least 1,024. By default 4 MiB.
+    pub const fn max_frame(mut self, bytes: usize) -> Self {
+        self.max_frame = bytes;
+        self
+    }
+
+    /// Bytes that are held for a stream whose reader is slow; one message is held whatever its length. The
+    /// oldest make room, and [`CallError::Gap`] stands in their place. By default 1 MiB.
+    pub const fn max_buffered(mut self, bytes: usize) -> Self {
+        self.max_buffered = bytes;
+        self
+    }
+
     /// The time between attempts. By default 5 seconds; `None`: a connection that is lost is not made again.
     pub const fn retry_every(mut self, time: Option<Duration>) -> Self {
         self.retry_every = time;
@@ -299,9 +315,10 @@ impl EndpointsBuilder {
     /// The client.
     ///
     /// # Errors
-    /// [`BuildError`] for an address that cannot be used.
+    /// [`BuildError`] for an address that cannot be used, or a number that is out of range.
     pub fn build(self) -> Result<Endpoints, BuildError> {
         let uri = crate::builder::address(&self.url)?;
+        crate::builder::check_max_frame(self.max_frame)?;
         let connector = match self.connector {
             Some(connector) => connector,
             None => connector::to(&uri).map_err(BuildError::new)?,

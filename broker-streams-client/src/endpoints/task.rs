@@ -1,6 +1,6 @@
 //! The task of the endpoints' connection.
 
-use std::{future::poll_fn, ops::ControlFlow, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, ops::ControlFlow, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,11 +13,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use super::{Command, Control, EndpointMessage, Shared, StreamingStatus};
 use crate::{
     CallError,
-    socket::{Read, Socket},
+    socket::{PING, Read, SILENCE, Socket},
 };
-
-const PING: Duration = Duration::from_secs(20);
-const SILENCE: Duration = Duration::from_secs(40);
 
 type Commands = mpsc::Receiver<Command>;
 
@@ -148,10 +145,7 @@ async fn authenticate(shared: &Shared, socket: &mut Socket) {
     let key = poll_fn(|cx| {
         // What waits is written meanwhile.
         let _ = socket.poll_write(cx);
-        match asked.as_mut().poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(answer),
-            Poll::Pending => Poll::Pending,
-        }
+        asked.as_mut().poll(cx)
     });
     if let Ok(Some(key)) = key.await {
         socket.push(control("auth", Key { key: &key }));
