@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use broker_conformance::external_server::{ExternalServer, Verdict};
 use clap::Args;
 
-use crate::{Console, Outcome, place::Place};
+use crate::{Console, Outcome, hidden::Hidden};
 
 /// Run the conformance suite against a server of your own
 ///
@@ -16,7 +16,7 @@ use crate::{Console, Outcome, place::Place};
 #[derive(Args, Debug)]
 pub(crate) struct Conformance {
     /// The backend, as in redis://localhost
-    url: Place,
+    url: Hidden,
     /// Only the cases whose name contains this
     #[arg(long, value_name = "PART")]
     case: Option<String>,

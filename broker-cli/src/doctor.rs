@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::{Console, Outcome, place::Place};
+use crate::{Console, Outcome, hidden::Hidden};
 
 /// Check a backend: prints ok, warn or fail for each check, with the remedy
 ///
@@ -17,7 +17,7 @@ use crate::{Console, Outcome, place::Place};
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// The backend, as in redis://localhost
-    url: Place,
+    url: Hidden,
     /// How long each check may take, in seconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     limit: u64,

@@ -3,12 +3,14 @@
 //! A library with a thin program around it, so that tests run two commands in one process, as the backend `memory:`
 //! needs.
 
+mod call;
 mod conformance;
 mod console;
 mod doctor;
+mod failure;
+mod hidden;
 mod load;
 mod pages;
-mod place;
 mod publish;
 mod revoke;
 mod show;
@@ -19,11 +21,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use console::Console;
+pub use failure::status;
 
 /// Whatever can go wrong ends a command with a sentence.
 pub type Outcome<T = ExitCode> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Work with a message broker from a terminal: subscribe, publish, revoke, and check a backend.
+/// Work with a message broker from a terminal: subscribe, publish, revoke, call methods, and check a backend.
 ///
 /// A URL names the backend: redis://localhost, nats://localhost, amqp://localhost, or memory: for this process only.
 /// Options of the broker are set in its query, as in redis://localhost/?prefix=shop. In scripts, take the URL from a
@@ -40,6 +43,7 @@ enum Command {
     Sub(sub::Sub),
     Pub(publish::Pub),
     Revoke(revoke::Revoke),
+    Call(call::Call),
     Doctor(doctor::Doctor),
     Conformance(conformance::Conformance),
     Bench(load::Bench),
@@ -50,12 +54,13 @@ enum Command {
 /// Runs one command.
 ///
 /// # Errors
-/// Why the command failed. `doctor` reports its findings by the exit status and fails only if it cannot check at all.
+/// Why the command failed; [`status`] is what to exit with. `doctor` reports its findings by the exit status and fails only if it cannot check at all.
 pub async fn run(cli: Cli, mut console: Console) -> Outcome {
     let outcome = match cli.command {
         Command::Sub(sub) => sub.run(&mut console).await,
         Command::Pub(publish) => publish.run(&mut console).await,
         Command::Revoke(revoke) => revoke.run(&mut console).await,
+        Command::Call(call) => call.run(&mut console).await,
         Command::Doctor(doctor) => doctor.run(&mut console).await,
         Command::Conformance(conformance) => conformance.run(&mut console).await,
         Command::Bench(bench) => bench.run(&mut console).await,

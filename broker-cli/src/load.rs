@@ -16,7 +16,7 @@ use clap::{Args, value_parser};
 use hdrhistogram::Histogram;
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::{Console, Outcome, place::Place};
+use crate::{Console, Outcome, hidden::Hidden};
 
 /// Put load on a backend for a few seconds, and draw the latencies
 ///
@@ -24,7 +24,7 @@ use crate::{Console, Outcome, place::Place};
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     /// The backend, as in redis://localhost
-    url: Place,
+    url: Hidden,
     /// Duration in seconds
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(1..=3600))]
     seconds: u64,

@@ -6,7 +6,7 @@ use broker::{Broker, Codec, Post, Scope};
 use clap::{Args, ValueEnum};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
-use crate::{Console, Outcome, place::Place};
+use crate::{Console, Outcome, hidden::Hidden};
 
 /// Publish a message, or every line of standard input
 ///
@@ -14,7 +14,7 @@ use crate::{Console, Outcome, place::Place};
 #[derive(Args, Debug)]
 pub(crate) struct Pub {
     /// The backend, as in redis://localhost
-    url: Place,
+    url: Hidden,
     /// The channel
     channel: String,
     /// The payload; without it, each line of standard input is a message

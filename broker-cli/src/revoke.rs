@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use broker::{Revocation, RevocationOutcome};
 use clap::Args;
 
-use crate::{Console, Outcome, place::Place};
+use crate::{Console, Outcome, hidden::Hidden};
 
 /// Close a user's sessions on every server: all, those of one authentication, or those that need a scope
 #[derive(Args, Debug)]
 pub(crate) struct Revoke {
     /// The backend, as in redis://localhost
-    url: Place,
+    url: Hidden,
     /// The user
     #[arg(long)]
     user: String,

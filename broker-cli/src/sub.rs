@@ -6,7 +6,7 @@ use broker::Event;
 use clap::Args;
 use futures_util::{StreamExt, future::try_join_all, stream::select_all};
 
-use crate::{Console, Outcome, place::Place, show};
+use crate::{Console, Outcome, hidden::Hidden, show};
 
 /// Print the messages of channels, one per line, until Ctrl-C
 ///
@@ -14,7 +14,7 @@ use crate::{Console, Outcome, place::Place, show};
 #[derive(Args, Debug)]
 pub(crate) struct Sub {
     /// The backend, as in redis://localhost
-    url: Place,
+    url: Hidden,
     /// The channels
     #[arg(required = true, value_name = "CHANNEL")]
     channels: Vec<String>,

@@ -1,12 +1,12 @@
-//! Place: the URL of a command, which `Debug` does not show.
+//! Hidden: an argument that may hold a secret, such as a URL, which `Debug` does not show.
 
 use std::{convert::Infallible, fmt, ops::Deref, str::FromStr};
 
-/// A URL as it was typed. It may hold a password, and the commands derive `Debug`.
+/// An argument as it was typed. The commands derive `Debug`. Clap takes it as it is, whose errors would show it.
 #[derive(Clone)]
-pub(crate) struct Place(String);
+pub(crate) struct Hidden(String);
 
-impl FromStr for Place {
+impl FromStr for Hidden {
     type Err = Infallible;
 
     fn from_str(typed: &str) -> Result<Self, Infallible> {
@@ -14,7 +14,7 @@ impl FromStr for Place {
     }
 }
 
-impl Deref for Place {
+impl Deref for Hidden {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -22,7 +22,7 @@ impl Deref for Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
@@ -35,7 +35,7 @@ mod tests {
     use crate::Cli;
 
     #[test]
-    fn debug_shows_no_url() {
+    fn debug_shows_no_argument_that_may_be_secret() {
         let url = "redis://ada:s3cret@localhost";
         for words in [
             &["sub", url, "news"][..],
@@ -44,6 +44,9 @@ mod tests {
             &["doctor", url],
             &["conformance", url],
             &["bench", url],
+            &["call", "ws://h?key=s3cret", "a.b", "{\"key\":\"s3cret\"}", "--token", "s3cret"],
+            &["call", "ws://h", "a.b", "--header", "key=s3cret", "--cookie", "s3cret"],
+            &["call", "ws://h", "a.b", "--input", "a=\"s3cret\"", "--class", "a=s3cret"],
         ] {
             let cli = Cli::try_parse_from([&["broker"], words].concat()).expect("a command");
             let shown = format!("{cli:?} {cli:#?}");

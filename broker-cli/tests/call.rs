@@ -1,0 +1,419 @@
+//! `broker call` against a real server: what it prints, what it exits with, and what it leaves behind.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{future::Future, process::Stdio, time::Duration};
+
+use broker_streams::{
+    Args, Authenticated, Authenticator, Credentials, Cursor, Endpoint, Failure, Fault, Incoming, Model, Out,
+    Streams, method,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{TcpListener, TcpStream},
+    process::{Child, ChildStdout, Command},
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// A limit against hangs.
+async fn within<F: Future>(future: F) -> F::Output {
+    timeout(Duration::from_secs(60), future).await.expect("it ends")
+}
+
+#[derive(Serialize, Deserialize, Model)]
+struct Say {
+    text: String,
+}
+
+#[derive(Debug, Serialize, Deserialize, Fault)]
+struct NoSuchPixel {
+    index: u32,
+}
+
+impl std::fmt::Display for NoSuchPixel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "there is no pixel {}", self.index)
+    }
+}
+
+impl std::error::Error for NoSuchPixel {}
+
+#[derive(Deserialize)]
+struct Count {
+    count: i64,
+}
+
+async fn ints(Args(Count { count }): Args<Count>, out: Out<i64>) -> Result<(), Failure> {
+    for number in 0..count {
+        out.send(number).await?;
+    }
+    Ok(())
+}
+
+/// Sends back what it gets.
+async fn room(mut outgoing: Incoming<Say>, out: Out<Say>) -> Result<(), Failure> {
+    while let Some(say) = outgoing.next().await {
+        out.send(say?).await?;
+    }
+    Ok(())
+}
+
+async fn sum(mut a: Incoming<i64>, mut b: Incoming<i64>) -> Result<i64, Failure> {
+    let mut sum = 0;
+    while let Some(number) = a.next().await {
+        sum += number?;
+    }
+    while let Some(number) = b.next().await {
+        sum += number?;
+    }
+    Ok(sum)
+}
+
+async fn faulty(out: Out<String>) -> Result<(), Failure> {
+    out.send("a\u{9b}2J\u{7f}\nb".to_owned()).await?;
+    Err(NoSuchPixel { index: 7 }.into())
+}
+
+async fn fails() -> Result<i64, Failure> {
+    Err(Failure::internal("a secret of the server"))
+}
+
+async fn endless(Cursor(cursor): Cursor, out: Out<i64>) -> Result<(), Failure> {
+    out.send_at(cursor.map_or(0, |cursor| cursor.parse().unwrap_or(-1)), 5).await?;
+    std::future::pending().await
+}
+
+async fn who(call: broker_streams::Call) -> String {
+    call.who().map_or_else(String::new, |identity| identity.user().to_owned())
+}
+
+struct Tokens;
+
+impl Authenticator for Tokens {
+    async fn authenticate(&self, shown: Credentials) -> Result<Option<Authenticated>, Failure> {
+        let known = shown.secret() == "s3cret" || shown.cookie("sid") == Some("s3cret");
+        Ok(known.then(|| Authenticated::new("ada")))
+    }
+}
+
+/// A server on loopback, which ends with it.
+struct Server {
+    streams: Streams,
+    address: String,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        Self::at("127.0.0.1:0").await
+    }
+
+    async fn at(address: &str) -> Self {
+        let endpoint = Endpoint::new("test")
+            .method("ints", ints)
+            .method("room", method(room).inputs(["outgoing"]))
+            .method("sum", method(sum).inputs(["a", "b"]))
+            .method("faulty", faulty)
+            .method("fails", fails)
+            .method("endless", method(endless).resumable());
+        let closed = Endpoint::new("module.closed").requires_login().method("who", who);
+        let streams = Streams::builder(broker::Broker::local())
+            .authenticator(Tokens)
+            .endpoint(endpoint)
+            .endpoint(closed)
+            .endpoint(Endpoint::new("admin").requires_scopes(["admin"]).method("who", who))
+            .build()
+            .unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let app = axum::Router::<()>::new().route_service("/v1/websocket", streams.service());
+        let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { streams, address, serving }
+    }
+
+    /// Leaves its port to another.
+    async fn stop(mut self) {
+        self.serving.abort();
+        let _ = within(&mut self.serving).await;
+    }
+
+    fn url(&self) -> String {
+        format!("ws://{}/v1/websocket", self.address)
+    }
+
+    /// Waits until no client is connected.
+    async fn left(&self) {
+        within(async {
+            while self.streams.sockets() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn command(url: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
+    command.args(["call", url]).args(words).env_remove("BROKER_TOKEN").kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What a command has printed, and with what it has exited.
+#[derive(Debug)]
+struct Done {
+    status: Option<i32>,
+    printed: String,
+    noted: String,
+}
+
+impl Done {
+    async fn of(child: Child) -> Self {
+        let done = within(child.wait_with_output()).await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let done = Self { status: done.status.code(), printed: text(done.stdout), noted: text(done.stderr) };
+        assert!(!format!("{done:?}").contains("s3cret"), "{done:?}");
+        done
+    }
+
+    #[track_caller]
+    fn is(&self, status: i32, printed: &str) {
+        assert_eq!((self.status, &*self.printed), (Some(status), printed), "{}", self.noted);
+    }
+
+    /// It fails, and the note has these parts.
+    #[track_caller]
+    fn notes(&self, status: i32, parts: &[&str]) {
+        assert_eq!(self.status, Some(status), "{self:?}");
+        let last = self.noted.lines().last().unwrap_or_default();
+        let all = last.starts_with("broker: ") && parts.iter().all(|part| last.contains(part));
+        assert!(all, "no {parts:?} in: {last}");
+    }
+}
+
+/// Runs a command whose standard input stays open, as that of a terminal does.
+async fn call(url: &str, words: &[&str]) -> Done {
+    let mut child = command(url, words).spawn().unwrap();
+    let input = child.stdin.take();
+    let done = Done::of(child).await;
+    drop(input);
+    done
+}
+
+/// Runs a command with a text as its standard input.
+async fn call_with(url: &str, words: &[&str], input: &str) -> Done {
+    let mut child = command(url, words).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    Done::of(child).await
+}
+
+fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
+    BufReader::new(child.stdout.take().unwrap()).lines()
+}
+
+async fn line(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<String> {
+    within(lines.next_line()).await.unwrap()
+}
+
+#[tokio::test]
+async fn values_are_printed_as_json_and_the_end_with_why() {
+    let server = Server::start().await;
+    let url = server.url();
+    call(&url, &["test.ints", "{\"count\": 3}"]).await.is(0, "0\n1\n2\nend finished\n");
+    call(&url, &["test.ints", "{\"count\": 3}", "--plain", "--count", "2"])
+        .await
+        .is(0, "0\n1\nend cancelled\n");
+    let printed =
+        "{\"event\":\"value\",\"class\":\"int\",\"value\":0}\n{\"event\":\"end\",\"how\":\"finished\"}\n";
+    call(&url, &["test.ints", "{\"count\": 1}", "--json"]).await.is(0, printed);
+    // Nothing of the server moves the cursor.
+    let printed = "\"a\\u009b2J\\u007f\\nb\"\nend fault class=NoSuchPixel data={\"index\":7}\n";
+    let done = call(&url, &["test.faulty"]).await;
+    done.is(3, printed);
+    done.notes(3, &["NoSuchPixel"]);
+    server.left().await;
+}
+
+#[tokio::test]
+async fn inputs_come_from_values_files_and_lines() {
+    let server = Server::start().await;
+    let url = server.url();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("numbers");
+    std::fs::write(&file, "1\n\n2\n").unwrap();
+    let file = format!("a={}", file.display());
+    call(&url, &["test.sum", "--input", &file, "--input", "b=40"]).await.is(0, "43\nend finished\n");
+    call_with(&url, &["test.sum", "--input", "a=-", "--input", "b=0"], "3\n4")
+        .await
+        .is(0, "7\nend finished\n");
+    let said = "{\"text\":\"a\"}\n{\"text\":\"b\"}\nend finished\n";
+    let words = ["test.room", "--input", "outgoing=-", "--class", "outgoing=Say"];
+    call_with(&url, &words, "{\"text\":\"a\"}\n{\"className\":\"Say\",\"data\":{\"text\":\"b\"}}\n")
+        .await
+        .is(0, said);
+
+    // A value goes out when its line is there, and the end of the call does not wait for that of the input.
+    let mut child = command(&url, &[&words[..], &["--count", "2"]].concat()).spawn().unwrap();
+    let (mut stdin, mut printed) = (child.stdin.take().unwrap(), lines(&mut child));
+    for text in ["{\"text\":\"a\"}", "{\"text\":\"b\"}"] {
+        stdin.write_all(format!("{text}\n").as_bytes()).await.unwrap();
+        assert_eq!(line(&mut printed).await.as_deref(), Some(text));
+    }
+    assert!(within(child.wait()).await.unwrap().success());
+    server.left().await;
+}
+
+#[tokio::test]
+async fn what_was_typed_wrongly_is_named_with_the_remedy() {
+    let server = Server::start().await;
+    let url = server.url();
+    for (words, parts) in [
+        (&["ints"][..], &["\"ints\"", "chat.room"][..]),
+        (&["test.ints", "{s3cret"], &["arguments", "not JSON", "line 1", "'{\"room\":\"a\"}'"]),
+        (&["test.ints", "\"s3cret\""], &["arguments", "not a JSON object"]),
+        (&["test.sum", "--input", "s3cret"], &["--input is NAME=VALUE"]),
+        (&["test.sum", "--input", "a=s3cret"], &["--input a", "neither JSON nor", "No such file", "or -"]),
+        (&["test.sum", "--input", "a=[1]"], &["--input a", "--class"]),
+        (&["test.sum", "--input", "a=-", "--input", "b=-"], &["--input b", "standard input", "file"]),
+        (&["test.sum", "--input", "a=1", "--input", "a=2"], &["\"a\"", "twice"]),
+        (&["test.sum", "--input", "a=1", "--class", "b=Say"], &["--class b", "no --input"]),
+        (&["test.sum", "--header", "s3cret"], &["--header is NAME=VALUE"]),
+        (&["test.sum", "--header", "host=s3cret"], &["\"host\"", "leave it out"]),
+        (&["test.sum", "--cookie", "s3cret"], &["--cookie is NAME=VALUE", "sid=7"]),
+    ] {
+        call(&url, words).await.notes(2, parts);
+    }
+    for wrong in ["http://localhost/s3cret", "s3cret", "ws://ada:s3cret@localhost/", "ws://"] {
+        call(wrong, &["test.ints"]).await.notes(2, &["ws://localhost:8080/v1/websocket"]);
+    }
+    // In the midst of a call, which is cancelled then.
+    let words = ["test.room", "--input", "outgoing=-", "--class", "outgoing=Say"];
+    let done = call_with(&url, &words, "{\"text\":\"a\"}\n\n{s3cret\n").await;
+    done.notes(2, &["--input outgoing", "line 3", "not JSON"]);
+    let long = format!("\"{}\"\n", "x".repeat(5 << 20));
+    call_with(&url, &words, &long).await.notes(2, &["line 1", "longer than 4194304 bytes"]);
+    server.left().await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_refused_or_fails_exits_by_its_kind() {
+    let server = Server::start().await;
+    let url = server.url();
+    let refused = call(&url, &["test.nothing"]).await;
+    refused.is(4, "end refused why=endpointNotFound\n");
+    refused.notes(4, &["endpointNotFound", "\"test.nothing\""]);
+    call(&url, &["test.fails", "--plain"]).await.notes(4, &["without --plain"]);
+    let refused = call(&url, &["test.ints", "{}"]).await;
+    refused.is(4, "end refused why=invalidArguments\n");
+    refused.notes(4, &["arguments of test.ints"]);
+    let refused = call(&url, &["module.closed.who", "--token", "another"]).await;
+    refused.is(4, "end refused why=authenticationFailed\n");
+    refused.notes(4, &["--token"]);
+    let refused = call(&url, &["admin.who", "--token", "s3cret"]).await;
+    refused.is(4, "end refused why=authorizationDeclined\n");
+    refused.notes(4, &["scope"]);
+    let failed = call(&url, &["test.fails"]).await;
+    failed.is(5, "end closed why=internal again=never\n");
+    failed.notes(5, &["internal"]);
+    call(&url, &["test.endless", "--deadline", "1"]).await.is(5, "0\nend closed why=deadline again=never\n");
+    server.left().await;
+}
+
+#[tokio::test]
+async fn who_calls_is_shown_by_token_variable_or_cookie() {
+    let server = Server::start().await;
+    let url = server.url();
+    let known = "\"ada\"\nend finished\n";
+    call(&url, &["module.closed.who", "--token", "s3cret"]).await.is(0, known);
+    call(&url, &["module.closed.who", "--cookie", "sid=s3cret"]).await.is(0, known);
+    let header = ["module.closed.who", "--cookie", "a=b", "--header", "cookie=sid=s3cret"];
+    call(&url, &header).await.is(0, known);
+    let child = command(&url, &["module.closed.who"]).env("BROKER_TOKEN", "s3cret").spawn().unwrap();
+    Done::of(child).await.is(0, known);
+}
+
+#[tokio::test]
+async fn without_a_server_and_with_one_that_is_none_it_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = format!("ws://{address}/?key=s3cret");
+    let redirecting = tokio::spawn(async move {
+        let (mut stream, _): (TcpStream, _) = listener.accept().await.unwrap();
+        let mut read = [0; 4096];
+        let _ = stream.read(&mut read).await.unwrap();
+        let answer = b"HTTP/1.1 302 Found\r\nlocation: ws://s3cret/\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+    });
+    let lost = call(&url, &["test.ints"]).await;
+    lost.is(6, "end lost\n");
+    lost.notes(6, &["302 Found", "path of the URL"]);
+    within(redirecting).await.unwrap();
+    let lost = call(&url, &["test.ints"]).await;
+    lost.notes(6, &["refused", "host, the port"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn ctrl_c_cancels_the_call() {
+    let server = Server::start().await;
+    for more in [&["--resume"][..], &["--plain"], &["--input", "outgoing=-"]] {
+        let method = if more.len() > 1 { "test.room" } else { "test.endless" };
+        let mut child = command(&server.url(), &[&[method], more].concat()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let mut noted = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert_eq!(within(noted.next_line()).await.unwrap().unwrap(), format!("opened {method}"));
+        let pid = child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+        let done = Done::of(child).await;
+        assert_eq!(done.status, Some(0), "{done:?}");
+        assert_eq!(done.printed.lines().last(), Some("end cancelled"));
+        drop(stdin);
+        server.left().await;
+        assert_eq!(server.streams.parked(), 0, "the server knows that nobody comes back");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_output_ends_the_call() {
+    let server = Server::start().await;
+    let mut child = command(&server.url(), &["test.ints", "{\"count\":1000000}"]).spawn().unwrap();
+    let mut printed = lines(&mut child);
+    assert_eq!(line(&mut printed).await.as_deref(), Some("0"));
+    drop(printed);
+    let done = Done::of(child).await;
+    assert_eq!(done.status, Some(0), "{done:?}");
+    server.left().await;
+}
+
+#[tokio::test]
+async fn a_server_that_goes_is_waited_for_with_resume_and_the_end_without() {
+    let server = Server::start().await;
+    let (url, address) = (server.url(), server.address.clone());
+    let mut waiting = command(&url, &["test.endless", "--resume"]).spawn().unwrap();
+    let mut printed = lines(&mut waiting);
+    let mut lost = command(&url, &["test.endless"]).spawn().unwrap();
+    let mut other = lines(&mut lost);
+    for lines in [&mut printed, &mut other] {
+        assert_eq!(line(lines).await.as_deref(), Some("0"));
+    }
+    within(server.streams.close()).await;
+    server.stop().await;
+    let end = line(&mut other).await.unwrap();
+    assert!(end == "end lost" || end.starts_with("end closed"), "{end}");
+    let status = within(lost.wait()).await.unwrap().code();
+    assert!(status == Some(6) || status == Some(5), "{status:?}");
+    let _server = Server::at(&address).await;
+    assert_eq!(line(&mut printed).await.as_deref(), Some("resumed by cursor"));
+    assert_eq!(line(&mut printed).await.as_deref(), Some("5"));
+    waiting.kill().await.unwrap();
+}
