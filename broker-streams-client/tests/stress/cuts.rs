@@ -36,18 +36,8 @@ impl Watch for Cuts {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_goes_on_exactly_over_cuts_at_its_frames() {
-    cut(500).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it takes a minute: cargo test -p broker-streams-client --release --test stress -- --ignored thousand"]
 async fn a_call_goes_on_exactly_over_ten_thousand_cuts_at_its_frames() {
-    cut(10_000).await;
-}
-
-/// One call, cut so many times.
-async fn cut(times: u64) {
+    const CUTS: u64 = 10_000;
     let mut random = Random::new();
     let server = Server::start().await;
     let cuts = Arc::new(Mutex::new(Cuts { random: random.split(), left: 0, cuts: 0, most: 0 }));
@@ -64,7 +54,7 @@ async fn cut(times: u64) {
         stream::unfold(0_i64, move |number| std::future::ready((!done()).then_some((number, number + 1))));
     let call = client.call("test", "echo").resume().input("input", values);
     let mut events = within(call.open::<i64>()).await.unwrap().events();
-    cuts.lock().unwrap().most = times;
+    cuts.lock().unwrap().most = CUTS;
     // The next attempt is made at once, not after the wait that grows with attempts that were cut.
     let (mut changes, online) = (client.status_changes(), client.clone());
     let hurrying = tokio::spawn(async move {
@@ -88,7 +78,7 @@ async fn cut(times: u64) {
     }
     hurrying.abort();
     println!("{next} values, {resumed} resumptions");
-    assert_eq!(cuts.lock().unwrap().cuts, times);
-    assert!(next > 0 && resumed > times / 8, "{resumed}");
+    assert_eq!(cuts.lock().unwrap().cuts, CUTS);
+    assert!(next > 0 && resumed > CUTS / 8, "{resumed}");
     assert_eq!(server.streams.parked(), 0);
 }
