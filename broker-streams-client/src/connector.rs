@@ -20,6 +20,7 @@ use tokio_tungstenite::{
 
 use crate::{
     CallError,
+    foreign::{Foreign, Panicked},
     socket::{Read, Socket},
 };
 
@@ -130,8 +131,12 @@ impl Route {
     }
 
     async fn upgrade(&self) -> Result<Socket, CallError> {
-        let io =
-            (self.connector)().await.map_err(|error| CallError::ConnectFailed(error.to_string().into()))?;
+        let connector = Arc::clone(&self.connector);
+        let io = match Foreign::new(async move { connector().await }).await {
+            Ok(Ok(io)) => io,
+            Ok(Err(error)) => return Err(CallError::ConnectFailed(error.to_string().into())),
+            Err(Panicked) => return Err(CallError::ConnectFailed("the connector has panicked".into())),
+        };
         let mut request = self.uri.clone().into_client_request().map_err(failed)?;
         request.headers_mut().extend(self.headers.clone());
         // The defaults of the buffers are 128 KiB each, and that of the last has no bound.

@@ -4,14 +4,17 @@ use std::{error::Error, future::Future, pin::Pin, time::Duration};
 
 use tokio::time::timeout;
 
-use crate::CallError;
+use crate::{
+    CallError,
+    foreign::{Foreign, Panicked},
+};
 
 /// The error of a provider. It is logged, and never sent or displayed.
 pub type ProviderError = Box<dyn Error + Send + Sync>;
 
 /// Gives the credentials of calls, as the header `Authorization` has them: `Bearer …` or `Basic …`.
 ///
-/// A closure that returns a future of `Option<String>` is one, too.
+/// A closure that returns a future of `Option<String>` is one, too. A panic in it is a failure of it.
 pub trait Credentials: Send + Sync + 'static {
     /// The credentials of now; `None` means to call without any. It has ten seconds.
     ///
@@ -59,23 +62,22 @@ pub(crate) trait Provider: Send + Sync {
 
 impl<C: Credentials> Provider for C {
     fn ask(self: std::sync::Arc<Self>) -> Asking<Option<String>> {
-        Box::pin(async move { within_limit(self.credentials()).await })
+        Box::pin(within_limit(async move { self.credentials().await }))
     }
 
     fn renew(self: std::sync::Arc<Self>) -> Asking<bool> {
-        Box::pin(async move { within_limit(self.refresh()).await })
+        Box::pin(within_limit(async move { self.refresh().await }))
     }
 }
 
 async fn within_limit<T>(
-    asked: impl Future<Output = Result<T, ProviderError>> + Send,
+    asked: impl Future<Output = Result<T, ProviderError>> + Send + 'static,
 ) -> Result<T, CallError> {
-    match timeout(LIMIT, asked).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the provider of credentials failed");
-            Err(CallError::Credentials)
-        }
-        Err(_) => Err(CallError::Credentials),
+    match timeout(LIMIT, Foreign::new(asked)).await {
+        Ok(Ok(Ok(answer))) => return Ok(answer),
+        Ok(Ok(Err(error))) => tracing::warn!(%error, "the provider of credentials failed"),
+        Ok(Err(Panicked)) => tracing::error!("the provider of credentials has panicked"),
+        Err(_) => tracing::warn!("the provider of credentials did not answer in time"),
     }
+    Err(CallError::Credentials)
 }

@@ -3,7 +3,6 @@
 use std::{
     borrow::Cow,
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -13,7 +12,11 @@ use broker_streams_wire::{CloseReason, Target, Values, write_close, write_fault}
 use futures_core::Stream;
 use futures_util::StreamExt;
 
-use crate::{socket::Socket, window::Departures};
+use crate::{
+    foreign::{Panicked, discard, guarded},
+    socket::Socket,
+    window::Departures,
+};
 
 /// What an input sends next.
 #[derive(Clone, Debug)]
@@ -184,10 +187,10 @@ impl Input {
             return Ok(departure);
         }
         let Some(source) = &mut self.source else { return Err(Pause::Waiting) };
-        let given = match catch_unwind(AssertUnwindSafe(|| source.as_mut().poll_next(cx))) {
+        let given = match guarded(|| source.as_mut().poll_next(cx)) {
             Ok(Poll::Pending) => return Err(Pause::Waiting),
             Ok(Poll::Ready(given)) => given,
-            Err(_) => Some(Given::Failed(Failure::internal("the stream of an input has panicked"))),
+            Err(Panicked) => Some(Given::Failed(Failure::internal("the stream of an input has panicked"))),
         };
         match given {
             Some(Given::Value { class_name, json }) => {
@@ -237,12 +240,5 @@ impl Drop for Input {
         if let Some(source) = self.source.take() {
             discard(source);
         }
-    }
-}
-
-/// Drops the application's stream. That is foreign code: a panic in it must not end the other calls.
-fn discard(source: Source) {
-    if catch_unwind(AssertUnwindSafe(|| drop(source))).is_err() {
-        tracing::error!("dropping the stream of an input has panicked");
     }
 }

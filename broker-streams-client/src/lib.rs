@@ -54,6 +54,7 @@ mod dispatch;
 #[cfg(feature = "endpoints")]
 mod endpoints;
 mod error;
+mod foreign;
 mod inbox;
 mod inputs;
 mod mailbox;

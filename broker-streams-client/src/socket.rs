@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message, Utf8Bytes,
+        Error, Message, Utf8Bytes,
         protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
@@ -71,9 +71,14 @@ impl Socket {
 
     /// Answers a ping, unless many answers wait already: then the other end does not read them.
     pub(crate) fn pong(&mut self) {
+        self.answer(|| write_pong(None));
+    }
+
+    /// The same with another word for it.
+    pub(crate) fn answer<T: Into<Utf8Bytes>>(&mut self, pong: impl FnOnce() -> T) {
         if self.pongs < Self::PONGS {
             self.pongs += 1;
-            self.push(write_pong(None));
+            self.push(pong());
         }
     }
 
@@ -98,6 +103,10 @@ impl Socket {
             // What is no text at all is no frame, and is found to be none.
             Some(Ok(Message::Binary(bytes))) => Read::Text(Utf8Bytes::try_from(bytes).unwrap_or_default()),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Read::Control,
+            Some(Err(Error::Capacity(error))) => {
+                tracing::warn!(%error, "the server has sent what is too long; raise max_frame if it may");
+                Read::Ended
+            }
             Some(Ok(Message::Close(_)) | Err(_)) | None => Read::Ended,
         })
     }

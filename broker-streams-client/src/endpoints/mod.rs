@@ -189,7 +189,8 @@ impl Endpoints {
     }
 
     /// Calls a function with the latest status whenever it has changed, from a task of its own that ends with the
-    /// client. A function that takes long misses what lies between.
+    /// client. A function that takes long misses what lies between; one
+    /// that panics is not called again.
     ///
     /// # Errors
     /// [`CallError::Stopped`] without a runtime.

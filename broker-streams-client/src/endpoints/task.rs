@@ -8,7 +8,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Utf8Bytes, protocol::frame::coding::CloseCode};
 
 use super::{Command, Control, EndpointMessage, Shared, StreamingStatus};
 use crate::{
@@ -20,19 +20,20 @@ type Commands = mpsc::Receiver<Command>;
 
 /// Runs until nobody can give a command any more, or, without retries, until the connection is gone.
 pub(super) async fn run(shared: Arc<Shared>, mut commands: Commands) {
+    let mut ends = Ends { shared: Arc::clone(&shared), why: Some(CallError::Stopped) };
     let mut why = None;
     let mut was_connected = false;
     loop {
         shared.publish(StreamingStatus::Connecting, None);
         let Some(connected) = unless_closed(connect(&shared), &mut commands).await else { break };
         match connected {
-            Ok(socket) => {
+            Ok((socket, first)) => {
                 shared.publish(StreamingStatus::Connected, None);
                 if was_connected {
                     shared.feeds.restarted();
                 }
                 was_connected = true;
-                match serve(&shared, socket, &mut commands).await {
+                match serve(&shared, socket, &first, &mut commands).await {
                     ControlFlow::Break(()) => break,
                     ControlFlow::Continue(error) => why = Some(error),
                 }
@@ -44,7 +45,19 @@ pub(super) async fn run(shared: Arc<Shared>, mut commands: Commands) {
             break;
         }
     }
-    shared.publish(StreamingStatus::Disconnected, why);
+    ends.why = why;
+}
+
+/// Says that there is no connection when the task goes, also with its runtime.
+struct Ends {
+    shared: Arc<Shared>,
+    why: Option<CallError>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.shared.publish(StreamingStatus::Disconnected, self.why.take());
+    }
 }
 
 /// Waits, and says every second how long.
@@ -82,7 +95,8 @@ struct Key<'a> {
     key: &'a str,
 }
 
-async fn connect(shared: &Shared) -> Result<Socket, CallError> {
+/// A connection, and the first that the server has said.
+async fn connect(shared: &Shared) -> Result<(Socket, Utf8Bytes), CallError> {
     let key = Arc::clone(&shared.provider).ask().await?;
     let route = shared.route(key.as_deref())?;
     let began = Instant::now();
@@ -99,20 +113,26 @@ async fn connect(shared: &Shared) -> Result<Socket, CallError> {
     };
     let left = route.limit.saturating_sub(began.elapsed());
     let text = timeout(left, first).await.map_err(|_| CallError::ConnectTimedOut)??;
-    arrived(shared, &mut socket, &text);
-    Ok(socket)
+    Ok((socket, text))
 }
 
 /// Serves a connection. Breaks when the client was closed; goes on with why the connection is gone.
-async fn serve(shared: &Shared, mut socket: Socket, commands: &mut Commands) -> ControlFlow<(), CallError> {
+async fn serve(
+    shared: &Shared,
+    mut socket: Socket,
+    first: &str,
+    commands: &mut Commands,
+) -> ControlFlow<(), CallError> {
     let (mut heard, mut ping_at) = (Instant::now(), Instant::now() + PING);
+    let mut warned = false;
+    arrived(shared, &mut socket, first, &mut warned);
     loop {
         let has_room = !socket.is_full();
         tokio::select! {
             read = socket.exchange() => {
                 heard = Instant::now();
                 match read {
-                    Read::Text(text) => arrived(shared, &mut socket, &text),
+                    Read::Text(text) => arrived(shared, &mut socket, &text, &mut warned),
                     Read::Control => {}
                     Read::Ended => return ControlFlow::Continue(CallError::SocketLost),
                 }
@@ -172,17 +192,19 @@ struct Object<'a> {
 }
 
 /// What is no frame is ignored: the connection is shared by all endpoints.
-fn arrived(shared: &Shared, socket: &mut Socket, text: &str) {
+fn arrived(shared: &Shared, socket: &mut Socket, text: &str, warned: &mut bool) {
     match serde_json::from_str::<Incoming<'_>>(text) {
         Ok(Incoming { command: Some(command), .. }) => {
             if command == "ping" {
-                socket.push(r#"{"command":"pong"}"#);
+                socket.answer(|| r#"{"command":"pong"}"#);
             }
         }
         Ok(Incoming { endpoint: Some(endpoint), object: Some(object), .. }) => {
             let message = EndpointMessage::new(&object.class_name, object.data.get());
             shared.feeds.deliver(&endpoint, &message, shared.max_buffered);
         }
+        // Once for a connection: the server says how often.
+        _ if std::mem::replace(warned, true) => {}
         _ => tracing::warn!("the server has sent what is no frame"),
     }
 }
