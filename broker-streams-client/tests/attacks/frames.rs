@@ -2,25 +2,15 @@
 
 use std::time::Duration;
 
-use broker_streams_client::{CallError, CallStream, Client};
+use broker_streams_client::CallError;
 use futures_util::stream;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::{
     open,
-    support::{self, Peer, server, within},
+    support::{Opened, server, within},
 };
-
-/// A call that is open, with its server's end.
-async fn opened(max_frame: usize) -> (Client, CallStream<i64>, Peer, support::Opening, support::Server) {
-    let (mut server, builder) = server();
-    let client = builder.max_frame(max_frame).build().unwrap();
-    let opening = open(&client, "a");
-    let mut peer = server.x1(64).await;
-    let call = peer.opened().await;
-    (client, within(opening).await.unwrap().unwrap(), peer, call, server)
-}
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_frame_or_too_long_a_one_ends_the_socket_and_the_next_call_has_another() {
@@ -37,7 +27,8 @@ async fn what_is_no_frame_or_too_long_a_one_ends_the_socket_and_the_next_call_ha
         Message::text(r#"{"type":"omsr","data":{"cid":"x","res":"success","en":"a","m":"b"}}"#),
     ] {
         let shown = message.to_string();
-        let (client, mut stream, mut peer, _, mut server) = opened(2000).await;
+        let Opened { mut server, client, mut peer, mut stream, .. } =
+            Opened::x1(|builder| builder.max_frame(2000)).await;
         // The client may close before all is written.
         let _ = futures_util::SinkExt::send(&mut peer.ws, message).await;
         let error = within(stream.next()).await.unwrap().unwrap_err();
@@ -52,7 +43,8 @@ async fn what_is_no_frame_or_too_long_a_one_ends_the_socket_and_the_next_call_ha
 
 #[tokio::test(start_paused = true)]
 async fn a_value_nested_deeply_is_unreadable_and_the_stream_goes_on() {
-    let (_client, mut stream, mut peer, call, _server) = opened(4 << 20).await;
+    let Opened { server: _server, client: _client, mut peer, call, mut stream } =
+        Opened::x1(|builder| builder).await;
     let deep = format!("{}{}", "[".repeat(500_000), "]".repeat(500_000));
     let text = call.int(0).to_string().replace("\"data\":0}", &format!("\"data\":{deep}}}"));
     assert!(text.len() > 1_000_000);
@@ -65,7 +57,7 @@ async fn a_value_nested_deeply_is_unreadable_and_the_stream_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn frames_for_calls_that_are_not_open_are_ignored_however_many() {
-    let (client, mut stream, mut peer, call, _server) = opened(4 << 20).await;
+    let Opened { server: _server, client, mut peer, call, mut stream } = Opened::x1(|builder| builder).await;
     let other = open(&client, "b");
     let closed = peer.opened().await;
     peer.send(closed.done()).await;
@@ -95,7 +87,8 @@ async fn frames_for_calls_that_are_not_open_are_ignored_however_many() {
 
 #[tokio::test(start_paused = true)]
 async fn gaps_count_as_values_do() {
-    let (_client, mut stream, mut peer, call, _server) = opened(4 << 20).await;
+    let Opened { server: _server, client: _client, mut peer, call, mut stream } =
+        Opened::x1(|builder| builder).await;
     for _ in 0..65 {
         peer.send(call.frame("gap", json!({"n": u64::MAX, "c": "overflow"}))).await;
     }

@@ -15,17 +15,13 @@ use tokio::time::Instant;
 
 use crate::{
     open,
-    support::{server, within},
+    support::{Opened, server, within},
 };
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_is_none_is_answered_and_the_socket_closed() {
-    let (mut server, builder) = server();
-    let client = builder.build().unwrap();
-    let opening = open(&client, "a");
-    let mut peer = server.plain().await;
-    peer.opened().await;
-    let mut stream = within(opening).await.unwrap().unwrap();
+    let Opened { server: _server, client: _client, mut peer, mut stream, .. } =
+        Opened::plain(|builder| builder).await;
     peer.send(json!({"type": "unheard"})).await;
     peer.expect("brm").await;
     peer.closed().await;
@@ -63,12 +59,8 @@ async fn a_plain_server_that_sends_more_than_is_held_ends_its_call_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_client_ends_its_task_and_socket() {
-    let (mut server, builder) = server();
-    let client = builder.build().unwrap();
-    let opening = open(&client, "a");
-    let mut peer = server.plain().await;
-    let call = peer.opened().await;
-    let mut stream = within(opening).await.unwrap().unwrap();
+    let Opened { server: _server, client, mut peer, call, mut stream } =
+        Opened::plain(|builder| builder).await;
     drop(client);
     // A stream keeps the client.
     peer.send(call.int(1)).await;
@@ -218,16 +210,12 @@ fn public_types_go_from_thread_to_thread() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_pings_and_does_not_read_is_answered_within_a_bound() {
-    let (mut server, builder) = server();
-    let client = builder.build().unwrap();
-    let opening = open(&client, "a");
-    let mut peer = server.plain().await;
-    let call = peer.opened().await;
+    let Opened { server: _server, client: _client, mut peer, call, mut stream } =
+        Opened::plain(|builder| builder).await;
     for _ in 0..5000 {
         peer.send(json!({"type": "ping"})).await;
     }
     peer.send(call.int(1)).await;
-    let mut stream = within(opening).await.unwrap().unwrap();
     assert_eq!(within(stream.next()).await.unwrap().unwrap(), 1);
     drop(stream);
     let mut pongs = 0;

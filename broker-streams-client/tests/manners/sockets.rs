@@ -9,17 +9,12 @@ use tokio::time::Instant;
 
 use crate::{
     open,
-    support::{server, within},
+    support::{Opened, server, within},
 };
 
 #[tokio::test(start_paused = true)]
 async fn cl_31_closing_the_client_ends_an_open_call_and_cl_32_a_new_call_works() {
-    let (mut server, builder) = server();
-    let client = builder.build().unwrap();
-    let opening = open(&client, "a");
-    let mut peer = server.plain().await;
-    let call = peer.opened().await;
-    let mut stream = within(opening).await.unwrap().unwrap();
+    let Opened { mut server, client, mut peer, call, mut stream } = Opened::plain(|builder| builder).await;
     client.close();
     assert!(matches!(within(stream.next()).await, Some(Err(CallError::SocketClosed))));
     assert!(within(stream.next()).await.is_none());
@@ -38,12 +33,8 @@ async fn cl_31_closing_the_client_ends_an_open_call_and_cl_32_a_new_call_works()
 #[tokio::test(start_paused = true)]
 async fn cl_34_reported_offline_closes_the_socket_if_that_is_wanted() {
     for wanted in [true, false] {
-        let (mut server, builder) = server();
-        let client = builder.close_when_offline(wanted).build().unwrap();
-        let opening = open(&client, "a");
-        let mut peer = server.plain().await;
-        let call = peer.opened().await;
-        let mut stream = within(opening).await.unwrap().unwrap();
+        let Opened { server: _server, client, mut peer, call, mut stream } =
+            Opened::plain(|builder| builder.close_when_offline(wanted)).await;
         client.report_offline();
         if wanted {
             assert!(matches!(within(stream.next()).await, Some(Err(CallError::SocketClosed))));
@@ -130,14 +121,10 @@ async fn cl_61_five_calls_at_once_share_one_socket_and_its_ping() {
 
 #[tokio::test(start_paused = true)]
 async fn cl_63_the_client_closes_the_socket_a_second_after_the_only_call() {
-    let (mut server, builder) = server();
-    let client = builder.build().unwrap();
-    let opening = open(&client, "a");
-    let mut peer = server.plain().await;
-    let call = peer.opened().await;
+    let Opened { server: _server, client, mut peer, call, mut stream } =
+        Opened::plain(|builder| builder).await;
     peer.send(call.done()).await;
     let began = Instant::now();
-    let mut stream = within(opening).await.unwrap().unwrap();
     assert!(within(stream.next()).await.is_none());
     assert!(peer.frame().await.is_none(), "nothing but the farewell");
     assert_eq!(began.elapsed().as_secs(), 1);
@@ -146,14 +133,10 @@ async fn cl_63_the_client_closes_the_socket_a_second_after_the_only_call() {
 
 #[tokio::test(start_paused = true)]
 async fn cl_64_when_the_server_closes_the_socket_the_stream_gets_an_error_after_its_values() {
-    let (mut server, builder) = server();
-    let client = builder.build().unwrap();
-    let opening = open(&client, "a");
-    let mut peer = server.plain().await;
-    let call = peer.opened().await;
+    let Opened { server: _server, client: _client, mut peer, call, mut stream } =
+        Opened::plain(|builder| builder).await;
     peer.send(call.int(1)).await;
     peer.ws.close(None).await.unwrap();
-    let mut stream = within(opening).await.unwrap().unwrap();
     assert_eq!(within(stream.next()).await.unwrap().unwrap(), 1);
     assert!(matches!(within(stream.next()).await, Some(Err(CallError::SocketLost))));
 }
@@ -200,12 +183,8 @@ async fn cl_67_cl_68_what_the_server_says_of_a_call_that_was_left_is_ignored() {
 
 #[tokio::test(start_paused = true)]
 async fn cl_70_forty_seconds_of_silence_end_the_call_and_a_pong_does_not() {
-    let (mut server, builder) = server();
-    let client = builder.build().unwrap();
-    let opening = open(&client, "a");
-    let mut peer = server.plain().await;
-    peer.opened().await;
-    let mut stream = within(opening).await.unwrap().unwrap();
+    let Opened { server: _server, client: _client, mut peer, mut stream, .. } =
+        Opened::plain(|builder| builder).await;
     let began = Instant::now();
     for _ in 0..3 {
         assert_eq!(peer.text().await.unwrap(), r#"{"type":"ping"}"#);

@@ -15,12 +15,13 @@ use std::{
     time::Duration,
 };
 
-use broker_streams_client::{Client, ClientBuilder};
+use broker_streams_client::{CallBuilder, CallError, CallStream, Client, ClientBuilder};
 use futures_util::{SinkExt, StreamExt, task::AtomicWaker};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     sync::mpsc,
+    task::JoinHandle,
     time::timeout,
 };
 use tokio_tungstenite::{
@@ -287,5 +288,57 @@ impl Peer {
     /// Reads until the client has closed the socket.
     pub(crate) async fn closed(&mut self) {
         while self.frame().await.is_some() {}
+    }
+}
+
+/// A call that is open, with both its ends.
+pub(crate) struct Opened {
+    pub(crate) server: Server,
+    pub(crate) client: Client,
+    pub(crate) peer: Peer,
+    pub(crate) call: Opening,
+    pub(crate) stream: CallStream<i64>,
+}
+
+impl Opened {
+    /// At a server that knows nothing but the eight frames.
+    pub(crate) async fn plain(build: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
+        let (mut server, builder) = server();
+        let client = build(builder).build().unwrap();
+        let opening = tokio::spawn(client.call("numbers", "a").open());
+        let peer = server.plain().await;
+        Self::new(server, client, peer, opening).await
+    }
+
+    /// At a server that knows the extension.
+    pub(crate) async fn x1(build: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
+        Self::extended(build, |call| call).await
+    }
+
+    /// The same of a call that goes on when its socket is lost. The server gives no token for it.
+    pub(crate) async fn resumable() -> Self {
+        Self::extended(|builder| builder, CallBuilder::resume).await
+    }
+
+    async fn extended(
+        build: impl FnOnce(ClientBuilder) -> ClientBuilder,
+        with: impl FnOnce(CallBuilder) -> CallBuilder,
+    ) -> Self {
+        let (mut server, builder) = server();
+        let client = build(builder).build().unwrap();
+        let opening = tokio::spawn(with(client.call("numbers", "a")).open());
+        let peer = server.x1(64).await;
+        Self::new(server, client, peer, opening).await
+    }
+
+    async fn new(
+        server: Server,
+        client: Client,
+        mut peer: Peer,
+        opening: JoinHandle<Result<CallStream<i64>, CallError>>,
+    ) -> Self {
+        let call = peer.opened().await;
+        let stream = within(opening).await.unwrap().unwrap();
+        Self { server, client, peer, call, stream }
     }
 }

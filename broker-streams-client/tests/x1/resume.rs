@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     flow, open, settle,
-    support::{self, Opening, Peer, server, within},
+    support::{self, Opened, Opening, Peer, server, within},
     value,
 };
 
@@ -200,12 +200,8 @@ async fn inputs_go_on_where_the_server_is_and_one_that_it_has_dropped_does_not()
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_to_be_called_again_is_and_a_leaving_server_is_left() {
-    let (mut server, builder) = server();
-    let client = builder.build().unwrap();
-    let opening = open(&client);
-    let mut peer = server.x1(64).await;
-    let call = peer.opened().await;
-    let mut events = within(opening).await.unwrap().unwrap().events();
+    let Opened { mut server, client, mut peer, call, stream } = Opened::resumable().await;
+    let mut events = stream.events();
     let close = json!({"cr": "error", "why": {"c": "overloaded", "again": 3000}});
     let began = Instant::now();
     peer.send(call.frame("cmsc", close)).await;
@@ -280,12 +276,7 @@ async fn a_call_that_a_leaving_server_drops_begins_elsewhere_within_the_spread()
 
 #[tokio::test(start_paused = true)]
 async fn the_client_tries_for_ever_with_growing_waits_and_at_once_when_there_is_a_network() {
-    let (mut server, builder) = server();
-    let client = builder.build().unwrap();
-    let opening = open(&client);
-    let mut peer = server.x1(64).await;
-    peer.opened().await;
-    let mut stream = within(opening).await.unwrap().unwrap();
+    let Opened { mut server, client, peer, mut stream, .. } = Opened::resumable().await;
     server.refuse(true);
     peer.wire.cut();
     tokio::time::sleep(Duration::from_secs(600)).await;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     flow, open, settle,
-    support::{server, within},
+    support::{Opened, server, within},
     value,
 };
 
@@ -29,12 +29,9 @@ async fn the_opening_says_what_the_client_wants() {
 
 #[tokio::test(start_paused = true)]
 async fn consumption_is_told_at_half_a_window_and_a_second_after_the_last() {
-    let (mut server, builder) = server();
-    let client = builder.window(8).build().unwrap();
-    let opening = open(&client);
-    let mut peer = server.x1(64).await;
-    let call = peer.opened().await;
-    let mut stream = within(opening).await.unwrap().unwrap().events();
+    let Opened { server: _server, client: _client, mut peer, call, stream } =
+        Opened::x1(|builder| builder.window(8)).await;
+    let mut stream = stream.events();
     for number in 0..8 {
         peer.send(call.int(number)).await;
     }
@@ -69,12 +66,8 @@ async fn large_values_are_told_by_their_bytes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_goes_beyond_the_window_loses_its_call() {
-    let (mut server, builder) = server();
-    let client = builder.window(4).build().unwrap();
-    let opening = open(&client);
-    let mut peer = server.x1(64).await;
-    let call = peer.opened().await;
-    let mut stream = within(opening).await.unwrap().unwrap();
+    let Opened { server: _server, client: _client, mut peer, call, mut stream } =
+        Opened::x1(|builder| builder.window(4)).await;
     for number in 0..5 {
         peer.send(call.int(number)).await;
     }
