@@ -21,9 +21,21 @@ impl Backoff {
         jitter(longest)
     }
 
+    /// The same, but no wait before the first attempt.
+    pub(crate) fn next_or_now(&mut self) -> Duration {
+        let is_first = self.attempts == 0;
+        let wait = self.next();
+        if is_first { Duration::ZERO } else { wait }
+    }
+
     /// After an attempt that was worth something.
     pub(crate) fn reset(&mut self) {
         self.attempts = 0;
+    }
+
+    /// Whether it waits before the next attempt.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.attempts > 0
     }
 }
 

@@ -211,6 +211,7 @@ impl CallBuilder {
             faulted: false,
             look_at: None,
             backoff: Backoff::default(),
+            since: None,
             slot,
         };
         // Before the call begins: whatever happens from here on, dropping the stream cancels it.

@@ -6,6 +6,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Waker},
+    time::Duration,
 };
 
 use broker_streams_wire::{CallId, CloseReason, OpenExtra, Target, Token, write_close, write_open};
@@ -20,6 +21,9 @@ use crate::{
     stream::Resumption,
     window::Arrivals,
 };
+
+/// After so much time a call that gives values shows that its method is well.
+const WELL: Duration = Duration::from_secs(10);
 
 /// One call. It ends by [`Call::end`], or as stopped when it is dropped.
 pub(crate) struct Call {
@@ -49,6 +53,8 @@ pub(crate) struct Call {
     pub(crate) look_at: Option<Instant>,
     /// How long the next opening in the place of this call waits.
     pub(crate) backoff: Backoff,
+    /// When it was opened last.
+    pub(crate) since: Option<Instant>,
     pub(crate) slot: Slot,
 }
 
@@ -165,6 +171,7 @@ impl Call {
         token: Option<Token>,
     ) {
         self.phase = Phase::Open;
+        self.since = Some(Instant::now());
         self.token = token;
         self.refreshed = false;
         self.arrivals = Arrivals::new(limits.map(|(window, _)| window));
@@ -185,6 +192,14 @@ impl Call {
             let _ = opener.send(Ok(()));
         }
         self.inbox.signal();
+    }
+
+    /// Something has come of its method. If that has been so for a while, the next opening in its place need not
+    /// wait: until then the server may end each call after its first value.
+    pub(crate) fn is_well(&mut self) {
+        if self.backoff.has_failed() && self.since.is_some_and(|since| since.elapsed() >= WELL) {
+            self.backoff.reset();
+        }
     }
 
     /// Lets its inputs send what they have.

@@ -91,7 +91,7 @@ impl Connection {
             Arrival::New if call.faulted => true,
             Arrival::New => {
                 call.faulted = is_fault;
-                call.backoff.reset();
+                call.is_well();
                 call.inbox.push(entry)
             }
             Arrival::TooFar => false,
@@ -122,7 +122,7 @@ impl Connection {
         let after = match again {
             _ if !call.options.resume || call.faulted => None,
             Some(Again::Now) => Some(call.backoff.next()),
-            Some(Again::After(time)) => Some(time),
+            Some(Again::After(time)) => Some(call.backoff.next_or_now().max(time.min(LONGEST_WAIT))),
             _ => None,
         };
         if let Some(after) = after {
@@ -232,6 +232,9 @@ impl crate::client::Shared {
         usize::try_from(said).unwrap_or(usize::MAX).min(self.max_buffered)
     }
 }
+
+/// The longest time for which the server can put off the next opening or connection.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// How long the server has to answer an opening or a resumption.
 pub(crate) const ANSWER: Duration = Duration::from_secs(30);

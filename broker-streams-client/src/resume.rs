@@ -15,7 +15,7 @@ use crate::{
     backoff::{jitter, random},
     calls::{Begins, Call, Phase, Shown},
     connection::Connection,
-    dispatch::ANSWER,
+    dispatch::{ANSWER, LONGEST_WAIT},
     inbox::Entry,
     inputs::too_long,
     serve::{Asked, Ended, Session},
@@ -218,7 +218,10 @@ impl Connection {
                     call.end(end);
                 }
             } else if let Some(spread) = leaving {
-                self.replace(key, Some(now + jitter(spread)));
+                // The task of the next socket knows nothing of this one. Without a spread, a server that always
+                // leaves would be come back to without a pause.
+                let wait = jitter(spread.min(LONGEST_WAIT)).max(call.backoff.next_or_now());
+                self.replace(key, Some(now + wait));
             } else if call.token.is_some() && call.opener.is_none() {
                 call.phase = Phase::Parked;
             } else {

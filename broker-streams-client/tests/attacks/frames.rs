@@ -5,11 +5,12 @@ use std::time::Duration;
 use broker_streams_client::CallError;
 use futures_util::stream;
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::{
     open,
-    support::{Opened, server, within},
+    support::{Opened, Opening, server, within},
 };
 
 #[tokio::test(start_paused = true)]
@@ -166,4 +167,67 @@ async fn nothing_that_is_shown_has_a_secret() {
     let error = within(stream.next()).await.unwrap().unwrap_err();
     let shown = format!("{shown} {error} {error:?} {:?}", client.status());
     assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_always_leaves_or_ends_each_call_is_come_back_to_with_growing_waits() {
+    let leaves = |_: &Opening| json!({"type": "bye", "data": {"within": 0, "spread": 0}});
+    let ends = |call: &Opening, again: serde_json::Value| {
+        call.frame("cmsc", json!({"cr": "error", "why": {"c": "overloaded", "again": again}}))
+    };
+    let ends_now = |call: &Opening| ends(call, json!("now"));
+    let ends_soon = |call: &Opening| ends(call, json!(0));
+    for says in [&leaves as &dyn Fn(&Opening) -> serde_json::Value, &ends_now, &ends_soon] {
+        let (mut server, builder) = server();
+        let client = builder.build().unwrap();
+        let opening = tokio::spawn(client.call("numbers", "a").resume().open::<i64>());
+        let began = Instant::now();
+        let mut peer = server.x1(64).await;
+        let mut stream = None;
+        let mut opening = Some(opening);
+        for round in 0..20 {
+            let frame = loop {
+                match peer.frame().await {
+                    Some(frame) => break frame,
+                    None => peer = server.x1(64).await,
+                }
+            };
+            assert_eq!(frame["type"], "omsc", "round {round}: {frame}");
+            let call = Opening { data: frame["data"].clone() };
+            peer.answer(&call, "success").await;
+            if let Some(opening) = opening.take() {
+                stream = Some(within(opening).await.unwrap().unwrap());
+            }
+            // A value does not show that all is well.
+            peer.send(call.int(round)).await;
+            let last = says(&call);
+            peer.send(last.clone()).await;
+            if last["type"] == "bye" {
+                // The call ends with the server's socket.
+                peer.ws.close(None).await.unwrap();
+            }
+        }
+        assert!(began.elapsed() > Duration::from_secs(20), "{:?}", began.elapsed());
+        drop(stream);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_cannot_put_off_a_call_for_more_than_an_hour() {
+    let Opened { server: _server, client: _client, mut peer, call, mut stream } = Opened::resumable().await;
+    let began = Instant::now();
+    peer.send(call.frame("cmsc", json!({"cr": "error", "why": {"c": "overloaded", "again": u32::MAX}})))
+        .await;
+    // It reads and answers meanwhile, lest it be silent.
+    let call = loop {
+        let text = peer.text().await.unwrap();
+        let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
+        if frame["type"] == "omsc" {
+            break Opening { data: frame["data"].clone() };
+        }
+        peer.send(json!({"type": "pong"})).await;
+    };
+    assert_eq!(began.elapsed().as_secs(), 3600);
+    peer.answer(&call, "success").await;
+    assert!(matches!(within(stream.next()).await, Some(Err(CallError::Restarted))));
 }
