@@ -14,6 +14,8 @@ mod fault;
 mod fault_data;
 mod model;
 mod standard;
+#[cfg(feature = "typescript")]
+mod typescript;
 mod value;
 mod wire;
 

@@ -257,7 +257,17 @@ fn entry(name: MethodName, method: Method, states: &States, meter: &Meter) -> Re
     }
     let inputs = options.inputs.into_iter().map(String::into_boxed_str).collect();
     let calls = meter.calls(&name.endpoint, &name.method);
-    Ok(Entry { calls, name, run, inputs, streams, on_task: options.on_task, resumable: options.resumable })
+    let reply = if signature.outs > 0 { Reply::Stream } else { signature.reply };
+    Ok(Entry {
+        calls,
+        name,
+        run,
+        inputs,
+        streams,
+        reply,
+        on_task: options.on_task,
+        resumable: options.resumable,
+    })
 }
 
 impl fmt::Debug for StreamsBuilder {

@@ -37,6 +37,7 @@
 //!
 //! - `endpoints`: Serverpod's older kind of streams, one connection for all endpoints: `StreamingEndpoint`.
 //! - `opentelemetry`: the span of a call continues the trace of its client, if that says which by the extension.
+//! - `typescript`: the types of methods and values, written for the TypeScript client: `typescript::Api`.
 //! - `metrics`: through the crate of that name, for the recorder that is installed when the server is built:
 //!
 //! | name | labels | what is counted |
@@ -74,6 +75,9 @@ mod service;
 mod socket;
 mod streams;
 mod trace;
+#[cfg(feature = "typescript")]
+#[cfg_attr(docsrs, doc(cfg(feature = "typescript")))]
+pub mod typescript;
 mod upgrade;
 
 pub use broker_macros::{Choice, Fault, Model};

@@ -20,6 +20,12 @@ pub(crate) struct Entry {
     pub(crate) inputs: Vec<Box<str>>,
     /// Whether it takes or gives a stream.
     pub(crate) streams: bool,
+    /// What the client gets.
+    #[cfg_attr(
+        not(feature = "typescript"),
+        expect(dead_code, reason = "only the types for TypeScript tell it")
+    )]
+    pub(crate) reply: Reply,
     pub(crate) on_task: bool,
     pub(crate) resumable: bool,
     /// Those that are open.

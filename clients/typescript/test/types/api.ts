@@ -1,6 +1,7 @@
 /** Compiled, never run: the types of a client with an `Api`, and what they must refuse. */
 import { connect, Gap, Input, Restarted, Resumed, StreamFault, typed } from "broker-streams";
 import type { Int, Stream, Value } from "broker-streams";
+import type { Api as ServerApi } from "./server.js";
 
 type ImageData = Value<"ImageData", { pixels: string; width: number; height: number }>;
 type ImageUpdate = Value<"ImageUpdate", { pixelIndex: number; colorIndex: number }>;
@@ -76,3 +77,19 @@ const any = connect("/v1/websocket");
 const values = any.call["module.endpoint"]!.method!({ a: 1 }, { inputs: { one: [1] } });
 for await (const value of values) value.className.trim();
 void [nothing, sum, any.open("chat", "room")];
+
+// The types that a server has written.
+const written = connect<ServerApi>("wss://example.org/v1/websocket");
+for await (const item of written.call.board.imageUpdates()) {
+  if (item.className === "Image") item.data.takenAt.trim();
+  else item.data.pixel.toFixed();
+}
+await written.call.board.setPixel({ pixel: 1, colour: 2 });
+const updates = new Input<Value<"board.Update", { pixel: number; colour: number }>>();
+for await (const item of written.call["module.chat"].room({ room: "a" }, { inputs: { updates } })) {
+  if (item.className === "board.Update") item.data.colour.toFixed();
+}
+(await written.call["module.chat"].sum({}, { inputs: { values: [1, 2.5] } })).data.toFixed();
+await written.call["module.chat"].lists({});
+// @ts-expect-error a colour is a number
+written.call.board.setPixel({ pixel: 1, colour: "red" });
