@@ -97,7 +97,7 @@ fn latency_row(scenario: String, took: &Histogram<u64>) -> Row {
 }
 
 /// What may hang is given up.
-async fn within<T>(what: &str, work: impl Future<Output = T>) -> Outcome<T> {
+pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> Outcome<T> {
     timeout(LIMIT, work).await.map_err(|_| format!("{what}: not within {LIMIT:?}").into())
 }
 

@@ -276,7 +276,8 @@ async fn latency<W: Wire>(wire: &W, count: usize) -> Outcome<Histogram<u64>> {
     Ok(took)
 }
 
-fn latency_row(
+/// What was measured one at a time, in nanoseconds.
+pub(crate) fn latency_row(
     scenario: String,
     peer: &'static str,
     pairs: &[(Histogram<u64>, Histogram<u64>)],

@@ -25,7 +25,14 @@ fn every_scenario_has_a_row() {
         "local subscribe",
         "bytes",
         "allocations",
-        "memory",
+        "memory 64 B, one caller",
+        "memory streams, revoked",
+        "streams echo",
+        "streams 1 posts",
+        "streams bytes",
+        "streams open",
+        "streams resume",
+        "streams a reader that stopped",
     ];
     // Servers that must be there; see `cargo xtask test`.
     expected.extend(["redis", "nats", "rabbitmq"].into_iter().filter(|name| required(name)));

@@ -4,7 +4,8 @@ use futures_util::future::try_join_all;
 
 use super::{
     Ours,
-    host::{Host, Said},
+    host::Host,
+    methods::Said,
     raw::{Client, frame},
     value,
 };
@@ -40,7 +41,7 @@ async fn echo(scale: Scale, sockets: usize, window: usize, path: &str) -> Outcom
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..sockets {
         let mut client = Client::connect(host.address, "/v1/websocket").await?;
-        Ours { method: "echo", inputs: &["input"] }.open(&mut client).await?;
+        Ours { endpoint: "bench", method: "echo", inputs: &["input"] }.open(&mut client).await?;
         ours.push(client);
         theirs.push(Client::connect(host.address, path).await?);
     }

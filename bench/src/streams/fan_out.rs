@@ -5,11 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{
-    Ours,
-    host::{Host, Said},
-    raw::Client,
-};
+use super::{Ours, host::Host, methods::Said, raw::Client};
 use crate::{
     Outcome,
     report::{Report, Row, Target},
@@ -61,7 +57,7 @@ async fn fan_out(scale: Scale, sockets: usize, window: usize) -> Outcome<Vec<(Ro
     let mut theirs = Vec::new();
     for _ in 0..sockets {
         let mut client = Client::connect(host.address, "/v1/websocket").await?;
-        Ours { method: "news", inputs: &[] }.open(&mut client).await?;
+        Ours { endpoint: "bench", method: "news", inputs: &[] }.open(&mut client).await?;
         ours.push(client);
         theirs.push(Client::connect(host.address, "/queue").await?);
     }

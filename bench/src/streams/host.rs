@@ -7,93 +7,48 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{
-    Router,
-    extract::{State, WebSocketUpgrade, ws::Message},
-    response::Response,
-    routing::get,
-    serve::ListenerExt,
-};
+use allocation_counter::measure;
+use axum::serve::ListenerExt;
 use broker::{Broker, Scope};
-use broker_streams::{Call, Endpoint, Failure, Incoming, Model, Out, Streams, method};
+use broker_streams::{Limits, Streams};
 use cpu_time::ThreadTime;
-use futures_util::{SinkExt, StreamExt};
-use serde::{Deserialize, Serialize};
+use socket2::SockRef;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     runtime::{Builder, Handle},
-    sync::{Notify, oneshot},
+    sync::{
+        mpsc::{UnboundedSender, unbounded_channel},
+        oneshot,
+    },
+    task::JoinHandle,
 };
 
-use super::fan_out::Peers;
+use super::{
+    bare,
+    fan_out::Peers,
+    frameworks::Frameworks,
+    methods::{Names, Said, endpoints},
+};
 use crate::{Outcome, rounds::Round};
 
-/// What is sent: 178 bytes as a frame of ours.
-#[derive(Clone, Serialize, Deserialize, Model)]
-pub(crate) struct Said {
-    pub(crate) text: String,
+/// How a server is set up.
+pub(crate) struct Setup {
+    /// The backend.
+    pub(crate) url: String,
+    pub(crate) limits: Limits,
+    /// Whether it serves what frameworks serve, too.
+    pub(crate) frameworks: bool,
+    /// What the kernel keeps of each socket that is not sent; `None`: as much as it likes.
+    pub(crate) send_buffer: Option<usize>,
 }
 
-async fn echo(mut input: Incoming<Said>, out: Out<Said>) -> Result<(), Failure> {
-    while let Some(said) = input.next().await {
-        out.send(said?).await?;
+impl Default for Setup {
+    fn default() -> Self {
+        let mut limits = Limits::default();
+        // The clients that are written by hand answer no pings.
+        (limits.ping, limits.silence) = (Duration::from_secs(3600), Duration::from_secs(3600));
+        Self { url: "memory:".to_owned(), limits, frameworks: false, send_buffer: None }
     }
-    Ok(())
-}
-
-async fn news(call: Call, out: Out<Said>) -> Result<(), Failure> {
-    let news = call.session().create_stream::<Said>("news").await?;
-    out.relay(news).await
-}
-
-/// A session with a subscription that nobody posts to.
-async fn idle(call: Call, _out: Out<Said>) -> Result<(), Failure> {
-    let mut quiet = call.session().create_stream::<Said>("quiet").await?;
-    while quiet.next().await.is_some() {}
-    Ok(())
-}
-
-async fn forever(_out: Out<i64>) {
-    std::future::pending::<()>().await;
-}
-
-/// As axum's documentation shows it.
-async fn as_it_comes(upgrade: WebSocketUpgrade) -> Response {
-    echo_texts(upgrade)
-}
-
-/// With buffers of the size that ours have.
-async fn tuned(upgrade: WebSocketUpgrade) -> Response {
-    echo_texts(upgrade.read_buffer_size(4 << 10))
-}
-
-fn echo_texts(upgrade: WebSocketUpgrade) -> Response {
-    upgrade.on_upgrade(async |mut socket| {
-        while let Some(Ok(message)) = socket.next().await {
-            if matches!(message, Message::Text(_)) && socket.send(message).await.is_err() {
-                return;
-            }
-        }
-    })
-}
-
-/// A queue for each socket, which is drained into one flush.
-async fn queue(State(peers): State<Arc<Peers>>, upgrade: WebSocketUpgrade) -> Response {
-    upgrade.read_buffer_size(4 << 10).on_upgrade(async move |mut socket| {
-        let mut queue = peers.join();
-        while let Some(text) = queue.recv().await {
-            let mut next = Some(text);
-            while let Some(text) = next {
-                if socket.feed(Message::Text(text)).await.is_err() {
-                    return;
-                }
-                next = queue.try_recv().ok();
-            }
-            if socket.flush().await.is_err() {
-                return;
-            }
-        }
-    })
 }
 
 /// A server, which ends with it.
@@ -101,38 +56,51 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
     pub(crate) broker: Broker,
     pub(crate) peers: Arc<Peers>,
+    frameworks: Option<Frameworks>,
     handle: Handle,
-    stop: Arc<Notify>,
+    /// The thread ends when this is gone.
+    asking: Option<UnboundedSender<oneshot::Sender<i64>>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// What a server's thread has to tell once it serves.
+type Started = (SocketAddr, Broker, Option<Frameworks>, Handle);
+
 impl Host {
     pub(crate) fn start() -> Outcome<Self> {
-        let (ready, started) = mpsc::channel();
-        let (peers, stop) = (Arc::new(Peers::default()), Arc::new(Notify::new()));
-        let (joined, stopped) = (Arc::clone(&peers), Arc::clone(&stop));
+        Self::of(Setup::default())
+    }
+
+    pub(crate) fn of(setup: Setup) -> Outcome<Self> {
+        let (ready, started) = mpsc::channel::<Outcome<Started>>();
+        let peers = Arc::new(Peers::default());
+        let joined = Arc::clone(&peers);
+        let (asking, mut asked) = unbounded_channel::<oneshot::Sender<i64>>();
         let thread = thread::spawn(move || {
             let runtime = match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(ready.send(Err(error.into()))),
             };
-            runtime.block_on(async {
-                match serve(joined).await {
-                    Ok((listener, app, broker)) => {
-                        let address = listener.local_addr().map_err(Into::into);
-                        drop(ready.send(address.map(|address| (address, broker, Handle::current()))));
-                        tokio::select! {
-                            () = stopped.notified() => {}
-                            // Without a delay of small writes, for ours and for the peers.
-                            _ = axum::serve(listener.tap_io(|io| drop(io.set_nodelay(true))), app) => {}
-                        }
-                    }
-                    Err(error) => drop(ready.send(Err(error))),
+            drop(ready.send(runtime.block_on(serve(joined, setup))));
+            let mut held = 0;
+            loop {
+                let mut next = None;
+                held += measure(|| next = runtime.block_on(asked.recv())).bytes_current;
+                match next {
+                    Some(tell) => drop(tell.send(held)),
+                    None => return,
                 }
-            });
+            }
         });
-        let (address, broker, handle) = started.recv()??;
-        Ok(Self { address, broker, peers, handle, stop, thread: Some(thread) })
+        let (address, broker, frameworks, handle) = started.recv()??;
+        Ok(Self { address, broker, peers, frameworks, handle, asking: Some(asking), thread: Some(thread) })
+    }
+
+    /// Bytes that the server's thread has allocated and not freed, counted from its start.
+    pub(crate) async fn held(&self) -> Outcome<i64> {
+        let (tell, told) = oneshot::channel();
+        self.asking.as_ref().ok_or("the server has ended")?.send(tell).map_err(|_| "the server has ended")?;
+        Ok(told.await?)
     }
 
     /// The CPU time of the server's thread.
@@ -148,6 +116,19 @@ impl Host {
         work.await?;
         let took = began.elapsed();
         Ok(Round::of(count, took, self.cpu().await?.saturating_sub(cpu)))
+    }
+
+    /// Does something on the thread of the server.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.handle.spawn(work)
+    }
+
+    /// What the frameworks post with.
+    pub(crate) fn frameworks(&self) -> Outcome<Frameworks> {
+        Ok(self.frameworks.clone().ok_or("the server was started without them")?)
     }
 
     /// Posts on the thread of the server, so many times.
@@ -171,24 +152,33 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.stop.notify_one();
+        drop(self.asking.take());
         self.thread.take().map(thread::JoinHandle::join);
     }
 }
 
-async fn serve(peers: Arc<Peers>) -> Outcome<(TcpListener, Router, Broker)> {
-    let broker = broker::connect("memory:").await?;
-    let bench = Endpoint::new("bench")
-        .method("echo", method(echo).inputs(["input"]))
-        .method("news", news)
-        .method("idle", idle)
-        .method("forever", method(forever).resumable());
-    let streams = Streams::builder(broker.clone()).endpoint(bench).build()?;
-    let app = Router::new()
-        .route("/default", get(as_it_comes))
-        .route("/tuned", get(tuned))
-        .route("/queue", get(queue))
-        .with_state(peers)
-        .route_service("/v1/websocket", streams.service());
-    Ok((TcpListener::bind("127.0.0.1:0").await?, app, broker))
+/// Without a delay of small writes, for ours and for the peers.
+fn prepare(io: &TcpStream, send_buffer: Option<usize>) {
+    drop(io.set_nodelay(true));
+    if let Some(bytes) = send_buffer {
+        drop(SockRef::from(io).set_send_buffer_size(bytes));
+    }
+}
+
+async fn serve(peers: Arc<Peers>, setup: Setup) -> Outcome<Started> {
+    let broker = broker::connect(&setup.url).await?;
+    let mut streams = Streams::builder(broker.clone()).authenticator(Names).limits(setup.limits);
+    for endpoint in endpoints() {
+        streams = streams.endpoint(endpoint);
+    }
+    let mut app = bare::routes(peers).route_service("/v1/websocket", streams.build()?.service());
+    let frameworks = if setup.frameworks { Some(Frameworks::new()?) } else { None };
+    if let Some(frameworks) = &frameworks {
+        app = frameworks.added_to(app)?;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let listener = listener.tap_io(move |io| prepare(io, setup.send_buffer));
+    tokio::spawn(async { axum::serve(listener, app).await });
+    Ok((address, broker, frameworks, Handle::current()))
 }

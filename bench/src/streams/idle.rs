@@ -1,8 +1,6 @@
-//! What an idle socket costs, and how long an open takes.
+//! What an idle socket costs.
 
-use std::{env, fs, process::Command, time::Instant};
-
-use hdrhistogram::Histogram;
+use std::{env, fs, process::Command};
 
 use super::{Ours, host::Host, raw::Client};
 use crate::{
@@ -45,13 +43,6 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
             report.add(Row::alone(name, "B", bytes).target(target).notes(format!("{sockets} of them")));
         }
     }
-    let name = "streams open to answer, one at a time";
-    if report.starts(name) {
-        let times = scale.of(20_000, 1);
-        let (p50, p99) = opens(times).await?;
-        let row = Row::alone(name.to_owned(), "µs, p50", p50).target(Target::OursAtMost(60.0));
-        report.add(row.notes(format!("p99 {p99:.0}")));
-    }
     Ok(())
 }
 
@@ -69,25 +60,10 @@ async fn idle(sockets: usize, calls: usize, path: &str) -> Outcome<(Host, Vec<Cl
         let mut client = Client::connect(host.address, path).await?;
         for number in 0..calls {
             let method = if number == 0 { "idle" } else { "forever" };
-            Ours { method, inputs: &[] }.open_as(&mut client, number).await?;
+            Ours { endpoint: "bench", method, inputs: &[] }.open_as(&mut client, number).await?;
         }
         // Of the client nothing is kept but its connection.
         clients.push(client.idle());
     }
     Ok((host, clients))
-}
-
-async fn opens(times: usize) -> Outcome<(f64, f64)> {
-    let host = Host::start()?;
-    let mut client = Client::connect(host.address, "/v1/websocket").await?;
-    let mut took = Histogram::<u64>::new(3)?;
-    for number in 0..times {
-        let began = Instant::now();
-        let ours = Ours { method: "forever", inputs: &[] };
-        ours.open_as(&mut client, number).await?;
-        took.record(u64::try_from(began.elapsed().as_nanos())?)?;
-        ours.cancel(&mut client, number).await?;
-    }
-    let micros = |quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok((micros(0.5), micros(0.99)))
 }

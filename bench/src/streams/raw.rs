@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use crate::Outcome;
@@ -36,7 +36,18 @@ pub(crate) fn frame(text: &str) -> Vec<u8> {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr, path: &str) -> Outcome<Self> {
-        let mut stream = TcpStream::connect(address).await?;
+        Self::of(TcpStream::connect(address).await?, path).await
+    }
+
+    /// With so many bytes that the kernel keeps while nobody reads.
+    pub(crate) async fn connect_with_buffer(address: SocketAddr, path: &str, bytes: u32) -> Outcome<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(bytes)?;
+        Self::of(socket.connect(address).await?, path).await
+    }
+
+    async fn of(mut stream: TcpStream, path: &str) -> Outcome<Self> {
+        let address = stream.peer_addr()?;
         stream.set_nodelay(true)?;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -83,16 +94,17 @@ impl Client {
         }
     }
 
-    /// Waits for so many frames, and looks at none.
+    /// Waits for so many frames of text, and looks at none.
     pub(crate) async fn skip(&mut self, count: usize) -> Outcome {
         let mut left = count;
         while left > 0 {
             let mut used = 0;
             while left > 0
-                && let Some((_, _, end)) = complete(&self.read[used..])
+                && let Some((opcode, _, end)) = complete(&self.read[used..])
             {
                 used += end;
-                left -= 1;
+                // Pings are not counted.
+                left -= usize::from(opcode == 1);
             }
             self.read.drain(..used);
             if left > 0 {
