@@ -155,6 +155,9 @@ pub fn write_data(kind: &str, data: &impl Serialize) -> String {
     frame(format_args!(r#"{{"type":"{kind}","data":{}}}"#, Json(data)))
 }
 
+/// What is behind a value, if there is no position.
+const END: &[u8] = b"}}}";
+
 /// Writes the values of one stream. All that is the same in each was written once.
 #[derive(Clone, Debug)]
 pub struct Values {
@@ -183,7 +186,30 @@ impl Values {
         cursor: Option<&str>,
         json: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Vec<u8>, E> {
-        let mut text = Vec::with_capacity(self.before.len() + class_name.len() + 128);
+        let mut text = self.begin(class_name, 128);
+        json(&mut text)?;
+        match cursor {
+            None => text.extend_from_slice(END),
+            Some(cursor) => text.extend_from_slice(format!(r#"}},"k":{}}}}}"#, Quoted(cursor)).as_bytes()),
+        }
+        Ok(text)
+    }
+
+    /// The frame of a value that is written already, as JSON. It has no room for more, as a rule, so that it can be shared
+    /// without another allocation.
+    #[must_use]
+    pub fn wrap(&self, class_name: &str, json: &[u8]) -> Vec<u8> {
+        let mut text = self.begin(class_name, json.len() + END.len());
+        text.extend_from_slice(json);
+        text.extend_from_slice(END);
+        text
+    }
+
+    /// The frame as far as its value, with room for so much more.
+    fn begin(&self, class_name: &str, room: usize) -> Vec<u8> {
+        const BETWEEN: &[u8] = br#","data":"#;
+        let quoted = class_name.len() + 2;
+        let mut text = Vec::with_capacity(self.before.len() + quoted + BETWEEN.len() + room);
         text.extend_from_slice(self.before.as_bytes());
         // Names of types have nothing to escape, as a rule.
         if class_name.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
@@ -193,12 +219,7 @@ impl Values {
         } else {
             text.extend_from_slice(Quoted(class_name).to_string().as_bytes());
         }
-        text.extend_from_slice(br#","data":"#);
-        json(&mut text)?;
-        match cursor {
-            None => text.extend_from_slice(b"}}}"),
-            Some(cursor) => text.extend_from_slice(format!(r#"}},"k":{}}}}}"#, Quoted(cursor)).as_bytes()),
-        }
-        Ok(text)
+        text.extend_from_slice(BETWEEN);
+        text
     }
 }

@@ -125,6 +125,17 @@ fn value(values: &Values, class: &str, cursor: Option<&str>, json: &str) -> Stri
 }
 
 #[test]
+fn a_value_that_is_written_already_takes_as_much_room_as_it_needs() {
+    let values = Values::new(&target(), None);
+    let wrapped = values.wrap("Said", br#"{"text":"hello"}"#);
+    assert_eq!(wrapped.capacity(), wrapped.len());
+    assert_eq!(String::from_utf8(wrapped).unwrap(), value(&values, "Said", None, r#"{"text":"hello"}"#));
+    // Of names with something to escape only the text is promised.
+    let wrapped = values.wrap("g\"h", b"7");
+    assert_eq!(String::from_utf8(wrapped).unwrap(), value(&values, "g\"h", None, "7"));
+}
+
+#[test]
 fn msm() {
     let (returned, said) = (Values::new(&target(), None), Values::new(&target(), Some("said")));
     is(

@@ -96,11 +96,9 @@ impl<T: Model> Out<T> {
     /// As [`send`](Self::send).
     pub async fn forward(&self, received: &Received<T>) -> Result<(), SendError> {
         let json = received.json().map_err(|error| SendError::Codec(Box::new(error)))?;
-        let frame = self.call.values().write(T::NAME, None, |text| {
-            text.extend_from_slice(&json);
-            Ok::<_, SendError>(())
-        });
-        self.send_frame(frame?).await
+        let frame = self.call.values().wrap(T::NAME, &json);
+        drop(json);
+        self.send_frame(frame).await
     }
 
     /// Forwards a stream of a channel until it ends. A gap becomes a gap of the client's stream; for a client that has no
