@@ -208,7 +208,7 @@ impl<S: Transport> Socket<S> {
         let asked = extra.deadline.map(|milliseconds| Duration::from_millis(milliseconds.into()));
         let life = asked.into_iter().chain(self.server.limits.call_life).min();
         self.table.insert(target.call, Arc::clone(&state));
-        self.calls.push(run(state, request, Arc::clone(&self.head), life));
+        self.run_call(run(state, request, Arc::clone(&self.head), life));
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use std::{
     hash::RandomState,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct Socket<S> {
     head: Arc<Head>,
     outbox: Arc<Outbox>,
     calls: FuturesUnordered<Running>,
+    /// What they are polled with: it notes that there is a call to be polled.
+    calls_waker: Waker,
     table: HashMap<CallId, Arc<CallState>>,
     /// Calls that have ended, and whose clients would resume them, since they have not yet consumed the end.
     tails: VecDeque<Arc<CallState>>,
@@ -79,11 +81,12 @@ impl<S: Transport> Socket<S> {
         let link = Link::new(web, &server.limits, server.meter.clone());
         Self {
             outbox: Arc::clone(&link.outbox),
-            link,
             next_stage: Box::pin(server.draining.clone().cancelled_owned()),
             server,
             head: Arc::new(head),
             calls: FuturesUnordered::new(),
+            calls_waker: Waker::from(Arc::clone(&link.outbox)),
+            link,
             table: HashMap::new(),
             tails: VecDeque::new(),
             resuming: None,
@@ -127,10 +130,7 @@ impl<S: Transport> Turns for Socket<S> {
             return Err(Ending::Lost);
         }
         let read_all = self.poll_read(cx)?;
-        while let Poll::Ready(Some(id)) = self.calls.poll_next_unpin(cx) {
-            let ended = self.table.remove(&id);
-            self.keep_tail(ended);
-        }
+        let calls_yield = self.poll_calls();
         self.poll_resume(cx);
         self.poll_refresh(cx);
         while self.next_stage.poll_unpin(cx).is_ready() {
@@ -147,6 +147,9 @@ impl<S: Transport> Turns for Socket<S> {
         self.expect_news();
         while let Poll::Ready(due) = self.link.clock.poll(cx, &self.server.limits) {
             self.on_time(due)?;
+        }
+        if calls_yield {
+            return Ok(Turn::Yield);
         }
         // What was not read for the answers that waited can be read, if they are written.
         let go_on = !read_all || (can_write && self.link.readable.is_set() && self.may_read());
@@ -166,6 +169,12 @@ impl<S: Transport> Socket<S> {
             self.full = None;
             self.link.clock.hold = None;
         }
+        if !self.may_read() {
+            // The client is not silent: the server does not listen, for a time that has its own limits. Also if nothing is there to be
+            // read: what it answers with may be behind what it has yet to read.
+            self.link.clock.last_read = Instant::now();
+            return Ok(true);
+        }
         if !self.link.readable.take(cx) {
             return Ok(true);
         }
@@ -174,8 +183,6 @@ impl<S: Transport> Socket<S> {
         for count in 0..READ_AT_ONCE {
             if !self.may_read() {
                 self.link.readable.put_back();
-                // The client is not silent: the server does not listen, for a time that has its own limits.
-                self.link.clock.last_read = Instant::now();
                 return Ok(true);
             }
             let Poll::Ready(text) = self.link.poll_read(cx) else { return Ok(true) };
@@ -188,6 +195,29 @@ impl<S: Transport> Socket<S> {
         }
         self.link.readable.put_back();
         Ok(false)
+    }
+
+    fn run_call(&mut self, running: Running) {
+        self.calls.push(running);
+        self.outbox.wake_calls();
+    }
+
+    /// Whether other tasks are to have their turns: calls give way that have more to do.
+    fn poll_calls(&mut self) -> bool {
+        // Twice: when all of them were polled, `FuturesUnordered` wakes its waker, though no call was woken. The second time
+        // finds that out for next to nothing; another poll of the socket's task would double what a value costs.
+        for _ in 0..2 {
+            if !self.outbox.take_calls() {
+                return false;
+            }
+            while let Poll::Ready(Some(id)) =
+                self.calls.poll_next_unpin(&mut Context::from_waker(&self.calls_waker))
+            {
+                let ended = self.table.remove(&id);
+                self.keep_tail(ended);
+            }
+        }
+        self.outbox.has_calls()
     }
 
     /// Whether the client may make the server do more.

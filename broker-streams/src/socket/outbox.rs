@@ -3,10 +3,10 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use futures_util::task::AtomicWaker;
@@ -24,6 +24,8 @@ pub(crate) struct Outbox {
     running: AtomicBool,
     /// Whether there is something new for the task to do.
     woken: AtomicBool,
+    /// Whether a call was woken since the calls were polled.
+    calls: AtomicBool,
     /// Whether the socket is to be given up: its client has come by another.
     cut: AtomicBool,
     /// Whether a method has consumed something that its client may not know of.
@@ -50,6 +52,7 @@ impl Outbox {
             task: AtomicWaker::new(),
             running: AtomicBool::new(false),
             woken: AtomicBool::new(false),
+            calls: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             news: AtomicBool::new(false),
             limit,
@@ -172,6 +175,22 @@ impl Outbox {
         self.wake_for_frames();
     }
 
+    /// There is a call to be polled.
+    pub(crate) fn wake_calls(&self) {
+        self.calls.store(true, SeqCst);
+        self.wake_for_frames();
+    }
+
+    /// Whether there is a call to be polled. From then on a call that is woken counts anew.
+    pub(crate) fn take_calls(&self) -> bool {
+        self.calls.swap(false, SeqCst)
+    }
+
+    /// The same without an effect.
+    pub(crate) fn has_calls(&self) -> bool {
+        self.calls.load(SeqCst)
+    }
+
     /// Wakes the socket's task, unless it runs and will look by itself.
     fn wake_for_frames(&self) {
         if !self.running.load(SeqCst) {
@@ -198,10 +217,52 @@ impl Outbox {
             let queues = self.lock();
             !queues.control.is_empty() || !queues.values.is_empty()
         };
-        let may_wait = !frames && !self.woken.load(SeqCst);
+        let may_wait = !frames && !self.woken.load(SeqCst) && !self.has_calls();
         if !may_wait {
             self.running.store(true, SeqCst);
         }
         may_wait
+    }
+}
+
+/// What the calls of the socket are polled with.
+impl Wake for Outbox {
+    fn wake(self: Arc<Self>) {
+        self.wake_calls();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_calls();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_woken_wakes_a_task_that_waits_and_keeps_one_that_runs_from_waiting() {
+        let (outbox, task) = (Arc::new(Outbox::new(1)), Arc::new(Task::default()));
+        let call = Waker::from(Arc::clone(&outbox));
+        outbox.begin(&Context::from_waker(&Waker::from(Arc::clone(&task))));
+        call.wake_by_ref();
+        assert_eq!(task.0.load(SeqCst), 0, "it runs, and will look");
+        assert!(!outbox.may_wait(true));
+        assert!(outbox.take_calls() && !outbox.take_calls());
+        assert!(outbox.may_wait(true));
+        call.wake_by_ref();
+        assert_eq!(task.0.load(SeqCst), 1, "it waits");
+        assert!(outbox.has_calls());
     }
 }

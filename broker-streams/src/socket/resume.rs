@@ -141,7 +141,7 @@ impl<S: Transport> Socket<S> {
         match running {
             Some(running) => {
                 self.table.insert(cid, state);
-                self.calls.push(running);
+                self.run_call(running);
             }
             None => self.keep_tail(Some(state)),
         }

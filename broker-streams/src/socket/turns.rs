@@ -10,7 +10,11 @@ const TURNS: usize = 16;
 /// What comes after a turn.
 pub(crate) enum Turn {
     Again,
-    Wait { can_write: bool },
+    /// Again, when other tasks have had their turns.
+    Yield,
+    Wait {
+        can_write: bool,
+    },
 }
 
 /// What runs in turns, on the task of a socket.
@@ -27,6 +31,7 @@ pub(crate) trait Turns {
             self.outbox().clear();
             match self.turn(cx) {
                 Ok(Turn::Again) => {}
+                Ok(Turn::Yield) => break,
                 Ok(Turn::Wait { can_write }) if self.outbox().may_wait(can_write) => return Poll::Pending,
                 Ok(Turn::Wait { .. }) => {}
                 Err(ending) => return Poll::Ready(ending),
