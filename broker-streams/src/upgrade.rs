@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 use tokio_tungstenite::{
@@ -39,7 +39,26 @@ where
         Ok(checked) => checked,
         Err(refusal) => return refusal.into_response(),
     };
-    let upgrade = hyper::upgrade::on(request);
+    // No part of the request is in the span: its URL may have credentials.
+    let span = tracing::info_span!("socket", number = server.socket_number());
+    let socket = socket(server, hyper::upgrade::on(request), counted, serve);
+    server.tasks.spawn(socket.instrument(span));
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}
+
+/// The task of a socket, from the upgrade to the end. All of its memory is held by each idle socket.
+fn socket<F: Future<Output = ()>, S: FnOnce(Web) -> F>(
+    server: &Server,
+    upgrade: OnUpgrade,
+    counted: Option<Counted>,
+    serve: S,
+) -> impl Future<Output = ()> + use<F, S> {
     let config = config(&server.limits);
     let (meter, wait) = (server.meter.clone(), server.limits.first_frame);
     let socket = async move {
@@ -49,27 +68,19 @@ where
             Ok(Ok(upgraded)) => {
                 let _held = meter.socket();
                 let io = Watched::new(TokioIo::new(upgraded));
-                serve(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
+                // In a box, which is made when there is a socket, and is no larger than it has to be.
+                Box::pin(serve(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "a connection was not upgraded"),
             Err(_) => tracing::debug!("a connection was not upgraded in time"),
         }
     };
-    // No part of the request is in the span: its URL may have credentials.
-    let span = tracing::info_span!("socket", number = server.socket_number());
-    let guarded = async move {
-        if AssertUnwindSafe(socket).catch_unwind().await.is_err() {
+    // Not in an `async` block, which would have room for two of it.
+    AssertUnwindSafe(socket).catch_unwind().map(|ended| {
+        if ended.is_err() {
             tracing::error!("the task of a socket panicked: its calls were lost");
         }
-    };
-    server.tasks.spawn(guarded.instrument(span));
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    response
+    })
 }
 
 /// Why a request does not become a socket.
@@ -156,4 +167,25 @@ fn config(limits: &Limits) -> WebSocketConfig {
         .write_buffer_size(GATHER)
         .max_message_size(Some(limits.frame_bytes))
         .max_frame_size(Some(limits.frame_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Streams, auth::Head, socket::Socket};
+
+    #[tokio::test]
+    async fn the_task_of_a_socket_is_small() {
+        let server = Streams::builder(broker_core::Broker::local()).build().unwrap().0;
+        let mut request = Request::new(());
+        let (upgrade, head) = (hyper::upgrade::on(&mut request), Head::of(&request));
+        let shared = Arc::clone(&server);
+        let task = socket(&server, upgrade, None, move |web| Socket::new(web, shared, head).run());
+        let (near, _far) = tokio::io::duplex(64);
+        let web = WebSocketStream::from_raw_socket(Watched::new(near), Role::Server, None).await;
+        let socket = Socket::new(web, Arc::clone(&server), Head::of(&request));
+        let (of_the_socket, running) = (size_of_val(&*socket), socket.run());
+        let sizes = [size_of_val(&task), of_the_socket, size_of_val(&running)];
+        assert!(sizes.iter().sum::<usize>() <= 3072, "{sizes:?}");
+    }
 }

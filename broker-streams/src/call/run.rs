@@ -60,20 +60,22 @@ pub(crate) fn run(
     let (endpoint, method) = (shown(&name.endpoint), shown(&name.method));
     let span = tracing::info_span!("call", ?endpoint, ?method, cid = %id);
     trace::set_parent(&span, request.traceparent.as_deref());
-    let future = async move {
+    // In a box, and in no further `async` block, which would have room for it twice: each open call holds this.
+    let running = AssertUnwindSafe(call(Arc::clone(&state), Box::new(request), head, life)).catch_unwind();
+    let future = running.map(move |ended| {
         // What a user's type does when it is shown or dropped must not end the other calls of the socket.
-        if AssertUnwindSafe(call(&state, request, head, life)).catch_unwind().await.is_err() {
+        if ended.is_err() {
             tracing::error!("something of a call panicked outside of its method");
             let why = Some(Why::new(Cause::Internal));
             state.close(&Closing { reason: CloseReason::Error, fault: None, echo: true, why });
             state.session.get().into_iter().for_each(Session::close);
         }
-    };
+    });
     park::Running { id, future: Box::pin(future.instrument(span)) }
 }
 
-async fn call(state: &Arc<CallState>, request: Request, head: Arc<Head>, life: Option<Duration>) {
-    let began = Instant::now();
+async fn call(state: Arc<CallState>, request: Box<Request>, head: Arc<Head>, life: Option<Duration>) {
+    let (state, began) = (&state, Instant::now());
     // In a box, so that a call that runs does not keep the room.
     let opened = Box::pin(opened(state, &request, &head)).await;
     drop((request, head));

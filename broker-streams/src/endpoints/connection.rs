@@ -41,7 +41,8 @@ const REST: Duration = Duration::from_secs(1);
 
 /// One connection.
 struct Connection<'a, S> {
-    link: Link<S>,
+    /// In a box: futures that move it have room for it twice.
+    link: Box<Link<S>>,
     server: Arc<Server>,
     inbox: &'a Inbox,
     /// Until it has ended.
@@ -56,7 +57,7 @@ pub(super) async fn serve<S: Transport>(
     head: Head,
     key: Option<String>,
 ) {
-    let mut link = Link::new(web, &server.limits, server.meter.clone());
+    let mut link = Box::new(Link::new(web, &server.limits, server.meter.clone()));
     // These clients need not send anything.
     link.clock.first_frame = None;
     let inbox = Inbox::new(&server.limits, &link.outbox);
@@ -69,7 +70,7 @@ pub(super) async fn serve<S: Transport>(
     let working = Box::pin(working.map(|ending| ending.unwrap_or_else(|_| panicked())));
     let mut connection = Connection { link, server, inbox: &inbox, work: Some(working), stop };
     let ending = poll_fn(|cx| connection.poll(cx)).await;
-    let Connection { link, mut work, mut stop, .. } = connection;
+    let Connection { mut link, mut work, mut stop, .. } = connection;
     let gone = matches!(ending, Ending::Lost | Ending::ClosedByClient);
     let rest = async {
         if let Some(work) = work.as_mut().filter(|_| gone) {
@@ -90,7 +91,12 @@ pub(super) async fn serve<S: Transport>(
         }
         shared.close();
     };
-    tokio::join!(link.end(ending), rest);
+    let end = async {
+        link.end(ending).await;
+        // The client need not wait for the rest.
+        drop(link);
+    };
+    tokio::join!(end, rest);
 }
 
 /// How a connection ends when something of its endpoints panicked outside of their functions.

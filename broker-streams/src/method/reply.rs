@@ -4,7 +4,7 @@ use std::future::Future;
 
 use broker_model::{Failure, Value};
 use futures_core::Stream;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 
 use super::entry::{self, Signature};
 use crate::Out;
@@ -92,8 +92,9 @@ where
         Fut::Output::declare(signature);
     }
 
-    async fn deliver(self, sender: Sender) -> Result<(), Failure> {
-        self.await.deliver(sender).await
+    /// Not an `async` function, which would have room for the future twice: each open call holds it.
+    fn deliver(self, sender: Sender) -> impl Future<Output = Result<(), Failure>> + Send {
+        self.then(move |reply| reply.deliver(sender))
     }
 }
 

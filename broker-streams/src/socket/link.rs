@@ -164,7 +164,7 @@ impl<S: Transport> Link<S> {
     }
 
     /// Closes the socket. What waits to be written is dropped.
-    pub(crate) async fn end(mut self, ending: Ending) {
+    pub(crate) async fn end(&mut self, ending: Ending) {
         self.outbox.close();
         match ending {
             Ending::Lost => {}

@@ -77,9 +77,10 @@ pub(crate) struct Socket<S> {
 }
 
 impl<S: Transport> Socket<S> {
-    pub(crate) fn new(web: WebSocketStream<S>, server: Arc<Server>, head: Head) -> Self {
+    /// In a box: futures that move it have room for it twice.
+    pub(crate) fn new(web: WebSocketStream<S>, server: Arc<Server>, head: Head) -> Box<Self> {
         let link = Link::new(web, &server.limits, server.meter.clone());
-        Self {
+        Box::new(Self {
             outbox: Arc::clone(&link.outbox),
             next_stage: Box::pin(server.draining.clone().cancelled_owned()),
             server,
@@ -98,11 +99,11 @@ impl<S: Transport> Socket<S> {
             hasher: RandomState::new(),
             full: None,
             stage: Stage::Serving,
-        }
+        })
     }
 
     /// Serves the socket until its end, which is also that of its calls.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let ending = poll_fn(|cx| self.poll(cx)).await;
         if matches!(ending, Ending::Lost) {
             self.park_calls();
