@@ -16,7 +16,7 @@ use crate::Model;
 /// |---|---|
 /// | a [`Model`] | [`Model::NAME`] |
 /// | `i8` to `i64`, `u8` to `u32` | `int` |
-/// | `f32`, `f64` | `double`; JSON has no NaN and no infinity, and `null` is written for them |
+/// | `f32`, `f64` | `double`, and reads an `int`, too; JSON has no NaN and no infinity, and `null` is written for them |
 /// | `bool`, `String` | `bool`, `String` |
 /// | `Vec<T>` | `List<T>` |
 /// | `BTreeSet<T>`, `HashSet<T>` | `Set<T>` |
@@ -68,10 +68,26 @@ macro_rules! named {
 
 named! {
     "int": i8, i16, i32, i64, u8, u16, u32;
-    "double": f32, f64;
     "bool": bool;
     "String": String;
 }
+
+macro_rules! fractions {
+    ($($type:ty),+) => {$(
+        impl Wire for $type {
+            fn type_name() -> Cow<'static, str> {
+                Cow::Borrowed("double")
+            }
+
+            /// A whole number is one, too: clients whose language does not tell the two apart send it as an `int`.
+            fn accepts(class_name: &str) -> bool {
+                matches!(plain(class_name), "double" | "int")
+            }
+        }
+    )+};
+}
+
+fractions!(f32, f64);
 
 impl<T: Wire> Wire for Option<T> {
     fn type_name() -> Cow<'static, str> {
@@ -145,5 +161,6 @@ mod tests {
         assert!(<Option<Vec<i64>>>::accepts("null"));
         assert!(!<Vec<i64>>::accepts("null"));
         assert!(!i64::accepts("double"));
+        assert!(f64::accepts("int") && Option::<f32>::accepts("int") && !f64::accepts("String"));
     }
 }

@@ -19,6 +19,18 @@ pub struct DateTime(pub SystemTime);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Milliseconds(pub Duration);
 
+impl From<SystemTime> for DateTime {
+    fn from(time: SystemTime) -> Self {
+        Self(time)
+    }
+}
+
+impl From<Duration> for Milliseconds {
+    fn from(time: Duration) -> Self {
+        Self(time)
+    }
+}
+
 impl Wire for DateTime {
     fn type_name() -> Cow<'static, str> {
         Cow::Borrowed("DateTime")
