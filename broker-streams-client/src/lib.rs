@@ -66,7 +66,36 @@ mod stream;
 mod timers;
 mod window;
 
+/// What travels is written as on the server:
+///
+/// ```
+/// use broker_streams_client::{Choice, Fault, Model};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, Serialize, Deserialize, Model)]
+/// struct Said { text: String }
+///
+/// #[derive(Choice)]
+/// #[choice(crate = "broker_streams_client")] // only where `broker-streams` is among the dependencies, too
+/// enum Item { Said(Said), Count(i64) }
+///
+/// #[derive(Debug, Serialize, Deserialize, Fault)]
+/// #[fault(crate = "broker_streams_client")]
+/// struct RoomIsFull { seats: u32 }
+/// # impl std::fmt::Display for RoomIsFull {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("full") }
+/// # }
+/// # impl std::error::Error for RoomIsFull {}
+/// ```
+pub use broker_macros::{Choice, Fault, Model};
+pub use broker_model::{
+    BigInt, ByteData, DateTime, Failure, Fault, Milliseconds, Model, Unreadable, Uri, UuidValue, Value, Wire,
+};
 pub use broker_streams_wire::{Again, Cause, OpenResult};
+
+/// What the code of derived implementations calls. Not for use by hand; it changes without notice.
+#[doc(hidden)]
+pub use broker_model::derived;
 
 #[cfg(feature = "endpoints")]
 #[cfg_attr(docsrs, doc(cfg(feature = "endpoints")))]
