@@ -210,7 +210,7 @@ impl Call {
                 format!("; check the name {:?}{plain}", self.method)
             }
             CallError::Refused(OpenResult::AuthenticationFailed) => {
-                "; give a valid --token or --cookie".to_owned()
+                "; give a valid --token (without the word Bearer) or --cookie".to_owned()
             }
             CallError::Refused(OpenResult::AuthorizationDeclined) => {
                 format!("; {} requires a scope that this user does not have", self.method)
@@ -220,6 +220,15 @@ impl Call {
                     "; check the arguments of {}, and give an --input for each of its inputs",
                     self.method
                 )
+            }
+            CallError::ConnectFailed(why) if why.contains("503") => {
+                "; it has too many sockets, or is going to stop: try again later".to_owned()
+            }
+            CallError::ConnectFailed(why) if why.contains("403") => {
+                "; it does not let in the Origin of this request".to_owned()
+            }
+            CallError::ConnectFailed(why) if why.contains("corrupt message") => {
+                "; it does not speak TLS there: try ws://".to_owned()
             }
             CallError::ConnectFailed(_) | CallError::ConnectTimedOut => {
                 "; check the host, the port and the path of the URL".to_owned()

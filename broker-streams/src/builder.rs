@@ -107,7 +107,7 @@ impl StreamsBuilder {
     }
 
     /// Limits the sockets of one address; one more is refused with 503. Without it there is no such limit. The function says where a
-    /// request comes from, and counts those together for which it says the same; `None` is not counted. What stands before the server
+    /// request comes from, by its IP address; `None` is not counted. What stands before the server
     /// decides where the address is: behind a proxy in a header that only the proxy can set, else with axum in the extensions.
     ///
     /// ```
@@ -146,12 +146,8 @@ impl StreamsBuilder {
         self
     }
 
-    /// Builds the server. Does no I/O.
-    ///
-    /// # Errors
-    /// [`BuildError`], for what would be wrong at every call: a name that is empty or given twice, inputs without a name,
-    /// a state that was not given, a second stream to the client, a limit of nothing.
-    pub fn build(self) -> Result<Streams, BuildError> {
+    /// What is wrong with the options alone.
+    fn check(&self) -> Result<(), BuildError> {
         if let Some((name, least)) = self.limits.wrong() {
             return Err(BuildError(format!("the limit `{name}` is too small: set it to {least} or more")));
         }
@@ -160,12 +156,34 @@ impl StreamsBuilder {
                 "`sockets_per_address` lets no socket in: set it to 1 or more".to_owned(),
             ));
         }
+        if let Some(wrong) = self.origins.wrong() {
+            let form = "write it as `https://app.example.org`, without a path";
+            return Err(BuildError(format!("the origin {wrong:?} matches no page: {form}")));
+        }
+        Ok(())
+    }
+
+    /// Builds the server. Does no I/O.
+    ///
+    /// # Errors
+    /// [`BuildError`], for what would be wrong at every call: a name that is empty or given twice, inputs without a name,
+    /// a state that was not given, a second stream to the client, a limit of nothing, an origin that no page has, a login
+    /// without an authenticator.
+    pub fn build(self) -> Result<Streams, BuildError> {
+        self.check()?;
+        let has_authenticator = self.authenticator.is_some();
         let meter = Meter::new();
         let mut endpoints = HashMap::new();
         #[cfg(feature = "endpoints")]
         let mut streaming = Vec::new();
         for endpoint in self.endpoints {
             let name = endpoint.name.clone();
+            if endpoint.access.login && !has_authenticator && !endpoint.methods.is_empty() {
+                let remedy = "call `authenticator`";
+                return Err(BuildError(format!(
+                    "the endpoint {name:?} requires a login, and nothing knows users: {remedy}"
+                )));
+            }
             #[cfg(feature = "endpoints")]
             let place = endpoint.streaming.clone().map(|streams| {
                 streaming.push(crate::endpoints::Entry::new(&name, endpoint.access.clone(), streams));
@@ -214,10 +232,17 @@ fn methods(endpoint: Endpoint, states: &States, meter: &Meter) -> Result<Methods
     if let Some(name) = doubled.first() {
         return Err(BuildError(format!("there are two methods `{endpoint}.{name}`: rename one")));
     }
+    let anonymous = !access.login;
     let shared: Arc<str> = endpoint.as_str().into();
     let mut entries = HashMap::new();
     for (name, method) in methods {
         let what = MethodName { endpoint: Arc::clone(&shared), method: name.as_str().into() };
+        if anonymous && method.signature.who {
+            let remedy = "call `requires_login` on it, or take `Call` and its `who`";
+            return Err(BuildError(format!(
+                "the method `{endpoint}.{name}` takes `Who`, and its endpoint knows no user: {remedy}"
+            )));
+        }
         let entry = entry(what, method, states, meter);
         let entry = entry.map_err(|why| BuildError(format!("the method `{endpoint}.{name}` {why}")))?;
         entries.insert(name.into_boxed_str(), Arc::new(entry));
@@ -242,8 +267,9 @@ fn entry(name: MethodName, method: Method, states: &States, meter: &Meter) -> Re
     }
     if options.inputs.len() != signature.inputs {
         let (named, taken) = (options.inputs.len(), signature.inputs);
+        let s = if taken == 1 { "" } else { "s" };
         return Err(format!(
-            "takes {taken} inputs, and {named} are named: name each by `method(…).inputs([…])`"
+            "takes {taken} input{s}, and names {named}: name each by `method(…).inputs([…])`"
         ));
     }
     let mut seen = std::collections::HashSet::new();

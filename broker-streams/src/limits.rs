@@ -114,6 +114,8 @@ impl Limits {
             ("stall", self.stall.is_zero(), "a millisecond"),
             ("ping", self.ping.is_zero(), "a millisecond"),
             ("silence", self.silence.is_zero(), "a millisecond"),
+            ("call_life", self.call_life.is_some_and(|time| time.is_zero()), "a millisecond"),
+            ("call_idle", self.call_idle.is_some_and(|time| time.is_zero()), "a millisecond"),
         ];
         let all = least.into_iter().chain(times);
         all.into_iter().find_map(|(name, wrong, least)| wrong.then_some((name, least)))

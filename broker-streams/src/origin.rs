@@ -10,6 +10,17 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
+    /// The first one of the list that no page can have.
+    pub(crate) fn wrong(&self) -> Option<&str> {
+        let fits = |origin: &&String| {
+            let authority = origin.split_once("://").map(|(_, authority)| authority);
+            authority.is_some_and(|authority| {
+                !authority.is_empty() && !authority.contains(['/', '?', '#', '*', ' '])
+            })
+        };
+        self.listed.iter().find(|origin| !fits(origin)).map(String::as_str)
+    }
+
     /// Whether a request may open a socket. A request without an origin does not come from a page.
     pub(crate) fn allow(&self, headers: &HeaderMap, uri: &Uri) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).into_iter();

@@ -13,8 +13,9 @@ use crate::{Streams, method::entry::Reply};
 
 /// The types of a server's methods, to be written to a file for the TypeScript client.
 ///
-/// A function does not tell what its parameters are in another language, so each method is described once more; [`write`](Self::write)
-/// holds the description against the server. Arguments and values derive `ts_rs::TS`. Numbers are `number`, also those of 64 bits:
+/// A function does not tell what its parameters are in another language, so each method is described once more. [`write`](Self::write)
+/// compares the methods, the names of their inputs, and whether they give a stream or a value with the server; the types it takes as
+/// they are given. Arguments and values derive `ts_rs::TS`, of the crate `ts-rs` 12. Numbers are `number`, also those of 64 bits:
 /// JSON does not distinguish them.
 ///
 /// ```

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use axum::serve::ListenerExt;
 use broker::{Broker, Revocation, Scope, StreamError};
 use broker_streams::{
     Args, Authenticated, Authenticator, Call, Choice, Credentials, Endpoint, Failure, Fault, Incoming,
@@ -164,6 +165,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let streams = build(broker.clone())?;
     let app = axum::Router::new().route_service("/v1/websocket", streams.service());
     let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
+    // Else a small value can wait for 40 ms behind the one before it. By axum's `ListenerExt`.
+    let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
     let stopped = async move {
         tokio::signal::ctrl_c().await.ok();
         streams.drain(Duration::from_secs(8)).await; // calls come to an end, sockets are closed

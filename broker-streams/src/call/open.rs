@@ -5,6 +5,7 @@ use std::sync::Arc;
 use broker_core::{ErrorKind, Session};
 use broker_streams_wire::{Again, Cause, OpenResult, Why};
 use serde::de::IgnoredAny;
+use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
 use super::{
@@ -149,9 +150,15 @@ fn start(state: &Arc<CallState>, call: &Call, entry: &Entry, args: &str) -> Resu
     let place = |name: &str| changing.inputs.iter().position(|input| input.name() == name);
     let places: Vec<Option<usize>> = entry.inputs.iter().map(|name| place(name)).collect();
     drop(changing);
+    let missing =
+        entry.inputs.iter().zip(&places).filter(|(_, place)| place.is_none()).map(|(name, _)| &**name);
+    let missing: SmallVec<[&str; 4]> = missing.collect();
     let states = &state.server.states;
     let mut start = Start { call, state, args, states, next_input: 0, inputs: &places };
     let running = entry.run.start(&mut start);
+    if running.is_err() && !missing.is_empty() {
+        tracing::debug!(call = ?state, ?missing, "inputs that the client did not name; the method may need them");
+    }
     if !entry.streams && !x1 && running.is_ok() {
         return Err(OpenResult::EndpointNotFound);
     }

@@ -41,7 +41,8 @@ impl<T: Value> Out<T> {
     /// Cancel safe: a dropped call has sent nothing.
     ///
     /// # Errors
-    /// [`SendError::Unwritable`] for what JSON cannot write, NaN for instance; [`SendError::Closed`] when the call has
+    /// [`SendError::Unwritable`] for what JSON cannot write, a map whose keys are lists for instance (NaN and infinities are
+    /// written as `null`, which a client that expects a number cannot read); [`SendError::Closed`] when the call has
     /// ended, for whom has taken this out of its method.
     pub async fn send(&self, value: T) -> Result<(), SendError> {
         let frame = self.frame(&value, None);

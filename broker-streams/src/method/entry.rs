@@ -48,6 +48,8 @@ pub struct Signature {
     /// Parameters that send to the method's stream.
     pub(crate) outs: usize,
     pub(crate) reply: Reply,
+    /// Whether it takes the user.
+    pub(crate) who: bool,
     /// States that have to be there: their types and the names of these.
     pub(crate) states: Vec<(TypeId, &'static str)>,
 }

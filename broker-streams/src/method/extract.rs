@@ -110,12 +110,14 @@ impl<T> Deref for State<T> {
     }
 }
 
-/// Who calls. An anonymous call is refused with `authenticationFailed`.
+/// Who calls. Its endpoint has to require a login.
 #[derive(Clone, Debug)]
 pub struct Who(pub Identity);
 
 impl FromCall for Who {
-    fn declare(_: &mut Signature) {}
+    fn declare(signature: &mut Signature) {
+        signature.who = true;
+    }
 
     fn from_call(start: &mut Start<'_>) -> Result<Self, OpenResult> {
         start.call.who().cloned().map(Self).ok_or(OpenResult::AuthenticationFailed)

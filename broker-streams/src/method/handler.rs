@@ -18,7 +18,9 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), Failure>> + Sen
 /// [extractors](FromCall), at most one of them an [`Out`](crate::Out), and what it gives back is a [`Reply`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a streaming method",
-    note = "its parameters have to be extractors, and its result a reply; see `FromCall` and `Reply`"
+    note = "each parameter has to be one of Call, Args<T: Deserialize>, State<T: Clone>, Incoming<T: Value>, Out<T: Value>, Who, Cursor",
+    note = "its future has to be `Send`, and its result a reply: (), a value, a stream of results, or a `Result` of these whose error becomes a `Failure`",
+    note = "a value is a type that derives `Model` or `Choice`, a number up to 64 bits (not u64, usize), a text, a list, a map, an `Option`"
 )]
 pub trait Handler<Parameters, Kind>: Send + Sync + 'static {
     /// What the types of the function say.

@@ -68,6 +68,10 @@ impl Method {
     }
 }
 
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a method of an endpoint",
+    note = "write `method(…)` around the function to see why, and look at docs/streams.md, \"When it does not compile\""
+)]
 /// What can be a method of an endpoint: an async function, a function that returns a stream, or a [`Method`].
 pub trait IntoMethod<Kind> {
     /// The method.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use broker_streams::{
-    Authenticated, Authenticator, Credentials, Endpoint, Failure, Incoming, Limits, Out, StreamsBuilder,
+    Authenticated, Authenticator, Credentials, Endpoint, Failure, Incoming, Limits, Out, StreamsBuilder, Who,
     method,
 };
 use serde_json::{Value, json};
@@ -262,4 +262,41 @@ fn limits_with_which_nothing_works_are_refused() {
     let streams = broker_streams::Streams::builder(broker::Broker::local());
     let refused = streams.sockets_per_address(0, |_, _| None).build().unwrap_err();
     assert_eq!(refused.to_string(), "`sockets_per_address` lets no socket in: set it to 1 or more");
+}
+
+async fn whose(_: Who) {}
+
+#[test]
+fn what_would_be_wrong_at_every_call_is_refused() {
+    let login = || Endpoint::new("private").requires_login().method("forever", forever);
+    let refusals: [(fn(StreamsBuilder) -> StreamsBuilder, _); 4] = [
+        (
+            |streams| streams.allow_origins(["app.example.org"]),
+            "the origin \"app.example.org\" matches no page",
+        ),
+        (
+            |streams| streams.allow_origins(["https://a.example.org", "https://b.example.org/"]),
+            "the origin \"https://b.example.org/\" matches no page",
+        ),
+        (
+            |streams| streams.endpoint(Endpoint::new("test").method("whose", whose)),
+            "the method `test.whose` takes `Who`, and its endpoint knows no user",
+        ),
+        (
+            |streams| streams.endpoint(Endpoint::new("test").method("sum", method(sum))),
+            "the method `test.sum` takes 1 input, and names 0: name each",
+        ),
+    ];
+    let streams = || broker_streams::Streams::builder(broker::Broker::local());
+    for (change, said) in refusals {
+        let refused = change(streams()).build().unwrap_err().to_string();
+        assert!(refused.starts_with(said), "{refused}");
+    }
+    let refused = streams().endpoint(login()).build().unwrap_err().to_string();
+    assert!(
+        refused.ends_with("requires a login, and nothing knows users: call `authenticator`"),
+        "{refused}"
+    );
+    let fits = streams().allow_origins(["https://a.example.org", "http://[::1]:8080"]).authenticator(Silent);
+    fits.endpoint(login().method("whose", whose)).build().unwrap();
 }
