@@ -138,8 +138,8 @@ impl CallBuilder {
         Ok(stream)
     }
 
-    /// Opens the call of a method that gives one value, and returns that. Cancel safe, as
-    /// [`open`](Self::open).
+    /// Opens the call of a method that gives one value, and returns that. Of a method that gives a stream it
+    /// returns the first value, and ends the call at the second. Cancel safe, as [`open`](Self::open).
     ///
     /// # Errors
     /// As [`open`](Self::open), why the method failed, or [`CallError::NoValue`].
