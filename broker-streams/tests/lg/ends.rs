@@ -180,3 +180,35 @@ async fn what_panics_when_it_is_dropped_takes_the_end_from_no_other_endpoint() {
         soon("the end", test.server.streams.close()).await;
     }
 }
+
+/// Takes for ever to close, and holds what panics when it is dropped then.
+struct Endless;
+
+impl StreamingEndpoint for Endless {
+    type User = Bomb;
+
+    async fn stream_opened(&self, _: &Peer) -> Result<Bomb, Failure> {
+        Ok(Bomb)
+    }
+
+    async fn handle_stream_message(&self, _: &Peer, _: &mut Bomb, _: Any) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn stream_closed(&self, _: &Peer, bomb: Bomb) {
+        let _bomb = bomb;
+        std::future::pending::<()>().await;
+    }
+}
+
+#[tokio::test]
+async fn what_panics_when_the_time_to_close_is_over_keeps_no_session_open() {
+    let endless =
+        |streams: StreamsBuilder, _: Notes| streams.endpoint(Endpoint::new("endless").streaming(Endless));
+    let test = Test::with(endless).await;
+    let mut raw = test.connect("ada").await;
+    say(&mut raw, "test", "keep").await;
+    echoed(&mut raw, "test", 1).await;
+    drop(raw);
+    test.notes.wait("test session over").await;
+}
