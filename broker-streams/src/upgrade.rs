@@ -60,11 +60,17 @@ fn socket<F: Future<Output = ()>, S: FnOnce(Web) -> F>(
     serve: S,
 ) -> impl Future<Output = ()> + use<F, S> {
     let config = config(&server.limits);
-    let (meter, wait) = (server.meter.clone(), server.limits.first_frame);
+    let (meter, wait, closing) =
+        (server.meter.clone(), server.limits.first_frame, server.closing.clone());
     let socket = async move {
         let _counted = counted;
-        // It ends with the connection, or with the answer; should neither come, with the time of the first frame.
-        match timeout(wait, upgrade).await {
+        // It ends with the connection, or with the answer; should neither come, with the time of the first frame, or with
+        // the server.
+        let upgraded = tokio::select! {
+            upgraded = timeout(wait, upgrade) => upgraded,
+            () = closing.cancelled() => return,
+        };
+        match upgraded {
             Ok(Ok(upgraded)) => {
                 let _held = meter.socket();
                 let io = Watched::new(TokioIo::new(upgraded));

@@ -1,9 +1,10 @@
 //! Requests that do not become sockets.
 
-use broker_streams::Endpoint;
+use axum::middleware::{Next, from_fn};
+use broker_streams::{Endpoint, Streams};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 
 use crate::support::{Server, soon};
@@ -112,4 +113,31 @@ async fn sockets_of_one_address_are_limited() {
     })
     .await;
     assert!(ask(&server, &of("10.0.0.2")).await.starts_with("HTTP/1.1 101"));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_never_comes_does_not_outlive_the_server() {
+    let broker = broker::connect("memory:").await.unwrap();
+    let streams = Streams::builder(broker).endpoint(Endpoint::new("test")).build().unwrap();
+    let app = axum::Router::<()>::new().route_service("/v1/websocket", streams.service());
+    // The answer is not given to the connection.
+    let app = app.layer(from_fn(|request, next: Next| async {
+        let _answer = next.run(request).await;
+        std::future::pending::<axum::response::Response>().await
+    }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let head = HANDSHAKE.replace("HOST", &address).replace('\n', "\r\n");
+    stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
+    soon("the request", async {
+        while streams.sockets() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    streams.close().await;
+    assert_eq!(streams.sockets(), 0, "its task has outlived the server");
+    serving.abort();
 }
