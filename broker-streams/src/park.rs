@@ -16,8 +16,9 @@ use std::{
 use broker_streams_wire::{CallId, Token};
 use tokio::{
     sync::{Notify, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     call::state::{CallState, End},
@@ -112,13 +113,11 @@ impl Parking {
         self.calls.load(SeqCst)
     }
 
-    /// Takes a call to another socket. The newcomer wins: a socket that still has the call is cut.
-    pub(crate) async fn take(&self, claim: &Claim<'_>) -> Option<Parked> {
-        timeout(CUT, self.claim(claim)).await.ok().flatten()
-    }
-
-    async fn claim(&self, claim: &Claim<'_>) -> Option<Parked> {
-        loop {
+    /// Takes a call to another socket. The newcomer wins: a socket that still has the call is cut. None when the server
+    /// stops: no call is parked then.
+    pub(crate) async fn take(&self, claim: &Claim<'_>, stopping: &CancellationToken) -> Option<Parked> {
+        let until = Instant::now() + CUT;
+        while !stopping.is_cancelled() {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
             // Each time: the token may be good for nothing any more, or the call have ended.
@@ -138,10 +137,16 @@ impl Parking {
             if let Some(At::Parked(asking)) = asking {
                 let (hand_over, handed) = oneshot::channel();
                 asking.send(hand_over).ok()?;
+                // Not given up: a call that is handed over must be taken.
                 return handed.await.ok();
             }
-            moved.await;
+            tokio::select! {
+                () = moved => {}
+                () = stopping.cancelled() => {}
+                () = sleep_until(until) => return None,
+            }
         }
+        None
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -152,7 +153,7 @@ impl<S: Transport> Socket<S> {
 /// Takes the calls from where they are, if they are those of this client.
 async fn take(server: Arc<Server>, head: Arc<Head>, resume: Resume) -> Taken {
     let known = match resume.auth {
-        Some(shown) => look(Arc::clone(&server), head, shown).await,
+        Some(shown) => unless_stopping(&server, look(Arc::clone(&server), head, shown)).await.flatten(),
         None => None,
     };
     let user = known.as_ref().map(|(known, _)| known.user.as_str());
@@ -168,15 +169,31 @@ async fn take(server: Arc<Server>, head: Arc<Head>, resume: Resume) -> Taken {
     Taken { calls: resume.calls.into_iter().zip(taken).collect(), known }
 }
 
+/// The output of what asks an authenticator; `None` if the server begins to stop before.
+async fn unless_stopping<T>(server: &Server, asking: impl Future<Output = T>) -> Option<T> {
+    // All of it within the future: what the authenticator holds may panic when it is dropped.
+    let asked = async {
+        tokio::select! {
+            biased;
+            output = asking => Some(output),
+            () = server.draining.cancelled() => None,
+        }
+    };
+    AssertUnwindSafe(asked).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("what an authenticator held panicked when it was dropped");
+        None
+    })
+}
+
 /// Takes one call. Whoever has the token of an anonymous one may resume it.
 async fn take_one(server: &Server, asked: &ResumeCall, user: Option<&str>) -> Option<Parked> {
     let claim = |user| Claim { token: &asked.t.0, id: asked.cid, user };
     if user.is_some()
-        && let Some(parked) = server.parking.take(&claim(user)).await
+        && let Some(parked) = server.parking.take(&claim(user), &server.draining).await
     {
         return Some(parked);
     }
-    server.parking.take(&claim(None)).await
+    server.parking.take(&claim(None), &server.draining).await
 }
 
 /// Gives calls back that were on their way to a socket which is gone.

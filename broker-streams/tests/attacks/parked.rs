@@ -60,6 +60,8 @@ async fn blocks(State(Blocker(blocker)): State<Blocker>, out: Out<i64>) -> Resul
 #[derive(Clone)]
 struct Tokens {
     asked: Arc<AtomicUsize>,
+    /// Those of them that are being answered.
+    waits: Arc<()>,
     go_on: Arc<Semaphore>,
 }
 
@@ -68,6 +70,7 @@ impl Authenticator for Tokens {
         let Some((user, key)) = credentials.secret().split_once('/') else { return Ok(None) };
         let until = SystemTime::now() + Duration::from_millis(if key == "brief" { 500 } else { 60_000 });
         if key == "held" {
+            let _waits = Arc::clone(&self.waits);
             self.asked.fetch_add(1, SeqCst);
             self.go_on.acquire().await.map_err(Failure::internal)?.forget();
         }
@@ -86,7 +89,7 @@ struct Started {
 async fn started() -> Started {
     let broker = broker::connect("memory:").await.unwrap();
     let (let_go, blocker) = mpsc::channel();
-    let tokens = Tokens { asked: Arc::default(), go_on: Arc::new(Semaphore::new(0)) };
+    let tokens = Tokens { asked: Arc::default(), waits: Arc::default(), go_on: Arc::new(Semaphore::new(0)) };
     let flag = Flag::default();
     let private = Endpoint::new("private")
         .requires_login()
@@ -231,4 +234,19 @@ async fn a_call_is_not_lost_with_the_socket_that_was_about_to_resume_it() {
     raw.json(&rsm(&[(1, &token)], Some("ada/first"))).await;
     let_go.send(()).unwrap();
     assert_eq!(resumed(&mut raw).await[0]["ok"], true);
+}
+
+#[tokio::test]
+async fn a_resumption_that_waits_for_its_authenticator_does_not_outlive_the_server() {
+    let Started { server, tokens, .. } = started().await;
+    let before = Arc::strong_count(&tokens.waits);
+    let (mut raw, _) = Raw::extended(&server.url).await;
+    let token = opened(&mut raw, "forever", "ada/first").await;
+    drop(raw);
+    until("the call is parked", || server.streams.parked() == 1).await;
+    let (mut raw, _) = Raw::extended(&server.url).await;
+    raw.json(&rsm(&[(1, &token)], Some("ada/held"))).await;
+    until("the authenticator was asked", || tokens.asked.load(SeqCst) == 1).await;
+    tokio::join!(server.streams.close(), raw.closed());
+    assert_eq!(Arc::strong_count(&tokens.waits), before, "what asks it has outlived the server");
 }
