@@ -244,12 +244,20 @@ async fn times_without_end_serve_as_any_other() {
 
 #[test]
 fn limits_with_which_nothing_works_are_refused() {
-    let refusals: [(fn(&mut Limits), _); 3] = [
+    let refusals: [(fn(&mut Limits), _); 5] = [
         (|limits| limits.window = 0, "the limit `window` is too small: set it to 1 or more"),
         (|limits| limits.frame_bytes = 255, "the limit `frame_bytes` is too small: set it to 256 or more"),
         (
             |limits| limits.stall = Duration::ZERO,
             "the limit `stall` is too small: set it to a millisecond or more",
+        ),
+        (
+            |limits| limits.call_life = Some(Duration::ZERO),
+            "the limit `call_life` is too small: set it to a millisecond or more",
+        ),
+        (
+            |limits| limits.call_idle = Some(Duration::ZERO),
+            "the limit `call_idle` is too small: set it to a millisecond or more",
         ),
     ];
     for (change, said) in refusals {
