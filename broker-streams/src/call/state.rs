@@ -300,6 +300,7 @@ impl CallState {
     pub(crate) fn attach(&self, outbox: &Arc<Outbox>, received: u64) -> Option<BTreeMap<String, i64>> {
         let mut changing = self.lock();
         let waiting = changing.out.consumed(received).ok()?;
+        changing.timers.touch();
         changing.outbox = Arc::clone(outbox);
         changing.out.frames().for_each(|frame| outbox.value(frame));
         let mut got = BTreeMap::new();

@@ -160,6 +160,7 @@ impl<S: Transport> Socket<S> {
             return;
         };
         let mut changing = call.lock();
+        changing.timers.touch();
         let input = changing.inputs.iter_mut().find(|input| *input.name() == **parameter);
         let reader = input.and_then(|input| input.close(close.reason == CloseReason::Error).1);
         drop(changing);

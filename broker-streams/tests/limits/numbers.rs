@@ -55,6 +55,7 @@ impl Authenticator for Silent {
 fn build(streams: StreamsBuilder) -> StreamsBuilder {
     let test = Endpoint::new("test")
         .method("forever", forever)
+        .method("kept", method(forever).resumable())
         .method("long", long)
         .method("echo", method(echo).inputs(["input"]))
         .method("sum", method(sum).inputs(["input"]));
@@ -229,6 +230,27 @@ async fn a_call_of_which_nothing_is_heard_ends_and_another_goes_on() {
     // Then nothing is heard of this one.
     let ended = next(&mut raw).await;
     assert_eq!((&ended["data"]["cid"], &ended["data"]["why"]["c"]), (&json!(id(2)), &json!("deadline")));
+}
+
+#[tokio::test]
+async fn a_client_that_resumes_a_call_is_heard() {
+    let server = limited(|limits| limits.call_idle = Some(Duration::from_secs(2))).await;
+    let (mut raw, _) = Raw::extended(&server.url).await;
+    raw.json(&open_with(1, "kept", &[], &json!({"r": true}))).await;
+    let mut token = raw.next().await["data"]["x"]["t"].clone();
+    // For longer than the call may be idle.
+    for count in 0..30 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        (raw, _) = Raw::extended(&server.url).await;
+        raw.json(&json!({"type": "rsm", "data": {"calls": [{"cid": id(1), "t": token}]}})).await;
+        let answer = raw.next().await;
+        let call = &answer["data"]["calls"][0];
+        assert_eq!(call["ok"], true, "at {count}");
+        token = call["t"].clone();
+    }
+    // Twice: answers go before the end of a call.
+    raw.silent().await;
+    raw.silent().await;
 }
 
 #[tokio::test]
