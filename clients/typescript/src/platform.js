@@ -7,6 +7,20 @@ function listen(type, listener) {
   return () => target.removeEventListener(type, listener);
 }
 
+// A timer of a browser or of Node waits so long; for more it would not wait at all.
+const LONGEST = 2 ** 31 - 1;
+
+/** Runs `run` after `ms`, however long that is. */
+function later(run, ms) {
+  const timer = {};
+  const wait = (left) => {
+    const part = Math.min(left, LONGEST);
+    timer.id = globalThis.setTimeout(() => (left > part ? wait(left - part) : run()), part);
+  };
+  wait(ms);
+  return timer;
+}
+
 /** The platform, with the members of `testing` in place of its own. */
 export function platform(WebSocket = globalThis.WebSocket, testing = {}) {
   if (typeof WebSocket !== "function") {
@@ -14,8 +28,8 @@ export function platform(WebSocket = globalThis.WebSocket, testing = {}) {
   }
   return {
     WebSocket,
-    setTimeout: (run, ms) => globalThis.setTimeout(run, ms),
-    clearTimeout: (timer) => globalThis.clearTimeout(timer),
+    setTimeout: later,
+    clearTimeout: (timer) => globalThis.clearTimeout(timer?.id),
     now: () => performance.now(),
     random: Math.random,
     listen,
