@@ -82,7 +82,9 @@ impl Call {
         match outcome {
             Some(outcome) => outcome,
             None => {
-                console.say(Printer(self.json).end("cancelled", Vec::new())).await?;
+                let line = Printer(self.json).end("cancelled", Vec::new());
+                // Perhaps nobody reads it, and that is why the command is to end.
+                timeout(FAREWELL, console.say(line)).await.unwrap_or(Ok(()))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -162,13 +164,16 @@ impl Call {
         let printer = Printer(self.json);
         let mut events = match opened.await {
             Ok(events) => events,
-            Err(error) => return self.failed(&error, console).await,
+            Err(error) => return self.failed(&error, None, console).await,
         };
         let mut left = self.count;
         while left != Some(0) {
             let event = tokio::select! {
                 biased;
-                Some(failure) = wrong.recv() => return Err(failure.into()),
+                Some(failure) = wrong.recv() => {
+                    console.say(printer.end("cancelled", Vec::new())).await?;
+                    return Err(failure.into());
+                }
                 event = events.next() => event,
             };
             let line = match event {
@@ -176,7 +181,9 @@ impl Call {
                     console.say(printer.end("finished", Vec::new())).await?;
                     return Ok(ExitCode::SUCCESS);
                 }
-                Some(Err(error)) if error.is_final() => return self.failed(&error, console).await,
+                Some(Err(error)) if error.is_final() => {
+                    return self.failed(&error, Some("cancelled"), console).await;
+                }
                 Some(Err(error)) => printer.unreadable(&error),
                 Some(Ok(event)) => {
                     if matches!(event, Event::Value(_)) {
@@ -191,10 +198,15 @@ impl Call {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Prints how the call ended, and returns why.
-    async fn failed(&self, error: &CallError, console: &mut Console) -> Outcome {
+    /// Prints how the call ended, `otherwise` if the error has no word for it, and returns why.
+    async fn failed(
+        &self,
+        error: &CallError,
+        otherwise: Option<&'static str>,
+        console: &mut Console,
+    ) -> Outcome {
         let (status, word, more) = print::kind(error);
-        if let Some(word) = word {
+        if let Some(word) = word.or(otherwise) {
             console.say(Printer(self.json).end(word, more)).await?;
         }
         Err(Failure::new(status, format!("{error}{}", self.remedy(error))).into())

@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{future::Future, process::Stdio, time::Duration};
+use std::{
+    future::Future,
+    process::Stdio,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    time::Duration,
+};
 
 use broker_streams::{
     Args, Authenticated, Authenticator, Credentials, Cursor, Endpoint, Failure, Fault, Incoming, Model, Out,
@@ -45,9 +50,13 @@ struct Count {
     count: i64,
 }
 
+/// How many numbers were sent.
+static SENT: AtomicU64 = AtomicU64::new(0);
+
 async fn ints(Args(Count { count }): Args<Count>, out: Out<i64>) -> Result<(), Failure> {
     for number in 0..count {
         out.send(number).await?;
+        SENT.fetch_add(1, SeqCst);
     }
     Ok(())
 }
@@ -300,8 +309,13 @@ async fn what_was_typed_wrongly_is_named_with_the_remedy() {
     let words = ["test.room", "--input", "outgoing=-", "--class", "outgoing=Say"];
     let done = call_with(&url, &words, "{\"text\":\"a\"}\n\n{s3cret\n").await;
     done.notes(2, &["--input outgoing", "line 3", "not JSON"]);
-    let long = format!("\"{}\"\n", "x".repeat(5 << 20));
-    call_with(&url, &words, &long).await.notes(2, &["line 1", "longer than 4194304 bytes"]);
+    assert_eq!(done.printed.lines().last(), Some("end cancelled"));
+    let long = |length: usize| format!("\"{}\"\n", "x".repeat(length));
+    let done = call_with(&url, &words, &long(5 << 20)).await;
+    done.notes(2, &["line 1", "longer than 4194304 bytes"]);
+    let done = call_with(&url, &words, &long((4 << 20) - 8)).await;
+    done.notes(2, &["\"outgoing\"", "send less at once"]);
+    assert_eq!(done.printed, "end cancelled\n");
     server.left().await;
 }
 
@@ -381,6 +395,26 @@ async fn ctrl_c_cancels_the_call() {
         server.left().await;
         assert_eq!(server.streams.parked(), 0, "the server knows that nobody comes back");
     }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn ctrl_c_ends_a_command_whose_output_nobody_reads() {
+    let server = Server::start().await;
+    let mut child = command(&server.url(), &["test.ints", "{\"count\":1000000}"]).spawn().unwrap();
+    // Until the pipe is full, and so the window of the call.
+    let mut before = u64::MAX;
+    within(async {
+        while SENT.load(SeqCst) != before {
+            before = SENT.load(SeqCst);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    })
+    .await;
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    assert_eq!(within(child.wait()).await.unwrap().code(), Some(0));
+    server.left().await;
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ fn one_line(json: &str) -> String {
 }
 
 /// The exit status for an error of a call, the word for how the call ended, and what else there is to say. Without a
-/// word there was no call.
+/// word it was not the server that ended it, if there was a call.
 pub(super) fn kind(error: &CallError) -> (u8, Option<&'static str>, Vec<More>) {
     match error {
         CallError::Fault(fault) => {
