@@ -22,8 +22,16 @@ use crate::{
     window::Arrivals,
 };
 
-/// After so much time a call that gives values shows that its method is well.
-const WELL: Duration = Duration::from_secs(10);
+/// After so much time a call that gives values shows that its method is well, and a socket that its server is.
+pub(crate) const WELL: Duration = Duration::from_secs(10);
+
+/// The longest token that is kept. It is shown at each attempt, with those of all other calls.
+const LONGEST_TOKEN: usize = 1024;
+
+/// A token, unless it is too long: then the call cannot go on exactly.
+pub(crate) fn kept(token: Option<Token>) -> Option<Token> {
+    token.filter(|token| token.0.len() <= LONGEST_TOKEN)
+}
 
 /// One call. It ends by [`Call::end`], or as stopped when it is dropped.
 pub(crate) struct Call {
@@ -172,7 +180,7 @@ impl Call {
     ) {
         self.phase = Phase::Open;
         self.since = Some(Instant::now());
-        self.token = token;
+        self.token = kept(token);
         self.refreshed = false;
         self.arrivals = Arrivals::new(limits.map(|(window, _)| window));
         self.inbox.begin(limits);

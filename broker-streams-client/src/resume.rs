@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     CallError,
     backoff::{jitter, random},
-    calls::{Begins, Call, Phase, Shown},
+    calls::{Begins, Call, Phase, Shown, kept},
     connection::Connection,
     dispatch::{ANSWER, LONGEST_WAIT},
     inbox::Entry,
@@ -146,7 +146,7 @@ impl Connection {
             }
             call.phase = Phase::Open;
             if answer.t.is_some() {
-                call.token = answer.t;
+                call.token = kept(answer.t);
             }
             for input in &mut call.inputs {
                 let got = answer.got.get(input.name()).copied().unwrap_or_default();

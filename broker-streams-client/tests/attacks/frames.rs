@@ -231,3 +231,21 @@ async fn a_server_cannot_put_off_a_call_for_more_than_an_hour() {
     peer.answer(&call, "success").await;
     assert!(matches!(within(stream.next()).await, Some(Err(CallError::Restarted))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_too_long_is_none() {
+    let (mut server, builder) = server();
+    let client = builder.build().unwrap();
+    let opening = tokio::spawn(client.call("numbers", "a").resume().open::<i64>());
+    let mut peer = server.x1(64).await;
+    let call = peer.opening().await;
+    peer.answer_with(&call, json!({"t": "x".repeat(1 << 20)})).await;
+    let mut stream = within(opening).await.unwrap().unwrap();
+    drop(peer);
+    // It would be kept for each call, and shown at each attempt.
+    let mut peer = server.x1(64).await;
+    let call = peer.opened().await;
+    peer.send(call.int(7)).await;
+    assert!(matches!(within(stream.next()).await, Some(Err(CallError::Restarted))));
+    assert_eq!(within(stream.next()).await.unwrap().unwrap(), 7);
+}
