@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use crate::{
     CallError, Status,
     backoff::Backoff,
-    calls::{Call, Phase},
+    calls::{Call, Phase, WELL},
     client::Shared,
     mailbox::{Mailbox, Order, Post},
     serve::{Ended, Session},
@@ -89,6 +89,10 @@ impl Connection {
             Ended::BadFrame => Some(CloseCode::Protocol),
             Ended::Unneeded | Ended::Closed | Ended::Offline | Ended::Left => Some(CloseCode::Normal),
         };
+        // That a call was opened shows nothing: the server may fall at each.
+        if session.since.elapsed() >= WELL {
+            self.backoff.reset();
+        }
         self.why = ended.error();
         self.lost(ended, session.leaving());
         if self.calls.is_empty() {

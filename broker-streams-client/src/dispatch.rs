@@ -157,7 +157,6 @@ impl Connection {
                 let inputs =
                     |name: &str| agreed.map(|agreed| (window(&agreed, extra.windows.get(name)), bytes));
                 call.opened(limits, inputs, extra.token);
-                self.backoff.reset();
                 session.pump_soon(key);
             }
             OpenResult::AuthenticationFailed if !call.refreshed && !call.options.anonymous => {

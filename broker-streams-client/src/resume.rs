@@ -159,7 +159,6 @@ impl Connection {
             session.socket.push(write_flow(call.id, None, got));
             call.inbox.push(Entry::Resumed(Resumption::Exact));
             call.inbox.signal();
-            self.backoff.reset();
             session.pump_soon(key);
         }
     }

@@ -81,6 +81,8 @@ pub(crate) struct Session {
     pub(crate) bye: Option<Bye>,
     /// Calls whose inputs have something to send, and those that begin when there is room.
     pub(crate) pumping: VecDeque<u64>,
+    /// When there was the socket.
+    pub(crate) since: Instant,
     heard: Instant,
     ping_at: Instant,
     /// Since when there is no call.
@@ -98,6 +100,7 @@ impl Session {
             refreshing: Vec::new(),
             bye: None,
             pumping: VecDeque::new(),
+            since: now,
             heard: now,
             ping_at: now + PING,
             idle: None,

@@ -14,7 +14,7 @@ use broker_streams::{
     Authenticated, Authenticator, Cursor, Endpoint, Failure, Incoming, InputError, Out, StreamsBuilder,
     method,
 };
-use broker_streams_client::{Client, Event, Resumption};
+use broker_streams_client::{Client, Event, Resumption, Status};
 use futures_util::{Stream, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -139,7 +139,21 @@ fn fragile(server: &Server, least: i64) -> (Client, Arc<AtomicUsize>) {
         let address = address.clone();
         async move { Ok(Fragile { stream: TcpStream::connect(address).await?, left: length }) }
     };
-    (Client::builder("ws://server/v1/websocket").connector(connect).build().unwrap(), connections)
+    let client = Client::builder("ws://server/v1/websocket").connector(connect).build().unwrap();
+    hurry(client.clone());
+    (client, connections)
+}
+
+/// Lets a client try again at once: its waits grow while no socket lives for long.
+fn hurry(client: Client) {
+    let mut changes = client.status_changes();
+    tokio::spawn(async move {
+        while let Some(status) = changes.next().await {
+            if matches!(status, Status::Waiting { .. }) {
+                client.report_online();
+            }
+        }
+    });
 }
 
 #[tokio::test]
