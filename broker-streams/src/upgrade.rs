@@ -60,8 +60,7 @@ fn socket<F: Future<Output = ()>, S: FnOnce(Web) -> F>(
     serve: S,
 ) -> impl Future<Output = ()> + use<F, S> {
     let config = config(&server.limits);
-    let (meter, wait, closing) =
-        (server.meter.clone(), server.limits.first_frame, server.closing.clone());
+    let (meter, wait, closing) = (server.meter.clone(), server.limits.first_frame, server.closing.clone());
     let socket = async move {
         let _counted = counted;
         // It ends with the connection, or with the answer; should neither come, with the time of the first frame, or with

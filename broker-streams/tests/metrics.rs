@@ -5,13 +5,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use broker::{Event, SubscribeOptions};
-use broker_streams::{Any, Call, Endpoint, Failure, Out, Peer, StreamingEndpoint, method};
+use broker_streams::{Any, Call, Endpoint, Failure, Incoming, Out, Peer, StreamingEndpoint, method};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use serde_json::json;
 
 use crate::{
     extended::open_with,
-    support::{Raw, Server, close, id, open, soon},
+    support::{Raw, Server, close, id, open, soon, value},
 };
 
 #[allow(dead_code, reason = "a part of it is for other tests")]
@@ -61,6 +61,18 @@ async fn count(call: Call, out: Out<i64>) -> Result<(), Failure> {
         out.gap(&gap).await?;
     }
     Ok(())
+}
+
+/// Gives a value up that has no room, and sends another one later.
+async fn gives_up(mut go: Incoming<i64>, out: Out<i64>) -> Result<(), Failure> {
+    out.send(0).await?;
+    tokio::select! {
+        biased;
+        sent = out.send(1) => sent?,
+        () = std::future::ready(()) => {}
+    }
+    go.next().await;
+    Ok(out.send(2).await?)
 }
 
 async fn fails(_out: Out<i64>) -> Result<(), Failure> {
@@ -132,6 +144,12 @@ async fn resumed(server: &Server, seen: &mut Seen) {
         raw.flow(2, got).await;
         assert_eq!(raw.frames(1).await, [next]);
     }
+    // There is room again before the next value: that does not wait.
+    raw.json(&open_with(3, "givesUp", &["go"], &json!({"w": 1}))).await;
+    assert_eq!(raw.frames(2).await, ["success", "int 0"]);
+    raw.flow(3, 1).await;
+    raw.json(&value(3, "givesUp", "go", "int", &json!(7))).await;
+    assert_eq!(raw.frames(3).await, ["int 2", "close done", "close done of go"]);
     raw.json(&close(1, "forever", None, "done")).await;
     seen.wait("calls endpoint=test method=forever", 0.0).await;
 }
@@ -157,6 +175,7 @@ async fn what_happens_is_counted_without_what_clients_send() {
         let test = Endpoint::new("test")
             .method("count", count)
             .method("fails", fails)
+            .method("givesUp", method(gives_up).inputs(["go"]))
             .method("forever", method(forever).resumable());
         streams.endpoint(test).endpoint(Endpoint::new("echo").streaming(Echo))
     })
@@ -169,22 +188,22 @@ async fn what_happens_is_counted_without_what_clients_send() {
     for (name, value) in [
         ("sockets", 0.0),
         ("calls endpoint=test method=count", 0.0),
-        ("opens_total res=success", 5.0),
+        ("opens_total res=success", 6.0),
         ("opens_total res=endpointNotFound", 2.0),
         ("opens_total res=invalidArguments", 0.0),
-        ("closed_total why=done", 2.0),
+        ("closed_total why=done", 3.0),
         ("closed_total why=internal", 1.0),
         ("closed_total why=cancelled", 2.0),
-        ("frames_total dir=in type=omsc", 7.0),
+        ("frames_total dir=in type=omsc", 8.0),
         ("frames_total dir=in type=cmsc", 2.0),
         ("frames_total dir=in type=ping", 3.0),
         ("frames_total dir=in type=rsm", 2.0),
         ("frames_total dir=in type=message", 1.0),
         ("frames_total dir=in type=command", 1.0),
-        ("frames_total dir=out type=omsr", 7.0),
-        ("frames_total dir=out type=msm", 6.0),
+        ("frames_total dir=out type=omsr", 8.0),
+        ("frames_total dir=out type=msm", 8.0),
         ("frames_total dir=out type=gap", 1.0),
-        ("frames_total dir=out type=cmsc", 3.0),
+        ("frames_total dir=out type=cmsc", 5.0),
         ("frames_total dir=out type=brm", 1.0),
         ("frames_total dir=out type=message", 1.0),
         ("frames_total dir=out type=command", 1.0),

@@ -70,8 +70,9 @@ impl<T: Value> Out<T> {
     }
 
     async fn send_frame(&self, frame: Vec<u8>) -> Result<(), SendError> {
-        let mut frame = Some(Utf8Bytes::from(String::from_utf8(frame).map_err(|_| SendError::NoText)?));
-        poll_fn(|cx| self.call.poll_send(cx, &mut frame)).await.ok_or(SendError::Closed)
+        let frame = Some(Utf8Bytes::from(String::from_utf8(frame).map_err(|_| SendError::NoText)?));
+        let mut sending = Sending { call: &self.call, frame };
+        poll_fn(|cx| self.call.poll_send(cx, &mut sending.frame)).await.ok_or(SendError::Closed)
     }
 
     /// Reports that values may be missing here, in its place between the values. `false` if the client has not agreed on `x1`:
@@ -87,6 +88,21 @@ impl<T: Value> Out<T> {
         self.send_frame(frame.into_bytes()).await?;
         self.call.server.meter.gap();
         Ok(true)
+    }
+}
+
+/// A frame that is to be sent.
+struct Sending<'a> {
+    call: &'a CallState,
+    frame: Option<Utf8Bytes>,
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if self.frame.is_some() {
+            // Given up: the next frame has not waited since then.
+            self.call.lock().forget_wait();
+        }
     }
 }
 

@@ -326,6 +326,11 @@ impl Changing {
         self.out.is_agreed()
     }
 
+    /// The frame that has waited for room is not to be sent any more.
+    pub(crate) fn forget_wait(&mut self) {
+        self.out.forget_wait();
+    }
+
     /// Whether the call is to end for a reason from outside: it takes nothing any more.
     pub(crate) fn is_ending(&self) -> bool {
         self.end.is_some()

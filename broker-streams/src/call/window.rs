@@ -107,6 +107,11 @@ impl Window {
         self.full_since.take().map(|since| since.elapsed())
     }
 
+    /// The frame that has waited for room is not to be sent any more.
+    pub(crate) fn forget_wait(&mut self) {
+        self.full_since = None;
+    }
+
     /// The client has consumed so many frames since the call was opened. Gives the calls that may send again.
     pub(crate) fn consumed(&mut self, got: u64) -> Result<SmallVec<[Waker; 1]>, NeverSent> {
         if got > self.sent {
