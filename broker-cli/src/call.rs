@@ -17,7 +17,7 @@ use crate::{Console, Outcome, failure::Failure, hidden::Hidden};
 /// Call a method of a streaming server, and print what it sends, one event per line, until it ends
 ///
 /// Values are printed as JSON. Lines that begin with gap, resumed or restarted stand where values are or may be
-/// missing, or were kept; the last begins with end, unless a line of an input is wrong. The exit status is 0 if the method has finished or the call was
+/// missing, or were kept; the last begins with end. The exit status is 0 if the method has finished or the call was
 /// cancelled by Ctrl-C, 2 for what the command line says wrongly, 3 for a fault, 4 if the call was refused, 5 if it was
 /// closed, 6 without a connection, and 1 otherwise.
 #[derive(Args, Debug)]

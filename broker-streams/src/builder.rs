@@ -107,7 +107,7 @@ impl StreamsBuilder {
     }
 
     /// Limits the sockets of one address; one more is refused with 503. Without it there is no such limit. The function says where a
-    /// request comes from, by its IP address; `None` is not counted. What stands before the server
+    /// request comes from, by its IP address; `None` is not counted. Who has an IPv6 network has many addresses: give the network's. What stands before the server
     /// decides where the address is: behind a proxy in a header that only the proxy can set, else with axum in the extensions.
     ///
     /// ```

@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use broker_streams_wire::{CallId, Token};
+use broker_core::CloseReason;
+use broker_streams_wire::{CallId, Token, Why};
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, sleep, sleep_until},
@@ -21,7 +22,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::state::{CallState, End},
+    call::{
+        run::cause,
+        state::{CallState, End},
+    },
     meter::Held,
     server::Server,
     socket::outbox::Outbox,
@@ -56,7 +60,11 @@ pub(crate) struct Parked {
 impl Parked {
     /// Ends the call: nobody takes it.
     pub(crate) async fn end(self) {
-        self.state.end(End::SocketLost);
+        self.end_for(End::SocketLost).await;
+    }
+
+    async fn end_for(self, end: End) {
+        self.state.end(end);
         if let Some(running) = self.running {
             running.await;
         }
@@ -262,7 +270,7 @@ async fn wait(parked: Parked, asked: oneshot::Receiver<oneshot::Sender<Parked>>,
     let session = parked.state.session.get().filter(|_| parked.running.is_some()).cloned();
     let session_over = async {
         match session {
-            Some(session) => drop(session.closed().await),
+            Some(session) => cause_of(&session.closed().await),
             None => std::future::pending().await,
         }
     };
@@ -270,16 +278,16 @@ async fn wait(parked: Parked, asked: oneshot::Receiver<oneshot::Sender<Parked>>,
     let state = parked.running.is_some().then(|| Arc::clone(&parked.state));
     let time_over = async {
         match state {
-            Some(state) => drop(poll_fn(|cx| state.poll_end(cx)).await),
+            Some(state) => poll_fn(|cx| state.poll_end(cx)).await,
             None => std::future::pending().await,
         }
     };
-    let asked = tokio::select! {
-        asked = asked => asked.ok(),
-        () = session_over => None,
-        () = time_over => None,
-        () = sleep(server.limits.park) => None,
-        () = server.draining.cancelled() => None,
+    let (asked, end) = tokio::select! {
+        asked = asked => (asked.ok(), End::SocketLost),
+        end = session_over => (None, end),
+        end = time_over => (None, end),
+        () = sleep(server.limits.park) => (None, End::SocketLost),
+        () = server.draining.cancelled() => (None, End::SocketLost),
     };
     drop(room);
     let left = match asked {
@@ -287,8 +295,13 @@ async fn wait(parked: Parked, asked: oneshot::Receiver<oneshot::Sender<Parked>>,
         None => Some(parked),
     };
     if let Some(left) = left {
-        left.end().await;
+        left.end_for(end).await;
     }
+}
+
+/// Why a parked call ends with its session.
+fn cause_of(reason: &CloseReason) -> End {
+    cause(reason).map_or(End::SocketLost, |cause| End::Why(Why::new(cause)))
 }
 
 /// What a parked call takes of the limits.

@@ -155,11 +155,19 @@ async fn until_the_end(state: &CallState, session: &Session, running: &mut Runni
 
 /// Why the session has ended, if it was not by the method itself.
 pub(crate) async fn session_over(session: &Session) -> Cause {
-    match session.closed().await {
-        SessionEnd::AuthenticationRevoked(_) => Cause::Revoked,
-        SessionEnd::AuthenticationUncertain(_) => Cause::Doubt,
-        SessionEnd::BrokerClosed => Cause::Draining,
-        _ => std::future::pending().await,
+    match cause(&session.closed().await) {
+        Some(cause) => cause,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a client is told of why a session has ended, if it was from outside.
+pub(crate) fn cause(reason: &SessionEnd) -> Option<Cause> {
+    match reason {
+        SessionEnd::AuthenticationRevoked(_) => Some(Cause::Revoked),
+        SessionEnd::AuthenticationUncertain(_) => Some(Cause::Doubt),
+        SessionEnd::BrokerClosed => Some(Cause::Draining),
+        _ => None,
     }
 }
 

@@ -82,15 +82,7 @@ pub(super) async fn serve<S: Transport>(
         }
         dropped(work);
         let states = std::mem::take(&mut *states.lock().await);
-        // All of it within the future: what is dropped when the time is over may panic, too.
-        let closing = async { timeout(REST, close(states)).await };
-        match AssertUnwindSafe(closing).catch_unwind().await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => {
-                tracing::warn!("streaming endpoints were not closed within a second: they are dropped");
-            }
-            Err(_) => tracing::error!("what a streaming endpoint held panicked when it was dropped"),
-        }
+        close(states, REST).await;
         shared.close();
     };
     let end = async {

@@ -3,11 +3,15 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use broker_model::Failure;
 use futures_util::FutureExt;
-use tokio::sync::Mutex;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{
@@ -102,13 +106,17 @@ async fn handle(shared: &Arc<Shared>, states: &mut [State], place: usize, number
     }
 }
 
-/// Closes what is open.
-pub(super) async fn close(states: Vec<State>) {
+/// Closes what is open, one after the other, until the time is over; then the rest is dropped.
+pub(super) async fn close(states: Vec<State>, time: Duration) {
+    let until = Instant::now() + time;
     for state in states {
-        if let State::Open(opened) = state
-            && AssertUnwindSafe(async { opened.close().await }).catch_unwind().await.is_err()
-        {
-            tracing::error!("a streaming endpoint panicked when a connection was closed");
+        let State::Open(opened) = state else { continue };
+        // Each by itself: what is dropped when the time is over may panic, too.
+        let closing = async { timeout_at(until, opened.close()).await };
+        match AssertUnwindSafe(closing).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => tracing::warn!("a streaming endpoint was not closed in time: it is dropped"),
+            Err(_) => tracing::error!("a streaming endpoint panicked when a connection was closed"),
         }
     }
 }

@@ -17,7 +17,10 @@ use futures_util::FutureExt;
 use super::{Socket, Transport};
 use crate::{
     auth::{self, Authenticated, Credentials, Head},
-    call::state::{CallState, End},
+    call::{
+        run::cause,
+        state::{CallState, End},
+    },
     server::Server,
 };
 
@@ -91,11 +94,7 @@ impl<S: Transport> Socket<S> {
 
 /// The newer credentials are good for nothing any more.
 fn end_guarded(calls: &[Weak<CallState>], reason: &CloseReason) {
-    let cause = match reason {
-        CloseReason::AuthenticationRevoked(_) => Cause::Revoked,
-        CloseReason::AuthenticationUncertain(_) => Cause::Doubt,
-        _ => return,
-    };
+    let Some(cause) = cause(reason) else { return };
     for call in calls.iter().filter_map(Weak::upgrade) {
         call.end(End::Why(Why::new(cause)));
         // At once, as the call's own would be: what runs the call may be busy, or the call parked.

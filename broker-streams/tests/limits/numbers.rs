@@ -299,7 +299,8 @@ async fn whose(_: Who) {}
 #[test]
 fn what_would_be_wrong_at_every_call_is_refused() {
     let login = || Endpoint::new("private").requires_login().method("forever", forever);
-    let refusals: [(fn(StreamsBuilder) -> StreamsBuilder, _); 4] = [
+    type Change = fn(StreamsBuilder) -> StreamsBuilder;
+    let refusals: [(Change, _); 4] = [
         (
             |streams| streams.allow_origins(["app.example.org"]),
             "the origin \"app.example.org\" matches no page",

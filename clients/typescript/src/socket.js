@@ -8,6 +8,9 @@ const MAX_TEXT = 16 * 1024 * 1024;
 const CONGESTED = 256 * 1024;
 const FLOODED = 1024 * 1024;
 const RELIEF = 25;
+// The time for an answer, in times to connect: an authenticator has 10 s, and a socket that still has a call 2 s to give
+// it away.
+const ANSWER = 3;
 // What a `brm` quotes.
 const MAX_QUOTE = 1024;
 
@@ -107,7 +110,7 @@ export class Socket {
   answer(type, take) {
     return new Promise((resolve, reject) => {
       this.#answers.set(type, { take, resolve, reject });
-      this.#timer(type, this.#options.connectTimeout * 2, () => {
+      this.#timer(type, this.#options.connectTimeout * ANSWER, () => {
         this.#answers.delete(type);
         reject(new ConnectTimedOut(`the server did not answer with ${type} in time`));
       });

@@ -199,7 +199,7 @@ test("x1: a server that does not answer new credentials: an error, and the calls
   const open = await peer.opened({});
   const refreshed = api.refreshCredentials();
   await peer.next("auth");
-  clock.advance(10000);
+  clock.advance(15000);
   await assert.rejects(within(refreshed, "the error"), { name: "ConnectTimedOut" });
   peer.end(open);
   assert.equal((await within(reading, "the end")).error, undefined);
