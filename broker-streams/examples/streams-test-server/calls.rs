@@ -40,21 +40,26 @@ fn no(what: &str) -> NoSuchThing {
     NoSuchThing { what: what.to_owned() }
 }
 
-pub(crate) fn endpoints() -> [Endpoint; 3] {
+/// What everybody may call.
+pub(crate) fn open() -> Endpoint {
+    Endpoint::new("test")
+        .method("ints", ints)
+        .method("same", same)
+        .method("failsTyped", fails_typed)
+        .method("failsFirst", fails_first)
+        .method("first", method(first).inputs(["input"]))
+        .method("singleFails", method(single_fails).inputs(["input"]))
+        .method("void", method(void).inputs(["input"]))
+        .method("echo", method(echo).inputs(["input"]))
+        .method("union", method(union).inputs(["a", "b"]))
+        .method("takes", method(takes).inputs(["input"]))
+        .method("listens", method(listens).inputs(["input"]))
+        .method("waits", waits)
+}
+
+/// What only users may call.
+pub(crate) fn of_users() -> [Endpoint; 2] {
     [
-        Endpoint::new("test")
-            .method("ints", ints)
-            .method("same", same)
-            .method("failsTyped", fails_typed)
-            .method("failsFirst", fails_first)
-            .method("first", method(first).inputs(["input"]))
-            .method("singleFails", method(single_fails).inputs(["input"]))
-            .method("void", method(void).inputs(["input"]))
-            .method("echo", method(echo).inputs(["input"]))
-            .method("union", method(union).inputs(["a", "b"]))
-            .method("takes", method(takes).inputs(["input"]))
-            .method("listens", method(listens).inputs(["input"]))
-            .method("waits", waits),
         with_users(Endpoint::new("private").requires_login()),
         with_users(Endpoint::new("admin").requires_scopes(["admin"])),
     ]

@@ -73,14 +73,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .state(broker)
         .endpoint(control::endpoint())
         .endpoint(long::endpoint("long"));
-    for endpoint in calls::endpoints() {
-        builder = builder.endpoint(endpoint);
-    }
+    builder = builder.endpoint(calls::open());
     for endpoint in types::endpoints().into_iter().chain(endpoints::all(&notes)) {
         builder = builder.endpoint(endpoint);
     }
     if !arguments.iter().any(|argument| argument == "--no-authenticator") {
         builder = builder.authenticator(tokens::Tokens(notes));
+        // Methods that nobody could call are refused when the server is built.
+        for endpoint in calls::of_users() {
+            builder = builder.endpoint(endpoint);
+        }
     }
     let streams = builder.build()?;
     itself.0.set(streams.clone()).map_err(|_| "there are two servers")?;
