@@ -116,8 +116,10 @@ pub(crate) struct Ours {
 impl Wire for Ours {
     async fn open(url: &str, channels: usize) -> Outcome<Self> {
         let mut options = Options::default();
-        // Nothing may be lost: there are never more under way.
-        options.queue_capacity = 1 << 16;
+        // Nothing may be lost: no round posts more. In one process an outcome comes before the message is read, so that
+        // the callers may be ahead of the reader by all of them.
+        options.queue_capacity = 1 << 19;
+        options.queue_bytes = 0;
         let poster = broker::connect_with(url, options.clone()).await?;
         let subscriber = broker::connect_with(url, options).await?;
         let (channels, received, mut readers) = (names("", channels), Received::new(), JoinSet::new());
