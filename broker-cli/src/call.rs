@@ -46,6 +46,9 @@ pub(crate) struct Call {
     /// Go on when the socket is lost: with the same call, from its position, or anew
     #[arg(long)]
     resume: bool,
+    /// Begin behind this position, for a method that knows some
+    #[arg(long, value_name = "POSITION", conflicts_with = "plain")]
+    cursor: Option<String>,
     /// Speak the protocol of Serverpod alone: no windows, reasons or resumption
     #[arg(long)]
     plain: bool,
@@ -142,6 +145,9 @@ impl Call {
         }
         if let Some(seconds) = self.deadline {
             call = call.deadline(Duration::from_secs(seconds.into()));
+        }
+        if let Some(cursor) = &self.cursor {
+            call = call.cursor(cursor);
         }
         if self.resume {
             call = call.resume();

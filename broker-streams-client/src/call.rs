@@ -20,7 +20,6 @@ use crate::{
     client::Lifeline,
     inbox::Inbox,
     inputs::{self, Input, Source},
-    mailbox::Mailbox,
     window::Arrivals,
 };
 
@@ -38,6 +37,7 @@ pub struct CallBuilder {
     window: u32,
     anonymous: bool,
     resume: bool,
+    cursor: Option<Box<str>>,
 }
 
 impl CallBuilder {
@@ -54,6 +54,7 @@ impl CallBuilder {
             window,
             anonymous: false,
             resume: false,
+            cursor: None,
         }
     }
 
@@ -122,6 +123,13 @@ impl CallBuilder {
         self
     }
 
+    /// Begins behind a position that an earlier call has had, as [`CallStream::cursor`] gives it. Only a method that takes a
+    /// cursor looks at it, and only with a server that supports the extension.
+    pub fn cursor(mut self, cursor: &str) -> Self {
+        self.cursor = Some(cursor.into());
+        self
+    }
+
     /// The W3C trace context of the call, for a server that supports the extension.
     pub fn traceparent(mut self, traceparent: &str) -> Self {
         self.traceparent = Some(traceparent.to_owned());
@@ -184,7 +192,7 @@ impl CallBuilder {
         }
         let slot = shared.slot()?;
         let key = shared.next_key();
-        let inbox = Arc::new(Inbox::new(key, shared.max_buffered, Arc::new(Mailbox::default())));
+        let inbox = Arc::new(Inbox::new(key, shared.max_buffered, Arc::default(), self.cursor));
         let (opener, opened) = oneshot::channel();
         let call = Call {
             key,

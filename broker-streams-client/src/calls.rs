@@ -140,9 +140,8 @@ impl Call {
 
     /// The frame that opens it.
     pub(crate) fn open_frame(&mut self, shown: Shown<'_>, x1: bool, now: Instant) -> String {
-        let mut cursor = None;
+        let cursor = self.inbox.restart().filter(|_| x1);
         if self.begins != Begins::First {
-            cursor = self.inbox.restart().filter(|_| x1);
             self.begins = if cursor.is_some() { Begins::ByCursor } else { Begins::Anew };
         }
         let inputs: Vec<&str> = self.inputs.iter().map(Input::name).collect();

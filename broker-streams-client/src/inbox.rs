@@ -82,13 +82,13 @@ pub(crate) struct News {
 const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Inbox {
-    pub(crate) fn new(key: u64, limit: usize, mailbox: Arc<Mailbox>) -> Self {
+    pub(crate) fn new(key: u64, limit: usize, mailbox: Arc<Mailbox>, cursor: Option<Box<str>>) -> Self {
         let state = State {
             queue: VecDeque::new(),
             bytes: 0,
             limit,
             consumption: Consumption::new(),
-            cursor: None,
+            cursor,
             end: None,
             cancelled: false,
             reader: None,
@@ -140,6 +140,11 @@ impl Inbox {
             self.signal();
         }
         Poll::Ready(Some(Ok(entry)))
+    }
+
+    /// The position behind the last value that the application was given, or from which it began.
+    pub(crate) fn cursor(&self) -> Option<String> {
+        self.state().cursor.as_deref().map(str::to_owned)
     }
 
     /// The application does not want the call any more.

@@ -71,6 +71,13 @@ impl<T: Value> CallStream<T> {
         poll_fn(|cx| self.poll_value(cx)).await
     }
 
+    /// The position behind the last value that was read, if the method gives positions: a later call can
+    /// [begin](crate::CallBuilder::cursor) there.
+    #[must_use]
+    pub fn cursor(&self) -> Option<String> {
+        self.inbox.cursor()
+    }
+
     /// The same stream with gaps, resumptions and restarts between its values.
     #[must_use]
     pub fn events(self) -> CallEvents<T> {

@@ -34,6 +34,13 @@ async fn values_are_printed_as_json_and_the_end_with_why() {
 }
 
 #[tokio::test]
+async fn a_call_begins_behind_a_position() {
+    let server = Server::start().await;
+    let words = ["test.endless", "--cursor", "41", "--count", "1"];
+    call(&server.url(), &words).await.is(0, "41\nend cancelled\n");
+}
+
+#[tokio::test]
 async fn inputs_come_from_values_files_and_lines() {
     let server = Server::start().await;
     let url = server.url();

@@ -56,7 +56,7 @@ async fn count(mut input: Incoming<i64>) -> Result<i64, Failure> {
     Ok(count)
 }
 
-fn methods(streams: StreamsBuilder) -> StreamsBuilder {
+pub(crate) fn methods(streams: StreamsBuilder) -> StreamsBuilder {
     streams.endpoint(
         Endpoint::new("test")
             .method("echo", method(echo).inputs(["input"]).resumable())
