@@ -239,14 +239,11 @@ impl Call {
                     self.method
                 )
             }
-            CallError::ConnectFailed(why) if why.contains("503") => {
-                "; it has too many sockets, or is going to stop: try again later".to_owned()
+            CallError::ConnectFailed(why) if why.contains("the server answered 503") => {
+                "; it is busy or stopping: try again later".to_owned()
             }
-            CallError::ConnectFailed(why) if why.contains("403") => {
-                "; it does not let in the Origin of this request".to_owned()
-            }
-            CallError::ConnectFailed(why) if why.contains("corrupt message") => {
-                "; it does not speak TLS there: try ws://".to_owned()
+            CallError::ConnectFailed(why) if why.contains("the server answered ") => {
+                "; check the path of the URL, and the headers".to_owned()
             }
             CallError::ConnectFailed(_) | CallError::ConnectTimedOut => {
                 "; check the host, the port and the path of the URL".to_owned()

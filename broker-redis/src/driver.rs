@@ -71,13 +71,13 @@ impl RedisDriver {
         }
         let subscriber = open(client, &settings, &peer).await?;
         let publisher = open(client, &settings, &peer).await?;
-        let (heard, posted, idle_limit) =
+        let (subscribing, publishing, idle_limit) =
             tokio::join!(Role::of_new(&subscriber), Role::of_new(&publisher), idle_limit(&publisher));
-        let says_its_role = heard.is_some() && posted.is_some();
-        let (heard, posted) = (heard.unwrap_or_default(), posted.unwrap_or_default());
-        heard.check(&peer)?;
-        posted.check(&peer)?;
-        let info = info(posted.version, idle_limit);
+        let says_its_role = subscribing.is_some() && publishing.is_some();
+        let (subscribing, publishing) = (subscribing.unwrap_or_default(), publishing.unwrap_or_default());
+        subscribing.check(&peer)?;
+        publishing.check(&peer)?;
+        let info = info(publishing.version, idle_limit);
         closing.send_replace(false);
         let log = Seen::default();
         Ok(RedisLink { subscriber, publisher, inbox, peer, log, info, says_its_role, used, closing })

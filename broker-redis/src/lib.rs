@@ -49,7 +49,7 @@
 //! - **Fail-over**: what the old master took and the new one was not sent. A replica takes a publish and delivers
 //!   it to its own subscribers only, so both connections are asked for their role, by `HELLO`, at connect and at each heartbeat: a
 //!   replica is `Unavailable`, until the address leads to the master again. What was posted to a master after it was demoted, up
-//!   to one `heartbeat` long, reached its own clients alone; the others are told of a gap by its numbers.
+//!   to one `heartbeat` long, reached its own clients alone; a node that had received something of the poster on that channel before finds a gap in the numbers.
 //!
 //! All nodes see a channel in one order, the server's. On Redis Cluster any one node can be given as address and
 //! all nodes reach each other, but two publishers at different nodes may be seen interleaved in two ways.

@@ -32,8 +32,7 @@ impl Role {
         Ok(Self::read(reply))
     }
 
-    fn read(reply: HashMap<String, Value>) -> Self {
-        let mut fields = reply;
+    fn read(mut fields: HashMap<String, Value>) -> Self {
         let mut text = |name: &str| from_redis_value::<String>(fields.remove(name)?).ok();
         Self { version: text("version").map(Into::into), mode: text("mode"), role: text("role") }
     }
@@ -50,7 +49,7 @@ impl Role {
         }
         // Valkey may say `slave` or `replica`, according to its configuration.
         if matches!(self.role.as_deref(), Some("replica" | "slave")) {
-            let why = "is a replica: a post to it reaches nobody but its own clients; the address has to lead to the master";
+            let why = "is a replica: a post to it reaches only its own clients; the address has to lead to the master";
             return Err(peer.error(ErrorKind::Unavailable, why));
         }
         Ok(())

@@ -181,7 +181,7 @@ impl StreamsBuilder {
             if endpoint.access.login && !has_authenticator && !endpoint.methods.is_empty() {
                 let remedy = "call `authenticator`";
                 return Err(BuildError(format!(
-                    "the endpoint {name:?} requires a login, and nothing knows users: {remedy}"
+                    "the endpoint {name:?} requires a login, and there is no authenticator: {remedy}"
                 )));
             }
             #[cfg(feature = "endpoints")]
@@ -240,7 +240,7 @@ fn methods(endpoint: Endpoint, states: &States, meter: &Meter) -> Result<Methods
         if anonymous && method.signature.who {
             let remedy = "call `requires_login` on it, or take `Call` and its `who`";
             return Err(BuildError(format!(
-                "the method `{endpoint}.{name}` takes `Who`, and its endpoint knows no user: {remedy}"
+                "the method `{endpoint}.{name}` takes `Who`, and its endpoint requires no login: {remedy}"
             )));
         }
         let entry = entry(what, method, states, meter);

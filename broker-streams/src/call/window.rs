@@ -85,11 +85,11 @@ impl Window {
             let under_way = self.sent - self.got;
             under_way >= size.frames || (under_way > 0 && self.bytes + length > size.bytes)
         });
-        if full && !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.waiting.push(cx.waker().clone());
-        }
         if !full {
             return Poll::Ready(());
+        }
+        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.waiting.push(cx.waker().clone());
         }
         self.full_since.get_or_insert_with(Instant::now);
         Poll::Pending

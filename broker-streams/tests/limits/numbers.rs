@@ -311,7 +311,7 @@ fn what_would_be_wrong_at_every_call_is_refused() {
         ),
         (
             |streams| streams.endpoint(Endpoint::new("test").method("whose", whose)),
-            "the method `test.whose` takes `Who`, and its endpoint knows no user",
+            "the method `test.whose` takes `Who`, and its endpoint requires no login",
         ),
         (
             |streams| streams.endpoint(Endpoint::new("test").method("sum", method(sum))),
@@ -325,7 +325,7 @@ fn what_would_be_wrong_at_every_call_is_refused() {
     }
     let refused = streams().endpoint(login()).build().unwrap_err().to_string();
     assert!(
-        refused.ends_with("requires a login, and nothing knows users: call `authenticator`"),
+        refused.ends_with("requires a login, and there is no authenticator: call `authenticator`"),
         "{refused}"
     );
     let fits = streams().allow_origins(["https://a.example.org", "http://[::1]:8080"]).authenticator(Silent);
