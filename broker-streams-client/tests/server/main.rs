@@ -4,6 +4,7 @@
 mod calls;
 mod cursors;
 mod cuts;
+mod methods;
 mod types;
 
 use std::{future::Future, time::Duration};
