@@ -74,7 +74,7 @@ impl StreamsBuilder {
         self
     }
 
-    /// Sets what identifies clients. Without it, no endpoint that requires a login can be called.
+    /// Sets what identifies clients. Methods of an endpoint that requires a login need it.
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
         self.authenticator = Some(Box::new(authenticator));
         self
