@@ -320,17 +320,16 @@ async fn a_request_without_a_reply_leaves_nothing_behind(h: &dyn Harness) -> Out
                 0 => drop(session.request::<_, Answer>("unanswered", Ask { n }, limit).await),
                 1 => drop(tokio::time::timeout(limit, ask(session.broker(), n)).await),
                 2 => drop(session.request_many::<_, Answer>(ASKS, Ask { n }, limit).await),
+                // On a busy machine it may not even be posted within its limit: that leaves nothing behind, either.
                 _ => {
-                    let mut replies = session.request_many::<_, Answer>(ASKS, Ask { n }, limit).await?;
-                    while replies.next().await.is_some() {}
+                    if let Ok(mut replies) = session.request_many::<_, Answer>(ASKS, Ask { n }, limit).await {
+                        while replies.next().await.is_some() {}
+                    }
                 }
             }
-            Ok::<_, RequestError>(())
         }
     });
-    for outcome in join_all(requests).await {
-        outcome?;
-    }
+    join_all(requests).await;
     until_is("what was there before", before, || async {
         Ok((tasks(), h.connections().await?, h.subscribed_channels().await?))
     })
