@@ -30,6 +30,8 @@ pub struct Entry {
     pub end: fn(),
     /// The cases about this backend alone, beside [those for all](cases::all).
     pub own: &'static [&'static [Case]],
+    name: &'static str,
+    on_request: bool,
 }
 
 /// Starts a cluster for a case with these needs.
@@ -47,7 +49,23 @@ impl Entry {
             lacks: |_| None,
             end: || {},
             own: &[],
+            name: backend.name,
+            on_request: false,
         }
+    }
+
+    /// Gives it another name than its backend's: for a second entry of a backend, in another topology.
+    #[must_use]
+    pub const fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Leaves it out where nobody names it: `BROKER_TEST_BACKENDS=acme-cluster`.
+    #[must_use]
+    pub const fn on_request(mut self) -> Self {
+        self.on_request = true;
+        self
     }
 
     /// Asks this whether a server can be had. Where none can, the cases are ignored with the reason.
@@ -82,7 +100,12 @@ impl Entry {
     /// The name in the names of cases: `acme`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        self.backend.name
+        self.name
+    }
+
+    /// Whether it runs only where it is named.
+    pub(crate) const fn is_on_request(&self) -> bool {
+        self.on_request
     }
 
     /// Every case for this backend: those for all backends, and its own.

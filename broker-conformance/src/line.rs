@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, rewrite::Ports};
 
 /// One node's wire to the server. Dropping it ends what is connected through it.
 pub trait Line: fmt::Debug + Send + Sync {
@@ -30,7 +30,7 @@ pub trait Line: fmt::Debug + Send + Sync {
     fn heal(&self);
 }
 
-/// The lines of one cluster: each is a fault proxy of its own before the one server.
+/// The lines of one cluster: each is a fault proxy of its own before the one server, or before each member.
 #[derive(Debug, Default)]
 pub struct ProxyLines(Mutex<Vec<Weak<Proxy>>>);
 
@@ -44,24 +44,56 @@ impl ProxyLines {
         server: SocketAddr,
         url_at: impl FnOnce(SocketAddr) -> String + Send,
     ) -> Result<Arc<dyn Line>, String> {
+        let proxy = self.proxy(server).await?;
+        Ok(Arc::new(ProxyLine { url: url_at(proxy.addr()), proxies: vec![proxy] }))
+    }
+
+    /// One more line to a cluster of several members, whose ports stay as they are: a proxy before each. What members
+    /// tell of each other leads to these proxies as well. `url_at` makes the URL of the members as reached through
+    /// addresses, which are in the order of the members.
+    ///
+    /// # Errors
+    /// No port could be had.
+    pub async fn add_to_members(
+        &self,
+        members: &[SocketAddr],
+        url_at: impl FnOnce(&[SocketAddr]) -> String + Send,
+    ) -> Result<Arc<dyn Line>, String> {
+        let mut proxies = Vec::with_capacity(members.len());
+        for member in members {
+            proxies.push(self.proxy(*member).await?);
+        }
+        let addrs: Vec<SocketAddr> = proxies.iter().map(|proxy| proxy.addr()).collect();
+        let ports = Ports::new(members.iter().copied().zip(addrs.iter().copied()))?;
+        proxies.iter().for_each(|proxy| proxy.rewrite(ports.clone()));
+        Ok(Arc::new(ProxyLine { url: url_at(&addrs), proxies }))
+    }
+
+    async fn proxy(&self, server: SocketAddr) -> Result<Arc<Proxy>, String> {
         let proxy = Proxy::start(server).await.map_err(|error| format!("proxy: {error}"))?;
         let proxy = Arc::new(proxy);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&proxy));
-        Ok(Arc::new(ProxyLine { url: url_at(proxy.addr()), proxy }))
+        Ok(proxy)
     }
 
-    /// Leads every line to where the server is now.
+    /// Leads every line to where the one server is now.
     pub fn lead_to(&self, server: SocketAddr) {
         let proxies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         proxies.iter().filter_map(Weak::upgrade).for_each(|proxy| proxy.set_upstream(server));
     }
 }
 
-/// A line through a fault proxy: what most servers need.
+/// A line through fault proxies: what most servers need.
 #[derive(Debug)]
 struct ProxyLine {
-    proxy: Arc<Proxy>,
+    proxies: Vec<Arc<Proxy>>,
     url: String,
+}
+
+impl ProxyLine {
+    fn each(&self, fault: impl Fn(&Proxy)) {
+        self.proxies.iter().for_each(|proxy| fault(proxy));
+    }
 }
 
 impl Line for ProxyLine {
@@ -70,18 +102,18 @@ impl Line for ProxyLine {
     }
 
     fn cut(&self) {
-        self.proxy.cut();
+        self.each(Proxy::cut);
     }
 
     fn stall(&self) {
-        self.proxy.stall();
+        self.each(Proxy::stall);
     }
 
     fn stall_downstream(&self) {
-        self.proxy.stall_downstream();
+        self.each(Proxy::stall_downstream);
     }
 
     fn heal(&self) {
-        self.proxy.heal();
+        self.each(Proxy::heal);
     }
 }

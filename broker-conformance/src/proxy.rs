@@ -4,7 +4,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -19,6 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use rewrite::{Ports, Rewriter};
+
+pub mod rewrite;
+
 /// A relay on a loopback port. Dropping it closes its port and every connection.
 ///
 /// Faults work on what arrives after the call: no byte that reaches the proxy after `cut` or `stall` has
@@ -28,6 +32,7 @@ pub struct Proxy {
     addr: SocketAddr,
     state: watch::Sender<State>,
     live: Arc<AtomicUsize>,
+    ports: Arc<OnceLock<Ports>>,
     _end: DropGuard,
 }
 
@@ -62,9 +67,11 @@ impl Proxy {
             downstream_stalls: 0,
         };
         let (state, view) = watch::channel(state);
-        let (end, live) = (CancellationToken::new(), Arc::default());
-        tokio::spawn(accept(listener, view, Arc::clone(&live), end.clone()));
-        Ok(Self { addr, state, live, _end: end.drop_guard() })
+        let (end, live, ports) = (CancellationToken::new(), Arc::default(), Arc::default());
+        let accepting =
+            Accepting { view, live: Arc::clone(&live), ports: Arc::clone(&ports), end: end.clone() };
+        tokio::spawn(accepting.run(listener));
+        Ok(Self { addr, state, live, ports, _end: end.drop_guard() })
     }
 
     /// Where clients connect.
@@ -76,6 +83,12 @@ impl Proxy {
     /// Relays new connections to another address; those that live stay where they are.
     pub fn set_upstream(&self, upstream: SocketAddr) {
         self.state.send_modify(|state| state.upstream = upstream);
+    }
+
+    /// Replaces these ports in what goes to clients. For connections that are made from now on, and once.
+    pub fn rewrite(&self, ports: Ports) {
+        // A second call changes nothing.
+        let _ = self.ports.set(ports);
     }
 
     /// Resets every connection, and new ones at once, until [`heal`](Self::heal).
@@ -141,26 +154,32 @@ impl Drop for Counted {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
+/// What every new connection needs.
+struct Accepting {
     view: watch::Receiver<State>,
     live: Arc<AtomicUsize>,
+    ports: Arc<OnceLock<Ports>>,
     end: CancellationToken,
-) {
-    while let Some(accepted) = end.run_until_cancelled(listener.accept()).await {
-        // Fails for a client that is gone already, or for want of sockets: then let others finish first.
-        let Ok((client, _)) = accepted else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        let born = *view.borrow();
-        if born.refusing {
-            reset(&client);
-            continue;
+}
+
+impl Accepting {
+    async fn run(self, listener: TcpListener) {
+        while let Some(accepted) = self.end.run_until_cancelled(listener.accept()).await {
+            // Fails for a client that is gone already, or for want of sockets: then let others finish first.
+            let Ok((client, _)) = accepted else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            let born = *self.view.borrow();
+            if born.refusing {
+                reset(&client);
+                continue;
+            }
+            let ports = self.ports.get().cloned().unwrap_or_default();
+            let connection = Connection { born, view: self.view.clone(), ports };
+            let (counted, end) = (Counted::new(&self.live), self.end.clone());
+            tokio::spawn(async move { end.run_until_cancelled(connection.run(client, counted)).await });
         }
-        let connection = Connection { born, view: view.clone() };
-        let (counted, end) = (Counted::new(&live), end.clone());
-        tokio::spawn(async move { end.run_until_cancelled(connection.run(client, counted)).await });
     }
 }
 
@@ -174,6 +193,7 @@ fn reset(socket: &TcpStream) {
 struct Connection {
     born: State,
     view: watch::Receiver<State>,
+    ports: Ports,
 }
 
 impl Connection {
@@ -223,6 +243,7 @@ impl Connection {
 
     async fn copy(&self, from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, downstream: bool) {
         let mut buffer = vec![0; 16 * 1024];
+        let mut rewriter = Rewriter::new(if downstream { self.ports.clone() } else { Ports::default() });
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             let now = *self.view.borrow();
             if now.ends != self.born.ends || now.stalls != self.born.stalls {
@@ -231,7 +252,10 @@ impl Connection {
             }
             let stalled_downstream =
                 self.born.stalled_downstream || now.downstream_stalls != self.born.downstream_stalls;
-            if !(downstream && stalled_downstream) && to.write_all(&buffer[..length]).await.is_err() {
+            if downstream && stalled_downstream {
+                continue;
+            }
+            if to.write_all(&rewriter.pass(&buffer[..length])).await.is_err() {
                 return;
             }
         }

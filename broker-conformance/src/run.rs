@@ -28,7 +28,8 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// Runs every case on every backend, as the command line and the environment choose, and prints the outcome as
 /// `cargo test` does. It is the `main` of a test with `harness = false`.
 ///
-/// `BROKER_TEST_BACKENDS=acme,…` runs the cases of these entries only. Where a server cannot be had the cases are
+/// `BROKER_TEST_BACKENDS=acme,…` runs the cases of these entries only; without it, those of all that are not
+/// [on request](Entry::on_request). Where a server cannot be had the cases are
 /// ignored, with the reason; with `BROKER_REQUIRE=acme,…`, or with `CI=true`, they fail.
 #[must_use]
 pub fn main(entries: &[Entry]) -> ExitCode {
@@ -64,9 +65,11 @@ pub fn required(backend: &str) -> bool {
     env::var("CI").is_ok_and(|ci| ci == "true") || listed.split(',').any(|name| name.trim() == backend)
 }
 
-/// The entries to run: all, or those that the environment names.
+/// The entries to run: those that the environment names, or all that need not be named.
 fn chosen(entries: &[Entry]) -> Result<Vec<Entry>, String> {
-    let Ok(names) = env::var("BROKER_TEST_BACKENDS") else { return Ok(entries.to_vec()) };
+    let Ok(names) = env::var("BROKER_TEST_BACKENDS") else {
+        return Ok(entries.iter().filter(|entry| !entry.is_on_request()).copied().collect());
+    };
     let entry = |name: &str| {
         let found = entries.iter().find(|entry| entry.name() == name.trim()).copied();
         found.ok_or_else(|| {

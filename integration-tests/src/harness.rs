@@ -4,6 +4,7 @@ use broker_conformance::{Entry, harness::Harness};
 
 use crate::faulty::faults::Wrong;
 
+pub mod clusters;
 pub mod memory;
 pub mod nats;
 pub mod rabbitmq;

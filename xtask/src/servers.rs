@@ -26,6 +26,19 @@ pub(crate) struct Server {
     /// What the suite can take from a container image instead. The first serves where one is enough.
     #[serde(default)]
     pub(crate) versions: Vec<Version>,
+    /// In which topologies of several members the suite runs on it, beside one server.
+    #[serde(default)]
+    pub(crate) clusters: Vec<Topology>,
+}
+
+/// A topology of several members of a server.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Topology {
+    /// Its name in the names of cases.
+    pub(crate) name: String,
+    /// It takes so long that only `--nightly` runs it.
+    #[serde(default)]
+    pub(crate) nightly: bool,
 }
 
 /// A Python wheel that has the program among its scripts, where no package of the system will do.
@@ -62,6 +75,7 @@ pub(crate) static BROWSER: LazyLock<Server> = LazyLock::new(|| {
         program,
         wheel: None,
         versions: Vec::new(),
+        clusters: Vec::new(),
     }
 });
 
@@ -105,6 +119,11 @@ os.replace(target + ".part", target)
 "#;
 
 impl Server {
+    /// Whether this is the name of the backend, or of one of its topologies.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        name == self.backend || self.clusters.iter().any(|topology| topology.name == name)
+    }
+
     /// Whether the suite can take it from a container image instead.
     pub(crate) fn has_image(&self) -> bool {
         !self.versions.is_empty()

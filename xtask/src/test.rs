@@ -18,9 +18,10 @@ use crate::{
 };
 
 /// What to test.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Options {
-    /// Run the conformance suite on this backend only (memory, redis, nats, rabbitmq, …), and nothing else.
+    /// Run the conformance suite on this backend only (memory, redis, nats, rabbitmq, …) or on a cluster of it
+    /// (redis-sentinel, …), and nothing else.
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
     /// Run the conformance cases whose name contains this, and nothing else. Their names are
@@ -38,15 +39,21 @@ pub(crate) struct Options {
     /// `all` versions, one after the other. Without it, containers run the first version of each server.
     #[arg(long, value_name = "NAME", requires = "docker")]
     server: Option<String>,
+    /// Run the conformance suite on clusters of several members only, and nothing else.
+    #[arg(long, conflicts_with_all = ["backend", "docker"])]
+    clusters: bool,
+    /// Run it on those clusters, too, that take long to start.
+    #[arg(long, requires = "clusters")]
+    nightly: bool,
     /// Run the tests of the TypeScript client, and nothing else.
-    #[arg(long, conflicts_with_all = ["backend", "case", "docker"])]
+    #[arg(long, conflicts_with_all = ["backend", "case", "docker", "clusters"])]
     typescript: bool,
 }
 
 impl Options {
     /// Whether only cases of the suite are wanted.
     fn only_the_suite(&self) -> bool {
-        self.backend.is_some() || self.case.is_some() || self.server.is_some()
+        self.backend.is_some() || self.case.is_some() || self.server.is_some() || self.clusters
     }
 
     /// Whether nothing is left out.
@@ -94,13 +101,19 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 fn wanted_servers(options: &Options) -> Result<Vec<&'static Server>, String> {
     if let Some(name) = &options.backend
         && !BACKENDS.contains(name)
+        && !SERVERS.iter().any(|server| server.is_called(name))
     {
-        return Err(format!("no backend is called `{name}`: must be one of {}", BACKENDS.join(", ")));
+        let topologies = SERVERS.iter().flat_map(|server| &server.clusters).map(|topology| &topology.name);
+        let known: Vec<&str> = BACKENDS.iter().chain(topologies).map(String::as_str).collect();
+        return Err(format!("no backend is called `{name}`: must be one of {}", known.join(", ")));
     }
     if options.typescript {
         return Ok(Vec::new());
     }
-    let chosen = |server: &&Server| options.backend.as_deref().is_none_or(|name| name == server.backend);
+    let chosen = |server: &&Server| match &options.backend {
+        Some(name) => server.is_called(name),
+        None => !options.clusters || !topologies(server, options.nightly).is_empty(),
+    };
     let wanted: Vec<&Server> =
         SERVERS.iter().filter(chosen).filter(|s| s.has_image() || !options.docker).collect();
     if options.docker && wanted.is_empty() {
@@ -123,10 +136,22 @@ fn wanted_versions(options: &Options, wanted: &[&'static Server]) -> Result<Vec<
     Ok(chosen)
 }
 
+/// The topologies of a server that the suite shall run on.
+fn topologies(server: &Server, nightly: bool) -> Vec<&str> {
+    let wanted = server.clusters.iter().filter(|topology| nightly || !topology.nightly);
+    wanted.map(|topology| &*topology.name).collect()
+}
+
+/// The topologies of all servers, for `BROKER_TEST_BACKENDS`.
+fn all_topologies(nightly: bool) -> String {
+    SERVERS.iter().flat_map(|server| topologies(server, nightly)).collect::<Vec<_>>().join(",")
+}
+
 /// The backends that the suite shall run on; all without any.
 fn backends(options: &Options) -> Option<String> {
     match &options.backend {
         Some(backend) => Some(backend.clone()),
+        None if options.clusters => Some(all_topologies(options.nightly)),
         None if options.docker => {
             let images: Vec<&str> = SERVERS.iter().filter(|s| s.has_image()).map(|s| &*s.backend).collect();
             Some(images.join(","))
@@ -176,6 +201,7 @@ impl Suite {
             steps.push(Step::new("the containers themselves", containers));
             return Ok(steps);
         }
+        steps.extend(self.clusters());
         steps.push(custom_backend());
         steps.push(Step::new("unit tests", self.with_browser(&["--lib", "--bins"])));
         for name in test_targets()?.iter().filter(|name| *name != "conformance") {
@@ -195,6 +221,16 @@ impl Suite {
         }
         command.args(options.case.iter().flat_map(|part| ["--", part]));
         Step { name: "conformance suite".to_owned(), of_the_suite: true, command }
+    }
+
+    /// Nothing, where no topology is named.
+    fn clusters(&self) -> Option<Step> {
+        if all_topologies(false).is_empty() {
+            return None;
+        }
+        let mut step = self.conformance(&Options { clusters: true, ..Options::default() });
+        step.name = "conformance suite on clusters".to_owned();
+        Some(step)
     }
 
     fn conformance_on(&self, (server, version): Chosen, options: &Options) -> Step {
@@ -236,19 +272,24 @@ impl Suite {
         } else {
             command.arg(FEATURES);
         }
-        let backends: Vec<&str> = self.wanted.iter().map(|server| &*server.backend).collect();
-        if !backends.is_empty() {
+        if !self.wanted.is_empty() {
             // They are there: cases that cannot find them have failed.
-            command.env("BROKER_REQUIRE", backends.join(","));
+            command.env("BROKER_REQUIRE", self.required().join(","));
         }
         command
+    }
+
+    /// The names of the wanted backends, and of their topologies.
+    fn required(&self) -> Vec<&str> {
+        let names = |server: &&'static Server| [vec![&*server.backend], topologies(server, true)].concat();
+        self.wanted.iter().flat_map(names).collect()
     }
 
     /// The same, where the browser is required as well.
     fn with_browser(&self, arguments: &[&str]) -> Command {
         let mut command = self.cargo_test();
-        let required = self.wanted.iter().map(|server| &*server.backend).chain([&*BROWSER.backend]);
-        command.env("BROKER_REQUIRE", required.collect::<Vec<_>>().join(","));
+        let required = [self.required(), vec![&*BROWSER.backend]].concat();
+        command.env("BROKER_REQUIRE", required.join(","));
         command.args(arguments);
         command
     }

@@ -10,8 +10,7 @@ fn options(backend: Option<&str>, case: Option<&str>, docker: bool) -> Options {
         case: case.map(str::to_owned),
         repeat: 1,
         docker,
-        server: None,
-        typescript: false,
+        ..Options::default()
     }
 }
 
