@@ -41,10 +41,19 @@ pub(super) struct Received {
     pub(super) since: u64,
     /// What each publisher's messages were, and behind how many gaps each range stands.
     pub(super) ranges: HashMap<u32, Vec<(Range, usize)>>,
-    /// How many messages each gap tells, in order.
-    pub(super) gaps: Vec<Option<u64>>,
+    /// The gaps, in order.
+    pub(super) gaps: Vec<Gap>,
     /// What came although a higher number of its publisher had come.
     pub(super) backwards: Vec<(u32, u64)>,
+}
+
+/// A gap that was told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    /// How many messages it tells of, if it says so.
+    pub(super) missed: Option<u64>,
+    /// When it was received.
+    pub(super) at: u64,
 }
 
 impl History {
@@ -57,8 +66,8 @@ impl History {
             Record::Received { channel, publisher, first, last } => {
                 self.received.entry((node, channel)).or_default().add(publisher, first, last);
             }
-            Record::Gap { channel, missed } => {
-                self.received.entry((node, channel)).or_default().gaps.push(missed);
+            Record::Gap { channel, missed, at } => {
+                self.received.entry((node, channel)).or_default().gaps.push(Gap { missed, at });
             }
             Record::Backwards { channel, publisher, number } => {
                 self.received.entry((node, channel)).or_default().backwards.push((publisher, number));
@@ -91,6 +100,25 @@ impl History {
         let ranges = self.received.values().flat_map(|received| received.ranges.values().flatten());
         let delivered = ranges.map(|((first, last), _)| last - first + 1).sum();
         Totals { sent, failed: failed as u64, delivered }
+    }
+}
+
+impl Posted {
+    /// Every post from this number on began later than that time, for certain.
+    pub(super) fn began_after(&self, time: u64) -> u64 {
+        self.marks.iter().find(|(at, _)| *at >= time).map_or(u64::MAX, |(_, next)| *next)
+    }
+
+    /// How many posts of a range were accepted.
+    pub(super) fn accepted(&self, first: u64, until: u64) -> u64 {
+        let until = until.min(self.known);
+        if first >= until { 0 } else { until - first - self.failed.range(first..until).count() as u64 }
+    }
+
+    /// The number behind the first `count` accepted posts of a range.
+    pub(super) fn behind(&self, first: u64, until: u64, count: u64) -> u64 {
+        let numbers = (first..until).filter(|number| !self.failed.contains_key(number));
+        numbers.take(count as usize).last().map_or(first, |last| last + 1)
     }
 }
 

@@ -185,7 +185,7 @@ impl Received {
             }
             Event::Gap(gap) => {
                 self.flush();
-                (self.say)(Record::Gap { channel: self.channel, missed: gap.missed });
+                (self.say)(Record::Gap { channel: self.channel, missed: gap.missed, at: now() });
             }
             _ => {}
         }

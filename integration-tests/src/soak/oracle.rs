@@ -2,12 +2,13 @@
 //!
 //! For each subscriber and each publisher on a channel: what was accepted after the one was subscribed has been received,
 //! in order and once; or a gap was told where it is missing, between the messages of that publisher before and after.
-//! A gap of unknown size tells of any number of messages; one of *n* of *n* messages in all, of whichever publishers.
-//! What failed for certain has not been received.
+//! A gap of unknown size tells of any number of messages; one of *n* of *n* messages in all, of whichever publishers. A gap
+//! tells of nothing whose post began after it was received: by its place alone the gap of a reconnect would excuse a
+//! listener that hears nothing from then on. What failed for certain has not been received.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
-use super::history::{History, Posted, Received, Totals};
+use super::history::{Gap, History, Posted, Received, Totals};
 
 /// What the oracle found.
 #[derive(Debug)]
@@ -32,15 +33,31 @@ pub struct Verdict {
 /// How many examples of what is wrong are kept.
 const EXAMPLES: usize = 10;
 
-/// A hole in what was received of one publisher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Hole {
-    /// How many accepted messages are in it.
-    count: u64,
-    /// It may be told by gaps from this one on …
-    from: usize,
-    /// … and before this one.
-    until: usize,
+/// A hole in what was received of one publisher: it may be told by some of the gaps.
+#[derive(Clone, Debug)]
+struct Hole<'a> {
+    publisher: u32,
+    posted: &'a Posted,
+    /// The numbers that are missing and that no gap told of so far.
+    numbers: Range<u64>,
+    /// The gaps that may tell of them, by their places.
+    gaps: Range<usize>,
+}
+
+impl Hole<'_> {
+    fn missing(&self) -> u64 {
+        self.posted.accepted(self.numbers.start, self.numbers.end)
+    }
+
+    /// A gap tells of up to `budget` messages of this hole; of how many it does.
+    fn told(&mut self, gap: Gap, budget: u64) -> u64 {
+        let (first, until) = (self.numbers.start, self.numbers.end.min(self.posted.began_after(gap.at)));
+        let told = self.posted.accepted(first, until).min(budget);
+        if told > 0 {
+            self.numbers.start = self.posted.behind(first, until, told);
+        }
+        told
+    }
 }
 
 /// Judges a history.
@@ -60,73 +77,55 @@ pub fn judge(history: &History) -> Verdict {
     let mut received: Vec<_> = history.received.iter().collect();
     received.sort_by_key(|(key, _)| **key);
     for ((node, channel), received) in received {
-        verdict.reported += received.gaps.iter().flatten().sum::<u64>();
-        verdict.unknown += received.gaps.iter().filter(|missed| missed.is_none()).count();
-        verdict.look_at_repeats(received, &format!("node {node} on channel {channel}"));
+        verdict.reported += received.gaps.iter().filter_map(|gap| gap.missed).sum::<u64>();
+        verdict.unknown += received.gaps.iter().filter(|gap| gap.missed.is_none()).count();
+        let name = format!("node {node} on channel {channel}");
+        verdict.look_at_repeats(received, &name);
         let mut holes = Vec::new();
-        for ((publisher, there), posted) in &history.posted {
-            if there == channel {
-                let name = format!("node {node} on channel {channel}, of publisher {publisher}");
-                verdict.look_at_undead(received, *publisher, posted, &name);
-                let ended = history.done.contains(node);
-                holes.extend(
-                    holes_of(received, *publisher, posted, ended)
-                        .into_iter()
-                        .map(|hole| (hole, name.clone())),
-                );
-            }
+        for ((publisher, _), posted) in history.posted.iter().filter(|((_, there), _)| there == channel) {
+            verdict.look_at_undead(received, *publisher, posted, &name);
+            holes.extend(holes_of(received, *publisher, posted, history.done.contains(node)));
         }
-        for (hole, missing, name) in unreported(holes, &received.gaps) {
-            verdict.unexplained += missing;
-            let around =
-                received.gaps.get(hole.from.saturating_sub(1)..received.gaps.len().min(hole.until + 1));
-            verdict.example(format!("{name}: {missing} unexplained in {hole:?}, gaps around it {around:?}"));
-        }
+        verdict.look_at_holes(holes, &received.gaps, &name);
     }
     verdict
 }
 
 /// What is missing of one publisher's accepted messages.
-fn holes_of(received: &Received, publisher: u32, posted: &Posted, ended: bool) -> Vec<Hole> {
-    let begin = posted.marks.iter().find(|(at, _)| *at >= received.since).map(|(_, next)| *next);
-    let Some(begin) = begin.filter(|_| received.since > 0) else { return Vec::new() };
-    let accepted = |first: u64, until: u64| {
-        let until = until.min(posted.known);
-        if first >= until { 0 } else { until - first - posted.failed.range(first..until).count() as u64 }
-    };
-    let (mut holes, mut next, mut from) = (Vec::new(), begin, 0);
+fn holes_of<'a>(received: &Received, publisher: u32, posted: &'a Posted, ended: bool) -> Vec<Hole<'a>> {
+    if received.since == 0 {
+        return Vec::new();
+    }
+    let (mut holes, mut next, mut from) = (Vec::new(), posted.began_after(received.since), 0);
     let all = received.gaps.len();
+    let hole = |numbers, gaps| Hole { publisher, posted, numbers, gaps };
     for (at, ((first, last), behind)) in received.ranges.get(&publisher).into_iter().flatten().enumerate() {
         // What is lost before the first message may be found out later, by a digest.
         let until = if at == 0 { all } else { *behind };
-        holes.push(Hole { count: accepted(next, *first), from, until });
+        holes.push(hole(next..*first, from..until));
         (next, from) = (next.max(last + 1), *behind);
     }
     if ended {
-        holes.push(Hole { count: accepted(next, posted.known), from, until: all });
+        holes.push(hole(next..posted.known, from..all));
     }
-    holes.retain(|hole| hole.count > 0);
+    holes.retain(|hole| hole.missing() > 0);
     holes
 }
 
-/// The holes that no gap tells of, and how much of each. Gaps in their order, each to the holes that end first.
-fn unreported(mut holes: Vec<(Hole, String)>, gaps: &[Option<u64>]) -> Vec<(Hole, u64, String)> {
-    holes.sort_by_key(|(hole, _)| (hole.until, hole.from));
-    let mut left: Vec<u64> = holes.iter().map(|(hole, _)| hole.count).collect();
+/// What of the holes no gap tells of. Gaps in their order, each to the holes that end first.
+fn unreported<'a>(mut holes: Vec<Hole<'a>>, gaps: &[Gap]) -> Vec<Hole<'a>> {
+    holes.sort_by_key(|hole| (hole.gaps.end, hole.gaps.start));
     for (at, gap) in gaps.iter().enumerate() {
-        let mut budget = gap.unwrap_or(u64::MAX);
-        for ((hole, _), left) in holes.iter().zip(&mut left) {
-            if (hole.from..hole.until).contains(&at) {
-                let reported = (*left).min(budget);
-                *left -= reported;
-                if gap.is_some() {
-                    budget -= reported;
-                }
+        let mut budget = gap.missed.unwrap_or(u64::MAX);
+        for hole in holes.iter_mut().filter(|hole| hole.gaps.contains(&at)) {
+            let told = hole.told(*gap, budget);
+            if gap.missed.is_some() {
+                budget -= told;
             }
         }
     }
-    let rest = holes.into_iter().zip(left).filter(|(_, left)| *left > 0);
-    rest.map(|((hole, name), left)| (hole, left, name)).collect()
+    holes.retain(|hole| hole.missing() > 0);
+    holes
 }
 
 /// How long somebody was not connected, after the first time and before the last.
@@ -165,8 +164,21 @@ impl Verdict {
         for ((first, last), _) in received.ranges.get(&publisher).into_iter().flatten() {
             for (number, _) in posted.failed.range(first..=last).filter(|(_, perhaps)| !**perhaps) {
                 self.undead += 1;
-                self.example(format!("{name}: {number} was received, and had failed for certain"));
+                self.example(format!(
+                    "{name}, of publisher {publisher}: {number} was received, and had failed for certain"
+                ));
             }
+        }
+    }
+
+    fn look_at_holes(&mut self, holes: Vec<Hole<'_>>, gaps: &[Gap], name: &str) {
+        for hole in unreported(holes, gaps) {
+            let (missing, Hole { publisher, numbers, gaps: places, .. }) = (hole.missing(), &hole);
+            self.unexplained += missing;
+            let around = gaps.get(places.start.saturating_sub(1)..gaps.len().min(places.end + 1));
+            self.example(format!(
+                "{name}, of publisher {publisher}: {missing} unexplained in {numbers:?}, gaps around it {around:?}"
+            ));
         }
     }
 
@@ -244,24 +256,44 @@ mod tests {
     #[test]
     fn a_gap_explains_only_the_loss_around_it() {
         for missed in ["0", "2", "5"] {
-            assert_eq!(unexplained(10, &format!("2 H 0 1 1 4\n 2 G 0 {missed}\n 2 H 0 1 7 10")), 0);
-            assert_eq!(unexplained(10, &format!("2 H 0 1 1 8\n 2 G 0 {missed}")), 0, "the end");
+            assert_eq!(unexplained(10, &format!("2 H 0 1 1 4\n 2 G 0 {missed} 300\n 2 H 0 1 7 10")), 0);
+            assert_eq!(unexplained(10, &format!("2 H 0 1 1 8\n 2 G 0 {missed} 300")), 0, "the end");
             assert_eq!(
-                unexplained(10, &format!("2 H 0 1 3 10\n 2 G 0 {missed}")),
+                unexplained(10, &format!("2 H 0 1 3 10\n 2 G 0 {missed} 300")),
                 0,
                 "the beginning, reported late"
             );
         }
-        assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 G 0 1\n 2 H 0 1 7 10"), 1, "it reports one");
-        assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 H 0 1 7 8\n 2 G 0 0\n 2 H 0 1 9 10"), 2, "too late");
-        assert_eq!(unexplained(10, "2 H 0 1 1 2\n 2 G 0 0\n 2 H 0 1 3 4\n 2 H 0 1 7 10"), 2, "too early");
+        assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 G 0 1 300\n 2 H 0 1 7 10"), 1, "it reports one");
+        assert_eq!(unexplained(10, "2 H 0 1 1 4\n 2 H 0 1 7 8\n 2 G 0 0 300\n 2 H 0 1 9 10"), 2, "too late");
+        assert_eq!(unexplained(10, "2 H 0 1 1 2\n 2 G 0 0 300\n 2 H 0 1 3 4\n 2 H 0 1 7 10"), 2, "too early");
+    }
+
+    #[test]
+    fn a_gap_explains_nothing_that_was_posted_after_it() {
+        // Numbers from 11 on were posted after 200.
+        let verdict = |gap_at| {
+            let mut history = History::default();
+            for (at, next) in [(0, 1), (100, 1), (200, 11), (400, 21)] {
+                history.note(1, Record::Posted { channel: 0, at, next, known: next });
+            }
+            history.note(2, Record::Subscribed { channel: 0, at: 50 });
+            history.note(2, Record::Received { channel: 0, publisher: 1, first: 1, last: 4 });
+            history.note(2, Record::Gap { channel: 0, missed: None, at: gap_at });
+            history.note(2, Record::Done);
+            judge(&history).unexplained
+        };
+        assert_eq!(verdict(200), 10, "deaf since the gap");
+        assert_eq!(verdict(150), 10, "what began between two marks may have begun before it");
+        assert_eq!(verdict(201), 0);
+        assert_eq!(verdict(100), 16);
     }
 
     #[test]
     fn each_gap_explains_its_number_once() {
-        let two = "2 H 0 1 1 2\n 2 G 0 2\n 2 H 0 1 5 6\n 2 G 0 1\n 2 H 0 1 9 10";
+        let two = "2 H 0 1 1 2\n 2 G 0 2 300\n 2 H 0 1 5 6\n 2 G 0 1 300\n 2 H 0 1 9 10";
         assert_eq!(unexplained(10, two), 1);
-        let shared = "2 G 0 3\n 2 H 0 1 4 6\n 2 G 0 3\n 2 H 0 1 10 10";
+        let shared = "2 G 0 3 300\n 2 H 0 1 4 6\n 2 G 0 3 300\n 2 H 0 1 10 10";
         assert_eq!(unexplained(10, shared), 0);
     }
 
@@ -300,7 +332,7 @@ mod tests {
     fn repeats_late_and_refused_messages_are_found() {
         let twice = verdict(10, "2 H 0 1 1 10\n 2 B 0 1 7");
         assert_eq!((twice.duplicates, twice.disorder, twice.is_good()), (1, 0, false));
-        let late = verdict(10, "2 H 0 1 1 6\n 2 G 0 0\n 2 H 0 1 8 10\n 2 B 0 1 7");
+        let late = verdict(10, "2 H 0 1 1 6\n 2 G 0 0 300\n 2 H 0 1 8 10\n 2 B 0 1 7");
         assert_eq!((late.duplicates, late.disorder, late.is_good()), (0, 1, false));
         let undead = verdict(10, "1 F 0 5 0\n 2 H 0 1 1 10");
         assert_eq!((undead.undead, undead.is_good()), (1, false));

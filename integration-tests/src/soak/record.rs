@@ -27,6 +27,8 @@ pub enum Record {
         channel: u32,
         /// How many messages, if that was told.
         missed: Option<u64>,
+        /// When it was received, in microseconds since 1970.
+        at: u64,
     },
     /// It received a message whose number is not above the last one of that publisher.
     Backwards {
@@ -78,7 +80,7 @@ impl Record {
                 format!("H {channel} {publisher} {first} {last}")
             }
             // 0 for a gap of unknown size: one of no messages is never told.
-            Self::Gap { channel, missed } => format!("G {channel} {}", missed.unwrap_or(0)),
+            Self::Gap { channel, missed, at } => format!("G {channel} {} {at}", missed.unwrap_or(0)),
             Self::Backwards { channel, publisher, number } => format!("B {channel} {publisher} {number}"),
             Self::Posted { channel, at, next, known } => format!("P {channel} {at} {next} {known}"),
             Self::Failed { channel, number, perhaps } => {
@@ -100,8 +102,8 @@ impl Record {
             ("H", &[channel, publisher, first, last]) => {
                 Self::Received { channel: small(channel)?, publisher: small(publisher)?, first, last }
             }
-            ("G", &[channel, missed]) => {
-                Self::Gap { channel: small(channel)?, missed: Some(missed).filter(|n| *n > 0) }
+            ("G", &[channel, missed, at]) => {
+                Self::Gap { channel: small(channel)?, missed: Some(missed).filter(|n| *n > 0), at }
             }
             ("B", &[channel, publisher, number]) => {
                 Self::Backwards { channel: small(channel)?, publisher: small(publisher)?, number }
@@ -126,8 +128,8 @@ mod tests {
         for record in [
             Record::Subscribed { channel: 1, at: 2 },
             Record::Received { channel: 1, publisher: 2, first: 3, last: 4 },
-            Record::Gap { channel: 1, missed: Some(7) },
-            Record::Gap { channel: 1, missed: None },
+            Record::Gap { channel: 1, missed: Some(7), at: 2 },
+            Record::Gap { channel: 1, missed: None, at: 3 },
             Record::Backwards { channel: 1, publisher: 2, number: 3 },
             Record::Posted { channel: 1, at: 2, next: 3, known: 4 },
             Record::Failed { channel: 1, number: 2, perhaps: true },
