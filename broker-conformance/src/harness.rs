@@ -91,6 +91,47 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
 
     /// From now on the server refuses no channel. As [`allow_only`](Self::allow_only).
     async fn allow_everything(&self) -> Result<(), String>;
+
+    /// The members of the backend's own cluster, where there are several. What is said above of the server is done to
+    /// all of them.
+    fn members(&self) -> Option<&dyn Members> {
+        None
+    }
+}
+
+/// The members of a backend's own cluster, of which one alone can fail.
+#[async_trait]
+pub trait Members: Send + Sync {
+    /// How many there are. They are numbered from 0, and keep their numbers.
+    fn count(&self) -> usize;
+
+    /// Ends a member at once, and waits until it is gone.
+    async fn kill(&self, member: usize) -> Result<(), String>;
+
+    /// Starts a killed member again, with the data that it had.
+    async fn start(&self, member: usize) -> Result<(), String>;
+
+    /// Freezes a member: connections stay open, nothing answers.
+    async fn pause(&self, member: usize) -> Result<(), String>;
+
+    /// Ends a pause.
+    async fn resume(&self, member: usize) -> Result<(), String>;
+
+    /// The member on which most depends: a master, or a leader.
+    async fn leader(&self) -> Result<usize, String>;
+
+    /// What else can happen to a cluster of this kind, by name: `fail over on purpose`.
+    fn faults(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Does one of [these](Self::faults), and ends it after about `pause`, where it has an end.
+    async fn suffer(&self, fault: &str, pause: Duration) -> Result<(), String> {
+        Err(format!("nothing is called {fault:?}, which is to last {pause:?}"))
+    }
+
+    /// Waits until every member is there, and the cluster could bear another fault.
+    async fn whole(&self) -> Result<(), String>;
 }
 
 /// How often the nodes of the suite test their links.

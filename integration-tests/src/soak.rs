@@ -74,7 +74,7 @@ pub async fn run(
     let history = Arc::new(Mutex::new(History::default()));
     let mut cluster = Cluster::start(Arc::clone(&harness), Arc::clone(&history), &plan).await?;
     let (begun, mut reported) = (Instant::now(), Instant::now());
-    let mut draw = faults::Draw::new(plan.seed, plan.nodes, cluster.has_processes());
+    let mut draw = faults::Draw::new(plan.seed, plan.nodes, cluster.has_processes(), cluster.target());
     let (mut recoveries, mut done) = (Vec::new(), Vec::new());
     while begun.elapsed() < plan.length {
         let (calm, fault) = draw.next_fault();

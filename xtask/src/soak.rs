@@ -6,10 +6,11 @@ use crate::{
 };
 
 pub(crate) fn run(options: &Passed) -> Result<(), String> {
-    let backend = options.arguments.iter().skip_while(|argument| *argument != "--backend").nth(1);
+    let choices = ["--backend", "--cluster"];
+    let chosen = options.arguments.iter().skip_while(|argument| !choices.contains(&argument.as_str())).nth(1);
     let wanted: Vec<_> = SERVERS
         .iter()
-        .filter(|server| backend.is_none_or(|name| name == "all" || *name == server.backend))
+        .filter(|server| chosen.is_none_or(|name| name == "all" || server.is_called(name)))
         .collect();
     if !options.ask_for_help() {
         provide(&wanted, false)?;

@@ -8,7 +8,7 @@ use std::{
 use broker_conformance::{Entry, case::Need, required};
 use clap::{Parser, Subcommand, builder::PossibleValuesParser, value_parser};
 use integration_tests::{
-    harness::ENTRIES,
+    harness::{ENTRIES, clusters::CLUSTERS},
     servers,
     soak::{self, Plan, node},
 };
@@ -20,6 +20,9 @@ struct Args {
     /// The backend; `all` for every one, side by side.
     #[arg(long, default_value = "all", value_parser = backends())]
     backend: String,
+    /// A backend's own cluster of several members instead; `all` for every one, side by side.
+    #[arg(long, conflicts_with = "backend", value_parser = clusters())]
+    cluster: Option<String>,
     /// How long faults go on, in minutes.
     #[arg(long, default_value_t = 1.0, value_parser = minutes)]
     minutes: f64,
@@ -53,6 +56,17 @@ fn backends() -> PossibleValuesParser {
     PossibleValuesParser::new(["all"].into_iter().chain(ENTRIES.iter().map(Entry::name)))
 }
 
+fn clusters() -> PossibleValuesParser {
+    PossibleValuesParser::new(["all"].into_iter().chain(CLUSTERS.iter().map(Entry::name)))
+}
+
+impl Args {
+    /// Among what to choose, and the choice.
+    fn choice(&self) -> (&'static [Entry], &str) {
+        self.cluster.as_deref().map_or((ENTRIES, &self.backend), |name| (CLUSTERS, name))
+    }
+}
+
 fn minutes(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(minutes) if (0.05..=24.0 * 60.0).contains(&minutes) => Ok(minutes),
@@ -68,7 +82,7 @@ async fn main() -> ExitCode {
         return exit(node::run_as_process(task).await.map(|()| true));
     }
     let outcome = run(&args).await;
-    ENTRIES.iter().for_each(|entry| (entry.end)());
+    ENTRIES.iter().chain(CLUSTERS).for_each(|entry| (entry.end)());
     servers::end();
     exit(outcome)
 }
@@ -94,7 +108,8 @@ async fn run(args: &Args) -> Result<bool, String> {
         rate: args.rate,
     };
     let mut runs = tokio::task::JoinSet::new();
-    for entry in ENTRIES.iter().filter(|entry| args.backend == "all" || args.backend == entry.name()) {
+    let (entries, chosen) = args.choice();
+    for entry in entries.iter().filter(|entry| chosen == "all" || chosen == entry.name()) {
         let own = (entry.lacks)(Need::OwnServer).map_or(Ok(()), |reason| Err(reason.to_owned()));
         let server = match own {
             Ok(()) => (entry.available)().await,
@@ -102,7 +117,7 @@ async fn run(args: &Args) -> Result<bool, String> {
         };
         if let Err(reason) = server {
             let reason = format!("{}: no server: {reason}", entry.name());
-            if args.backend != "all" || required(entry.name()) {
+            if chosen != "all" || required(entry.name()) {
                 return Err(reason);
             }
             println!("{reason}");
@@ -131,8 +146,10 @@ async fn on(entry: &'static Entry, mut plan: Plan, shrink: bool) -> bool {
         plan = shorter;
     }
     let Plan { length, seed, nodes, channels, rate } = plan;
+    let option =
+        if CLUSTERS.iter().any(|cluster| cluster.name() == entry.name()) { "cluster" } else { "backend" };
     println!(
-        "{}: the shortest that failed: cargo xtask soak --backend {} --minutes {:.2} --seed {seed} --nodes {nodes} \
+        "{}: the shortest that failed: cargo xtask soak --{option} {} --minutes {:.2} --seed {seed} --nodes {nodes} \
          --channels {channels} --rate {rate}",
         entry.name(),
         entry.name(),
@@ -143,7 +160,7 @@ async fn on(entry: &'static Entry, mut plan: Plan, shrink: bool) -> bool {
 
 async fn once(entry: &'static Entry, plan: &Plan) -> bool {
     let seed = plan.seed;
-    match soak::run(*entry, plan.clone(), |line| println!("{:9} {line}", entry.name())).await {
+    match soak::run(*entry, plan.clone(), |line| println!("{:14} {line}", entry.name())).await {
         Ok(report) => {
             println!("{report}");
             report.is_good()

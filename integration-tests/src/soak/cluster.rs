@@ -8,7 +8,11 @@ use std::{
 };
 
 use broker::Reach;
-use broker_conformance::{harness::Harness, line::Line, wait::eventually};
+use broker_conformance::{
+    harness::{Harness, Members},
+    line::Line,
+    wait::eventually,
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},
@@ -19,7 +23,7 @@ use tokio::{
 
 use super::{
     Plan,
-    faults::Fault,
+    faults::{Fault, ONE_SERVER, Target},
     history::History,
     node::{self, Order, Task},
     record::Record,
@@ -81,6 +85,13 @@ impl Cluster {
         self.harness.capabilities().reach == Reach::Cluster
     }
 
+    /// On what faults fall.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        let target = |members: &dyn Members| Target { members: members.count(), faults: members.faults() };
+        self.harness.members().map_or(ONE_SERVER, target)
+    }
+
     fn member(&mut self, line: Arc<dyn Line>) -> Result<Member, String> {
         let id = self.next_id;
         self.next_id += 1;
@@ -138,6 +149,10 @@ impl Cluster {
                 self.harness.kill_server().await?;
                 sleep(pause).await;
                 self.harness.start_server().await?;
+            }
+            Fault::KillMember(..) | Fault::KillLeader(_) | Fault::FreezeMember(..) | Fault::OfCluster(..) => {
+                let members = self.harness.members().ok_or("there is one server")?;
+                suffer_member(members, fault).await?;
             }
         }
         Ok(())
@@ -198,6 +213,27 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Does a fault to a member of the cluster, and waits until the cluster is whole again.
+async fn suffer_member(members: &dyn Members, fault: Fault) -> Result<(), String> {
+    match fault {
+        Fault::FreezeMember(member, pause) => {
+            members.pause(member).await?;
+            sleep(pause).await;
+            members.resume(member).await?;
+        }
+        Fault::OfCluster(name, pause) => members.suffer(name, pause).await?,
+        Fault::KillMember(_, pause) | Fault::KillLeader(pause) => {
+            let member =
+                if let Fault::KillMember(member, _) = fault { member } else { members.leader().await? };
+            members.kill(member).await?;
+            sleep(pause).await;
+            members.start(member).await?;
+        }
+        _ => return Err(format!("{} is no fault of a member", fault.name())),
+    }
+    members.whole().await
 }
 
 /// Starts this very program as a node.

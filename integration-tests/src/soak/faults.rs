@@ -25,7 +25,27 @@ pub enum Fault {
     FreezeServer(Duration),
     /// The server is killed, and started again.
     KillServer(Duration),
+    /// A member of a cluster is killed, and started again.
+    KillMember(usize, Duration),
+    /// The member on which most depends is killed, and started again.
+    KillLeader(Duration),
+    /// A member of a cluster stands still.
+    FreezeMember(usize, Duration),
+    /// What can happen only to a cluster of this kind, by its name.
+    OfCluster(&'static str, Duration),
 }
+
+/// The cluster on which faults fall.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// How many members; one without any cluster.
+    pub members: usize,
+    /// What can happen only to a cluster of this kind.
+    pub faults: &'static [&'static str],
+}
+
+/// One server.
+pub const ONE_SERVER: Target = Target { members: 1, faults: &[] };
 
 impl Fault {
     /// For reports.
@@ -42,6 +62,10 @@ impl Fault {
             Self::DropLinks => "drop links",
             Self::FreezeServer(_) => "freeze server",
             Self::KillServer(_) => "kill server",
+            Self::KillMember(..) => "kill member",
+            Self::KillLeader(_) => "kill leader",
+            Self::FreezeMember(..) => "freeze member",
+            Self::OfCluster(name, _) => name,
         }
     }
 }
@@ -53,13 +77,14 @@ pub struct Draw {
     nodes: usize,
     /// Nodes are processes, which can stand still.
     processes: bool,
+    target: Target,
 }
 
 impl Draw {
     /// From a seed.
     #[must_use]
-    pub fn new(seed: u64, nodes: usize, processes: bool) -> Self {
-        Self { state: seed, nodes, processes }
+    pub fn new(seed: u64, nodes: usize, processes: bool, target: Target) -> Self {
+        Self { state: seed, nodes, processes, target }
     }
 
     /// The next number: splitmix64.
@@ -97,7 +122,24 @@ impl Draw {
             17 | 18 => Fault::FreezeServer(long),
             _ => Fault::KillServer(short),
         };
-        (calm, fault)
+        (calm, if self.target.members > 1 { self.of_cluster(fault, long) } else { fault })
+    }
+
+    /// On a cluster: half of the faults fall on its members, and none on all of them at once.
+    fn of_cluster(&mut self, fault: Fault, long: Duration) -> Fault {
+        let everywhere = matches!(fault, Fault::DropLinks | Fault::FreezeServer(_) | Fault::KillServer(_));
+        let (kind, member) = (self.below(8), self.below(self.target.members as u64) as usize);
+        match kind {
+            0 | 1 => Fault::KillMember(member, long),
+            2 => Fault::KillLeader(long),
+            3 => Fault::FreezeMember(member, long),
+            _ if everywhere && !self.target.faults.is_empty() => {
+                let which = self.below(self.target.faults.len() as u64) as usize;
+                Fault::OfCluster(self.target.faults[which], long)
+            }
+            _ if everywhere => Fault::KillMember(member, long),
+            _ => fault,
+        }
     }
 }
 
@@ -110,7 +152,7 @@ mod tests {
     #[test]
     fn a_seed_draws_the_same_faults_and_every_kind() {
         let draw = |seed| {
-            let mut draw = Draw::new(seed, 3, true);
+            let mut draw = Draw::new(seed, 3, true, ONE_SERVER);
             (0..300).map(|_| draw.next_fault()).collect::<Vec<_>>()
         };
         assert_eq!(draw(1), draw(1));
@@ -121,7 +163,19 @@ mod tests {
 
     #[test]
     fn nodes_of_one_process_are_not_paused() {
-        let mut draw = Draw::new(1, 3, false);
+        let mut draw = Draw::new(1, 3, false, ONE_SERVER);
         assert!((0..300).all(|_| draw.next_fault().1.name() != "freeze node"));
+    }
+
+    #[test]
+    fn a_cluster_suffers_by_its_members_and_never_as_a_whole() {
+        let mut draw = Draw::new(1, 3, true, Target { members: 3, faults: &["move a slot"] });
+        let kinds: HashSet<_> = (0..300).map(|_| draw.next_fault().1.name()).collect();
+        for kind in ["kill member", "kill leader", "freeze member", "move a slot", "cut", "kill node"] {
+            assert!(kinds.contains(kind), "{kind}");
+        }
+        for kind in ["kill server", "freeze server", "drop links"] {
+            assert!(!kinds.contains(kind), "{kind}");
+        }
     }
 }
