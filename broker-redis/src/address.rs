@@ -14,6 +14,10 @@ use redis::{
 use crate::errors::translate;
 
 pub(crate) const DEFAULT_PORT: u16 = 6379;
+/// What to look at when a server hangs up.
+const HANGS_UP: &str = "see its log, its limit `maxclients`, and any proxy between";
+/// A Sentinel, or a server that it has named, where errors name the scheme to use.
+const SENTINEL: &str = "Redis Sentinel";
 
 /// Where the server is and as whom we go there.
 pub(crate) struct Address {
@@ -29,11 +33,27 @@ impl Address {
     pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
         url.allow_keys(TlsFiles::KEYS)?;
         let tls = TlsFiles::parse(url, "rediss", cfg!(feature = "tls"))?;
-        let local = url.scheme() == "redis+unix";
-        let target = if local { socket(url)? } else { tcp(url, tls.is_some())? };
-        let server = if local { None } else { Some(url.server(DEFAULT_PORT)?) };
-        let peer = ErrorContext::new("Redis", &target, url.who("default"))
-            .hanging_up("see its log, its limit `maxclients`, and any proxy between");
+        if url.scheme() == "redis+unix" {
+            return Self::new(url, socket(url)?, None, tls);
+        }
+        let server = url.server(DEFAULT_PORT)?;
+        check_database(url)?;
+        Self::new(url, tcp(server.clone(), tls.is_some()), Some(server), tls)
+    }
+
+    /// With the credentials of a URL, to one of its servers.
+    pub(crate) fn of_server(url: &BrokerUrl, server: &ServerAddr, tls: Option<TlsFiles>) -> Result<Self> {
+        Self::new(url, tcp(server.clone(), tls.is_some()), Some(server.clone()), tls)
+    }
+
+    #[cfg_attr(not(feature = "tls"), allow(unused_variables, clippy::needless_pass_by_value))]
+    fn new(
+        url: &BrokerUrl,
+        target: ConnectionAddr,
+        server: Option<ServerAddr>,
+        tls: Option<TlsFiles>,
+    ) -> Result<Self> {
+        let peer = ErrorContext::new("Redis", &target, url.who("default")).hanging_up(HANGS_UP);
         // Making settings from an address alone reads nothing and cannot fail.
         let info = target.into_connection_info().map_err(|error| translate(&peer, &error))?;
         // Nagle's algorithm would hold a small frame back until the one before is acknowledged.
@@ -46,6 +66,24 @@ impl Address {
             #[cfg(feature = "tls")]
             tls,
         })
+    }
+
+    /// The same way to another server, which a cluster has named.
+    pub(crate) fn at(&self, server: &ServerAddr) -> Self {
+        let addr = tcp(server.clone(), self.encryption() == Encryption::First);
+        Self {
+            peer: self.peer.at(server),
+            server: Some(server.clone()),
+            info: self.info.clone().set_addr(addr),
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// The same server as another user, whom errors call `who`; and the Sentinel's schemes in them.
+    pub(crate) fn of_sentinel(self, who: &str, user: Option<&str>, password: Option<&str>) -> Self {
+        let peer = ErrorContext::new(SENTINEL, self.peer.place(), who).hanging_up(HANGS_UP);
+        Self { peer, info: self.info.set_redis_settings(signing_in(user, password)), ..self }
     }
 
     /// Whether the connection is encrypted from its first byte.
@@ -67,16 +105,20 @@ impl Address {
     }
 }
 
-fn tcp(url: &BrokerUrl, encrypted: bool) -> Result<ConnectionAddr> {
-    let server = url.server(DEFAULT_PORT)?;
-    if !url.path().is_empty() && url.path().parse::<u32>().is_err() {
-        return Err(url.invalid("has a path that is not a database number; correct it or leave it out"));
+/// The path is a database number, or nothing.
+pub(crate) fn check_database(url: &BrokerUrl) -> Result<()> {
+    if url.path().is_empty() || url.path().parse::<u32>().is_ok() {
+        return Ok(());
     }
+    Err(url.invalid("has a path that is not a database number; correct it or leave it out"))
+}
+
+fn tcp(server: ServerAddr, encrypted: bool) -> ConnectionAddr {
     let (host, port) = (server.host, server.port);
     if encrypted {
-        return Ok(ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None });
+        return ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
     }
-    Ok(ConnectionAddr::Tcp(host, port))
+    ConnectionAddr::Tcp(host, port)
 }
 
 fn socket(url: &BrokerUrl) -> Result<ConnectionAddr> {
@@ -88,10 +130,14 @@ fn socket(url: &BrokerUrl) -> Result<ConnectionAddr> {
 }
 
 fn credentials(url: &BrokerUrl) -> RedisConnectionInfo {
+    signing_in(url.username(), url.password())
+}
+
+fn signing_in(user: Option<&str>, password: Option<&str>) -> RedisConnectionInfo {
     // The client would also send its name, and read all replies before it looks at the first: of a server
     // that refuses us and hangs up we would learn only that it hung up.
     let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
-    match (url.username(), url.password()) {
+    match (user, password) {
         (None, None) => info,
         (None, Some(password)) => info.set_password(password),
         // Without a password the client would drop the user, and go on as the default user.

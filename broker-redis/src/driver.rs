@@ -40,7 +40,20 @@ impl AsyncDNSResolver for Resolved {
     }
 }
 
-async fn open(
+/// The client's settings for one connection, to the one address that is tried.
+pub(crate) fn settings(at: Option<SocketAddr>) -> AsyncConnectionConfig {
+    // Core limits every call; a second limit in the client would only blur whose it was.
+    let settings = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(WAITING_CALLS);
+    match at {
+        Some(address) => settings.set_dns_resolver(Resolved(address)),
+        None => settings,
+    }
+}
+
+pub(crate) async fn open(
     client: &Client,
     settings: &AsyncConnectionConfig,
     peer: &ErrorContext,
@@ -60,15 +73,8 @@ impl RedisDriver {
     ) -> Result<RedisLink> {
         // Until the link is there, what becomes of this attempt is no business of the inbox: there may be others.
         let ((closing, watching), used) = (watch::channel(true), Arc::new(Used::new()));
-        // Core limits every call; a second limit in the client would only blur whose it was.
-        let mut settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(WAITING_CALLS)
-            .set_push_sender(receiver(inbox.clone(), peer.clone(), watching, Arc::clone(&used)));
-        if let Some(address) = at {
-            settings = settings.set_dns_resolver(Resolved(address));
-        }
+        let settings =
+            settings(at).set_push_sender(receiver(inbox.clone(), peer.clone(), watching, Arc::clone(&used)));
         let subscriber = open(client, &settings, &peer).await?;
         let publisher = open(client, &settings, &peer).await?;
         let (subscribing, publishing, idle_limit) =
@@ -83,7 +89,7 @@ impl RedisDriver {
         Ok(RedisLink { subscriber, publisher, inbox, peer, log, info, says_its_role, used, closing })
     }
 
-    async fn reach(&self, inbox: Inbox) -> Result<RedisLink> {
+    pub(crate) async fn reach(&self, inbox: Inbox) -> Result<RedisLink> {
         let Address { server, peer, .. } = &self.0;
         let client = &self.0.client().await?;
         let Some(server) = server else { return self.link(client, inbox, peer.clone(), None).await };

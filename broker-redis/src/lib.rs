@@ -10,6 +10,8 @@
 //! rediss://:password@host:6380/?ca=/etc/ssl/redis-ca.pem
 //! redis+unix:///run/redis/redis.sock
 //! redis+unix://user:password@localhost/run/redis/redis.sock
+//! redis+sentinel://user:password@s1,s2:26380,s3/?master=main
+//! rediss+sentinel://s1,s2,s3/?master=main&sentinel_user=watcher&sentinel_password=…&ca=/etc/ssl/redis-ca.pem
 //! ```
 //!
 //! - The port defaults to 6379; the host has no default. Of several addresses of its name any one that answers
@@ -25,7 +27,14 @@
 //!   files are read at every connect, so they may be renewed in place. The facade installs the rustls provider;
 //!   whoever uses this crate without it installs one before connecting.
 //!
-//! Times are core's options (`connect_timeout`, `publish_timeout`, …): the driver has none of its own.
+//! - The hosts of a `redis+sentinel` URL are Sentinels, with the port 26379 where none is given, and `master` is the
+//!   name under which they watch the master. List all of them: the master is what a majority *of those listed* says, so
+//!   that one of two is none. User and password are for the servers; those for the Sentinels are the keys `sentinel_user`
+//!   and `sentinel_password`, in which `+` is written `%2B` and `@` is written `%40`. With `rediss+sentinel` Sentinels and
+//!   servers speak TLS, and a certificate has to name the address that the Sentinels announce.
+//!
+//! Times are core's options (`connect_timeout`, `publish_timeout`, …): the driver has none of its own
+//! but for Sentinels.
 //!
 //! # What `Ok` means
 //!
@@ -50,6 +59,11 @@
 //!   it to its own subscribers only, so both connections are asked for their role, by `HELLO`, at connect and at each heartbeat: a
 //!   replica is `Unavailable`, until the address leads to the master again. What was posted to a master after it was demoted, up
 //!   to one `heartbeat` long, reached its own clients alone; a node that had received something of the poster on that channel before finds a gap in the numbers.
+//!
+//! - **Fail-over with Sentinels**: the same, and sooner. A connection to each Sentinel announces a switch, and each is asked
+//!   again at each heartbeat. A link is lost when a majority names another server, also while the old one still calls
+//!   itself a master; and when a majority is out of reach at two heartbeats in a row. An attempt to connect waits up to 2 s
+//!   at a master that cannot be reached, and follows the Sentinels when they name another one.
 //!
 //! All nodes see a channel in one order, the server's. On Redis Cluster any one node can be given as address and
 //! all nodes reach each other, but two publishers at different nodes may be seen interleaved in two ways.
@@ -102,6 +116,12 @@
 //! ACL SETUSER app  ~$revocations      +xadd +xrange +xinfo|stream +xinfo|groups +xgroup|create
 //! ```
 //!
+//! At the Sentinels a user needs two, and one channel:
+//!
+//! ```text
+//! ACL SETUSER watcher on >password resetchannels &+switch-master -@all +subscribe +sentinel|get-master-addr-by-name
+//! ```
+//!
 //! `HELLO` and `QUIT` are allowed to everyone. `CONFIG GET timeout` is asked once for each link, and need not be
 //! allowed. When a user's channels are narrowed later, the server closes the connections that are subscribed to
 //! others.
@@ -114,6 +134,7 @@ mod errors;
 mod link;
 mod log;
 mod role;
+mod sentinel;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -124,13 +145,16 @@ use broker_core::{
     driver::{Backend, Driver, Scheme},
 };
 
-/// Redis and Valkey, for `redis://`, `rediss://` and `redis+unix://`.
+/// Redis and Valkey, for `redis://`, `rediss://` and `redis+unix://`; behind Sentinels for `redis+sentinel://` and
+/// `rediss+sentinel://`.
 pub const BACKEND: Backend = Backend {
     name: NAME,
     schemes: &[
         Scheme::plain("redis", address::DEFAULT_PORT, Some("rediss")),
         Scheme::encrypted("rediss"),
         Scheme::local("redis+unix"),
+        Scheme::plain(sentinel::SCHEME, sentinel::DEFAULT_PORT, Some(sentinel::ENCRYPTED)),
+        Scheme::encrypted(sentinel::ENCRYPTED),
     ],
     open,
 };
@@ -138,5 +162,8 @@ pub const BACKEND: Backend = Backend {
 const NAME: &str = "redis";
 
 fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
+    if matches!(url.scheme(), sentinel::SCHEME | sentinel::ENCRYPTED) {
+        return Ok(Arc::new(sentinel::SentinelDriver::parse(url)?));
+    }
     Ok(Arc::new(driver::RedisDriver(address::Address::parse(url)?)))
 }

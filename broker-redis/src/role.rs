@@ -43,8 +43,8 @@ impl Role {
     /// They cannot, and what to do about it.
     pub(crate) fn check(&self, peer: &ErrorContext) -> Result<()> {
         if self.mode.as_deref() == Some("sentinel") {
-            let why =
-                "is a Sentinel, which passes no messages: give the address of the master that it watches";
+            let why = "is a Sentinel, which passes no messages: write the url as redis+sentinel://HOST,HOST,HOST/?master=NAME, \
+                       with every Sentinel of that master";
             return Err(peer.error(ErrorKind::Misconfigured, why));
         }
         // Valkey may say `slave` or `replica`, according to its configuration.

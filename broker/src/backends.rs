@@ -24,6 +24,8 @@ const KNOWN: &[(&str, &str)] = &[
     ("redis", "redis"),
     ("rediss", "redis` and `tls"),
     ("redis+unix", "redis"),
+    ("redis+sentinel", "redis"),
+    ("rediss+sentinel", "redis` and `tls"),
     ("amqp", "rabbitmq"),
     ("amqps", "rabbitmq` and `tls"),
 ];

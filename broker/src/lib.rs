@@ -41,7 +41,8 @@
 //! | `memory` (default) | `memory://name` | every broker of that name in the process |
 //! | `nats` | `nats://`, `tls://` (encrypted) | every process on that server or its cluster |
 //! | `redis` | `redis://`, `redis+unix://` | every process on that server |
-//! | `redis`, `tls` | `rediss://` | the same, encrypted |
+//! | `redis` | `redis+sentinel://` | every process at the master that its Sentinels name |
+//! | `redis`, `tls` | `rediss://`, `rediss+sentinel://` | the same, encrypted |
 //! | `rabbitmq` | `amqp://` | every process on that virtual host |
 //! | `rabbitmq`, `tls` | `amqps://` | the same, encrypted |
 //!

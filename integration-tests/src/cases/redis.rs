@@ -3,11 +3,21 @@
 use broker_conformance::case::Case;
 
 mod connecting;
+mod failover_load;
 mod idle;
 mod log;
 mod log_refusals;
 mod roles;
+mod sentinel;
+mod sentinel_refusals;
 
 /// Every case about Redis alone.
-pub(crate) const CASES: &[&[Case]] =
-    &[connecting::CASES, idle::CASES, log::CASES, log_refusals::CASES, roles::CASES];
+pub(crate) const CASES: &[&[Case]] = &[
+    connecting::CASES,
+    idle::CASES,
+    log::CASES,
+    log_refusals::CASES,
+    roles::CASES,
+    sentinel::CASES,
+    sentinel_refusals::CASES,
+];

@@ -12,6 +12,7 @@ pub mod control;
 #[cfg(feature = "docker")]
 pub mod docker;
 pub mod process;
+pub mod sentinel;
 
 use config::RedisConfig;
 use control::ExistingRedis;

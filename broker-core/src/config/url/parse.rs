@@ -16,6 +16,8 @@ const SUGGESTED: &[(&str, &str)] = &[
     ("redis", "6379"),
     ("rediss", "6380"),
     ("redis+unix", ""),
+    ("redis+sentinel", "26379"),
+    ("rediss+sentinel", ""),
     ("nats", "4222"),
     ("tls", ""),
     ("amqp", "5672"),

@@ -167,6 +167,7 @@ impl ErrorContext {
         let looks = Looks::at(address).await?;
         let (product, plain, secure) = match self.product {
             "Redis" => ("Redis", "redis://", "rediss://"),
+            "Redis Sentinel" => ("Redis", "redis+sentinel://", "rediss+sentinel://"),
             "NATS" => ("NATS", "nats://", "tls:// and the key `tls_first=true`"),
             "RabbitMQ" => ("RabbitMQ", "amqp://", "amqps://"),
             other => (other, "the scheme without TLS", "the scheme with TLS, if there is one"),

@@ -14,6 +14,13 @@ pub struct ServerAddr {
     pub port: u16,
 }
 
+impl ServerAddr {
+    /// A server that another one has named.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+}
+
 impl fmt::Display for ServerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
