@@ -52,6 +52,9 @@ fn lacks(need: Need) -> Option<&'static str> {
         Need::Durable if !is_process() => {
             Some("the server is no process of this machine: its data cannot be put back")
         }
+        Need::LoadBalancer if servers::haproxy::available().is_err() => {
+            Some("there is no `haproxy` on the PATH; install the package haproxy")
+        }
         Need::Process if !is_process() => Some("the server is no process of this machine"),
         _ => None,
     }

@@ -3,5 +3,7 @@
 
 use broker_conformance::Entry;
 
+pub mod redis_sentinel;
+
 /// Every topology of the suite.
-pub const CLUSTERS: &[Entry] = &[];
+pub const CLUSTERS: &[Entry] = &[redis_sentinel::ENTRY];

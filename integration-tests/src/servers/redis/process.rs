@@ -70,6 +70,12 @@ impl RedisServer {
         self.dir.path().join("redis.sock")
     }
 
+    /// Whether the process runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.ended().is_ok_and(|ended| ended.is_none())
+    }
+
     fn write_config(&self) -> Result<(), String> {
         let (port, data) = (self.addr.port(), self.data());
         fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;

@@ -73,6 +73,29 @@ impl RedisSentinel {
         Ok(all)
     }
 
+    /// Kills all six.
+    ///
+    /// # Errors
+    /// One does not end.
+    pub async fn kill(&self) -> Result<(), String> {
+        // While a server is missing, no Sentinel looks for another master.
+        try_join_all(self.sentinels.iter().map(Server::kill)).await?;
+        try_join_all(self.servers.iter().map(Server::kill)).await.map(drop)
+    }
+
+    /// Starts those that do not run, each with the part that it had, and waits until all is as at the start.
+    ///
+    /// # Errors
+    /// One does not start, or they do not find each other.
+    pub async fn start_again(&self) -> Result<(), String> {
+        for kind in [&self.servers, &self.sentinels] {
+            let gone = kind.iter().filter(|server| !server.is_running());
+            try_join_all(gone.map(Server::start_again)).await?;
+            replicated(&self.servers).await?;
+        }
+        self.ready().await
+    }
+
     /// Waits until every Sentinel knows a master that is up, all others, and every replica, and until every replica
     /// has what its master has.
     ///
