@@ -13,7 +13,7 @@ use integration_tests::{
     servers::{
         Server,
         nats::{self, config::NatsConfig, process::NatsServer},
-        redis::{self, config::RedisConfig, process::RedisServer},
+        redis::{self, config::RedisConfig, process::RedisServer, sentinel::RedisSentinel},
     },
 };
 use tokio::{
@@ -140,6 +140,24 @@ async fn a_healthy_server_is_healthy_in_every_line() {
     }
     drop(servers);
     ENTRIES.iter().for_each(|entry| (entry.end)());
+}
+
+#[tokio::test]
+async fn servers_behind_sentinels_are_examined_as_one() {
+    if !is_there("redis", redis::process::available()) {
+        return;
+    }
+    let (servers, sentinels) = (RedisConfig::default().durable(), RedisConfig::default().password("s3cret"));
+    let cluster = RedisSentinel::start(servers, sentinels).await.unwrap();
+    let url = cluster.url("redis+sentinel", "&sentinel_password=s3cret");
+    let (text, healthy) = doctor(&url).await;
+    assert!(healthy && !whatever_an_echo_takes(&text).contains('→') && !text.contains("s3cret"), "{text}");
+    assert_eq!(text.lines().count(), CHECKS.len(), "{text}");
+    let hosts: Vec<String> = cluster.sentinels().iter().map(|sentinel| sentinel.addr().to_string()).collect();
+    assert!(text.contains(&format!("redis+sentinel://{}\n", hosts.join(","))), "{text}");
+    let (text, healthy) = doctor(&url.replace("master=main", "master=mian")).await;
+    assert!(!healthy && text.contains("watches no master `mian`") && !text.contains("s3cret"), "{text}");
+    assert_line(&text, "fail  connect ", "or the URL, as the message says");
 }
 
 #[tokio::test]

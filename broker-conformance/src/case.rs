@@ -64,6 +64,8 @@ pub enum Need {
     OwnServer,
     /// A server that is a process of this machine, and shares its files.
     Process,
+    /// A load balancer (HAProxy) that is a process of this machine, to put before servers.
+    LoadBalancer,
     /// A server that keeps its data when it is killed, and the revocation log with them.
     Durable,
     /// A server that can refuse channels.

@@ -236,7 +236,7 @@
 //! | [`Permissions`](case::Need::Permissions) | it declares [`PermissionScope::Channel`](broker_core::driver::PermissionScope) |
 //! | [`OwnServer`](case::Need::OwnServer) | [`Entry::lacks`] does not give a reason. `start` gives such a case a server of its own |
 //! | [`Durable`](case::Need::Durable) | as above. `start_server` then keeps the data, and with other cases it removes them |
-//! | [`Process`](case::Need::Process) | as above. No case of this crate needs it; [your own](#cases-of-your-own) may |
+//! | [`Process`](case::Need::Process), [`LoadBalancer`](case::Need::LoadBalancer) | as above. No case of this crate needs it; [your own](#cases-of-your-own) may |
 //!
 //! All other cases apply to every backend, those about the revocation log among them; `wipe_log`, `trim_log`,
 //! `save_data` and `restore_data` do to the log at the server what an operator or a disk may do.

@@ -19,6 +19,7 @@ pub mod certificates;
 #[cfg(feature = "docker")]
 pub(crate) mod docker;
 pub(crate) mod files;
+pub mod haproxy;
 pub mod nats;
 pub(crate) mod process;
 pub mod rabbitmq;

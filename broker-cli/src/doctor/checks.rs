@@ -143,7 +143,7 @@ impl<'a> Examination<'a> {
             }
             ErrorKind::Protocol => format!("another kind of server listens at {place}: check scheme and port"),
             ErrorKind::TooLarge => "raise the server's limit, or lower max_payload on every node".to_owned(),
-            ErrorKind::Misconfigured => "change the configuration of the server as the message says".to_owned(),
+            ErrorKind::Misconfigured => "change the configuration of the server, or the URL, as the message says".to_owned(),
             ErrorKind::Unsupported => "upgrade the server, or use another backend".to_owned(),
             ErrorKind::InvalidInput => "correct the URL as the message says".to_owned(),
             _ => "check the server's log".to_owned(),

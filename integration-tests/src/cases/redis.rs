@@ -5,6 +5,7 @@ use broker_conformance::case::Case;
 mod connecting;
 mod failover_load;
 mod idle;
+mod load_balancer;
 mod log;
 mod log_refusals;
 mod roles;
@@ -15,6 +16,7 @@ mod sentinel_refusals;
 pub(crate) const CASES: &[&[Case]] = &[
     connecting::CASES,
     idle::CASES,
+    load_balancer::CASES,
     log::CASES,
     log_refusals::CASES,
     roles::CASES,
