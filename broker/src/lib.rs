@@ -68,7 +68,8 @@ pub use broker_core::{
     Message, MessageId, MessagePart, MessageStream, Messages, Model, NodeId, Options, OrderGuarantee, Owning,
     PermissionScope, Post, PublishFuture, Reach, Receipt, Received, ReplyFn, ReplyStream, RequestError,
     RequestOptions, Result, Revocation, RevocationOutcome, Revoked, Scope, Session, SetEvent, StreamError,
-    StreamItem, SubscribeOptions, Subscription, TypedPost, Uncertainty, driver::Inspection,
+    StreamItem, SubscribeOptions, Subscription, TypedPost, Uncertainty,
+    driver::{Inspection, Warning},
 };
 /// An enum for a channel of several types; see the trait of the same name.
 pub use broker_macros::Messages;

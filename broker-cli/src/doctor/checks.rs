@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     Finding,
-    server_report::{ServerReport, clock, idle, log},
+    server_report::{ServerReport, clock, idle, log, warnings},
 };
 
 /// How often what is quick is tried.
@@ -33,6 +33,8 @@ pub(super) struct Examination<'a> {
     broker: Option<Broker>,
     report: Option<ServerReport>,
     next: usize,
+    /// What the server's report warns of, and has not been shown.
+    warnings: Vec<Finding>,
 }
 
 /// The channel of a check, which nobody else has.
@@ -42,11 +44,14 @@ fn channel() -> String {
 
 impl<'a> Examination<'a> {
     pub(super) fn new(raw: &'a str, limit: Duration, revokes: bool) -> Self {
-        Self { raw, limit, revokes, url: None, broker: None, report: None, next: 0 }
+        Self { raw, limit, revokes, url: None, broker: None, report: None, next: 0, warnings: Vec::new() }
     }
 
     /// What the next check finds; `None` after the last.
     pub(super) async fn next(&mut self) -> Option<Finding> {
+        if let Some(warning) = self.warnings.pop() {
+            return Some(warning);
+        }
         self.next += 1;
         match self.next {
             1 => Some(self.parse()),
@@ -65,6 +70,7 @@ impl<'a> Examination<'a> {
                         let (options, began) = (broker.options().clone(), SystemTime::now());
                         let report = broker::inspect(self.raw, options).await.unwrap_or_default();
                         let finding = revocations(broker, stored, report.log_on_disk);
+                        self.warnings = warnings(&report);
                         self.report = Some((began, report, SystemTime::now()));
                         Some(finding)
                     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use broker::{Broker, Inspection, Reach};
+use broker::{Broker, Inspection, Reach, Warning};
 
 use super::{Finding, checks::shown};
 
@@ -31,6 +31,12 @@ pub(super) fn clock(allowed: Duration, report: Option<&ServerReport>) -> Finding
             shown(allowed)
         ),
     )
+}
+
+/// What the backend itself advises; the last one is shown first.
+pub(super) fn warnings(report: &Inspection) -> Vec<Finding> {
+    let of_server = |one: &Warning| Finding::warn("server", &one.what, &one.remedy);
+    report.warnings.iter().rev().map(of_server).collect()
 }
 
 /// Connections that are idle until the next heartbeat stay open.

@@ -63,7 +63,7 @@ pub use self::{
     scheme::{Scheme, Transport},
     support::{
         error_context::{Encryption, ErrorContext},
-        inspection::Inspection,
+        inspection::{Inspection, Warning},
         reach::Place,
         server_addr::ServerAddr,
         tls::{TlsFiles, UrlFile},

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What a server reports about itself to an operator. A broker never asks for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
     /// What the server's clock showed at some moment of the inspection. `None`: it does not say.
@@ -21,19 +21,45 @@ pub struct Inspection {
     pub log_on_disk: Option<bool>,
     /// How long a connection may be idle before the server closes it. `None`: for ever, or it does not say.
     pub idle_limit: Option<Duration>,
+    /// What an operator should change.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something that an operator should change at the server, or in the URL. None of it has a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Warning {
+    /// What is wrong, and what follows from it.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Warning {
+    /// For drivers.
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
+    }
 }
 
 impl Inspection {
     /// For drivers.
     #[must_use]
     pub const fn new(clock: Option<SystemTime>, log_on_disk: Option<bool>) -> Self {
-        Self { clock, log_on_disk, idle_limit: None }
+        Self { clock, log_on_disk, idle_limit: None, warnings: Vec::new() }
     }
 
     /// The same, of a server that closes idle connections.
     #[must_use]
     pub const fn with_idle_limit(mut self, limit: Option<Duration>) -> Self {
         self.idle_limit = limit;
+        self
+    }
+
+    /// The same, with what an operator should change.
+    #[must_use]
+    pub fn with_warnings(mut self, warnings: Vec<Warning>) -> Self {
+        self.warnings = warnings;
         self
     }
 
