@@ -11,6 +11,8 @@ use broker_core::{
 const KEYS: &[&str] = &["nkey", "creds", "inbox", TLS_FIRST];
 const TLS_FIRST: &str = "tls_first";
 pub(crate) const DEFAULT_PORT: u16 = 4222;
+/// No name of a host is longer, with its port.
+const MAX_PLACE: usize = 270;
 /// Only for a process that is idle otherwise: the heartbeat of core finds a dead link long before.
 const PING: Duration = Duration::from_secs(5);
 
@@ -67,6 +69,15 @@ impl Address {
     /// One of the servers, for the client.
     pub(crate) fn client_addr(&self, server: &ServerAddr) -> Result<async_nats::ServerAddr> {
         client_addr(&self.scheme, server).ok_or_else(|| self.peer.unreachable("invalid host name"))
+    }
+
+    /// A server as another one announces it: `10.0.0.1:4222`, `[::1]:4222`. `None` if that is no address.
+    pub(crate) fn announced(&self, place: &str) -> Option<ServerAddr> {
+        let place = Some(place).filter(|place| place.len() <= MAX_PLACE)?;
+        let url = BrokerUrl::parse(&format!("nats://{place}")).ok()?;
+        // Nothing but one host and its port.
+        let server = url.server(DEFAULT_PORT).ok().filter(|server| server.to_string() == place)?;
+        client_addr(&self.scheme, &server).map(|_| server)
     }
 
     /// The settings for one attempt to connect. Reads the files of the credentials; the client reads the others.

@@ -118,6 +118,13 @@ impl ConnectionState {
         }
     }
 
+    /// Something may be missing, on every channel.
+    pub(crate) fn gap(&self) {
+        if self.over.borrow().is_none() {
+            self.inbox.gap();
+        }
+    }
+
     /// The link is lost, unless it is over already: an attempt that was dropped is no business of the inbox.
     pub(crate) fn lose(&self, error: Error) {
         if self.over.borrow().is_none() {

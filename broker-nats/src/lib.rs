@@ -17,7 +17,7 @@
 //! - The port defaults to 4222; the host has no default. Of several hosts a link goes to any one that answers,
 //!   beginning anywhere, the next one tried 250 ms after the one before; one that refuses the credentials ends the
 //!   search. Several addresses of one name are tried in turn: each gets half a second, then twice as long, and so
-//!   on. Servers that the cluster announces are not used, so name all of them.
+//!   on. A link goes to none of the servers that the cluster announces, so name all of them.
 //! - One way to sign in: user and password, a token, the seed of an nkey (the file `nkey`), or a JWT with its seed
 //!   (the file `creds`). Files are read at every connect, so they may be renewed in place.
 //! - `tls://` insists on encryption; `nats://` encrypts where the server demands it. The server's certificate is
@@ -29,21 +29,37 @@
 //! - `inbox` (default `_INBOX`) is where the driver's own subject lives; see the permissions below.
 //!
 //! Times are core's options (`connect_timeout`, `publish_timeout`, …): the driver has none of its own, but for
-//! those above, and 5 s after which the client looks after an idle connection.
+//! those above and [in a cluster](#a-cluster), and 5 s after which the client looks after an idle connection.
 //!
 //! # What `Ok` means
 //!
 //! - *publish*: the server has processed the frame. It is in the output buffer of every connection of that server
 //!   that was subscribed at that moment, and on its way to the other servers of a cluster. NATS stores nothing: a
 //!   node without a link does not get it later.
-//! - *subscribe*: the server has processed the subscriptions, and refused none. In a cluster the other servers
-//!   learn of them a moment later: what is published there in that moment may be missed.
+//! - *subscribe*: the server has processed the subscriptions, and refused none; in a cluster so have the other
+//!   servers, see [below](#a-cluster).
 //! - *unsubscribe*: the server has processed it.
 //! - *an append to the revocation log*: see there.
 //! - *close*: the server has forgotten every subscription, and the socket is closed.
 //!
 //! The round trip behind them is a message to ourselves: a server does one thing of a connection after the other,
 //! so when it is back, everything before it has been done.
+//!
+//! # A cluster
+//!
+//! The server tells the others of a subscription in its own time, and nobody says when they know. So a link has one
+//! more connection to each other server, a *helper*, and asks it through the cluster: the question travels behind the
+//! subscription, and its answer proves that this server knows. A subscription, and a new link, wait for the answers of
+//! all, at once: for one round trip to the slowest server.
+//!
+//! - The servers are those that the link's server announces and those of the URL, as far as they name the same cluster.
+//!   They are asked for it, and reached, with the credentials and the TLS of the URL; up to 64 addresses, of which a
+//!   server may have several. A certificate must be valid for the address that is announced.
+//! - A server that does not answer for 1 s is gone on without. When it answers again every channel has a gap.
+//! - A server that cannot be reached from here is gone on without at once, and `broker doctor` names it. What is
+//!   published there right after a subscription may be missed.
+//! - A server that joins the cluster is found within 2 s, one that comes back within 250 ms: the link looks for it.
+//! - A user needs as many connections more as there are other servers, and no other permission.
 //!
 //! # What is lost when
 //!
@@ -74,9 +90,10 @@
 //! | power cut | what was not on disk yet is lost: the server writes every 2 minutes (`sync_interval`). With `sync_interval: always` it is kept, and a record takes some three times as long |
 //! | fail-over | with one replica there is none: while the server of the stream is away every call fails, and goes on with all records when it is back. With three they are kept |
 //!
-//! The driver makes the stream with file storage, one replica, and `revocation_retention` as its `max_age`. It may
-//! be made or changed by hand: what it must have is this one subject, and a `max_age` that is not shorter, else the
-//! log is `Misconfigured`. In a cluster it should have three: `nats stream edit _24revocations --replicas 3`.
+//! The driver makes the stream with file storage, `revocation_retention` as its `max_age`, and three replicas where the
+//! cluster has as many servers, else one. It may be made or changed by hand: what it must have is this one subject, and a
+//! `max_age` that is not shorter, else the log is `Misconfigured`. One that was made before the cluster had three servers
+//! keeps its one replica, until somebody runs `nats stream edit _24revocations --replicas 3`; `broker doctor` says so.
 //!
 //! It is read record by record, and nothing of a reader is left at the server. A node that had read further than
 //! the log now goes, or missed a record that was deleted unread, detects it at its next read. A stream's leader
@@ -111,11 +128,13 @@
 
 mod address;
 mod client_thread;
+mod cluster;
 mod connection_state;
 mod driver;
 mod errors;
 mod link;
 mod log;
+mod opening;
 mod subscription;
 
 use std::sync::Arc;
@@ -135,5 +154,5 @@ pub const BACKEND: Backend = Backend {
 const NAME: &str = "nats";
 
 fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
-    Ok(Arc::new(driver::NatsDriver(address::Address::parse(url)?)))
+    Ok(Arc::new(driver::NatsDriver::new(address::Address::parse(url)?)))
 }

@@ -22,6 +22,7 @@ use futures_util::StreamExt;
 
 use crate::{
     client_thread::ClientThread,
+    cluster::{Cluster, Way},
     connection_state::{COMPLAINTS, ConnectionState},
     log::Log,
     subscription::Subscription,
@@ -39,6 +40,8 @@ pub(crate) struct NatsLink {
     pub(crate) connection: Arc<ConnectionState>,
     /// Where the client's tasks run.
     client_thread: ClientThread,
+    /// The other servers; `None` if there are none.
+    pub(crate) cluster: Option<Cluster>,
     /// The server has refused a post: from then on few of them go between two barriers.
     careful: AtomicBool,
     /// The revocation log was missing, and no page has said so yet.
@@ -46,18 +49,23 @@ pub(crate) struct NatsLink {
 }
 
 impl NatsLink {
-    /// Makes a link of a fresh connection, and proves that barriers come back.
-    pub(crate) async fn open(client: Client, client_thread: ClientThread) -> Result<Self> {
+    /// Makes a link of a fresh connection, and proves that barriers come back, from every server of the cluster.
+    pub(crate) async fn open(client: Client, client_thread: ClientThread, way: Way) -> Result<Self> {
         let connection = Arc::clone(&client_thread.connection);
-        let link = Self {
+        let mut link = Self {
             version: client.server_info().version.into(),
             client,
             connection,
             client_thread,
+            cluster: None,
             careful: AtomicBool::new(false),
             log_created: AtomicBool::new(false),
         };
         link.subscribe_subjects(vec![format!("{}.*", link.connection.own)]).await?;
+        link.cluster = Cluster::watch(way, link.client.clone(), Arc::clone(&link.connection));
+        if let Some(cluster) = &link.cluster {
+            cluster.join().await?;
+        }
         Ok(link)
     }
 
@@ -77,7 +85,15 @@ impl NatsLink {
         answer.await
     }
 
-    /// Subscribes, and waits until the server has taken or refused it.
+    /// A [barrier](Self::barrier), behind which the other servers, too, know what the link's server does.
+    async fn prove(&self) -> Result<()> {
+        match &self.cluster {
+            Some(cluster) => cluster.prove(self.barrier()).await,
+            None => self.barrier().await,
+        }
+    }
+
+    /// Subscribes, and waits until the server has taken or refused it, and the others know.
     async fn subscribe_subjects(&self, subjects: Vec<String>) -> Result<()> {
         let subjects = self.connection.not_subscribed(subjects);
         let (client, connection) = (self.client.clone(), Arc::clone(&self.connection));
@@ -90,7 +106,7 @@ impl NatsLink {
             Some(subscriptions)
         });
         let new = begun.await.flatten().ok_or_else(|| self.connection.over())?;
-        self.barrier().await?;
+        self.prove().await?;
         self.connection.confirm_subscribed(new)
     }
 
@@ -171,7 +187,9 @@ impl Link for NatsLink {
     }
 
     async fn inspect(&self, log: &LogSpec) -> Inspection {
-        Log::new(self, log).inspect().await.unwrap_or_default()
+        let mut inspection = Log::new(self, log).inspect().await.unwrap_or_default();
+        inspection.warnings.extend(self.cluster.iter().flat_map(Cluster::warnings));
+        inspection
     }
 
     /// Ends every subscription, and hangs up when the server has forgotten them.
@@ -186,6 +204,9 @@ impl Link for NatsLink {
             last.next().await
         };
         forgotten.await.ok_or_else(|| self.connection.over())?;
+        if let Some(cluster) = &self.cluster {
+            cluster.end().await;
+        }
         self.client_thread.end().await;
         Ok(())
     }

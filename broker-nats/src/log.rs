@@ -13,14 +13,14 @@ use broker_core::{
     Error,
     ErrorKind::{self, Misconfigured, Other, Unavailable, Unsupported},
     Result,
-    driver::{Inspection, LogCursor, LogDiscontinuity, LogPage, LogSpec},
+    driver::{Inspection, LogCursor, LogDiscontinuity, LogPage, LogSpec, Warning},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::iter};
 use humantime::parse_rfc3339;
 use serde_json::{Value, json};
 
-use crate::link::NatsLink;
+use crate::{cluster::Cluster, link::NatsLink};
 
 /// How many records a page holds. The longest ones still come through a slow network within the limit.
 const PAGE: u64 = 256;
@@ -36,6 +36,10 @@ const NO_STREAM: &[u64] = &[10059];
 const NO_RECORD: &[u64] = &[10037];
 /// Somebody else was faster, with the same settings at the same moment (the first) or with others.
 const IS_MADE: &[u64] = &[10049, 10058];
+const NOT_SO_MANY: &[u64] = &[10005, 10049, 10058, 10074];
+
+/// How many servers of a cluster have the log, where there are as many.
+const REPLICAS: usize = 3;
 
 /// One log, as seen through a link.
 pub(crate) struct Log<'a> {
@@ -151,8 +155,23 @@ impl<'a> Log<'a> {
     pub(crate) async fn inspect(&self) -> Result<Inspection> {
         let reply = self.api("INFO", String::new(), NO_STREAM).await?.unwrap_or_default();
         // Without a stream no time is reported, and not by every server with one.
-        let clock = parse_rfc3339(&text(&reply["ts"])).ok();
-        Ok(Inspection::new(clock, reply["config"]["storage"].as_str().map(|storage| storage == "file")))
+        let (clock, config) = (parse_rfc3339(&text(&reply["ts"])).ok(), &reply["config"]);
+        let inspection = Inspection::new(clock, config["storage"].as_str().map(|storage| storage == "file"));
+        let single = config["num_replicas"] == 1 && self.replicas() > 1;
+        let what = || {
+            let what =
+                "the revocation log has one replica: while the server that has it is away nobody can revoke";
+            let remedy =
+                format!("give it {REPLICAS}: `nats stream edit {} --replicas {REPLICAS}`", self.stream);
+            Warning::new(what, remedy)
+        };
+        Ok(inspection.with_warnings(single.then(what).into_iter().collect()))
+    }
+
+    /// How many servers should have the log.
+    fn replicas(&self) -> usize {
+        let servers = self.link.cluster.as_ref().map_or(1, Cluster::size);
+        if servers >= REPLICAS { REPLICAS } else { 1 }
     }
 
     /// Records by their numbers; `None` for one that is gone.
@@ -187,8 +206,18 @@ impl<'a> Log<'a> {
     async fn create(&self) -> Result<()> {
         let max_age = nanos(self.log.retention);
         let (name, subjects) = (&self.stream, [&self.subject]);
-        let config = json!({ "name": name, "subjects": subjects, "storage": "file", "max_age": max_age });
-        self.api("CREATE", config.to_string(), IS_MADE).await.map(drop)
+        let with = async |replicas: usize, expected| {
+            let config = json!({
+                "name": name, "subjects": subjects, "storage": "file", "max_age": max_age, "num_replicas": replicas,
+            });
+            self.api("CREATE", config.to_string(), expected).await
+        };
+        // The servers of a cluster need not all have JetStream.
+        let replicas = self.replicas();
+        if replicas > 1 && with(replicas, NOT_SO_MANY).await?.is_some() {
+            return Ok(());
+        }
+        with(1, IS_MADE).await.map(drop)
     }
 
     /// Whether the stream can be this log, whoever made it.

@@ -78,3 +78,19 @@ fn invalid_combinations_are_named() {
     refused("tls://h?key=/key", "give both");
     refused("nats://h?inbox=a.*", "wildcards");
 }
+
+#[test]
+fn only_a_place_is_taken_from_an_announcement() {
+    let address = parse("tls://ada:s3cret@h").unwrap();
+    for (place, server) in
+        [("10.0.0.1:4222", "10.0.0.1:4222"), ("[::1]:7", "[::1]:7"), ("n1.example:4222", "n1.example:4222")]
+    {
+        assert_eq!(address.announced(place).unwrap().to_string(), server);
+    }
+    let long = "a".repeat(300);
+    for place in
+        ["", ":", "a:b", "eve@h:1", "eve:pw@h:1", "h:1/x", "a:1,b:2", "h:99999", "h:1?ca=/x", "a b:1", &long]
+    {
+        assert!(address.announced(place).is_none(), "{place}");
+    }
+}

@@ -8,13 +8,15 @@ use tokio::{
     net::TcpListener,
 };
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::*;
 
 const INFO: &str =
     r#"INFO {"server_id":"x","version":"2.10.0","headers":true,"max_payload":1048576,"nonce":"n"}"#;
 
 fn driver(url: &str) -> NatsDriver {
-    let driver = NatsDriver(Address::parse(&BrokerUrl::parse(url).unwrap()).unwrap());
+    let driver = NatsDriver::new(Address::parse(&BrokerUrl::parse(url).unwrap()).unwrap());
     assert!(!format!("{driver:?}").contains("s3cret"));
     driver
 }
@@ -181,7 +183,7 @@ async fn a_connection_is_opened_once() {
         listener
     });
     let inbox = Inbox::discard();
-    let (client, client_thread) = driver.reach(inbox.clone()).await.unwrap();
+    let (client, client_thread, _) = driver.reach(inbox.clone()).await.unwrap();
     let mut subscriber = client.subscribe("news").await.unwrap();
     let listener = server.await.unwrap();
     // Its tasks are gone: what is subscribed ends, and what is published is refused, not kept.
@@ -210,7 +212,7 @@ async fn a_connection_that_ends_in_many_errors_is_not_reopened() {
         (socket, listener)
     });
     let inbox = Inbox::discard();
-    let (client, client_thread) = driver.reach(inbox.clone()).await.unwrap();
+    let (client, client_thread, _) = driver.reach(inbox.clone()).await.unwrap();
     let _subscriber = client.subscribe("news").await.unwrap();
     let (mut socket, listener) = server.await.unwrap();
     // The client stands still until all of it is there: piece by piece, it could be told in time.

@@ -1,0 +1,126 @@
+//! Helper: a connection to another server of the cluster, which answers what the link asks there.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::Client;
+use broker_core::{Error, Result, driver::Inbox};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::{
+    select,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Shared,
+    member::{Helper, Member, PATIENCE},
+};
+use crate::{client_thread::ClientThread, opening};
+
+/// How long it may take to open one.
+const OPENING: Duration = Duration::from_secs(5);
+/// The time between two attempts, at first and at most. Beyond that a server that was away may take in clients before
+/// anybody asks it.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// How often somebody looks who is at an address where no helper is needed.
+const NEEDLESS: Duration = Duration::from_secs(5);
+
+/// Keeps a helper at a server for as long as anybody wants it.
+pub(super) async fn keep(shared: Arc<Shared>, member: Arc<Member>) {
+    let mut pause = PAUSES.0;
+    loop {
+        match connect(&shared, &member).await {
+            Ok(Some((client, client_thread))) => {
+                pause = PAUSES.0;
+                let error = serve(&shared, &member, client, client_thread).await;
+                let id = member.id();
+                member.down(error);
+                // Perhaps the server has left.
+                shared.lost(id.as_deref());
+            }
+            Ok(None) => {
+                let _needed = timeout(NEEDLESS, member.missed.notified()).await;
+                continue;
+            }
+            Err(error) => member.down(error),
+        }
+        select! {
+            () = sleep(pause) => pause = (pause * 2).min(PAUSES.1),
+            // A call wants it.
+            () = member.missed.notified() => sleep(PAUSES.0).await,
+        }
+    }
+}
+
+/// Opens a connection, if the server there is another one of this cluster and has no helper.
+async fn connect(shared: &Arc<Shared>, member: &Member) -> Result<Option<(Client, ClientThread)>> {
+    let peer = shared.way.address.peer.at(&member.server);
+    let late = |_| peer.unreachable("no answer");
+    let greeting = opening::greeting(&shared.way.address, &member.server);
+    let info = timeout(OPENING, greeting).await.map_err(late)??;
+    shared.hear(&info, false);
+    if shared.is_needless(&info) {
+        member.found(&info.server_id, true);
+        return Ok(None);
+    }
+    let opening = opening::open(&shared.way.address, &member.server, OPENING, &peer, Inbox::discard());
+    let (client, client_thread) = timeout(OPENING, opening).await.map_err(late)??;
+    // Behind one address there may be several servers.
+    let info = client.server_info();
+    let needless = shared.is_needless(&info);
+    member.found(&info.server_id, needless);
+    Ok((!needless).then_some((client, client_thread)))
+}
+
+/// Answers until the connection ends, and returns why.
+async fn serve(shared: &Shared, member: &Member, client: Client, client_thread: ClientThread) -> Error {
+    let client_thread = Arc::new(client_thread);
+    let connection = Arc::clone(&client_thread.connection);
+    let (subject, asker) = (format!("{}.0", connection.own), format!("{}.", shared.connection.own));
+    let listens_at = subject.clone();
+    let answering = client_thread.run(async move {
+        let mut asked = client.subscribe(listens_at).await.ok()?;
+        while let Some(message) = asked.next().await {
+            // Nobody else has this connection publish.
+            if let Some(reply) = message.reply.filter(|reply| reply.starts_with(&asker)) {
+                client.publish(reply, Bytes::new()).await.ok()?;
+            }
+        }
+        Some(())
+    });
+    let helper = Helper { subject: subject.clone(), client_thread: Arc::clone(&client_thread) };
+    let mut over = connection.over.subscribe();
+    let asking = async {
+        member.up(helper);
+        loop {
+            settle(shared, member, &subject).await;
+            member.missed.notified().await;
+        }
+    };
+    select! {
+        _ = answering => {}
+        _ = over.wait_for(Option::is_some) => {}
+        () = asking => {}
+    }
+    connection.over()
+}
+
+/// Asks until it answers, where a call has gone on without that, and tells that something may be missing.
+async fn settle(shared: &Shared, member: &Member, subject: &str) {
+    let mut pause = PAUSES.0;
+    let answers = async || matches!(timeout(PATIENCE, shared.ask(subject.to_owned())).await, Ok(Ok(true)));
+    while member.owes_gap() {
+        if answers().await {
+            // A call that goes on without it was made before the next question; a later one waits for an answer.
+            member.wait_again();
+            if answers().await {
+                member.settled();
+                shared.connection.gap();
+                return;
+            }
+            member.go_on();
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
