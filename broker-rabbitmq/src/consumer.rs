@@ -19,17 +19,17 @@ const CHUNK: usize = WINDOW as usize / 4;
 /// flap are left alone: coming back costs a server more than waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Delivers until the link is lost, and reports that.
+/// Delivers until the link is lost, and reports that. `trouble` is that of the connection that publishes.
 pub(crate) async fn receive(
     consumer: Consumer,
     acks: AmqpChannel,
-    events: impl Stream<Item = Event> + Send,
+    trouble: impl Future<Output = Error> + Send,
     inbox: Inbox,
     address: Arc<Address>,
 ) {
     let error = tokio::select! {
         error = deliver(consumer, &acks, &inbox, &address) => error,
-        error = trouble(events, &address) => error,
+        error = trouble => error,
     };
     inbox.lost(error);
 }
@@ -60,7 +60,7 @@ async fn deliver(consumer: Consumer, acks: &AmqpChannel, inbox: &Inbox, address:
 }
 
 /// Waits until the publishing connection is lost, or the server has not read from it for too long.
-async fn trouble(events: impl Stream<Item = Event>, address: &Address) -> Error {
+pub(crate) async fn trouble(events: impl Stream<Item = Event> + Send, address: Arc<Address>) -> Error {
     let (mut events, mut limit) = (pin!(events), Duration::MAX);
     loop {
         match timeout(limit, events.next()).await {

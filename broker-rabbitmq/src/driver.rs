@@ -1,11 +1,11 @@
-//! RabbitDriver: opens the two connections of a link, and its queue.
+//! RabbitDriver: opens the two connections of a link, to two members of a cluster, and its queue.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use broker_core::{
     Result,
-    driver::{Capabilities, Confirmation, ConnectContext, Driver, Link, Place, Reach, random},
+    driver::{Capabilities, Confirmation, ConnectContext, Driver, Link, Place, Reach, ServerAddr, random},
 };
 use futures_util::future::try_join;
 use lapin::{
@@ -13,13 +13,14 @@ use lapin::{
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     NAME,
     address::Address,
     connection::Connection,
-    consumer::{WINDOW, receive},
+    consumer::{WINDOW, receive, trouble},
     link::RabbitLink,
     log::Log,
 };
@@ -32,31 +33,59 @@ const MAX_BYTES: i32 = 256 << 20;
 pub(crate) const CAPABILITIES: Capabilities =
     Capabilities::new(Reach::Cluster).confirmation(Confirmation::Accepted);
 
-/// A way to one RabbitMQ.
+/// A way to one RabbitMQ, or to a cluster.
 #[derive(Debug)]
 pub(crate) struct RabbitDriver(pub(crate) Arc<Address>);
 
-/// A server that answers: what leads there, and the two connections of a link.
+/// How long a second member may take to be found, for a link that has a first one.
+const ELSEWHERE: Duration = Duration::from_secs(1);
+
+/// A connection, and where it leads.
 struct Reached {
     address: Arc<Address>,
     at: SocketAddr,
-    receiver: Connection,
-    publisher: Connection,
+    connection: Connection,
 }
 
 impl RabbitDriver {
-    /// On one connection alone a burst of posts would delay the acknowledgements, and with them everything that waits to
-    /// be received; a server with an alarm stops reading both.
-    async fn reach(&self) -> Result<Reached> {
+    /// The two connections of a link: to receive, and to publish. On one alone a burst of posts would delay the
+    /// acknowledgements, and with them everything that waits to be received; a server with an alarm stops reading both.
+    ///
+    /// Of several hosts they go to two: then the echo of a post crosses the cluster, and fails where its members do not
+    /// reach each other. A cluster that was told to ignore that says nothing of it.
+    async fn reach(&self) -> Result<(Reached, Reached)> {
         let mut servers = self.0.servers.clone();
         servers.sort_by_cached_key(|_| random());
-        Place::reach(&servers, |place| {
+        if servers.len() < 2 {
+            return Place::reach(&servers, |place| {
+                let (address, at) = (Arc::new(self.0.at(&place)), place.address);
+                async move {
+                    let opening = try_join(Connection::open(&address, at), Connection::open(&address, at));
+                    let opened = address.peer.recognise(at, address.encryption(), opening).await?;
+                    let reached = |connection| Reached { address: Arc::clone(&address), at, connection };
+                    Ok((reached(opened.0), reached(opened.1)))
+                }
+            })
+            .await;
+        }
+        let (server, receiver) = self.reach_any(&servers).await?;
+        servers.retain(|other| *other != server);
+        if let Ok(Ok((_, publisher))) = timeout(ELSEWHERE, self.reach_any(&servers)).await {
+            return Ok((receiver, publisher));
+        }
+        let (address, at) = (Arc::clone(&receiver.address), receiver.at);
+        let connection = Connection::open(&address, at).await?;
+        Ok((receiver, Reached { address, at, connection }))
+    }
+
+    /// A connection to any of these servers.
+    async fn reach_any(&self, servers: &[ServerAddr]) -> Result<(ServerAddr, Reached)> {
+        Place::reach(servers, |place| {
             let (address, at) = (Arc::new(self.0.at(&place)), place.address);
             async move {
-                let opening = try_join(Connection::open(&address, at), Connection::open(&address, at));
-                let opened = address.peer.recognise(at, address.encryption(), opening).await;
-                let (receiver, publisher) = opened?;
-                Ok(Reached { address, at, receiver, publisher })
+                let opening = Connection::open(&address, at);
+                let connection = address.peer.recognise(at, address.encryption(), opening).await?;
+                Ok((place.server, Reached { address, at, connection }))
             }
         })
         .await
@@ -71,20 +100,25 @@ impl Driver for RabbitDriver {
 
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
         let inbox = context.inbox;
-        let Reached { address, at, receiver, publisher } = self.reach().await?;
+        let (receiving, publishing) = self.reach().await?;
+        let Reached { address, connection: receiver, .. } = receiving;
+        let Reached { address: publisher_address, at, connection: publisher } = publishing;
         let events = publisher.connection.events_listener();
         // After the exchange, so that one pattern of a permission covers both.
         let queue: ShortString = format!("{}.{:016x}{:016x}", address.exchange, random(), random()).into();
         let opened = async {
             declare(&receiver.channel().await?, &address, &queue).await?;
-            publisher.channel().await?;
             receiver.consume(&queue, WINDOW, FieldTable::default()).await
         };
         let (deliveries, acks) = opened.await.map_err(|error| address.error(&error))?;
-        let receiving = receive(deliveries, acks, events, inbox.clone(), Arc::clone(&address));
+        publisher.channel().await.map_err(|error| publisher_address.error(&error))?;
+        let trouble = trouble(events, Arc::clone(&publisher_address));
+        let receiving = receive(deliveries, acks, trouble, inbox.clone(), Arc::clone(&address));
         let _receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
-        let log = Log::new(Arc::clone(&address), at);
-        Ok(Box::new(RabbitLink { receiver, publisher, log, _receiving, address, queue, inbox }))
+        let log = Log::new(Arc::clone(&publisher_address), at);
+        let link =
+            RabbitLink { receiver, publisher, log, _receiving, address, publisher_address, queue, inbox };
+        Ok(Box::new(link))
     }
 }
 
@@ -106,8 +140,6 @@ async fn declare(control: &AmqpChannel, address: &Address, queue: &ShortString) 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use broker_core::{Broker, BrokerUrl, Error, ErrorKind, Options};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},

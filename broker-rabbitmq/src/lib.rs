@@ -54,6 +54,21 @@
 //! - *subscribe*: the server confirmed every binding.
 //! - *close*: the server has deleted the queue, and the bindings with it.
 //!
+//! # A cluster
+//!
+//! Of several hosts, `amqp://a,b,c/shop`, a link receives at any one that answers, beginning anywhere, and publishes and
+//! keeps the log at another one; at the same if no other answers within 1 s. So the echo of core's heartbeats crosses the
+//! cluster, and a link whose two members do not reach each other is given up. A binding is confirmed when every member
+//! has it (with Mnesia; not tested with Khepri of RabbitMQ 4).
+//!
+//! - **A member that ends** takes the queues that it has with it, and ends the links that use it: one gap, and they go on
+//!   at the others. A post that was for such a queue too may be `Interrupted`, though all others receive it.
+//! - **A partition**: set `cluster_partition_handling = pause_minority`, and have an odd number of members. Then the
+//!   smaller side closes its connections. With `ignore`, which is the default, both sides go on, and bindings that were
+//!   made on one of them are missing on the other even when they have met again; only the echo shows it, and only to links
+//!   with hosts on both sides. AMQP does not tell which of them is set, so `broker doctor` cannot.
+//! - A binding is a transaction of all members: they make some hundreds in a second, whoever asks for them.
+//!
 //! # What is lost when
 //!
 //! - **A link breaks**: everything published until it is open again. A frame without a confirmation is reported

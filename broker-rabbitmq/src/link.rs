@@ -28,7 +28,10 @@ pub(crate) struct RabbitLink {
     pub(crate) publisher: Connection,
     pub(crate) log: Log,
     pub(crate) _receiving: AbortOnDropHandle<()>,
+    /// Of the server that has the queue.
     pub(crate) address: Arc<Address>,
+    /// Of the server that takes posts: of several another one.
+    pub(crate) publisher_address: Arc<Address>,
     pub(crate) queue: ShortString,
     pub(crate) inbox: Inbox,
 }
@@ -65,7 +68,7 @@ impl Link for RabbitLink {
         let confirms = confirms.await;
         let mut errors = confirms.iter().filter_map(|confirm| confirm.as_ref().err());
         let failure = errors.next().map(|error| {
-            let translated = self.address.error(error);
+            let translated = self.publisher_address.error(error);
             // A refusal closes the AMQP channel that it came by, and the link lives on. What was deleted took bindings
             // with it: that is none. The consumer detects a connection that is gone as well.
             let refusal = error.is_amqp_soft_error() && translated.kind() != ErrorKind::Unavailable;
@@ -82,7 +85,7 @@ impl Link for RabbitLink {
             (Ok(Confirmation::Nack(_)), _) => {
                 let why = "has not taken the message for every queue that is bound to this channel: one is full, or \
                            failed; see its log";
-                Err(self.address.peer.error(ErrorKind::Interrupted, why))
+                Err(self.publisher_address.peer.error(ErrorKind::Interrupted, why))
             }
             _ => Ok(Receipt::new()),
         });
