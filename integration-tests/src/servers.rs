@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 pub mod certificates;
+pub(crate) mod delay;
 #[cfg(feature = "docker")]
 pub(crate) mod docker;
 pub(crate) mod files;

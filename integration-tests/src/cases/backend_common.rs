@@ -2,14 +2,17 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use broker::{Broker, Error, ErrorKind, Scope};
+use broker::{Broker, Error, ErrorKind, Event, Scope};
 use broker_conformance::{
     case::Outcome,
     harness::Harness,
     steps::{post, receives, receives_link_loss, wait_for_link},
-    wait::{fence, until, within},
+    wait::{fence, next_event, text, until, within},
 };
-use futures_util::{FutureExt, future::join_all};
+use futures_util::{
+    FutureExt,
+    future::{join_all, try_join_all},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -111,6 +114,43 @@ pub(super) async fn a_thousand_channels_keep_one_order(h: &dyn Harness) -> Outco
         }
     }
     Ok(())
+}
+
+/// How many of so many first posts were not received: each is posted right after its channel was subscribed, at another
+/// server, by `callers` at a time.
+pub(super) async fn first_posts_lost(
+    here: &Broker,
+    there: &Broker,
+    posts: usize,
+    callers: usize,
+) -> Result<usize, String> {
+    let caller = async |caller: usize| {
+        let mut all = Vec::new();
+        for n in 0..posts / callers {
+            let name = format!("first.{caller}.{n}");
+            let subscription = here.subscribe(&name).await.map_err(|error| error.to_string())?;
+            post(there, &name, "first").await?;
+            all.push((name, subscription));
+        }
+        Ok::<_, String>(all)
+    };
+    let mut all: Vec<_> = try_join_all((0..callers).map(caller)).await?.into_iter().flatten().collect();
+    // By now every server knows everything.
+    for part in all.chunks(1000) {
+        let last = part.iter().map(|(name, _)| there.publish(name, "last", Scope::Global));
+        within("the last posts", try_join_all(last)).await?.map_err(|error| error.to_string())?;
+    }
+    let mut lost = 0;
+    for (_, subscription) in &mut all {
+        let first = next_event(subscription).await?;
+        let is_first = matches!(&first, Event::Message(message) if text(message)? == "first");
+        if is_first {
+            receives(subscription, "last").await?;
+        } else {
+            lost += 1;
+        }
+    }
+    Ok(lost)
 }
 
 /// Answers every connection in one way: with a text, or by silence, or by closing at once.

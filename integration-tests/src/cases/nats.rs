@@ -2,6 +2,7 @@
 
 use broker_conformance::case::Case;
 
+mod cluster;
 mod connecting;
 mod limits;
 mod log;
@@ -10,4 +11,4 @@ mod unlogged;
 
 /// Every case about NATS alone.
 pub(crate) const CASES: &[&[Case]] =
-    &[connecting::CASES, limits::CASES, unlogged::CASES, log::CASES, log_refusals::CASES];
+    &[connecting::CASES, cluster::CASES, limits::CASES, unlogged::CASES, log::CASES, log_refusals::CASES];

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::{NO_DATA, Needs, Server, Source, certificates::Certificates};
 
+pub mod cluster;
 pub(crate) mod config;
 pub mod control;
 #[cfg(feature = "docker")]
@@ -66,18 +67,22 @@ impl dyn Rabbit + '_ {
     /// # Errors
     /// It is not running.
     pub async fn close_connections(&self, user: &str, side: Side) -> Result<(), String> {
-        let chosen = match side {
-            Side::Receiving => "lists:member(element(6, C), Owners)",
-            Side::Publishing => "not lists:member(element(6, C), Owners)",
-            Side::Both => "true",
-        };
-        self.evaluate(&format!(
-            "Owners = [amqqueue:get_exclusive_owner(Q) || Q <- rabbit_amqqueue:list(<<\"{user}\">>)], \
-             [spawn(fun() -> rabbit_networking:close_connection(element(6, C), \"test\") end) \
-             || C <- rabbit_connection_tracking:list_of_user(<<\"{user}\">>), {chosen}]"
-        ))
-        .await
+        self.evaluate(&closing(user, side)).await
     }
+}
+
+/// The expression that closes connections of a user.
+pub(crate) fn closing(user: &str, side: Side) -> String {
+    let chosen = match side {
+        Side::Receiving => "lists:member(element(6, C), Owners)",
+        Side::Publishing => "not lists:member(element(6, C), Owners)",
+        Side::Both => "true",
+    };
+    format!(
+        "Owners = [amqqueue:get_exclusive_owner(Q) || Q <- rabbit_amqqueue:list(<<\"{user}\">>)], \
+         [spawn(fun() -> rabbit_networking:close_connection(element(6, C), \"test\") end) \
+         || C <- rabbit_connection_tracking:list_of_user(<<\"{user}\">>), {chosen}]"
+    )
 }
 
 /// Whether a RabbitMQ can be had.

@@ -15,7 +15,6 @@ use broker_core::{
     Backend, ErrorKind, Identity, Revocation, Scope,
     driver::{LogCursor, LogSpec},
 };
-use futures_util::future::try_join_all;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -29,6 +28,7 @@ use crate::{
     },
     servers::nats::{
         Nats,
+        cluster::NatsCluster,
         config::NatsConfig,
         control::{ask, jetstream},
     },
@@ -239,8 +239,8 @@ async fn a_cluster_without_a_majority_is_a_transient_error(_: &dyn Harness) -> O
 }
 
 async fn a_cluster_of_three_keeps_the_log_without_its_leader(_: &dyn Harness) -> Outcome {
-    let ports = [free_port()?, free_port()?, free_port()?];
-    let servers = try_join_all(ports.map(|port| server(member(port, &ports)))).await?;
+    let cluster = NatsCluster::start(NatsConfig::default().jetstream().durable()).await?;
+    let servers = cluster.members();
     let mut openers = servers.iter().map(|server| opener(&**server, "")).collect::<Outcome<Vec<_>>>()?;
     // Until there is a leader nobody may answer.
     openers.iter_mut().for_each(|opener| opener.log.limit = Duration::from_secs(1));
@@ -252,8 +252,6 @@ async fn a_cluster_of_three_keeps_the_log_without_its_leader(_: &dyn Harness) ->
         .await
     };
     read(0, &LogCursor::START).await?.is(&[]);
-    let config = json!({ "name": STREAM, "subjects": [SUBJECT], "num_replicas": 3 });
-    jetstream(servers[0].addr(), &format!("STREAM.UPDATE.{STREAM}"), &config).await?;
     let leader = eventually("three that are up to date", wait::LIMIT, || async {
         let info = jetstream(servers[0].addr(), &format!("STREAM.INFO.{STREAM}"), &json!({})).await?;
         let (leader, others) = (&info["cluster"]["leader"], info["cluster"]["replicas"].as_array());

@@ -3,7 +3,9 @@
 
 use broker_conformance::Entry;
 
+pub mod nats_cluster;
+pub mod rabbitmq_cluster;
 pub mod redis_sentinel;
 
 /// Every topology of the suite.
-pub const CLUSTERS: &[Entry] = &[redis_sentinel::ENTRY];
+pub const CLUSTERS: &[Entry] = &[nats_cluster::ENTRY, rabbitmq_cluster::ENTRY, redis_sentinel::ENTRY];

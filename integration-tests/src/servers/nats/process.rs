@@ -71,7 +71,8 @@ impl NatsServer {
             attempts += 1;
             match server.start_again().await {
                 Ok(()) => return Ok(server),
-                // Somebody took a port between the question and the start.
+                // Somebody took a port between the question and the start; that for the cluster is not ours to choose.
+                Err(reason) if reason.contains("router port") => return Err(reason),
                 Err(reason) if reason.contains("address already in use") && attempts < 10 => {}
                 Err(reason) => return Err(reason),
             }
