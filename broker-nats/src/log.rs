@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::iter};
 use humantime::parse_rfc3339;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::{cluster::Cluster, link::NatsLink};
 
@@ -26,8 +27,10 @@ use crate::{cluster::Cluster, link::NatsLink};
 const PAGE: u64 = 256;
 /// How many of them are asked for at once. Where all are refused there is still room for other complaints.
 const FETCHES: usize = 28;
-/// How often the stream is looked at until it is there.
+/// How often the stream is looked at, or written to, until it is there.
 const ROUNDS: usize = 10;
+/// The time between two looks, where only time helps: the servers of a cluster elect its leader.
+const PAUSE: Duration = Duration::from_millis(50);
 
 const NO_LEADER: &str = "has no leader for the log at the moment";
 
@@ -96,13 +99,18 @@ impl<'a> Log<'a> {
     pub(crate) async fn append(&self, record: Bytes) -> Result<()> {
         // Without a stream there may be no answer: somebody else may listen there.
         self.info().await?;
-        let answer = self.link.ask(self.subject.clone(), record).await?;
-        if answer.status == Some(StatusCode::NO_RESPONDERS) {
-            return Err(self.error(Unavailable, NO_LEADER));
+        for _ in 0..ROUNDS {
+            let answer = self.link.ask(self.subject.clone(), record.clone()).await?;
+            if answer.status == Some(StatusCode::NO_RESPONDERS) {
+                // Of one that was just made the link's server may not know yet.
+                sleep(PAUSE).await;
+                continue;
+            }
+            let receipt = self.read(&answer, &[])?.unwrap_or_default();
+            // Another stream answers just as well.
+            return if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) };
         }
-        let receipt = self.read(&answer, &[])?.unwrap_or_default();
-        // Another stream answers just as well.
-        if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) }
+        Err(self.error(Unavailable, NO_LEADER))
     }
 
     /// See [`DurableLog::read`](broker_core::driver::DurableLog::read).
@@ -189,18 +197,24 @@ impl<'a> Log<'a> {
 
     /// The stream as it is now; made when it is missing.
     async fn info(&self) -> Result<Info> {
+        let mut failed = self.error(Unavailable, "has not created it yet; see the log of the server");
         for _ in 0..ROUNDS {
             match self.api("INFO", String::new(), NO_STREAM).await? {
                 // In the middle of being made.
                 Some(reply) if text(&reply["created"]).starts_with("0001-") => {}
-                Some(reply) => return self.usable(&reply),
+                Some(reply) => match self.usable(&reply) {
+                    Err(error) if error.kind() == Unavailable => failed = error,
+                    outcome => return outcome,
+                },
                 None => {
                     self.link.log_created.store(true, Relaxed);
                     self.create().await?;
+                    continue;
                 }
             }
+            sleep(PAUSE).await;
         }
-        Err(self.error(Unavailable, "has not created it yet; see the log of the server"))
+        Err(failed)
     }
 
     async fn create(&self) -> Result<()> {
