@@ -88,7 +88,7 @@ async fn a_server_that_is_frozen_meanwhile_is_a_gap_when_it_is_back(h: &dyn Harn
 /// Killed, or about to shut down: its nodes go to another server, and nobody else loses anything.
 async fn a_server_that_ends_is_no_gap_at_the_others(h: &dyn Harness) -> Outcome {
     let config = NatsConfig::default().line("lame_duck_duration: 60s").line("lame_duck_grace_period: 30s");
-    let cluster = NatsCluster::start(config).await?;
+    let cluster = NatsCluster::start_apart(config, Some(DISTANCE)).await?;
     let here = connect(h, &cluster.url(0)).await?;
     let mut received = here.subscribe("news").await?;
     for kill in [true, false] {
@@ -143,7 +143,7 @@ async fn a_server_that_cannot_be_reached_is_named(h: &dyn Harness) -> Outcome {
 
 async fn the_documented_permissions_are_sufficient_in_a_cluster(h: &dyn Harness) -> Outcome {
     let config = NatsConfig::default().allow(&["shop.>", "_INBOX.>"]).password("s3cret");
-    let cluster = NatsCluster::start(config).await?;
+    let cluster = NatsCluster::start_apart(config, Some(DISTANCE)).await?;
     let url = |n| format!("{}?prefix=shop", cluster.url(n));
     let (here, there) = (connect(h, &url(0)).await?, connect(h, &url(1)).await?);
     assert_eq!(first_posts_lost(&here, &there, 200, 4).await?, 0);
