@@ -10,8 +10,11 @@ use std::{
 
 use async_trait::async_trait;
 use broker_core::{
-    ChannelName, Result,
-    driver::{ConnectContext, Driver, DurableLog, Inspection, Link, LinkInfo, LogSpec, Outgoing, Receipt},
+    ChannelName, Error, Result,
+    driver::{
+        Arrival, ConnectContext, Driver, DurableLog, Inbox, Inspection, Link, LinkInfo, LogSpec, Missing,
+        Outgoing, Receipt, Sink,
+    },
 };
 
 /// What becomes of a frame.
@@ -26,14 +29,16 @@ pub enum Fate {
 }
 
 type Rule = Box<dyn Fn(&Outgoing) -> Fate + Send>;
+type Deaf = Box<dyn Fn(&Arrival<'_>) -> bool + Send>;
 
-/// What becomes of the frames of a node: all arrive, until told otherwise.
+/// What becomes of the frames of a node, and of those on their way to it: all arrive, until told otherwise.
 #[derive(Clone, Default)]
 pub struct Losses(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     rule: Mutex<Option<Rule>>,
+    deaf: Mutex<Option<Deaf>>,
     digests: AtomicUsize,
 }
 
@@ -41,6 +46,16 @@ impl Losses {
     /// From now on this decides.
     pub fn rule(&self, rule: impl Fn(&Outgoing) -> Fate + Send + 'static) {
         *self.0.rule.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(rule));
+    }
+
+    /// From now on what arrives at the node is lost if this says so.
+    pub fn deaf(&self, deaf: impl Fn(&Arrival<'_>) -> bool + Send + 'static) {
+        *self.0.deaf.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deaf));
+    }
+
+    fn does_not_hear(&self, arrival: &Arrival<'_>) -> bool {
+        let deaf = self.0.deaf.lock().unwrap_or_else(PoisonError::into_inner);
+        deaf.as_ref().is_some_and(|deaf| deaf(arrival))
     }
 
     /// Loses every post whose payload ends like this.
@@ -91,8 +106,35 @@ impl Driver for LossyDriver {
         self.driver.name()
     }
 
-    async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
+    async fn connect(&self, mut context: ConnectContext) -> Result<Box<dyn Link>> {
+        let inbox = LossyInbox { inbox: context.inbox.clone(), losses: self.losses.clone() };
+        context.inbox = Inbox::new(inbox);
         Ok(Box::new(LossyLink { link: self.driver.connect(context).await?, losses: self.losses.clone() }))
+    }
+}
+
+struct LossyInbox {
+    inbox: Inbox,
+    losses: Losses,
+}
+
+impl Sink for LossyInbox {
+    fn deliver(&self, arrival: Arrival<'_>) {
+        if !self.losses.does_not_hear(&arrival) {
+            Sink::deliver(&self.inbox, arrival);
+        }
+    }
+
+    fn gap(&self, missing: Missing<'_>) {
+        Sink::gap(&self.inbox, missing);
+    }
+
+    fn unsubscribed(&self, channels: &[ChannelName]) {
+        Sink::unsubscribed(&self.inbox, channels);
+    }
+
+    fn lost(&self, error: Error) {
+        self.inbox.lost(error);
     }
 }
 
@@ -160,8 +202,32 @@ impl Link for LossyLink {
     }
 }
 
-/// Whether a frame is a digest: what its node says it has posted.
+/// Whether a frame is a digest, or a bundle with one: what its node says it has posted.
 #[must_use]
 pub fn is_digest(frame: &Outgoing) -> bool {
-    frame.channel.as_str().ends_with("$digests")
+    kinds(frame.channel.as_str(), &frame.frame).contains(&0)
+}
+
+/// Whether what arrived is the question of a node for digests, or a bundle with one.
+#[must_use]
+pub fn is_question(arrival: &Arrival<'_>) -> bool {
+    kinds(arrival.channel, &arrival.frame).contains(&1)
+}
+
+/// What the frames on the channel of digests are: their epochs tell. See `docs/wire-format.md`.
+fn kinds(channel: &str, frame: &[u8]) -> Vec<u32> {
+    let epoch = |frame: &[u8]| frame.get(20..24)?.try_into().ok().map(u32::from_be_bytes);
+    if !channel.ends_with("$digests") {
+        return Vec::new();
+    }
+    let Some(mut rest) = frame.strip_prefix(b"\xB5\x01\x01\x00") else {
+        return epoch(frame).into_iter().collect();
+    };
+    let mut kinds = Vec::new();
+    while let Some((length, tail)) = rest.split_first_chunk() {
+        let Some((frame, tail)) = tail.split_at_checked(u32::from_be_bytes(*length) as usize) else { break };
+        kinds.extend(epoch(frame));
+        rest = tail;
+    }
+    kinds
 }

@@ -53,7 +53,8 @@ pub enum GapCause {
     Dropped,
     /// The numbers of the messages show that some were lost on the way while the link lived on: in the backend, or
     /// between a poster and the backend (its post then was [`Interrupted`](crate::ErrorKind::Interrupted) or refused).
-    /// Numbers that show more than `u32::MAX` at once are forged or damaged: then it is unknown how many are missing.
+    /// It is unknown how many are missing when the report of that is missing too, and when a node was killed: it has posted,
+    /// and is silent since. Numbers that show more than `u32::MAX` at once are forged or damaged: then it is unknown as well.
     Skipped,
     /// This subscriber asked for [the newest message only](crate::SubscribeOptions::latest_only), and skipped those
     /// before it. Nothing was lost.

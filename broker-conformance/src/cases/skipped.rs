@@ -1,8 +1,14 @@
 //! Cases about messages that get lost, or come twice, while every link is fine.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use broker_core::{Event, Gap, GapCause, Subscription};
+use broker_core::{Gap, GapCause, Options, Subscription};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::steps::{
@@ -12,8 +18,8 @@ use crate::steps::{
 use crate::{
     case::{Case, Outcome, case},
     harness::{Harness, Node},
-    lossy_driver::{Fate, Losses, is_digest},
-    wait::{LIMIT, fence, next_gap, until, within},
+    lossy_driver::{Fate, Losses, is_digest, is_question},
+    wait::{fence, next_gap, until, within},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -22,6 +28,10 @@ pub(super) const CASES: &[Case] = &[
     case!(a_duplicated_message_is_delivered_once, [2]),
     case!(a_lost_last_message_is_reported, [4]),
     case!(a_lost_first_message_of_a_node_is_reported, [4]),
+    case!(a_lost_question_for_a_digest_is_asked_again, [4]),
+    case!(a_lost_answer_to_a_question_is_asked_for_again, [4]),
+    case!(the_last_messages_of_a_killed_node_are_reported, [4]),
+    case!(a_node_that_closes_is_not_taken_for_killed, [4]),
     case!(a_loss_is_reported_when_its_digest_is_lost_too, [4]),
     case!(draining_reports_lost_last_messages, [4, 12]),
     case!(losses_before_the_subscription_are_not_reported, [4]),
@@ -35,6 +45,8 @@ async fn lossy_node(h: &dyn Harness) -> Result<(Node, Losses), String> {
     let losses = Losses::default();
     let around = losses.clone();
     let node = h.node_through(|_| {}, move |driver| around.around(driver)).await?;
+    // From here on it sends none unless it has posted, or is asked.
+    until("its first digest", || losses.digests() == 1).await?;
     Ok((node, losses))
 }
 
@@ -132,48 +144,127 @@ async fn a_lost_last_message_is_reported(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-/// A node that has never posted on a channel posts there once, and that gets lost. It can be reported once messages of the node have
-/// arrived elsewhere, and the subscription is known to be older than that.
-async fn a_lost_first_message_of_a_node_is_reported(h: &dyn Harness) -> Outcome {
-    let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
-    let names: Vec<String> = (0..60).map(|n| format!("first.{n}")).collect();
-    let mut channels = Vec::new();
-    for name in &names {
-        channels.push(node.subscribe(name).await?);
-    }
+/// Nothing but the answers to its questions proves to a node since when it is subscribed: its heartbeats are rare.
+fn no_heartbeat(options: &mut Options) {
+    options.heartbeat = Duration::from_secs(3600);
+}
+
+/// The first message of a node on a channel is lost, and then the first on another, which is reported even though nothing of
+/// that node was ever received.
+async fn loses_its_first_messages(
+    node: &Node,
+    poster: &Node,
+    losses: &Losses,
+    received: &mut Subscription,
+) -> Result<(), String> {
     losses.lose("lost");
-    let (mut reported, mut tried) = (0, 0);
-    for (name, received) in names.iter().zip(&mut channels) {
-        post(&poster, "other", "keeps the digests coming").await?;
-        post(&poster, name, "lost").await?;
-        let digests = losses.digests();
-        until("a digest", || losses.digests() > digests).await?;
-        tried += 1;
-        // In the first moments nobody knows enough; from the first time on it must be so every time.
-        let limit = if reported == 0 { Duration::from_millis(100) } else { LIMIT };
-        match tokio::time::timeout(limit, received.next()).await {
-            Ok(Some(Event::Gap(gap))) => skipped(&gap, Some(1))?,
-            Ok(other) => return Err(format!("expected a gap, got {other:?}").into()),
-            Err(_) if reported > 0 => return Err(format!("reported {reported} times, and then not").into()),
-            Err(_) => continue,
-        }
-        reported += 1;
-        if reported == 3 {
-            return Ok(());
-        }
+    post(poster, "news", "lost").await?;
+    receives_skipped(received, Some(1)).await?;
+    post(poster, "news", "lost").await?;
+    post(poster, "news", "received").await?;
+    receives_skipped(received, Some(1)).await?;
+    receives(received, "received").await?;
+    fence(node, received).await
+}
+
+async fn a_lost_first_message_of_a_node_is_reported(h: &dyn Harness) -> Outcome {
+    let (node, (poster, losses)) = (h.node_with(no_heartbeat).await?, lossy_node(h).await?);
+    let mut received = node.subscribe("news").await?;
+    until("the answer", || losses.digests() > 1).await?;
+    loses_its_first_messages(&node, &poster, &losses, &mut received).await?;
+    Ok(())
+}
+
+async fn a_lost_question_for_a_digest_is_asked_again(h: &dyn Harness) -> Outcome {
+    let (node, (poster, losses)) = (h.node_with(no_heartbeat).await?, lossy_node(h).await?);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    losses.deaf(move |arrival| is_question(arrival) && count.fetch_add(1, Ordering::SeqCst) < 3);
+    let mut received = node.subscribe("news").await?;
+    until("the answer", || losses.digests() > 1).await?;
+    assert!(asked.load(Ordering::SeqCst) > 3, "answered without a question");
+    loses_its_first_messages(&node, &poster, &losses, &mut received).await?;
+    Ok(())
+}
+
+async fn a_lost_answer_to_a_question_is_asked_for_again(h: &dyn Harness) -> Outcome {
+    let (node, (poster, losses)) = (h.node_with(no_heartbeat).await?, lossy_node(h).await?);
+    let answers = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answers);
+    losses.rule(move |frame| {
+        let lost = is_digest(frame) && count.fetch_add(1, Ordering::SeqCst) < 3;
+        if lost { Fate::Lost } else { Fate::Arrives }
+    });
+    let mut received = node.subscribe("news").await?;
+    until("the fourth answer", || losses.digests() > 4).await?;
+    // Those that were lost may have told anything.
+    receives_skipped(&mut received, None).await?;
+    loses_its_first_messages(&node, &poster, &losses, &mut received).await?;
+    Ok(())
+}
+
+/// Posts, and is killed: from its first message on no digest gets out, not even a last one.
+async fn killed(poster: Node, losses: &Losses, received: &mut Subscription) -> Result<(), String> {
+    losses.rule(
+        |frame| if is_digest(frame) || frame.frame.ends_with(b"lost") { Fate::Lost } else { Fate::Arrives },
+    );
+    post(&poster, "news", "received").await?;
+    post(&poster, "news", "lost").await?;
+    receives(received, "received").await?;
+    poster.close().await;
+    Ok(())
+}
+
+async fn the_last_messages_of_a_killed_node_are_reported(h: &dyn Harness) -> Outcome {
+    let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
+    let (mut received, mut quiet) = (node.subscribe("news").await?, node.subscribe("quiet").await?);
+    until("the answer", || losses.digests() > 1).await?;
+    killed(poster, &losses, &mut received).await?;
+    // Nobody knows what it has posted: on every channel something may be missing.
+    for received in [&mut received, &mut quiet] {
+        receives_skipped(received, None).await?;
+        fence(&node, received).await?;
     }
-    Err(format!("{reported} of {tried} reported").into())
+    Ok(())
+}
+
+/// One node closes, another one is killed later: there is one gap.
+async fn a_node_that_closes_is_not_taken_for_killed(h: &dyn Harness) -> Outcome {
+    let (node, closing, (poster, losses)) = (h.node().await?, h.node().await?, lossy_node(h).await?);
+    let mut received = node.subscribe("news").await?;
+    until("the answer", || losses.digests() > 1).await?;
+    post(&closing, "news", "the last").await?;
+    closing.close().await;
+    receives(&mut received, "the last").await?;
+    // Longer than anybody is waited for.
+    for _ in 0..8 {
+        let digests = losses.digests();
+        post(&poster, "news", "still here").await?;
+        receives(&mut received, "still here").await?;
+        until("a digest", || losses.digests() > digests).await?;
+    }
+    killed(poster, &losses, &mut received).await?;
+    receives_skipped(&mut received, None).await?;
+    fence(&node, &mut received).await?;
+    Ok(())
 }
 
 async fn a_loss_is_reported_when_its_digest_is_lost_too(h: &dyn Harness) -> Outcome {
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let (mut received, mut quiet) = (node.subscribe("news").await?, node.subscribe("quiet").await?);
     post(&poster, "news", "received").await?;
+    let digests = losses.digests();
     receives(&mut received, "received").await?;
-    until("a digest, and the empty one behind it", || losses.digests() >= 2).await?;
-    losses.rule(|frame| if frame.channel.as_str().contains("$node") { Fate::Arrives } else { Fate::Lost });
+    until("a digest, and the empty one behind it", || losses.digests() >= digests + 2).await?;
+    let told = Arc::new(AtomicBool::new(false));
+    let tells = Arc::clone(&told);
+    losses.rule(move |frame| {
+        let names_it = is_digest(frame) && frame.frame.windows(4).any(|part| part == b"news");
+        tells.fetch_or(names_it, Ordering::SeqCst);
+        if frame.channel.as_str().contains("$node") { Fate::Arrives } else { Fate::Lost }
+    });
     post(&poster, "news", "lost").await?;
-    until("the digest of the loss", || losses.digests() >= 3).await?;
+    until("the digest of the loss", || told.load(Ordering::SeqCst)).await?;
     losses.stop();
     // Nobody knows what it told: on every channel something may be missing.
     receives_skipped(&mut received, None).await?;
@@ -278,15 +369,23 @@ async fn channels_beyond_the_counters_raise_no_false_gap(h: &dyn Harness) -> Out
 async fn an_idle_node_sends_no_digest(h: &dyn Harness) -> Outcome {
     let (node, (quiet, losses)) = (h.node().await?, lossy_node(h).await?);
     let mut received = quiet.subscribe("news").await?;
-    for n in 0..20 {
-        post(&node, "news", n.to_string()).await?;
-        receives(&mut received, &n.to_string()).await?;
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    assert_eq!(losses.digests(), 0);
+    // Once it has asked, and answered itself.
+    let received = &mut received;
+    let idle = loop {
+        let before = losses.digests();
+        for n in 0..20 {
+            post(&node, "news", n.to_string()).await?;
+            receives(received, &n.to_string()).await?;
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        if losses.digests() == before {
+            break before;
+        }
+        assert!(before < 20, "digests of nothing");
+    };
     post(&quiet, "news", "one").await?;
-    until("a digest, and the empty one behind it", || losses.digests() >= 2).await?;
+    until("a digest, and the empty one behind it", || losses.digests() >= idle + 2).await?;
     tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(losses.digests(), 2, "digests of nothing");
+    assert_eq!(losses.digests(), idle + 2, "digests of nothing");
     Ok(())
 }

@@ -155,7 +155,7 @@ impl Broker {
     async fn flush(&self) {
         let Some(backend) = &self.0.backend else { return };
         self.pass_barrier(backend).await;
-        backend.outbox.digest();
+        backend.outbox.digest(Vec::new());
         self.pass_barrier(backend).await;
     }
 

@@ -16,7 +16,8 @@
 //!    arrives.
 //! 5. When the link calls [`Inbox::lost`], a call times out, [`Link::check`] fails, or the echo of step 3 (repeated every
 //!    heartbeat) fails to come, core drops the link, without another word, and starts again at 1.
-//!    [`Link::close`] is called only for a link that still lives.
+//!    [`Link::close`] is called only for a link that still lives, after a last [`Link::publish`], before which a call that
+//!    was under way may have been dropped.
 //!
 //! Whatever a dead link still delivers is discarded: an inbox belongs to one link. Every call is made inside the
 //! Tokio runtime in which the broker was started, and may spawn there. `close` is called alone, and at last; the

@@ -7,6 +7,7 @@
 mod ending;
 mod entry;
 mod pin;
+mod probe_epochs;
 #[cfg(test)]
 mod reader_tests;
 mod ring;
@@ -28,7 +29,6 @@ use tokio::sync::Notify;
 
 use crate::{
     ChannelName, CloseReason, Gap, GapCause, Message, NodeId,
-    loss::tracker::Coverage,
     runtime::sync::{
         RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -37,6 +37,7 @@ use crate::{
 };
 
 pub(crate) use entry::{Entry, Notice, PutBy, Tally};
+pub(crate) use probe_epochs::ProbeEpochs;
 pub(crate) use ring::{Cursor, Reads, Ring};
 pub(crate) use seat::{Seat, Seats};
 pub(crate) use wake_list::WakeList;
@@ -64,6 +65,9 @@ pub(crate) struct Hub {
     /// The newest probe epoch that has begun, from 1, and the newest that has come back.
     begun: AtomicU64,
     back: AtomicU64,
+    /// The newest in which a channel was found subscribed; and notified when there is one more.
+    newest: AtomicU64,
+    found_subscribed: Notify,
 }
 
 /// Which message this is: its node, and its number on its channel there.
@@ -72,29 +76,6 @@ pub(crate) struct MessageSeq {
     pub(crate) origin: NodeId,
     pub(crate) epoch: u32,
     pub(crate) sequence: u64,
-}
-
-/// Where this node stands in its probe epochs, posts of its own that come back: what arrives after one has come back was
-/// sent to a link that had everything that was subscribed when the probe epoch began.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ProbeEpochs {
-    /// The newest that has begun.
-    pub(crate) begun: u64,
-    /// The newest that has come back.
-    pub(crate) back: u64,
-    /// What a digest covers was posted after this one had come back.
-    pub(crate) since: Option<u64>,
-}
-
-impl ProbeEpochs {
-    /// What a channel can claim that was subscribed when this was the newest probe epoch.
-    fn coverage(&self, subscribed: u64) -> Coverage {
-        match self.since {
-            Some(since) if subscribed < since => Coverage::Everything,
-            _ if subscribed < self.back => Coverage::AfterDigest,
-            _ => Coverage::AfterReceived,
-        }
-    }
 }
 
 impl Hub {
@@ -110,6 +91,8 @@ impl Hub {
             drained: Notify::new(),
             begun: AtomicU64::new(1),
             back: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
+            found_subscribed: Notify::new(),
         }
     }
 
@@ -274,25 +257,17 @@ impl Hub {
         });
     }
 
-    /// A probe epoch begins; its number.
-    pub(crate) fn begin_probe_epoch(&self) -> u64 {
-        self.begun.fetch_add(1, Ordering::SeqCst) + 1
-    }
-
-    /// A probe epoch has come back.
-    pub(crate) fn confirm_probe_epoch(&self, probe_epoch: u64) {
-        self.back.fetch_max(probe_epoch, Ordering::SeqCst);
-    }
-
-    /// Where the probe epochs stand: the newest begun, and the newest that is back.
-    pub(crate) fn probe_epochs(&self) -> (u64, u64) {
-        (self.begun.load(Ordering::SeqCst), self.back.load(Ordering::SeqCst))
-    }
-
     /// A channel that a subscriber has joined is subscribed at the backend.
     pub(crate) fn set_subscribed(&self, name: &ChannelName) {
         if let Some(head) = self.find(name.as_str()) {
-            head.set_subscribed(self.probe_epochs().0);
+            self.find_subscribed(&head);
+        }
+    }
+
+    fn find_subscribed(&self, head: &Ring) {
+        let (probe_epoch, _) = self.probe_epochs();
+        if head.set_subscribed(probe_epoch) {
+            self.note_subscribed(probe_epoch);
         }
     }
 
@@ -317,7 +292,7 @@ impl Hub {
     pub(crate) fn flush_gap(&self, name: &ChannelName) {
         let mut wakes = WakeList::default();
         if let Some(head) = self.find(name.as_str()) {
-            head.set_subscribed(self.probe_epochs().0);
+            self.find_subscribed(&head);
             chain(&head).for_each(|ring| ring.flush_gap(self.most_bytes, &mut wakes));
         }
         wakes.finish();
@@ -326,7 +301,7 @@ impl Hub {
     /// A channel is subscribed, and known to be: the subscriptions begin that did not wait for it.
     pub(crate) fn go_live(&self, name: &ChannelName) {
         let Some(head) = self.find(name.as_str()) else { return };
-        head.set_subscribed(self.probe_epochs().0);
+        self.find_subscribed(&head);
         let mut wakes = WakeList::default();
         chain(&head).for_each(|ring| ring.go_live(&mut wakes));
         wakes.finish();

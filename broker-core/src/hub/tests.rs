@@ -186,7 +186,7 @@ fn a_pinned_channel_begins_anew_with_its_next_subscriber() {
     let mut reader = Reader { ring, cursor, backlog: VecDeque::new() };
     // A digest of what was posted before it, by a node that counts on what subscribed long ago.
     let span = Span { channel: channel.clone(), epoch: 1, first: 1, last: 8 };
-    let probe_epochs = ProbeEpochs { begun: 9, back: 9, since: Some(8) };
+    let probe_epochs = ProbeEpochs { begun: 9, made_after: 9, since: Some(8) };
     hub.compare(origin, &span, probe_epochs, &mut WakeList::default());
     receive(9);
     assert_eq!(take(&mut reader, 32), Some((Tally::default(), vec![9])));

@@ -1,5 +1,6 @@
 //! DigestSender: the digests of this node on their way out. One round covers all that was posted since the last; after the
-//! last post one more, an empty one, so that a receiver that missed the one before it detects that.
+//! last post one more, an empty one, so that a receiver that missed the one before it detects that, and knows that
+//! nothing is owed. The first round of a node comes before its first post.
 
 use std::mem;
 
@@ -10,7 +11,7 @@ use crate::{
     Error, ErrorKind, NodeId, Post, Result,
     driver::Receipt,
     wire::{
-        digest::{Digest, Span, split},
+        digest::{Digest, MAX_ANSWERS, Span, split},
         frame::{self, SequenceHeader},
     },
 };
@@ -29,8 +30,10 @@ pub(crate) struct DigestSender {
     under_way: Vec<Part>,
     /// Sent in a round that failed: sent again in the next.
     unconfirmed: Vec<Span>,
-    /// The last round had spans.
-    had_spans: bool,
+    /// Nothing is owed: the last round was empty.
+    quiet: bool,
+    /// The questions that the next round answers.
+    asked: Vec<u64>,
     /// The backend refuses digests from this node, and that was logged.
     refused: bool,
 }
@@ -75,9 +78,16 @@ impl DigestSender {
         self.under_way.iter_mut().any(|part| !part.outcome.receive())
     }
 
+    /// The next round answers a question. Of too many some are not answered: whoever has no answer asks again.
+    pub(crate) fn asked(&mut self, ask: u64) {
+        if self.asked.len() < MAX_ANSWERS && !self.asked.contains(&ask) {
+            self.asked.push(ask);
+        }
+    }
+
     /// The frames of the next round: none when there is nothing to report. Outcomes of the last round that are still to
-    /// come count as failures.
-    pub(crate) fn next(&mut self, origin: NodeId, new_spans: Vec<Span>) -> Vec<Sending> {
+    /// come count as failures. `within` says when the round after it follows; 0: the node closes, which is reported.
+    pub(crate) fn next(&mut self, origin: NodeId, new_spans: Vec<Span>, within: u32) -> Vec<Sending> {
         self.check_outcomes();
         self.unconfirmed.extend(new_spans);
         if self.unconfirmed.len() > MAX_UNCONFIRMED {
@@ -87,15 +97,16 @@ impl DigestSender {
             self.confirmed = self.number;
         }
         let spans = mem::take(&mut self.unconfirmed);
-        if spans.is_empty() && !self.had_spans {
+        let mut answers = mem::take(&mut self.asked);
+        if spans.is_empty() && answers.is_empty() && self.quiet && within != 0 {
             return Vec::new();
         }
-        self.had_spans = !spans.is_empty();
+        self.quiet = spans.is_empty();
         let (after, begin) = (self.confirmed, self.number + 1);
         let mut frames = Vec::new();
-        for spans in split(spans) {
+        for spans in split(spans, answers.len()) {
             self.number += 1;
-            let digest = Digest { after, begin, spans };
+            let digest = Digest { after, begin, next: within, answers: mem::take(&mut answers), spans };
             let mut frame = frame::encode(&Post::new(digest.encode()), origin);
             frame::write_header(
                 &mut frame,
@@ -134,7 +145,7 @@ impl DigestSender {
                 Ok(_) if self.unconfirmed.is_empty() => self.confirmed = part.number,
                 Err(error) if !error.is_transient() => self.refused(&error),
                 _ => {
-                    self.had_spans = true;
+                    self.quiet = false;
                     self.unconfirmed.extend(part.spans);
                 }
             }

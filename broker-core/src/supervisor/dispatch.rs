@@ -22,7 +22,7 @@ use crate::{
     revocation::log_state::Follower,
     wire::{
         bundle,
-        digest::Digest,
+        digest::{ASK, Digest, MAX_ANSWERS},
         frame::{self, SequenceHeader},
         names::{DIGESTS, Names, REVOCATIONS, is_reply_channel},
     },
@@ -40,6 +40,11 @@ struct Inner {
     receivers: Receivers,
     lost: OnceLock<Error>,
     lost_notify: Notify,
+    /// What other nodes ask and have not been answered yet; notified when there is one more, and `unproven` when a node
+    /// has appeared whose digests prove nothing yet about some channel.
+    asked: Mutex<Vec<u64>>,
+    asked_notify: Notify,
+    unproven: Notify,
 }
 
 /// What becomes of messages and gaps.
@@ -48,7 +53,7 @@ enum Stage {
     /// beginning of a subscription.
     Early,
     /// They go to the queues.
-    Up(DigestReceiver),
+    Up(Box<DigestReceiver>),
     /// The link is given up.
     Closed,
 }
@@ -117,13 +122,20 @@ impl Sink for Dispatch {
 
 impl Dispatch {
     pub(crate) fn new(receivers: Receivers) -> Self {
-        let (lost, lost_notify) = (OnceLock::new(), Notify::new());
-        Self(Arc::new(Inner { stage: Mutex::new(Stage::Early), receivers, lost, lost_notify }))
+        Self(Arc::new(Inner {
+            stage: Mutex::new(Stage::Early),
+            receivers,
+            lost: OnceLock::new(),
+            lost_notify: Notify::new(),
+            asked: Mutex::default(),
+            asked_notify: Notify::new(),
+            unproven: Notify::new(),
+        }))
     }
 
     /// The link is up: from now on messages and gaps go to the queues.
     pub(crate) fn pass_messages(&self) {
-        *self.lock() = Stage::Up(DigestReceiver::default());
+        *self.lock() = Stage::Up(Box::new(DigestReceiver::new(self.0.receivers.probe.node())));
     }
 
     fn lock(&self) -> MutexGuard<'_, Stage> {
@@ -143,12 +155,16 @@ impl Dispatch {
         match name {
             // At once, and before everything that waits in a queue.
             REVOCATIONS => follower.receive(wire.head.origin, &wire.payload),
+            DIGESTS if header.epoch == ASK => self.receive_ask(&wire, header.number),
             DIGESTS => self.receive_digest(&wire, header),
             name if name.starts_with('$') && !is_reply_channel(name) => probe.receive(name, &wire, header),
             name => {
                 let SequenceHeader { epoch, sequence, .. } = header;
                 let seq = MessageSeq { origin: wire.head.origin, epoch, sequence };
-                self.while_open(|_, wakes| hub.receive(name, Message::from_wire(wire), &seq, wakes));
+                self.while_open(|digests, wakes| {
+                    digests.heard(seq.origin);
+                    hub.receive(name, Message::from_wire(wire), &seq, wakes);
+                });
             }
         }
     }
@@ -164,13 +180,28 @@ impl Dispatch {
         let mut anything_missing = false;
         self.while_open(|digests, wakes| {
             let (begun, back) = hub.probe_epochs();
-            let Proof { missing, since } = digests.receive(origin, header.number, &digest, back);
+            let Proof { missing, since, made_after } = digests.receive(origin, header.number, &digest, back);
             anything_missing = missing;
-            let probe_epochs = ProbeEpochs { begun, back, since };
+            let probe_epochs = ProbeEpochs { begun, made_after, since };
             digest.spans.iter().for_each(|span| hub.compare(origin, span, probe_epochs, wakes));
+            if made_after < hub.wanted_probe_epoch() && digest.next != 0 {
+                self.0.unproven.notify_one();
+            }
         });
         if anything_missing {
             self.gap_on_all(&skipped(None));
+        }
+    }
+
+    /// A node asks for a digest. Its own questions this node has answered when it asked.
+    fn receive_ask(&self, wire: &Wire, ask: u64) {
+        if wire.head.origin != self.0.receivers.probe.node() {
+            let mut asked = self.asked();
+            if asked.len() < MAX_ANSWERS {
+                asked.push(ask);
+            }
+            drop(asked);
+            self.0.asked_notify.notify_one();
         }
     }
 
@@ -222,12 +253,42 @@ impl Dispatch {
         tracing::debug!(channel = name, "{error}");
     }
 
-    /// How many digests were received since this was asked last.
-    pub(crate) fn take_digest_count(&self) -> u32 {
-        match &mut *self.lock() {
-            Stage::Up(digests) => mem::take(&mut digests.count),
-            Stage::Early | Stage::Closed => 0,
+    fn asked(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be answered.
+    pub(crate) fn take_asked(&self) -> Vec<u64> {
+        mem::take(&mut *self.asked())
+    }
+
+    /// Waits until something is asked. One waiter; cancel safe.
+    pub(crate) async fn wait_asked(&self) {
+        while self.asked().is_empty() {
+            self.0.asked_notify.notified().await;
         }
+    }
+
+    /// Waits until the digests of some node prove nothing yet about some channel: the channel is new, or the node is.
+    /// One waiter; cancel safe.
+    pub(crate) async fn wait_unproven(&self) {
+        tokio::select! {
+            () = self.0.receivers.hub.one_more_subscribed() => {}
+            () = self.0.unproven.notified() => {}
+        }
+    }
+
+    /// What is known of digests, while the link is up.
+    pub(crate) fn digests<R>(&self, look: impl FnOnce(&mut DigestReceiver) -> R) -> Option<R> {
+        match &mut *self.lock() {
+            Stage::Up(digests) => Some(look(digests)),
+            Stage::Early | Stage::Closed => None,
+        }
+    }
+
+    /// A node was killed, perhaps: what it posted last is unknown.
+    pub(crate) fn fell_silent(&self) {
+        self.gap_on_all(&skipped(None));
     }
 
     /// Waits until the link is reported lost. One waiter.

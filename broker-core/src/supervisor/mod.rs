@@ -4,10 +4,12 @@
 //! run until something breaks, withdraw, begin again.
 
 pub(crate) mod batch;
+mod digests;
 pub(crate) mod dispatch;
 mod failures;
 mod heartbeat;
 pub(crate) mod outbox;
+mod own_digests;
 pub(crate) mod probe;
 mod reconcile;
 pub(crate) mod subscriptions;
@@ -40,8 +42,6 @@ pub(crate) use dispatch::Receivers;
 use outbox::{Outbox, Priority};
 use probe::Kind;
 
-/// How many digests of others a node receives a second before it makes its own rarer, as they do.
-const MOST_DIGESTS: u32 = 100;
 /// Keeps a link up until it is stopped.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
@@ -120,6 +120,7 @@ impl Supervisor {
         let error = error.map(|error| error.with_operation(doing).with_backend(self.driver.name()));
         self.withdraw(error.as_ref());
         if let (Some(link), None) = (link, &error) {
+            self.say_goodbye(&*link).await;
             self.close(&*link).await;
         }
         error
@@ -148,12 +149,14 @@ impl Supervisor {
             tracing::info!(backend = self.driver.name(), "connected");
             // Now that both directions work: whoever sees the gap, or has waited, may post at once.
             dispatch.pass_messages();
-            self.confirmed(&subscribed);
+            self.confirmed(&subscribed, dispatch);
             tokio::try_join!(
                 self.write(link),
-                self.reconcile(link),
+                self.reconcile(link, dispatch),
                 self.heartbeat(link),
                 self.send_digests(dispatch),
+                self.ask_for_digests(dispatch),
+                self.watch_silence(dispatch),
                 self.follow(link),
                 self.append(link),
             )?;
@@ -198,16 +201,6 @@ impl Supervisor {
         hub.confirm_probe_epoch(probe_epoch);
         follower.echoed(sent);
         Ok(subscribed)
-    }
-
-    /// Announces what was posted here. With many nodes each sends digests less often, so that no node receives
-    /// many more than [`MOST_DIGESTS`] a second.
-    async fn send_digests(&self, dispatch: &Dispatch) -> Result<()> {
-        loop {
-            let few = Duration::from_secs(1) / MOST_DIGESTS * dispatch.take_digest_count();
-            sleep(self.options.digest_interval.max(few)).await;
-            self.outbox.digest();
-        }
     }
 
     /// Posts to itself, ahead of everything, and waits for the echo.

@@ -17,15 +17,21 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
 
-use super::batch::{Batch, Completion, interrupted, is_unsent, link_broke};
+use super::{
+    batch::{Batch, Completion, interrupted, is_unsent, link_broke},
+    own_digests::OwnDigests,
+};
 use crate::{
     ChannelName, Error, ErrorKind, NodeId, Options, Result,
     driver::{Outgoing, Receipt},
-    loss::{digest_sender::DigestSender, sequencer::Sequencer},
+    loss::sequencer::Sequencer,
     runtime::{Runtime, user_code::shielded},
-    wire::names::{DIGESTS, Names},
+    wire::names::Names,
 };
 
 /// The most a batch holds: enough for one pipeline, short enough to be an even step.
@@ -60,16 +66,7 @@ struct State {
     urgent: VecDeque<Pending>,
     queue: VecDeque<Pending>,
     sequencer: Sequencer,
-    digests: Digests,
-}
-
-#[derive(Debug)]
-struct Digests {
-    node: NodeId,
-    wire_name: ChannelName,
-    digest_sender: DigestSender,
-    /// One is to be sent, if there is something to report.
-    due: bool,
+    digests: OwnDigests,
 }
 
 /// A frame, and where its outcome goes.
@@ -104,12 +101,7 @@ impl Outbox {
             sealed: false,
             urgent: VecDeque::new(),
             queue: VecDeque::new(),
-            digests: Digests {
-                node,
-                wire_name: names.to_wire(DIGESTS),
-                digest_sender: DigestSender::default(),
-                due: false,
-            },
+            digests: OwnDigests::new(node, &names, options.digest_interval),
             sequencer: Sequencer::new(names),
         };
         Self {
@@ -258,9 +250,10 @@ impl Outbox {
         Ok(receiver)
     }
 
-    /// The link is up.
+    /// The link is up. The first digest is sent before any post.
     pub(crate) fn open(&self) {
         let mut state = self.lock();
+        state.digests.report(Vec::new());
         // Closed for good, it stays so.
         state.shut.take_if(|error| error.kind() != ErrorKind::Closed);
     }
@@ -296,10 +289,30 @@ impl Outbox {
         taken
     }
 
-    /// A digest is sent next, if there is something to report: of everything that was sent before it.
-    pub(crate) fn digest(&self) {
-        self.lock().digests.due = true;
+    /// A digest is sent next, if there is something to report: of everything that was sent before it. It answers these
+    /// questions.
+    pub(crate) fn digest(&self, asked: Vec<u64>) {
+        self.lock().digests.report(asked);
         self.notify.notify_one();
+    }
+
+    /// From now on this is the time between two digests.
+    pub(crate) fn set_digest_interval(&self, interval: Duration) {
+        self.lock().digests.set_interval(interval);
+    }
+
+    /// When the last round of digests was made, and how long it was.
+    pub(crate) fn last_digest(&self) -> Option<(Instant, usize)> {
+        self.lock().digests.last()
+    }
+
+    /// The last digests, of everything that was sent: the node closes. Nobody looks at what becomes of them.
+    pub(crate) fn closing_digests(&self) -> Vec<Outgoing> {
+        let mut state = self.lock();
+        state.digests.close();
+        let mut batch = Batch::default();
+        state.add_digests(&mut batch);
+        batch.frames
     }
 
     /// From now on nothing new is taken.
@@ -346,9 +359,7 @@ impl State {
         let mut bytes = 0;
         while batch.frames.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
             let urgent = self.urgent.pop_front();
-            // With several batches under way the outcome of the last round may still be to come: then at the next look.
-            if urgent.is_none() && self.digests.due && !self.digests.digest_sender.is_pending() {
-                self.digests.due = false;
+            if urgent.is_none() && self.digests.take_due() {
                 self.add_digests(&mut batch);
             }
             let Some(Pending { frame, mut completion }) = urgent.or_else(|| self.queue.pop_front()) else {
@@ -373,9 +384,6 @@ impl State {
 
     /// The next round of digests.
     fn add_digests(&mut self, batch: &mut Batch) {
-        let Digests { node, wire_name, digest_sender, .. } = &mut self.digests;
-        for (frame, outcome) in digest_sender.next(*node, self.sequencer.take_spans()) {
-            batch.add(Outgoing::new(wire_name.clone(), frame.freeze()), Completion::new(outcome));
-        }
+        self.digests.add_to(batch, &mut self.sequencer);
     }
 }

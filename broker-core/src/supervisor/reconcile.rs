@@ -1,7 +1,7 @@
 //! Reconcile: makes what is subscribed at the backend equal to what is wanted, by chunks, and determines which of them are
 //! refused.
 
-use super::{Receivers, Supervisor, probe::Kind};
+use super::{Receivers, Supervisor, dispatch::Dispatch, probe::Kind};
 use crate::{ChannelName, CloseReason, Error, Result, driver::Link, wire::names::DIGESTS};
 
 /// How many channels go into one subscribe call.
@@ -55,14 +55,14 @@ impl Supervisor {
     }
 
     /// Makes what is subscribed equal to what is wanted, whenever either changes.
-    pub(super) async fn reconcile(&self, link: &dyn Link) -> Result<()> {
+    pub(super) async fn reconcile(&self, link: &dyn Link, dispatch: &Dispatch) -> Result<()> {
         let Receivers { hub, subscriptions, .. } = &self.receivers;
         loop {
             self.subscribe_announcements(link).await?;
             let asked = subscriptions.take_asked(hub);
             for chunk in asked.chunks(CHUNK) {
                 let subscribed = self.subscribe_all(link, chunk).await?;
-                self.confirmed(&subscribed);
+                self.confirmed(&subscribed, dispatch);
             }
             let left = subscriptions.take_left(hub);
             for chunk in self.on_wire(&left).chunks(CHUNK) {
@@ -106,10 +106,14 @@ impl Supervisor {
         names.iter().map(|name| self.receivers.names.share_to_wire(name)).collect()
     }
 
-    pub(super) fn confirmed(&self, names: &[ChannelName]) {
+    pub(super) fn confirmed(&self, names: &[ChannelName], dispatch: &Dispatch) {
         // Subscribed from here on, so the gap may be delivered; a listener that waits sees it in its past.
         let names = self.receivers.subscriptions.still_subscribed(names);
         names.iter().for_each(|name| self.receivers.hub.flush_gap(name));
+        // Before anybody who waits posts something.
+        if !names.is_empty() {
+            self.ask(dispatch);
+        }
         self.receivers.subscriptions.confirm(&names);
         // After they count as subscribed: whoever joins later sees that.
         names.iter().for_each(|name| self.receivers.hub.go_live(name));

@@ -70,6 +70,8 @@ pub(crate) struct World {
     pub(crate) subscribed: BTreeSet<String>,
     pub(crate) subscribe_calls: usize,
     pub(crate) published: Vec<Outgoing>,
+    /// Of that, what went to `$digests`: it is not among the rest.
+    pub(crate) digests: Vec<Outgoing>,
     /// Of every link so far.
     pub(crate) inboxes: Vec<Inbox>,
     pub(crate) contexts: Vec<ConnectContext>,
@@ -170,7 +172,10 @@ impl Link for Scripted {
         assert!(!panics, "the test makes the driver panic");
         let (hang, slow, echo_first, miscount, received, inbox) = {
             let mut world = self.world();
-            world.published.extend_from_slice(batch);
+            let (digests, others): (Vec<_>, Vec<_>) =
+                batch.iter().cloned().partition(|out| out.channel.as_str() == "$digests");
+            world.published.extend(others);
+            world.digests.extend(digests);
             world.under_way += 1;
             world.most_under_way = world.most_under_way.max(world.under_way);
             let arrives = |out: &&Outgoing| {

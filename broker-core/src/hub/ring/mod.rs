@@ -176,10 +176,12 @@ impl Ring {
         missing
     }
 
-    /// The channel is subscribed at the backend, and was before the next probe epoch begins.
-    pub(super) fn set_subscribed(&self, probe_epoch: u64) {
+    /// The channel is subscribed at the backend, and was before the next probe epoch begins. Whether that is new.
+    pub(super) fn set_subscribed(&self, probe_epoch: u64) -> bool {
         let mut state = self.lock();
+        let new = state.subscribed.is_none();
         state.subscribed = state.subscribed.or(NonZero::new(probe_epoch));
+        new
     }
 
     /// The channel is not subscribed any more: whatever comes next is the beginning.
