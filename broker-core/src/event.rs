@@ -47,7 +47,8 @@ pub struct Gap {
 pub enum GapCause {
     /// This subscriber was too slow and its queue overflowed; the oldest were dropped. Nobody else lost anything.
     Overflow,
-    /// The link to the backend was lost and is back; what was posted in between was not received.
+    /// The link to the backend, or the part of it that carries this channel, was lost and is back; what was posted in
+    /// between was not received.
     LinkLost,
     /// The backend or its client dropped messages while the link lived on.
     Dropped,

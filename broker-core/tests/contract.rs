@@ -88,6 +88,42 @@ async fn a_lapsed_channel_is_resubscribed_with_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_suspended_channel_is_subscribed_when_it_can_be_and_not_before() {
+    let (driver, broker) = connected().await;
+    let mut suspended = broker.subscribe("suspended").await.unwrap();
+    let times =
+        |driver: &Scripted, wanted: &str| driver.world().asked.iter().filter(|name| *name == wanted).count();
+    driver.world().subscribed.remove("suspended");
+    driver.inbox().suspended(&[name("suspended")]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(times(&driver, "suspended"), 1, "nobody asks for it");
+    assert_eq!(broker.health().links, 1);
+    driver.inbox().unsubscribed(&[name("suspended"), name("never.wanted")]);
+    let event = next(&mut suspended).await;
+    assert!(matches!(event, Event::Gap(Gap { cause: GapCause::LinkLost, missed: None, .. })), "{event:?}");
+    broker.publish("suspended", "after", Scope::Global).await.unwrap();
+    assert_eq!(text(&mut suspended).await, "after");
+    assert_eq!((times(&driver, "suspended"), times(&driver, "never.wanted")), (2, 0));
+    broker.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_subscribes_a_suspended_channel_waits_for_it() {
+    let (driver, broker) = connected().await;
+    driver.world().suspending.insert("shut".to_owned());
+    let (opening, inbox) = (broker.subscribe("shut"), driver.inbox());
+    tokio::pin!(opening);
+    assert!(timeout(Duration::from_secs(1), &mut opening).await.is_err(), "it is not subscribed yet");
+    broker.subscribe("another").await.unwrap();
+    driver.world().suspending.clear();
+    inbox.unsubscribed(&[name("shut")]);
+    let mut shut = opening.await.unwrap();
+    broker.publish("shut", "open", Scope::Global).await.unwrap();
+    assert_eq!(text(&mut shut).await, "open");
+    broker.close().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_link_without_its_probe_channel_is_given_up() {
     let (driver, broker) = connected().await;
     let mut health = broker.health_changes();

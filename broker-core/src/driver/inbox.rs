@@ -40,6 +40,11 @@ pub trait Sink: Send + Sync + 'static {
         let _ = channels;
     }
 
+    /// Channels are not subscribed any more, and cannot be for now: see [`Inbox::suspended`].
+    fn suspended(&self, channels: &[ChannelName]) {
+        self.unsubscribed(channels);
+    }
+
     /// The link is unusable. Called once: see [`Inbox::lost`].
     fn lost(&self, error: Error) {
         let _ = error;
@@ -119,6 +124,15 @@ impl Inbox {
         self.0.sink.unsubscribed(channels);
     }
 
+    /// As [`unsubscribed`](Self::unsubscribed), for channels that cannot be subscribed either, because the part of the
+    /// backend that serves them is out of reach: core subscribes them again when they are then reported
+    /// `unsubscribed`. A driver may report a channel so while [`Link::subscribe`](super::Link::subscribe) is under way, and
+    /// return `Ok` for the others. Not for the broker's [own](super::ConnectContext::is_own) channels, which the driver
+    /// subscribes again itself, with a [`gap_on`](Self::gap_on) once it has.
+    pub fn suspended(&self, channels: &[ChannelName]) {
+        self.0.sink.suspended(channels);
+    }
+
     /// Reports that the link is unusable. The first call counts; core drops the link.
     pub fn lost(&self, error: Error) {
         if !self.0.lost.swap(true, Ordering::SeqCst) {
@@ -139,6 +153,10 @@ impl Sink for Inbox {
 
     fn unsubscribed(&self, channels: &[ChannelName]) {
         self.0.sink.unsubscribed(channels);
+    }
+
+    fn suspended(&self, channels: &[ChannelName]) {
+        self.0.sink.suspended(channels);
     }
 
     fn lost(&self, error: Error) {

@@ -3,7 +3,13 @@
 use std::{num::NonZero, sync::Arc, time::Duration};
 
 use super::{Capabilities, Inbox};
-use crate::{NodeId, wire::limits::MAX_FRAME};
+use crate::{
+    ChannelName, NodeId,
+    wire::{
+        limits::MAX_FRAME,
+        names::{DIGESTS, Names, is_reply_channel},
+    },
+};
 
 /// What a driver gets to open a link with.
 #[derive(Clone, Debug)]
@@ -30,6 +36,22 @@ impl ConnectContext {
     pub fn with_inbox(mut self, inbox: Inbox) -> Self {
         self.inbox = inbox;
         self
+    }
+
+    /// Whether a channel, by its name on the wire, is one of the broker's own that core subscribes once for each link:
+    /// those of the probe, the digests and the announcements. That of replies is like any channel of the application.
+    #[must_use]
+    pub fn is_own(&self, channel: &str) -> bool {
+        Names::new(&self.prefix)
+            .strip(channel)
+            .is_some_and(|name| name.starts_with('$') && !is_reply_channel(name))
+    }
+
+    /// The channel of digests, by its name on the wire: there nodes say what they have posted. A digest must not overtake
+    /// what was published before it: a link whose channels come by several paths holds it back.
+    #[must_use]
+    pub fn digests(&self) -> ChannelName {
+        Names::new(&self.prefix).to_wire(DIGESTS)
     }
 
     pub(crate) fn with_node(mut self, node_id: NodeId, prefix: &str) -> Self {

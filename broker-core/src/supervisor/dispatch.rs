@@ -10,7 +10,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{probe::Probe, subscriptions::Subscriptions};
+use super::{
+    probe::Probe,
+    subscriptions::{Next, Subscriptions},
+};
 use crate::{
     ChannelName, Error, ErrorKind, Gap, GapCause, Malformed, Message,
     driver::inbox::{Arrival, Missing, Sink},
@@ -88,12 +91,30 @@ impl Sink for Dispatch {
     }
 
     fn unsubscribed(&self, channels: &[ChannelName]) {
-        let Receivers { hub, names, subscriptions, follower, .. } = &self.0.receivers;
-        let gap = Entry::gap(Gap::new(None, GapCause::Dropped));
+        if self.no_longer_delivered(channels, Next::Ask) {
+            self.0.receivers.follower.missed();
+        }
+    }
+
+    fn suspended(&self, channels: &[ChannelName]) {
+        self.no_longer_delivered(channels, Next::Wait);
+    }
+
+    fn lost(&self, error: Error) {
+        self.report_lost(error);
+    }
+}
+
+impl Dispatch {
+    /// The server delivers these channels no more. Whether the link still counts.
+    fn no_longer_delivered(&self, channels: &[ChannelName], next: Next) -> bool {
+        let Receivers { hub, names, subscriptions, .. } = &self.0.receivers;
+        let cause = if next == Next::Wait { GapCause::LinkLost } else { GapCause::Dropped };
+        let gap = Entry::gap(Gap::new(None, cause));
         // Under the lock, so that a link that is given up tells nothing of channels that the next one has subscribed.
         let stage = self.lock();
         if matches!(*stage, Stage::Closed) {
-            return;
+            return false;
         }
         for channel in channels.iter().filter_map(|channel| names.strip(channel.as_str())) {
             match channel {
@@ -103,7 +124,7 @@ impl Sink for Dispatch {
                     self.report_lost(Error::new(ErrorKind::Unavailable, lost));
                 }
                 name => {
-                    if let Some(name) = subscriptions.note_unsubscribed(name) {
+                    if let Some(name) = subscriptions.note_unsubscribed(name, next) {
                         // What comes next is not compared with what came before.
                         hub.reset(&name);
                         hub.mark_gap(&name, &gap);
@@ -111,16 +132,9 @@ impl Sink for Dispatch {
                 }
             }
         }
-        drop(stage);
-        follower.missed();
+        true
     }
 
-    fn lost(&self, error: Error) {
-        self.report_lost(error);
-    }
-}
-
-impl Dispatch {
     pub(crate) fn new(receivers: Receivers) -> Self {
         Self(Arc::new(Inner {
             stage: Mutex::new(Stage::Early),

@@ -41,7 +41,7 @@ struct State {
     /// Asked of the link just now: perhaps subscribed already, and then it may have been received.
     trying: Vec<ChannelName>,
     /// Of those that are being asked: the server does not deliver them any more, before it has confirmed them.
-    lapsed: Vec<ChannelName>,
+    lapsed: Vec<(ChannelName, Next)>,
     /// Somebody waits for these, or may.
     asked: Vec<ChannelName>,
     /// When the last listener left; and the same names in the order in which to look at them.
@@ -55,6 +55,23 @@ struct State {
 }
 
 type Waiter = oneshot::Sender<Result<()>>;
+
+/// What to do with a channel that the server delivers no more, and that is still wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Subscribe it again.
+    Ask,
+    /// Nothing, until the link says that it can be subscribed.
+    Wait,
+}
+
+impl State {
+    fn ask_again(&mut self, name: ChannelName, next: Next) {
+        if self.online && next == Next::Ask {
+            self.asked.push(name);
+        }
+    }
+}
 
 impl Subscriptions {
     pub(crate) fn new(unsubscribe_delay: Duration, runtime: Runtime) -> Self {
@@ -150,26 +167,33 @@ impl Subscriptions {
         Ok(live)
     }
 
-    /// The server delivers a channel no more. It is subscribed again if it is still wanted; its name, if it was
-    /// subscribed.
-    pub(crate) fn note_unsubscribed(&self, name: &str) -> Option<ChannelName> {
-        let name = {
+    /// The server delivers a channel no more. Its name, if it was subscribed, or may have been.
+    pub(crate) fn note_unsubscribed(&self, name: &str, next: Next) -> Option<ChannelName> {
+        let found = {
             let mut state = self.lock();
-            match state.actual.take(name) {
+            // One that is being subscribed just now: the order of the two is unknown.
+            let trying = || state.trying.iter().find(|trying| trying.as_str() == name).cloned();
+            match state.actual.get(name).cloned() {
                 Some(name) => {
-                    state.asked.push(name.clone());
-                    name
+                    state.actual.remove(&name);
+                    state.ask_again(name.clone(), next);
+                    Some(name)
                 }
-                None => {
-                    // Being subscribed just now: the order of the two is unknown.
-                    let name = state.trying.iter().find(|trying| trying.as_str() == name).cloned()?;
-                    state.lapsed.push(name.clone());
-                    name
-                }
+                None => match trying() {
+                    Some(name) => {
+                        state.lapsed.push((name.clone(), next));
+                        Some(name)
+                    }
+                    None => {
+                        // One that had to wait, if it is still wanted.
+                        state.ask_again(ChannelName::internal(name.to_owned()), next);
+                        None
+                    }
+                },
             }
         };
         self.notify.notify_one();
-        Some(name)
+        found
     }
 
     /// There is something to look at.
@@ -261,10 +285,11 @@ impl Subscriptions {
         if lapsed.is_empty() {
             return names.to_vec();
         }
-        state.asked.extend_from_slice(&lapsed);
+        let lapsed: HashMap<ChannelName, Next> = lapsed.into_iter().collect();
+        lapsed.iter().for_each(|(name, next)| state.ask_again(name.clone(), *next));
         drop(state);
         self.notify.notify_one();
-        names.iter().filter(|name| !lapsed.contains(name)).cloned().collect()
+        names.iter().filter(|name| !lapsed.contains_key(*name)).cloned().collect()
     }
 
     /// The backend has confirmed these.

@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) most_under_way: usize,
     /// Channels nobody may subscribe to.
     pub(crate) forbidden: HashSet<String>,
+    /// Channels that cannot be subscribed for now.
+    pub(crate) suspending: HashSet<String>,
     /// Delivered on the link, inside `subscribe`, before it is confirmed.
     pub(crate) early: Option<Outgoing>,
 
@@ -202,18 +204,21 @@ impl Link for Scripted {
     }
 
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
-        let (early, hang, inbox) = {
+        let (early, hang, inbox, suspended) = {
             let mut world = self.world();
             world.subscribe_calls += 1;
             if channels.iter().any(|name| world.forbidden.contains(name.as_str())) {
                 return Err(Error::new(ErrorKind::Forbidden, "the test forbids it"));
             }
-            world.subscribed.extend(channels.iter().map(ToString::to_string));
+            let (suspended, subscribed): (Vec<_>, Vec<_>) =
+                channels.iter().cloned().partition(|name| world.suspending.contains(name.as_str()));
+            world.subscribed.extend(subscribed.iter().map(ToString::to_string));
             world.asked.extend(channels.iter().map(ToString::to_string));
             let early = world.early.take_if(|out| channels.contains(&out.channel));
             let hang = world.hang_subscribe && channels.iter().any(|name| !name.as_str().starts_with('$'));
-            (early, hang, world.inboxes.last().cloned().unwrap())
+            (early, hang, world.inboxes.last().cloned().unwrap(), suspended)
         };
+        inbox.suspended(&suspended);
         early.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame));
         if hang {
             pending::<()>().await;

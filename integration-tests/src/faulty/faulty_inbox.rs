@@ -110,6 +110,10 @@ impl Sink for Receiving {
         self.0.inner.unsubscribed(channels);
     }
 
+    fn suspended(&self, channels: &[ChannelName]) {
+        self.0.inner.suspended(channels);
+    }
+
     fn lost(&self, error: Error) {
         match &*self.0.heal.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(heal) => heal(),

@@ -18,6 +18,8 @@ const SUGGESTED: &[(&str, &str)] = &[
     ("redis+unix", ""),
     ("redis+sentinel", "26379"),
     ("rediss+sentinel", ""),
+    ("redis+cluster", ""),
+    ("rediss+cluster", ""),
     ("nats", "4222"),
     ("tls", ""),
     ("amqp", "5672"),

@@ -168,6 +168,7 @@ impl ErrorContext {
         let (product, plain, secure) = match self.product {
             "Redis" => ("Redis", "redis://", "rediss://"),
             "Redis Sentinel" => ("Redis", "redis+sentinel://", "rediss+sentinel://"),
+            "Redis Cluster" => ("Redis", "redis+cluster://", "rediss+cluster://"),
             "NATS" => ("NATS", "nats://", "tls:// and the key `tls_first=true`"),
             "RabbitMQ" => ("RabbitMQ", "amqp://", "amqps://"),
             other => (other, "the scheme without TLS", "the scheme with TLS, if there is one"),
