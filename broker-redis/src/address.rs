@@ -18,6 +18,8 @@ pub(crate) const DEFAULT_PORT: u16 = 6379;
 const HANGS_UP: &str = "see its log, its limit `maxclients`, and any proxy between";
 /// A Sentinel, or a server that it has named, where errors name the scheme to use.
 const SENTINEL: &str = "Redis Sentinel";
+/// A member of a cluster, where errors name the scheme to use.
+const CLUSTER: &str = "Redis Cluster";
 
 /// Where the server is and as whom we go there.
 pub(crate) struct Address {
@@ -84,6 +86,11 @@ impl Address {
     pub(crate) fn of_sentinel(self, who: &str, user: Option<&str>, password: Option<&str>) -> Self {
         let peer = ErrorContext::new(SENTINEL, self.peer.place(), who).hanging_up(HANGS_UP);
         Self { peer, info: self.info.set_redis_settings(signing_in(user, password)), ..self }
+    }
+
+    /// The same server, with the cluster's schemes in errors.
+    pub(crate) fn of_cluster(self, who: String) -> Self {
+        Self { peer: ErrorContext::new(CLUSTER, self.peer.place(), who).hanging_up(HANGS_UP), ..self }
     }
 
     /// Whether the connection is encrypted from its first byte.

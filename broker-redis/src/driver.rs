@@ -85,8 +85,19 @@ impl RedisDriver {
         publishing.check(&peer)?;
         let info = info(publishing.version, idle_limit);
         closing.send_replace(false);
-        let log = Seen::default();
-        Ok(RedisLink { subscriber, publisher, inbox, peer, log, info, says_its_role, used, closing })
+        let (log, receives_at) = (Seen::default(), peer.clone());
+        Ok(RedisLink {
+            subscriber,
+            publisher,
+            inbox,
+            peer,
+            receives_at,
+            log,
+            info,
+            says_its_role,
+            used,
+            closing,
+        })
     }
 
     pub(crate) async fn reach(&self, inbox: Inbox) -> Result<RedisLink> {

@@ -37,6 +37,9 @@ pub(crate) fn translate_of_log(peer: &ErrorContext, error: &RedisError) -> Error
             (Misconfigured, "has a key of another type in place of the revocation log; rename that key")
         }
         ("MOVED", _) => (Misconfigured, "is not the node of its cluster that keeps the revocation log"),
+        ("ASK" | "TRYAGAIN", _) => {
+            (Unavailable, "is handing the revocation log over to another member of its cluster")
+        }
         ("OOM", _) => (Unavailable, "is out of memory and stores no revocation; see its `maxmemory`"),
         ("MISCONF", _) => (Unavailable, "cannot save to disk and stores no revocation; see its log"),
         ("NOREPLICAS", _) => {
@@ -64,7 +67,7 @@ fn answered(peer: &ErrorContext, error: &RedisError) -> Error {
         ("DENIED", _) => (Forbidden, "protected mode; set a password at the server"),
         ("READONLY" | "MASTERDOWN", _) => (Unavailable, "is a replica; give the master's address"),
         ("OOM", _) => (Unavailable, "is out of memory; see its `maxmemory`"),
-        ("LOADING" | "BUSY" | "CLUSTERDOWN" | "NOREPLICAS", _) => (Unavailable, "is not ready"),
+        ("LOADING" | "BUSY" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS", _) => (Unavailable, "is not ready"),
         ("MISCONF", _) => (Misconfigured, "refuses work because it cannot save to disk; see its log"),
         _ => (Other, "refused the command"),
     };

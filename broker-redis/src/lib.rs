@@ -12,6 +12,7 @@
 //! redis+unix://user:password@localhost/run/redis/redis.sock
 //! redis+sentinel://user:password@s1,s2:26380,s3/?master=main
 //! rediss+sentinel://s1,s2,s3/?master=main&sentinel_user=watcher&sentinel_password=…&ca=/etc/ssl/redis-ca.pem
+//! redis+cluster://user:password@a,b,c:6379/?sharded=true
 //! ```
 //!
 //! - The port defaults to 6379; the host has no default. Of several addresses of its name any one that answers
@@ -65,8 +66,41 @@
 //!   itself a master; and when a majority is out of reach at two heartbeats in a row. An attempt to connect waits up to 2 s
 //!   at a master that cannot be reached, and follows the Sentinels when they name another one.
 //!
-//! All nodes see a channel in one order, the server's. On Redis Cluster any one node can be given as address and
-//! all nodes reach each other, but two publishers at different nodes may be seen interleaved in two ways.
+//! All nodes see a channel in one order, the server's.
+//!
+//! # Redis Cluster
+//!
+//! `redis+cluster://` and `rediss+cluster://` take any members as hosts, tried in random order; the others are learned from
+//! them, and are remembered for the next link. There is no database, and so no path. A member of a cluster is refused
+//! under `redis://`, and a server that stands alone under `redis+cluster://`.
+//!
+//! **Plain channels**, the default: a post goes to every member of the cluster, replicas too. A link receives at one master
+//! and publishes at another, so the heartbeat's echo crosses the cluster. Two publishers at two members may be seen
+//! interleaved in two ways: `OrderGuarantee::PerPublisher`. Both members are asked for `cluster_state` at connect, which has to
+//! be `ok`, and at each heartbeat: a member that may have lost the majority of the masters is left. While one of several
+//! masters is being replaced the links through the others live on. When a member dies, or is frozen for longer than
+//! `cluster-node-timeout`, members drop what they had for it. The same can happen to a bus that is saturated, with a
+//! `cluster-node-timeout` of a second: leave it at 5 s or more. It is found by the numbers of the messages and the digests.
+//!
+//! **Sharded channels**, `sharded=true`: a post goes to the master that serves the slot of its channel, and to its replicas.
+//! A link has two connections to every master, of which there may be 128, and one for questions. All of a channel goes
+//! through one master as long as its slot stays there: `OrderGuarantee::PerChannel`. What has braces in its name, `{a}.x`, has
+//! the slot of what is in them.
+//!
+//! - A master that is gone, silent for 4 s while an answer is due, or no master any more concerns its channels alone: each of them has a gap, and
+//!   is subscribed again when another master serves it. The map of the slots is asked for at each heartbeat and, while a
+//!   master is missing, every 25 to 50 ms. Meanwhile posts on these channels fail with `Unavailable`, or `Interrupted` if
+//!   they were under way, and whoever subscribes to one waits. The link ends when no master is left.
+//! - A digest is handed over when every shard has answered a question that was put after it came, so that it reports nothing as
+//!   missing that is only slower: a round trip more.
+//! - A slot that is moved to another master is the same for the channels in it.
+//! - The echo tests every master that there was when the link was opened; where one is missing it comes from here, since its
+//!   channels have been reported. Every connection is asked for its role at each heartbeat.
+//! - Announcements of revocations have the slot of `$revocations`. While no master serves it nobody can be told of one, and
+//!   none is stored; afterwards every node reads the log.
+//!
+//! The revocation log is at the owner of its slot, by a connection of its own, and is followed from member to member.
+//! While its slot is being moved, or has no master, calls fail with `Unavailable`, and core repeats them.
 //!
 //! # The revocation log
 //!
@@ -97,7 +131,6 @@
 //!   node's. All nodes should keep records equally long, for the shortest time wins. A server whose clock was
 //!   behind and leaps forward makes what it had stored that much older.
 //! - **A replica** refuses an append, and that link is given up.
-//! - **Redis Cluster**: the log is at one node of it. A node whose address is another's gets `Misconfigured`.
 //!
 //! # Permissions
 //!
@@ -107,6 +140,13 @@
 //! ```text
 //! ACL SETUSER shop on >password resetchannels &shop.* -@all +publish +subscribe +unsubscribe
 //! ACL SETUSER app  on >password resetchannels &news &user.* &$* -@all +publish +subscribe +unsubscribe
+//! ```
+//!
+//! In a cluster, where each member has its own list of users, for plain channels and for sharded ones:
+//!
+//! ```text
+//! ACL SETUSER shop on >password resetchannels &shop.* -@all +publish +subscribe +unsubscribe +cluster|slots +cluster|info
+//! ACL SETUSER shop on >password resetchannels &shop.* -@all +spublish +ssubscribe +sunsubscribe +cluster|slots
 //! ```
 //!
 //! For the revocation log it needs the key, and five commands more:
@@ -129,6 +169,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
+mod cluster;
 mod driver;
 mod errors;
 mod link;
@@ -146,7 +187,7 @@ use broker_core::{
 };
 
 /// Redis and Valkey, for `redis://`, `rediss://` and `redis+unix://`; behind Sentinels for `redis+sentinel://` and
-/// `rediss+sentinel://`.
+/// `rediss+sentinel://`; a Redis Cluster for `redis+cluster://` and `rediss+cluster://`.
 pub const BACKEND: Backend = Backend {
     name: NAME,
     schemes: &[
@@ -155,6 +196,8 @@ pub const BACKEND: Backend = Backend {
         Scheme::local("redis+unix"),
         Scheme::plain(sentinel::SCHEME, sentinel::DEFAULT_PORT, Some(sentinel::ENCRYPTED)),
         Scheme::encrypted(sentinel::ENCRYPTED),
+        Scheme::plain("redis+cluster", address::DEFAULT_PORT, Some("rediss+cluster")),
+        Scheme::encrypted("rediss+cluster"),
     ],
     open,
 };
@@ -164,6 +207,9 @@ const NAME: &str = "redis";
 fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
     if matches!(url.scheme(), sentinel::SCHEME | sentinel::ENCRYPTED) {
         return Ok(Arc::new(sentinel::SentinelDriver::parse(url)?));
+    }
+    if matches!(url.scheme(), "redis+cluster" | "rediss+cluster") {
+        return cluster::open(url);
     }
     Ok(Arc::new(driver::RedisDriver(address::Address::parse(url)?)))
 }

@@ -24,7 +24,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     errors::{translate, translate_of_log},
-    log::{Log, Seen},
+    log::{Keeper, Log, Seen},
     role::Role,
 };
 
@@ -95,13 +95,27 @@ pub(crate) async fn idle_limit(connection: &MultiplexedConnection) -> Option<Dur
     reply.get("timeout").filter(|seconds| **seconds > 0).map(|seconds| Duration::from_secs(*seconds))
 }
 
+/// What a server that keeps a log reports. Snapshots alone take back what was appended since the last one: only the
+/// append-only file counts.
+pub(crate) async fn inspection(connection: &MultiplexedConnection) -> Inspection {
+    let mut asking = connection.clone();
+    let time: Option<(u64, u64)> = redis::cmd("TIME").query_async(&mut asking).await.ok();
+    let kept: Option<String> = redis::cmd("INFO").arg("persistence").query_async(&mut asking).await.ok();
+    let clock = time.and_then(|(seconds, micros)| {
+        UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?.checked_add(Duration::from_micros(micros))
+    });
+    Inspection::new(clock, kept.map(|text| text.contains("aof_enabled:1")))
+}
+
 /// One link. Dropping it drops the last handles of both connections, and with them their tasks and sockets.
 #[derive(Debug)]
 pub(crate) struct RedisLink {
     pub(crate) subscriber: MultiplexedConnection,
     pub(crate) publisher: MultiplexedConnection,
     pub(crate) inbox: Inbox,
+    /// The server at which it publishes, and the one at which it receives: the same but for a cluster.
     pub(crate) peer: ErrorContext,
+    pub(crate) receives_at: ErrorContext,
     pub(crate) log: Seen,
     pub(crate) info: LinkInfo,
     /// Whether the server says what it is when it is asked.
@@ -113,19 +127,9 @@ pub(crate) struct RedisLink {
 
 impl RedisLink {
     /// Translates an error of a call about channels, and gives the link up if it is the connection's.
-    fn failed(&self, error: &RedisError) -> Error {
-        let translated = translate(&self.peer, error);
+    fn refused(&self, error: &RedisError) -> Error {
+        let translated = translate(&self.receives_at, error);
         if error.code().is_none() {
-            self.inbox.lost(translated.clone());
-        }
-        translated
-    }
-
-    /// Translates an error of a call about the log. A replica takes no revocation: the way to the master is another
-    /// link.
-    pub(crate) fn log_failed(&self, error: &RedisError) -> Error {
-        let translated = translate_of_log(&self.peer, error);
-        if matches!(error.code(), None | Some("READONLY")) {
             self.inbox.lost(translated.clone());
         }
         translated
@@ -170,12 +174,12 @@ impl Link for RedisLink {
     /// expects that, so a refusal leaves replies and calls in step.
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
         let done = self.subscriber.clone().subscribe(names(channels)).await;
-        done.map_err(|error| self.failed(&error))
+        done.map_err(|error| self.refused(&error))
     }
 
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
         let done = self.subscriber.clone().unsubscribe(names(channels)).await;
-        done.map_err(|error| self.failed(&error))
+        done.map_err(|error| self.refused(&error))
     }
 
     fn log(&self) -> Option<&dyn DurableLog> {
@@ -196,38 +200,53 @@ impl Link for RedisLink {
         if !self.says_its_role {
             return Ok(());
         }
-        let ask = async |connection| match Role::ask(connection).await {
-            Ok(role) => role.check(&self.peer),
-            Err(error) => Err(translate(&self.peer, &error)),
+        let ask = async |connection, peer| match Role::ask(connection).await {
+            Ok(role) => role.check(peer),
+            Err(error) => Err(translate(peer, &error)),
         };
-        tokio::try_join!(ask(&self.subscriber), ask(&self.publisher))?;
+        tokio::try_join!(ask(&self.subscriber, &self.receives_at), ask(&self.publisher, &self.peer))?;
         Ok(())
     }
 
-    /// Snapshots alone take back what was appended since the last one: only the append-only file counts.
     async fn inspect(&self, _: &LogSpec) -> Inspection {
-        let mut asking = self.publisher.clone();
-        let time: Option<(u64, u64)> = redis::cmd("TIME").query_async(&mut asking).await.ok();
-        let kept: Option<String> = redis::cmd("INFO").arg("persistence").query_async(&mut asking).await.ok();
-        let clock = time.and_then(|(seconds, micros)| {
-            UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?.checked_add(Duration::from_micros(micros))
-        });
-        Inspection::new(clock, kept.map(|text| text.contains("aof_enabled:1")))
-            .with_idle_limit(self.info.idle_limit)
+        inspection(&self.publisher).await.with_idle_limit(self.info.idle_limit)
     }
 
     /// Asks the server to hang up, and waits until it has: it forgets a client's subscriptions first.
     async fn close(&self) -> Result<()> {
         self.closing.send_replace(true);
-        for connection in [&self.publisher, &self.subscriber] {
+        for (connection, peer) in [(&self.publisher, &self.peer), (&self.subscriber, &self.receives_at)] {
             let quit = redis::cmd("QUIT").query_async::<()>(&mut connection.clone()).await;
             // Only an answer has a code. Without one it is gone already: all the better.
             if let Some(error) = quit.err().filter(|error| error.code().is_some()) {
-                return Err(translate(&self.peer, &error));
+                return Err(translate(peer, &error));
             }
         }
         self.closing.closed().await;
         Ok(())
+    }
+}
+
+impl Keeper for RedisLink {
+    fn seen(&self) -> &Seen {
+        &self.log
+    }
+
+    fn peer(&self) -> &ErrorContext {
+        &self.peer
+    }
+
+    fn connection(&self) -> MultiplexedConnection {
+        self.publisher.clone()
+    }
+
+    /// A replica takes no revocation: the way to the master is another link.
+    fn failed(&self, error: &RedisError) -> Error {
+        let translated = translate_of_log(&self.peer, error);
+        if matches!(error.code(), None | Some("READONLY")) {
+            self.inbox.lost(translated.clone());
+        }
+        translated
     }
 }
 
@@ -236,11 +255,11 @@ impl DurableLog for RedisLink {
     /// On the publisher's connection: a page of the log is no larger than some batches of posts are. It lives on when
     /// a call takes too long: an answer that comes later is dropped.
     async fn append(&self, log: &LogSpec, record: Bytes) -> Result<()> {
-        log.within(&self.peer, Log { link: self, log }.append(&record)).await
+        log.within(&self.peer, Log { keeper: self, log }.append(&record)).await
     }
 
     async fn read(&self, log: &LogSpec, after: &LogCursor) -> Result<LogPage> {
-        log.within(&self.peer, Log { link: self, log }.read(after)).await
+        log.within(&self.peer, Log { keeper: self, log }.read(after)).await
     }
 }
 

@@ -13,14 +13,15 @@ use std::{
 };
 
 use broker_core::{
+    Error,
     ErrorKind::{Other, Unsupported},
     Result,
-    driver::{LogCursor, LogDiscontinuity, LogPage, LogSpec, random},
+    driver::{ErrorContext, LogCursor, LogDiscontinuity, LogPage, LogSpec, random},
 };
-use redis::{Cmd, Pipeline, RedisError, Value};
+use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection};
 use tokio::sync::OnceCell;
 
-use crate::{errors::NO_LOG, link::RedisLink};
+use crate::errors::NO_LOG;
 use place::{Id, Place};
 use view::{Head, View, field, text};
 
@@ -56,35 +57,47 @@ enum Glance {
     Missing,
 }
 
-/// A log, by way of a link.
-pub(crate) struct Log<'a> {
-    pub(crate) link: &'a RedisLink,
+/// The server that keeps a log, and the connection to it.
+pub(crate) trait Keeper: Sync {
+    /// What is remembered of its log.
+    fn seen(&self) -> &Seen;
+    /// The server, for errors.
+    fn peer(&self) -> &ErrorContext;
+    /// A handle of the connection.
+    fn connection(&self) -> MultiplexedConnection;
+    /// What an error of a call means.
+    fn failed(&self, error: &RedisError) -> Error;
+}
+
+/// A log, by way of a connection to its server.
+pub(crate) struct Log<'a, K: Keeper> {
+    pub(crate) keeper: &'a K,
     pub(crate) log: &'a LogSpec,
 }
 
-impl Log<'_> {
+impl<K: Keeper> Log<'_, K> {
     /// Adds an entry.
     pub(crate) async fn append(&self, record: &[u8]) -> Result<()> {
         // An old server takes entries, and cannot tell a reader what has become of them.
-        self.link.log.looked.get_or_try_init(|| async { self.look(None, 1).await.map(drop) }).await?;
+        self.keeper.seen().looked.get_or_try_init(|| async { self.look(None, 1).await.map(drop) }).await?;
         let mut add = redis::cmd("XADD");
         add.arg(self.key());
-        let newest = self.link.log.newest.load(Ordering::Relaxed);
+        let newest = self.keeper.seen().newest.load(Ordering::Relaxed);
         let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds);
         let floor = floor(newest, here, self.log.retention);
         if floor > 0 {
             add.arg("MINID").arg("~").arg(floor);
         }
         let added = self.ask(add.arg("*").arg(FIELD).arg(record)).await?;
-        let id = text(&added).and_then(Id::parse).ok_or_else(|| self.link.peer.not_this_protocol())?;
-        self.link.log.newest.fetch_max(id.ms, Ordering::Relaxed);
+        let id = text(&added).and_then(Id::parse).ok_or_else(|| self.keeper.peer().not_this_protocol())?;
+        self.keeper.seen().newest.fetch_max(id.ms, Ordering::Relaxed);
         Ok(())
     }
 
     /// Reads a page after a cursor.
     pub(crate) async fn read(&self, after: &LogCursor) -> Result<LogPage> {
         let page = self.page(after).await?;
-        Ok(LogPage { created: self.link.log.created.swap(false, Ordering::Relaxed), ..page })
+        Ok(LogPage { created: self.keeper.seen().created.swap(false, Ordering::Relaxed), ..page })
     }
 
     async fn page(&self, after: &LogCursor) -> Result<LogPage> {
@@ -112,13 +125,13 @@ impl Log<'_> {
             match self.glance(after, count).await? {
                 Glance::Whole(view) => {
                     // Fails if it is known already, and while another link finds out.
-                    let _ = self.link.log.looked.set(());
-                    self.link.log.newest.fetch_max(view.last().ms, Ordering::Relaxed);
+                    let _ = self.keeper.seen().looked.set(());
+                    self.keeper.seen().newest.fetch_max(view.last().ms, Ordering::Relaxed);
                     return Ok(view);
                 }
                 Glance::Moving => {}
                 Glance::Missing => {
-                    self.link.log.created.store(true, Ordering::Relaxed);
+                    self.keeper.seen().created.store(true, Ordering::Relaxed);
                     let epoch = format!("{EPOCH}{:016x}", random());
                     let mut create = redis::cmd("XGROUP");
                     create.arg("CREATE").arg(self.key()).arg(epoch).arg("$").arg("MKSTREAM");
@@ -126,7 +139,7 @@ impl Log<'_> {
                 }
             }
         }
-        Err(self.link.peer.error(Other, "changes the revocation log faster than it can be read"))
+        Err(self.keeper.peer().error(Other, "changes the revocation log faster than it can be read"))
     }
 
     /// Asks for entries between two questions what the stream is. Where the answers to these are the same it is one
@@ -139,23 +152,23 @@ impl Log<'_> {
         questions.cmd("XINFO").arg("GROUPS").arg(key).cmd("XINFO").arg("STREAM").arg(key);
         questions.cmd("XRANGE").arg(key).arg(from).arg("+").arg("COUNT").arg(count);
         questions.cmd("XINFO").arg("STREAM").arg(key).cmd("XINFO").arg("GROUPS").arg(key);
-        let answers = self.link.publisher.clone().send_packed_commands(&questions, 0, 5).await;
+        let answers = self.keeper.connection().send_packed_commands(&questions, 0, 5).await;
         // The first that is an error says it: what comes behind it is a consequence.
         let answers = answers.and_then(|all| all.into_iter().map(Value::extract_error).collect());
         let answers: Vec<Value> = match answers {
             Ok(answers) => answers,
             Err(error) if is_missing(&error) => return Ok(Glance::Missing),
-            Err(error) => return Err(self.link.log_failed(&error)),
+            Err(error) => return Err(self.keeper.failed(&error)),
         };
         self.understand(answers, count)
     }
 
     fn understand(&self, answers: Vec<Value>, count: usize) -> Result<Glance> {
-        let foreign = || self.link.peer.not_this_protocol();
+        let foreign = || self.keeper.peer().not_this_protocol();
         let [groups, stream, range, stream_after, groups_after] =
             <[Value; 5]>::try_from(answers).map_err(|_| foreign())?;
         if matches!(stream, Value::Map(_)) && field(&stream, "entries-added").is_none() {
-            return Err(self.link.peer.error(Unsupported, NO_LOG));
+            return Err(self.keeper.peer().error(Unsupported, NO_LOG));
         }
         let before = Head::new(&groups, &stream).ok_or_else(foreign)?;
         let after = Head::new(&groups_after, &stream_after).ok_or_else(foreign)?;
@@ -170,8 +183,8 @@ impl Log<'_> {
 
     /// The answer to one command.
     async fn ask(&self, command: &Cmd) -> Result<Value> {
-        let answer = self.link.publisher.clone().send_packed_command(command).await;
-        answer.and_then(Value::extract_error).map_err(|error| self.link.log_failed(&error))
+        let answer = self.keeper.connection().send_packed_command(command).await;
+        answer.and_then(Value::extract_error).map_err(|error| self.keeper.failed(&error))
     }
 }
 

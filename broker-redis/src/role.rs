@@ -13,7 +13,7 @@ use tokio::time::timeout;
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// What a server says of itself, as far as it says it: a proxy may not answer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Role {
     pub(crate) version: Option<Arc<str>>,
     mode: Option<String>,
@@ -37,18 +37,42 @@ impl Role {
         Self { version: text("version").map(Into::into), mode: text("mode"), role: text("role") }
     }
 
+    /// Whether it is a master, or does not say.
+    pub(crate) fn may_be_master(&self) -> bool {
+        // Valkey may say `slave` or `replica`, according to its configuration.
+        !matches!(self.role.as_deref(), Some("replica" | "slave"))
+    }
+
+    /// Whether that server is a member of a cluster, master or not.
+    ///
+    /// # Errors
+    /// It is none, and what to do about it.
+    pub(crate) fn check_member(&self, peer: &ErrorContext) -> Result<()> {
+        match self.mode.as_deref() {
+            None | Some("cluster") => Ok(()),
+            Some(_) => {
+                let why = "is not a member of a Redis Cluster: use redis:// (or rediss://) for a server that stands \
+                           alone";
+                Err(peer.error(ErrorKind::Misconfigured, why))
+            }
+        }
+    }
+
     /// Whether all nodes can meet at that server.
     ///
     /// # Errors
     /// They cannot, and what to do about it.
     pub(crate) fn check(&self, peer: &ErrorContext) -> Result<()> {
+        if self.mode.as_deref() == Some("cluster") {
+            let why = "is a member of a Redis Cluster: use redis+cluster:// (or rediss+cluster://)";
+            return Err(peer.error(ErrorKind::Misconfigured, why));
+        }
         if self.mode.as_deref() == Some("sentinel") {
             let why = "is a Sentinel, which passes no messages: write the url as redis+sentinel://HOST,HOST,HOST/?master=NAME, \
                        with every Sentinel of that master";
             return Err(peer.error(ErrorKind::Misconfigured, why));
         }
-        // Valkey may say `slave` or `replica`, according to its configuration.
-        if matches!(self.role.as_deref(), Some("replica" | "slave")) {
+        if !self.may_be_master() {
             let why = "is a replica: a post to it reaches only its own clients; the address has to lead to the master";
             return Err(peer.error(ErrorKind::Unavailable, why));
         }
@@ -74,6 +98,7 @@ mod tests {
         assert_eq!(checked("standalone", Some("replica")), Some(ErrorKind::Unavailable));
         assert_eq!(checked("standalone", Some("slave")), Some(ErrorKind::Unavailable));
         assert_eq!(checked("sentinel", None), Some(ErrorKind::Misconfigured));
+        assert_eq!(checked("cluster", Some("master")), Some(ErrorKind::Misconfigured));
     }
 
     #[test]

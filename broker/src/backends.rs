@@ -26,6 +26,8 @@ const KNOWN: &[(&str, &str)] = &[
     ("redis+unix", "redis"),
     ("redis+sentinel", "redis"),
     ("rediss+sentinel", "redis` and `tls"),
+    ("redis+cluster", "redis"),
+    ("rediss+cluster", "redis` and `tls"),
     ("amqp", "rabbitmq"),
     ("amqps", "rabbitmq` and `tls"),
 ];

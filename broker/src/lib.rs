@@ -42,7 +42,8 @@
 //! | `nats` | `nats://`, `tls://` (encrypted) | every process on that server or its cluster |
 //! | `redis` | `redis://`, `redis+unix://` | every process on that server |
 //! | `redis` | `redis+sentinel://` | every process at the master that its Sentinels name |
-//! | `redis`, `tls` | `rediss://`, `rediss+sentinel://` | the same, encrypted |
+//! | `redis` | `redis+cluster://` | every process on that cluster |
+//! | `redis`, `tls` | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | the same, encrypted |
 //! | `rabbitmq` | `amqp://` | every process on that virtual host |
 //! | `rabbitmq`, `tls` | `amqps://` | the same, encrypted |
 //!
