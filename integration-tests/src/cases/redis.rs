@@ -2,6 +2,7 @@
 
 use broker_conformance::case::Case;
 
+mod cluster;
 mod connecting;
 mod failover_load;
 mod idle;
@@ -11,9 +12,11 @@ mod log_refusals;
 mod roles;
 mod sentinel;
 mod sentinel_refusals;
+mod sharded;
 
 /// Every case about Redis alone.
 pub(crate) const CASES: &[&[Case]] = &[
+    cluster::CASES,
     connecting::CASES,
     idle::CASES,
     load_balancer::CASES,
@@ -22,4 +25,5 @@ pub(crate) const CASES: &[&[Case]] = &[
     roles::CASES,
     sentinel::CASES,
     sentinel_refusals::CASES,
+    sharded::CASES,
 ];

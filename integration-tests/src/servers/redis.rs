@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::{Needs, Server, Source};
 
+pub mod cluster;
 pub mod config;
 pub mod control;
 #[cfg(feature = "docker")]
