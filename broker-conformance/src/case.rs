@@ -70,6 +70,11 @@ pub enum Need {
     Durable,
     /// A server that can refuse channels.
     Permissions,
+    /// A post that has returned `Ok` arrives everywhere before what another node posts after that, and before what the same
+    /// node posts through its next link.
+    PostsInTurn,
+    /// All that a node receives comes by one path: what is published first arrives first, on whatever channel.
+    OnePath,
     /// One order of a channel's messages for all nodes.
     ChannelOrder,
     /// An `Ok` of a post that means that the server took it.

@@ -231,6 +231,8 @@
 //!
 //! | the case needs | it applies if |
 //! |---|---|
+//! | [`PostsInTurn`](case::Need::PostsInTurn) | it has one server, or its members order what passes between them |
+//! | [`OnePath`](case::Need::OnePath) | a link receives by a single connection |
 //! | [`ChannelOrder`](case::Need::ChannelOrder) | the entry declares [`OrderGuarantee::PerChannel`](broker_core::driver::OrderGuarantee) |
 //! | [`Confirms`](case::Need::Confirms) | it declares [`Confirmation::Accepted`](broker_core::driver::Confirmation) |
 //! | [`Permissions`](case::Need::Permissions) | it declares [`PermissionScope::Channel`](broker_core::driver::PermissionScope) |

@@ -21,7 +21,7 @@ pub(super) const CASES: &[Case] = &[
     case!(posts_accepted_by_a_killed_server_arrive_or_lie_in_a_gap, [3, 4, 6]).needs(&[Need::OwnServer]),
     case!(a_post_without_an_answer_is_neither_accepted_nor_refused, [6]),
     case!(posts_missed_while_disconnected_lie_in_gaps, [3, 4]),
-    case!(posts_accepted_before_the_publisher_disconnects_arrive, [3, 4, 6]),
+    case!(posts_accepted_before_the_publisher_disconnects_arrive, [3, 4, 6]).needs(&[Need::PostsInTurn]),
 ];
 
 fn unavailable<T: Debug>(outcome: Result<T, Error>) -> Result<(), String> {

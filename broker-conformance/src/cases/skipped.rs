@@ -16,7 +16,7 @@ use crate::steps::{
     wait_for_link,
 };
 use crate::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::{Harness, Node},
     lossy_driver::{Fate, Losses, is_digest, is_question},
     wait::{fence, next_gap, until, within},
@@ -25,7 +25,7 @@ use crate::{
 pub(super) const CASES: &[Case] = &[
     case!(lost_messages_are_counted_where_they_are_missing, [4]),
     case!(a_listener_receives_a_gap_for_lost_messages, [4]),
-    case!(a_duplicated_message_is_delivered_once, [2]),
+    case!(a_duplicated_message_is_delivered_once, [2]).needs(&[Need::PostsInTurn]),
     case!(a_lost_last_message_is_reported, [4]),
     case!(a_lost_first_message_of_a_node_is_reported, [4]),
     case!(a_lost_question_for_a_digest_is_asked_again, [4]),
@@ -34,9 +34,9 @@ pub(super) const CASES: &[Case] = &[
     case!(a_node_that_closes_is_not_taken_for_killed, [4]),
     case!(a_loss_is_reported_when_its_digest_is_lost_too, [4]),
     case!(draining_reports_lost_last_messages, [4, 12]),
-    case!(losses_before_the_subscription_are_not_reported, [4]),
+    case!(losses_before_the_subscription_are_not_reported, [4]).needs(&[Need::PostsInTurn]),
     case!(unsent_posts_leave_no_gap, [4, 6]),
-    case!(channels_beyond_the_counters_raise_no_false_gap, [4]),
+    case!(channels_beyond_the_counters_raise_no_false_gap, [4]).needs(&[Need::OnePath]),
     case!(an_idle_node_sends_no_digest, [4]),
 ];
 

@@ -5,7 +5,15 @@ use broker_conformance::Entry;
 
 pub mod nats_cluster;
 pub mod rabbitmq_cluster;
+pub mod redis_cluster;
 pub mod redis_sentinel;
+pub mod redis_sharded;
 
 /// Every topology of the suite.
-pub const CLUSTERS: &[Entry] = &[nats_cluster::ENTRY, rabbitmq_cluster::ENTRY, redis_sentinel::ENTRY];
+pub const CLUSTERS: &[Entry] = &[
+    nats_cluster::ENTRY,
+    rabbitmq_cluster::ENTRY,
+    redis_cluster::ENTRY,
+    redis_sentinel::ENTRY,
+    redis_sharded::ENTRY,
+];
