@@ -83,7 +83,7 @@
 //! `cluster-node-timeout` of a second: leave it at 5 s or more. It is found by the numbers of the messages and the digests.
 //!
 //! **Sharded channels**, `sharded=true`: a post goes to the master that serves the slot of its channel, and to its replicas.
-//! A link has two connections to every master, of which there may be 128, and one for questions. All of a channel goes
+//! A link has two connections to every master, of which there may be 128. All of a channel goes
 //! through one master as long as its slot stays there: `OrderGuarantee::PerChannel`. What has braces in its name, `{a}.x`, has
 //! the slot of what is in them.
 //!

@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(lost_messages_are_counted_where_they_are_missing, [4]),
+    case!(lost_messages_are_counted_where_they_are_missing, [4]).needs(&[Need::PostsInTurn]),
     case!(a_listener_receives_a_gap_for_lost_messages, [4]),
     case!(a_duplicated_message_is_delivered_once, [2]).needs(&[Need::PostsInTurn]),
     case!(a_lost_last_message_is_reported, [4]),

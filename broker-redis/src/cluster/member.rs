@@ -70,8 +70,9 @@ impl Member {
 
     /// Asks it to hang up a connection that was for questions alone.
     pub(crate) async fn quit(&self) {
-        // Without an answer it is gone already: all the better.
+        // Without an answer it is gone already: all the better. The second question fails once the server has hung up.
         let _ = redis::cmd("QUIT").query_async::<()>(&mut self.connection.clone()).await;
+        let _ = Role::ask(&self.connection).await;
     }
 
     /// Whether what is posted here reaches the other members, for a new link.

@@ -3,7 +3,7 @@
 //! A lost master concerns its channels alone: these are parked until another one has taken over, and the rest of the link
 //! goes on.
 
-use std::{iter, sync::Arc};
+use std::{collections::HashSet, iter, sync::Arc};
 
 use async_trait::async_trait;
 use broker_core::{
@@ -72,6 +72,8 @@ impl ShardedLink {
                 failure.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no master can be reached"))
             );
         };
+        // The connection by which the masters were found is of no more use.
+        atlas.ask_first(&first.publisher);
         let mut info = LinkInfo::new(CAPABILITIES);
         info.version.clone_from(&first.publisher.role.version);
         let limits = join_all(live.iter().map(|shard| idle_limit(&shard.publisher.connection))).await;
@@ -113,9 +115,19 @@ impl ShardedLink {
         for ((shard, group), sent) in groups.iter().zip(join_all(sending).await) {
             match sent {
                 Ok(sent) => {
-                    for ((at, frame), sent) in group.iter().zip(sent) {
+                    // From the last to the first: what stands before a frame that was taken must not come behind it.
+                    let mut taken = HashSet::new();
+                    for ((at, frame), sent) in group.iter().zip(sent).rev() {
                         match sent {
-                            Sent::Done(outcome) => outcomes[*at] = Some(outcome),
+                            Sent::Done(outcome) => {
+                                if outcome.is_ok() {
+                                    taken.insert(&frame.channel);
+                                }
+                                outcomes[*at] = Some(outcome);
+                            }
+                            Sent::Elsewhere if taken.contains(&frame.channel) => {
+                                outcomes[*at] = Some(Err(unserved_error(&frame.channel)));
+                            }
                             Sent::Elsewhere => {
                                 self.shards.atlas.ask_first(&shard.publisher);
                                 left.push((*at, *frame));

@@ -32,13 +32,21 @@ impl RedisCluster {
     /// One of them did not start, or they did not come to terms in time.
     pub async fn start(config: RedisConfig) -> Result<Self, String> {
         let member = || async {
-            let config = config
-                .clone()
-                .line("cluster-enabled yes")
-                .line(&format!("cluster-node-timeout {}", NODE_TIMEOUT.as_millis()))
-                .line(&format!("cluster-port {}", free_port()?))
-                .line("repl-diskless-sync-delay 0");
-            RedisServer::start(config).await
+            let mut attempts = 0;
+            loop {
+                let config = config
+                    .clone()
+                    .line("cluster-enabled yes")
+                    .line(&format!("cluster-node-timeout {}", NODE_TIMEOUT.as_millis()))
+                    .line(&format!("cluster-port {}", free_port()?))
+                    .line("repl-diskless-sync-delay 0");
+                attempts += 1;
+                match RedisServer::start(config).await {
+                    // Somebody took the port of the bus between the question and the start.
+                    Err(reason) if reason.contains("Address already in use") && attempts < 10 => {}
+                    started => return started,
+                }
+            }
         };
         let members = try_join_all((0..MEMBERS).map(|_| member())).await?;
         let cluster = Self { members };
