@@ -15,7 +15,9 @@ use crate::{
     request::replies::Replies,
     revocation::{log_state::Follower, registry::Registry},
     runtime::Runtime,
-    supervisor::{Receivers, Supervisor, outbox::Outbox, probe::Probe, subscriptions::Subscriptions},
+    supervisor::{
+        Receivers, Supervisor, chunks::Chunks, outbox::Outbox, probe::Probe, subscriptions::Subscriptions,
+    },
     wire::names::Names,
 };
 
@@ -113,6 +115,7 @@ impl Broker {
             outbox: Arc::clone(&backend.outbox),
             health: health.clone(),
             options: options.clone(),
+            chunks: Chunks::default(),
             stop: stop.clone(),
         });
         let broker = Self(Arc::new(Shared {

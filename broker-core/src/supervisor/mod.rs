@@ -4,6 +4,7 @@
 //! run until something breaks, withdraw, begin again.
 
 pub(crate) mod batch;
+pub(crate) mod chunks;
 mod digests;
 pub(crate) mod dispatch;
 mod failures;
@@ -35,6 +36,7 @@ use crate::{
     runtime::user_code::contain,
 };
 
+use chunks::Chunks;
 use dispatch::Dispatch;
 use failures::Failures;
 
@@ -50,6 +52,7 @@ pub(crate) struct Supervisor {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) health: watch::Sender<Health>,
     pub(crate) options: Options,
+    pub(crate) chunks: Chunks,
     pub(crate) stop: CancellationToken,
 }
 
@@ -136,6 +139,7 @@ impl Supervisor {
     async fn serve(&self, link: &dyn Link, dispatch: &Dispatch) -> Error {
         let work = async {
             let subscribed = self.bring_up(link).await?;
+            self.chunks.is_up();
             self.outbox.open();
             let info = link.info();
             self.change_health(|health| {
@@ -173,6 +177,7 @@ impl Supervisor {
     async fn bring_up(&self, link: &dyn Link) -> Result<Vec<ChannelName>> {
         let Receivers { hub, subscriptions, probe, follower, .. } = &self.receivers;
         subscriptions.begin();
+        self.chunks.begin();
         follower.set_announcements_subscribed(false);
         // Some backends end the link when the log is made; nothing that is subscribed is lost by it yet.
         self.catch_up(link).await?;

@@ -1,11 +1,10 @@
 //! Reconcile: makes what is subscribed at the backend equal to what is wanted, by chunks, and determines which of them are
 //! refused.
 
-use super::{Receivers, Supervisor, dispatch::Dispatch, probe::Kind};
-use crate::{ChannelName, CloseReason, Error, Result, driver::Link, wire::names::DIGESTS};
+use tokio::time::Instant;
 
-/// How many channels go into one subscribe call.
-const CHUNK: usize = 1000;
+use super::{Receivers, Supervisor, chunks::MOST, dispatch::Dispatch, probe::Kind};
+use crate::{ChannelName, CloseReason, Error, Result, driver::Link, wire::names::DIGESTS};
 
 impl Supervisor {
     /// Subscribes to one of the broker's own channels.
@@ -60,13 +59,15 @@ impl Supervisor {
         loop {
             self.subscribe_announcements(link).await?;
             let asked = subscriptions.take_asked(hub);
-            for chunk in asked.chunks(CHUNK) {
+            for chunk in asked.chunks(MOST) {
                 let subscribed = self.subscribe_all(link, chunk).await?;
                 self.confirmed(&subscribed, dispatch);
             }
             let left = subscriptions.take_left(hub);
-            for chunk in self.on_wire(&left).chunks(CHUNK) {
-                self.timed("unsubscribe", self.options.subscribe_timeout, link.unsubscribe(chunk)).await??;
+            let wire = self.on_wire(&left);
+            let mut rest = &wire[..];
+            while let Some(chunk) = self.chunks.take(&mut rest) {
+                self.timed_chunk("unsubscribe", chunk.len(), link.unsubscribe(chunk)).await??;
             }
             if !left.is_empty() {
                 // A rest of them may still be under way. A channel that is subscribed anew must not begin with
@@ -86,20 +87,35 @@ impl Supervisor {
         names: &[ChannelName],
     ) -> Result<Vec<ChannelName>> {
         let mut subscribed = Vec::with_capacity(names.len());
-        let mut chunks: Vec<&[ChannelName]> = names.chunks(CHUNK).collect();
-        while let Some(chunk) = chunks.pop() {
+        let mut parts = vec![names];
+        while let Some(mut rest) = parts.pop() {
+            let Some(chunk) = self.chunks.take(&mut rest) else { continue };
+            parts.push(rest);
             let wire = self.on_wire(chunk);
             self.receivers.subscriptions.trying(chunk);
-            match self.timed("subscribe", self.options.subscribe_timeout, link.subscribe(&wire)).await? {
+            match self.timed_chunk("subscribe", chunk.len(), link.subscribe(&wire)).await? {
                 Ok(()) => subscribed.extend_from_slice(chunk),
                 Err(error) if error.is_transient() => return Err(error),
                 Err(error) => match chunk {
                     [name] => self.refused(name, error),
-                    _ => chunks.extend(chunk.chunks(chunk.len().div_ceil(2))),
+                    _ => parts.extend(chunk.chunks(chunk.len().div_ceil(2))),
                 },
             }
         }
         Ok(subscribed)
+    }
+
+    /// A call about so many channels. How long it takes decides how many go into the next one.
+    async fn timed_chunk(
+        &self,
+        operation: &'static str,
+        count: usize,
+        call: impl Future<Output = Result<()>> + Send,
+    ) -> Result<Result<()>> {
+        let (begun, limit) = (Instant::now(), self.options.subscribe_timeout);
+        let outcome = self.timed(operation, limit, call).await?;
+        self.chunks.confirmed(count, begun.elapsed(), limit);
+        Ok(outcome)
     }
 
     fn on_wire(&self, names: &[ChannelName]) -> Vec<ChannelName> {
