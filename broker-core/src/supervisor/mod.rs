@@ -79,8 +79,10 @@ impl Supervisor {
         loop {
             let (born, links) = (Instant::now(), self.health.borrow().links);
             let Some(error) = self.one_link().await else { break };
-            log.record(self.driver.name(), &error, self.health.borrow().links > links);
-            if born.elapsed() > self.options.backoff_max {
+            let was_up = self.health.borrow().links > links;
+            log.record(self.driver.name(), &error, was_up);
+            // Not after an attempt that took long and failed: a server that is too busy for all would get them all again at once.
+            if was_up && born.elapsed() > self.options.backoff_max {
                 backoff = self.backoff();
             }
             let wait = backoff.next().unwrap_or(self.options.backoff_max);
