@@ -24,7 +24,7 @@ use crate::{
     cases,
     servers::{
         self, Source,
-        rabbitmq::{Rabbit, Side, stream::Stream},
+        rabbitmq::{Rabbit, Side, control::RabbitControl, stream::Stream},
     },
 };
 
@@ -69,6 +69,25 @@ async fn make_first_stream(server: &dyn Rabbit, vhost: &str) -> Result<(), Strin
     let path_done = format!("global-parameters/{vhost}");
     eventually("the server's notes to be on disk", LIMIT, || control.get(&path_done)).await?;
     control.call("DELETE", &path, None).await.map(drop)
+}
+
+/// Has a server drop what a stream has now. It drops a whole segment, not the last, and looks for one when another
+/// begins.
+pub(super) async fn trim(control: &RabbitControl, vhost: &str, url: &str, log: &str) -> Result<(), String> {
+    let policy = format!("policies/{vhost}/trim");
+    let soon = json!({ "pattern": ".*", "apply-to": "queues", "definition": { "max-age": "1s" } });
+    let stream = Stream::open(url, log).await?;
+    let last = stream.last().await?;
+    control.call("PUT", &policy, Some(&soon)).await?;
+    // Who reads the log passes over what is no record.
+    let padding = vec![0; SEGMENT];
+    eventually("the log to be trimmed", LIMIT, || async {
+        control.publish(vhost, EXCHANGE, log, &padding).await?;
+        let first = stream.first().await?;
+        if first > last { Ok(()) } else { Err(format!("from {first}, was up to {last}")) }
+    })
+    .await?;
+    control.call("DELETE", &policy, None).await.map(drop)
 }
 
 /// One virtual host on a server; see the module.
@@ -231,23 +250,8 @@ impl Harness for RabbitHarness {
         self.server.control().call("DELETE", &path, None).await.map(drop)
     }
 
-    /// The server drops a whole segment, not the last, and looks for one when another begins.
     async fn trim_log(&self) -> Result<(), String> {
-        let (control, log) = (self.server.control(), self.log().await?);
-        let policy = format!("policies/{}/trim", self.name);
-        let soon = json!({ "pattern": ".*", "apply-to": "queues", "definition": { "max-age": "1s" } });
-        let stream = Stream::open(&self.url(), &log).await?;
-        let last = stream.last().await?;
-        control.call("PUT", &policy, Some(&soon)).await?;
-        // Who reads the log passes over what is no record.
-        let padding = vec![0; SEGMENT];
-        eventually("the log to be trimmed", LIMIT, || async {
-            control.publish(&self.name, EXCHANGE, &log, &padding).await?;
-            let first = stream.first().await?;
-            if first > last { Ok(()) } else { Err(format!("from {first}, was up to {last}")) }
-        })
-        .await?;
-        control.call("DELETE", &policy, None).await.map(drop)
+        trim(&self.server.control(), &self.name, &self.url(), &self.log().await?).await
     }
 
     async fn save_data(&self) -> Result<(), String> {

@@ -24,6 +24,7 @@ use futures_util::future::try_join_all;
 
 use crate::{
     cases,
+    harness::rabbitmq::trim,
     servers::{
         self, Source,
         rabbitmq::{
@@ -222,7 +223,11 @@ impl Harness for RabbitClusterHarness {
     }
 
     async fn trim_log(&self) -> Result<(), String> {
-        Err("the log of a cluster is not trimmed by hand".to_owned())
+        let control = self.cluster.control(0);
+        for stream in control.streams(&self.name).await? {
+            trim(&control, &self.name, &self.url_of(&[0]), &stream).await?;
+        }
+        Ok(())
     }
 
     async fn save_data(&self) -> Result<(), String> {
