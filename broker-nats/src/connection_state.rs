@@ -118,9 +118,13 @@ impl ConnectionState {
         }
     }
 
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.borrow().is_some()
+    }
+
     /// Something may be missing, on every channel.
     pub(crate) fn gap(&self) {
-        if self.over.borrow().is_none() {
+        if !self.is_over() {
             self.inbox.gap();
         }
     }

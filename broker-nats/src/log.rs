@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::iter};
 use humantime::parse_rfc3339;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{cluster::Cluster, link::NatsLink};
 
@@ -27,8 +27,6 @@ use crate::{cluster::Cluster, link::NatsLink};
 const PAGE: u64 = 256;
 /// How many of them are asked for at once. Where all are refused there is still room for other complaints.
 const FETCHES: usize = 28;
-/// How often the stream is looked at, or written to, until it is there.
-const ROUNDS: usize = 10;
 /// The time between two looks, where only time helps: the servers of a cluster elect its leader.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -99,18 +97,20 @@ impl<'a> Log<'a> {
     pub(crate) async fn append(&self, record: Bytes) -> Result<()> {
         // Without a stream there may be no answer: somebody else may listen there.
         self.info().await?;
-        for _ in 0..ROUNDS {
+        let until = self.patience();
+        loop {
             let answer = self.link.ask(self.subject.clone(), record.clone()).await?;
-            if answer.status == Some(StatusCode::NO_RESPONDERS) {
-                // Of one that was just made the link's server may not know yet.
-                sleep(PAUSE).await;
-                continue;
+            if answer.status != Some(StatusCode::NO_RESPONDERS) {
+                let receipt = self.read(&answer, &[])?.unwrap_or_default();
+                // Another stream answers just as well.
+                return if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) };
             }
-            let receipt = self.read(&answer, &[])?.unwrap_or_default();
-            // Another stream answers just as well.
-            return if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) };
+            // Of one that was just made the link's server may not know yet.
+            if Instant::now() >= until {
+                return Err(self.error(Unavailable, NO_LEADER));
+            }
+            sleep(PAUSE).await;
         }
-        Err(self.error(Unavailable, NO_LEADER))
     }
 
     /// See [`DurableLog::read`](broker_core::driver::DurableLog::read).
@@ -197,24 +197,35 @@ impl<'a> Log<'a> {
 
     /// The stream as it is now; made when it is missing.
     async fn info(&self) -> Result<Info> {
-        let mut failed = self.error(Unavailable, "has not created it yet; see the log of the server");
-        for _ in 0..ROUNDS {
-            match self.api("INFO", String::new(), NO_STREAM).await? {
+        let until = self.patience();
+        loop {
+            let failed = match self.api("INFO", String::new(), NO_STREAM).await {
                 // In the middle of being made.
-                Some(reply) if text(&reply["created"]).starts_with("0001-") => {}
-                Some(reply) => match self.usable(&reply) {
-                    Err(error) if error.kind() == Unavailable => failed = error,
+                Ok(Some(reply)) if text(&reply["created"]).starts_with("0001-") => {
+                    self.error(Unavailable, "has not created it yet; see the log of the server")
+                }
+                Ok(Some(reply)) => match self.usable(&reply) {
+                    Err(error) if error.kind() == Unavailable => error,
                     outcome => return outcome,
                 },
-                None => {
+                Ok(None) => {
                     self.link.log_created.store(true, Relaxed);
                     self.create().await?;
-                    continue;
+                    self.error(Unavailable, NO_LEADER)
                 }
+                Err(error) if error.kind() == Unavailable && !self.link.connection.is_over() => error,
+                Err(error) => return Err(error),
+            };
+            if Instant::now() >= until {
+                return Err(failed);
             }
             sleep(PAUSE).await;
         }
-        Err(failed)
+    }
+
+    /// Until when a call waits for what only time helps with.
+    fn patience(&self) -> Instant {
+        Instant::now() + self.log.limit / 3
     }
 
     async fn create(&self) -> Result<()> {

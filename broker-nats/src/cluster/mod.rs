@@ -234,7 +234,7 @@ impl Shared {
                 Standing::Ask(subject) => select! {
                     answer = self.ask(subject) => match answer {
                         Ok(true) => return Ok(true),
-                        Err(error) if self.connection.over.borrow().is_some() => return Err(error),
+                        Err(error) if self.connection.is_over() => return Err(error),
                         Ok(false) | Err(_) => sleep(pause).await,
                     },
                     () = changed => {}
