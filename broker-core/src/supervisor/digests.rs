@@ -11,7 +11,7 @@ use crate::{
     wire::{digest::encode_ask, names::DIGESTS},
 };
 
-/// How many digests of others a node receives a second before it makes its own rarer, as they do.
+/// How many digests of others, of up to 4 KiB, a node receives a second before it makes its own rarer, as they do.
 const MOST_DIGESTS: u32 = 100;
 /// Where the time between two answers is longer, there are many nodes, and their answers are spread over a fifth of it. Nobody
 /// who has not answered is asked again sooner.
@@ -29,7 +29,8 @@ impl Supervisor {
     /// so that no node receives many more than [`MOST_DIGESTS`] a second.
     pub(super) async fn send_digests(&self, dispatch: &Dispatch) -> Result<()> {
         self.outbox.set_digest_interval(self.options.digest_interval);
-        let mut due = Instant::now() + self.options.digest_interval;
+        // Links that were opened together, after a restart of the server, must not send theirs together for ever.
+        let mut due = Instant::now() + self.options.digest_interval.mul_f64(fraction());
         loop {
             tokio::select! {
                 biased;

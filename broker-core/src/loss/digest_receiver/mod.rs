@@ -60,6 +60,9 @@ const TRIES: u32 = 5;
 const ASKS: usize = 8;
 /// The time between two questions, and between two answers, for each node of the cluster.
 const PACE: Duration = Duration::from_millis(10);
+/// A digest of more entries than that, about 4 KiB, counts as several: what all of them take is bounded, and not only how
+/// many there are.
+const ENTRIES: usize = 128;
 /// After so many intervals without a word a node that owes a digest has fallen silent.
 const SILENT: u32 = 3;
 /// How many nodes are known to have been heard since the last look, without a search.
@@ -72,7 +75,7 @@ pub(crate) struct DigestReceiver {
     nodes: HashMap<NodeId, Node, RandomState>,
     /// Heard of since the last look, each at the place that its lowest bits name.
     recent: [NodeId; RECENT],
-    /// How many digests were received since the last query.
+    /// How many digests were received since the last query; a long one counts as several.
     pub(crate) count: u32,
     asks: Asks,
 }
@@ -128,7 +131,8 @@ impl DigestReceiver {
     /// A digest arrived. `back` is the newest probe epoch that had come back by then: what arrives behind that was sent
     /// to a link that had everything.
     pub(crate) fn receive(&mut self, origin: NodeId, number: u64, digest: &Digest, back: u64) -> Proof {
-        self.count = self.count.saturating_add(1);
+        let long = u32::try_from(digest.spans.len() / ENTRIES).unwrap_or(u32::MAX);
+        self.count = self.count.saturating_add(long).saturating_add(1);
         let (begin, after) = (digest.begin, digest.after);
         let answered = self.asks.epoch_of(&digest.answers).unwrap_or(0);
         let last = self.nodes.get(&origin).copied();
