@@ -37,6 +37,8 @@ const NO_STREAM: &[u64] = &[10059];
 const NO_RECORD: &[u64] = &[10037];
 /// Somebody else was faster, with the same settings at the same moment (the first) or with others.
 const IS_MADE: &[u64] = &[10049, 10058];
+/// Nothing was done.
+const LEADERLESS: &[u64] = &[10008];
 const NOT_SO_MANY: &[u64] = &[10005, 10049, 10058, 10074];
 
 /// How many servers of a cluster have the log, where there are as many.
@@ -100,12 +102,13 @@ impl<'a> Log<'a> {
         let until = self.patience();
         loop {
             let answer = self.link.ask(self.subject.clone(), record.clone()).await?;
-            if answer.status != Some(StatusCode::NO_RESPONDERS) {
-                let receipt = self.read(&answer, &[])?.unwrap_or_default();
+            if answer.status != Some(StatusCode::NO_RESPONDERS)
+                && let Some(receipt) = self.read(&answer, LEADERLESS)?
+            {
                 // Another stream answers just as well.
                 return if receipt["stream"] == *self.stream { Ok(()) } else { Err(self.taken()) };
             }
-            // Of one that was just made the link's server may not know yet.
+            // Of one that was just made the link's server may not know yet, and it may have no leader.
             if Instant::now() >= until {
                 return Err(self.error(Unavailable, NO_LEADER));
             }
@@ -210,8 +213,12 @@ impl<'a> Log<'a> {
                 },
                 Ok(None) => {
                     self.link.log_created.store(true, Relaxed);
-                    self.create().await?;
-                    self.error(Unavailable, NO_LEADER)
+                    match self.create().await {
+                        Err(error) if error.kind() != Unavailable || Instant::now() >= until => {
+                            return Err(error);
+                        }
+                        _ => self.error(Unavailable, NO_LEADER),
+                    }
                 }
                 Err(error) if error.kind() == Unavailable && !self.link.connection.is_over() => error,
                 Err(error) => return Err(error),
