@@ -47,10 +47,15 @@ fn part_of_a_name_means_the_same_with_and_without_a_backend() {
 fn the_suite_comes_first_and_every_test_target_has_a_step() {
     let steps = steps(None, None, false);
     assert_eq!(steps[0], ("--test conformance".to_owned(), None));
+    let (clusters, others): (Vec<_>, Vec<_>) =
+        steps.into_iter().partition(|(_, backends)| backends.is_some());
     for name in test_targets().unwrap() {
         let argument = format!("--test {name}");
-        assert_eq!(steps.iter().filter(|(arguments, _)| *arguments == argument).count(), 1, "{name}");
+        assert_eq!(others.iter().filter(|(arguments, _)| *arguments == argument).count(), 1, "{name}");
     }
+    let [(arguments, Some(topologies))] = &clusters[..] else { panic!("{clusters:?}") };
+    assert_eq!(arguments, "--test conformance");
+    assert!(topologies.contains("redis-sentinel") && !topologies.contains("rabbitmq"), "{topologies}");
 }
 
 #[test]
