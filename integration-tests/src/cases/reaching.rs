@@ -79,7 +79,9 @@ pub(super) async fn another_kind_of_server_is_named_with_its_scheme(h: &dyn Harn
         let place = format!("{}:{}", url.host().unwrap_or_default(), url.port().unwrap_or_default());
         let remote = own.schemes.iter().filter(|scheme| scheme.transport != Transport::Local);
         for scheme in remote.map(|scheme| scheme.name) {
-            let error = refusal(h, &format!("{scheme}://ada:s3cret@{place}"), &place).await?;
+            // What a URL of that scheme must not be without.
+            let keys = if scheme.ends_with("+sentinel") { "/?master=main" } else { "" };
+            let error = refusal(h, &format!("{scheme}://ada:s3cret@{place}{keys}"), &place).await?;
             assert_eq!(error.kind(), ErrorKind::Protocol, "{scheme}:// to {}: {error}", entry.name());
             // Its name is written as its makers write it.
             let message = error.message().to_lowercase();
