@@ -135,6 +135,7 @@ mod errors;
 mod link;
 mod log;
 mod opening;
+mod place;
 mod subscription;
 
 use std::sync::Arc;

@@ -16,12 +16,15 @@ use broker_core::{
     driver::{Inspection, LogCursor, LogDiscontinuity, LogPage, LogSpec, Warning},
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream::iter};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{FuturesUnordered, iter},
+};
 use humantime::parse_rfc3339;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::{cluster::Cluster, link::NatsLink};
+use crate::{cluster::Cluster, link::NatsLink, place::Place};
 
 /// How many records a page holds. The longest ones still come through a slow network within the limit.
 const PAGE: u64 = 256;
@@ -29,6 +32,9 @@ const PAGE: u64 = 256;
 const FETCHES: usize = 28;
 /// The time between two looks, where only time helps: the servers of a cluster elect its leader.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a question waits for its answer before it is asked once more. Each later one waits twice as long.
+const AGAIN: Duration = Duration::from_millis(500);
 
 const NO_LEADER: &str = "has no leader for the log at the moment";
 
@@ -69,25 +75,6 @@ struct Info {
 struct Record {
     bytes: Bytes,
     time: String,
-}
-
-/// A place in the log, as a cursor writes it.
-struct Place {
-    created: String,
-    sequence: u64,
-    /// The time of the record there. Numbers are used again after the log was rolled back.
-    time: String,
-    /// How many records were gone by the time from which on a missing one is a loss.
-    gone: u64,
-}
-
-impl Place {
-    fn parse(place: &str) -> Option<Self> {
-        let mut parts = place.split('/');
-        let mut next = || parts.next().map(str::to_owned);
-        let (created, sequence, time, gone) = (next()?, next()?, next()?, next()?);
-        Some(Self { created, sequence: sequence.parse().ok()?, time, gone: gone.parse().ok()? })
-    }
 }
 
 impl<'a> Log<'a> {
@@ -279,12 +266,25 @@ impl<'a> Log<'a> {
 
     /// A question about the stream, and its answer: `None` if that is one of the errors `expected`.
     async fn api(&self, verb: &str, question: String, expected: &[u64]) -> Result<Option<Value>> {
-        let subject = format!("$JS.API.STREAM.{verb}.{}", self.stream);
-        let answer = self.link.ask(subject, question.into()).await?;
+        let answer = self.insist(format!("$JS.API.STREAM.{verb}.{}", self.stream), question.into()).await?;
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(self.error(Unsupported, "has JetStream turned off; enable it"));
         }
         self.read(&answer, expected)
+    }
+
+    /// Asks again and again, until one of the questions is answered. Only for what may be asked twice: while the servers
+    /// of a cluster elect a leader, some questions are dropped without a word. The earlier ones stay asked, as an
+    /// answer may just take long.
+    async fn insist(&self, subject: String, question: Bytes) -> Result<Message> {
+        let (mut asked, mut patience) = (FuturesUnordered::new(), AGAIN);
+        loop {
+            asked.push(self.link.ask(subject.clone(), question.clone()));
+            if let Ok(Some(answer)) = timeout(patience, asked.next()).await {
+                return answer;
+            }
+            patience *= 2;
+        }
     }
 
     fn read(&self, answer: &Message, expected: &[u64]) -> Result<Option<Value>> {
@@ -383,16 +383,6 @@ mod tests {
             ("é/\\x.$revocations", "_C3_A9_2F_5Cx_2E_24revocations"),
         ] {
             assert_eq!(stream_name(name), stream);
-        }
-    }
-
-    #[test]
-    fn only_complete_text_is_a_cursor() {
-        let place = Place::parse("2026-01-01T00:00:00.5Z/7/2026-01-02T00:00:00Z/3").unwrap();
-        assert_eq!((&*place.created, place.sequence), ("2026-01-01T00:00:00.5Z", 7));
-        assert_eq!((&*place.time, place.gone), ("2026-01-02T00:00:00Z", 3));
-        for text in ["", "/", "///", "a/b/c/d", "a/-1/c/0", "a/1/c", "a/18446744073709551616/c/0"] {
-            assert!(Place::parse(text).is_none(), "{text}");
         }
     }
 }
