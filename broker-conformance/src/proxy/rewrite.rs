@@ -2,13 +2,17 @@
 //!
 //! A server tells its clients where the other members are. A node that has a proxy of its own before each member must
 //! not learn of a way around it, as behind an address translation. So the proxy replaces every number that is a member's
-//! port, and has no digit beside it, by the port of the proxy before that member. Both have five digits: no length that
-//! a protocol gives changes by it.
+//! port, and stands close behind its host, by the port of the proxy before that member. Both have five digits: no length
+//! that a protocol gives changes by it. The same number elsewhere is somebody's data.
 
 use std::{net::SocketAddr, sync::Arc};
 
 /// The digits of a port from which a system gives out free ones.
 const DIGITS: usize = 5;
+/// The host of every member.
+const HOST: &[u8] = b"127.0.0.1";
+/// The most that is between a host and its port, in all protocols.
+const BETWEEN: usize = 16;
 
 type Port = [u8; DIGITS];
 
@@ -38,11 +42,15 @@ pub(super) struct Rewriter {
     held: Vec<u8>,
     /// Whether the digits that come belong to a longer number.
     long: bool,
+    /// How much of the host has just come.
+    host: usize,
+    /// How many bytes have come since it had.
+    since_host: usize,
 }
 
 impl Rewriter {
     pub(super) fn new(ports: Ports) -> Self {
-        Self { ports, held: Vec::with_capacity(DIGITS), long: false }
+        Self { ports, held: Vec::with_capacity(DIGITS), long: false, host: 0, since_host: usize::MAX }
     }
 
     /// What goes on to the client, of what came from the server. Digits at the end wait for what comes next: every
@@ -53,6 +61,7 @@ impl Rewriter {
         }
         let mut out = Vec::with_capacity(bytes.len() + DIGITS);
         for &byte in bytes {
+            self.look_for_host(byte);
             if !byte.is_ascii_digit() {
                 self.end_of_number(&mut out);
                 out.push(byte);
@@ -69,8 +78,21 @@ impl Rewriter {
         out
     }
 
+    fn look_for_host(&mut self, byte: u8) {
+        self.since_host = self.since_host.saturating_add(1);
+        self.host = match HOST[self.host] {
+            next if next == byte => self.host + 1,
+            _ => usize::from(byte == HOST[0]),
+        };
+        if self.host == HOST.len() {
+            (self.host, self.since_host) = (0, 0);
+        }
+    }
+
+    /// The byte behind it has just come.
     fn end_of_number(&mut self, out: &mut Vec<u8>) {
-        let port = self.ports.0.iter().find(|(from, _)| from[..] == self.held[..]);
+        let is_near = self.since_host <= BETWEEN + DIGITS + 1;
+        let port = self.ports.0.iter().find(|(from, _)| is_near && from[..] == self.held[..]);
         out.extend_from_slice(port.map_or(&self.held[..], |(_, to)| to));
         self.held.clear();
         self.long = false;
@@ -90,9 +112,15 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_replaced_wherever_they_stand_and_are_cut() {
-        assert_eq!(passed(&["$5\r\n40001\r\n"]), "$5\r\n50001\r\n");
-        assert_eq!(passed(&[":40002\r\n"]), ":50002\r\n");
+    fn ports_are_replaced_behind_hosts_wherever_they_are_cut() {
+        for [from, to] in [
+            ["127.0.0.1\r\n$5\r\n40001\r\n", "127.0.0.1\r\n$5\r\n50001\r\n"],
+            ["127.0.0.1\r\n:40002\r\n", "127.0.0.1\r\n:50002\r\n"],
+            ["127.0.0.1 40001 127.0.0.1 40002\r\n", "127.0.0.1 50001 127.0.0.1 50002\r\n"],
+        ] {
+            assert_eq!(passed(&[from]), to);
+            assert_eq!(passed(&from.split_inclusive(|_| true).collect::<Vec<_>>()), to);
+        }
         assert_eq!(passed(&["-MOVED 7 127.0.0.1:4", "000", "1\r\n"]), "-MOVED 7 127.0.0.1:50001\r\n");
         assert_eq!(
             passed(&["[\"127.0.0.1:40001\",\"127.0.0.1:40002\"]"]),
@@ -102,7 +130,18 @@ mod tests {
 
     #[test]
     fn other_numbers_pass() {
-        for text in ["140001\r\n", "400011\r\n", "1764400012345-0\r\n", "40003;", "x", ""] {
+        for text in [
+            "$5\r\n40001\r\n",
+            "127.0.0.1\r\n and much later 40001\r\n",
+            "127.0.0.2:40001\r\n",
+            "127.0.0.1:140001\r\n",
+            "140001\r\n",
+            "400011\r\n",
+            "1764400012345-0\r\n",
+            "40003;",
+            "x",
+            "",
+        ] {
             assert_eq!(passed(&[text]), text);
             let cut: Vec<&str> = text.split_inclusive(|_| true).collect();
             assert_eq!(passed(&cut), text);
