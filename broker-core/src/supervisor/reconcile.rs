@@ -4,7 +4,9 @@
 use tokio::time::Instant;
 
 use super::{Receivers, Supervisor, chunks::MOST, dispatch::Dispatch, probe::Kind};
-use crate::{ChannelName, CloseReason, Error, Result, driver::Link, wire::names::DIGESTS};
+use crate::{
+    ChannelName, CloseReason, Error, Gap, GapCause, Result, driver::Link, hub::Entry, wire::names::DIGESTS,
+};
 
 impl Supervisor {
     /// Subscribes to one of the broker's own channels.
@@ -130,9 +132,16 @@ impl Supervisor {
         if !names.is_empty() {
             self.ask(dispatch);
         }
-        self.receivers.subscriptions.confirm(&names);
+        let lapsed = self.receivers.subscriptions.confirm(&names);
+        // The gap that they had may have been delivered above, and they have missed more since.
+        let gap = Entry::gap(Gap::new(None, GapCause::Dropped));
+        for name in lapsed.keys() {
+            self.receivers.hub.reset(name);
+            self.receivers.hub.mark_gap(name, &gap);
+        }
         // After they count as subscribed: whoever joins later sees that.
-        names.iter().for_each(|name| self.receivers.hub.go_live(name));
+        let live = names.iter().filter(|name| !lapsed.contains_key(*name));
+        live.for_each(|name| self.receivers.hub.go_live(name));
     }
 
     fn refused(&self, name: &ChannelName, error: Error) {

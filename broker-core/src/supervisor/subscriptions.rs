@@ -71,6 +71,13 @@ impl State {
             self.asked.push(name);
         }
     }
+
+    /// Those of the channels being asked that the server has stopped to deliver. They are asked again.
+    fn take_lapsed(&mut self) -> HashMap<ChannelName, Next> {
+        let lapsed: HashMap<_, _> = mem::take(&mut self.lapsed).into_iter().collect();
+        lapsed.iter().for_each(|(name, next)| self.ask_again(name.clone(), *next));
+        lapsed
+    }
 }
 
 impl Subscriptions {
@@ -280,30 +287,33 @@ impl Subscriptions {
 
     /// Those of the confirmed ones that the server has not stopped to deliver meanwhile. The others are asked again.
     pub(crate) fn still_subscribed(&self, names: &[ChannelName]) -> Vec<ChannelName> {
-        let mut state = self.lock();
-        let lapsed = mem::take(&mut state.lapsed);
+        let lapsed = self.lock().take_lapsed();
         if lapsed.is_empty() {
             return names.to_vec();
         }
-        let lapsed: HashMap<ChannelName, Next> = lapsed.into_iter().collect();
-        lapsed.iter().for_each(|(name, next)| state.ask_again(name.clone(), *next));
-        drop(state);
         self.notify.notify_one();
         names.iter().filter(|name| !lapsed.contains_key(*name)).cloned().collect()
     }
 
-    /// The backend has confirmed these.
-    pub(crate) fn confirm(&self, names: &[ChannelName]) {
+    /// The backend has confirmed these. Returns those that the server has stopped to deliver since
+    /// [`still_subscribed`](Self::still_subscribed): they do not count as subscribed, and are asked again.
+    pub(crate) fn confirm(&self, names: &[ChannelName]) -> HashMap<ChannelName, Next> {
         let mut waiters = Vec::new();
-        {
+        let lapsed = {
             let mut state = self.lock();
             state.trying.clear();
-            for name in names {
+            let lapsed = state.take_lapsed();
+            for name in names.iter().filter(|name| !lapsed.contains_key(*name)) {
                 state.actual.insert(name.clone());
                 waiters.extend(state.waiters.remove(name).into_iter().flatten());
             }
+            lapsed
+        };
+        if !lapsed.is_empty() {
+            self.notify.notify_one();
         }
         waiters.into_iter().for_each(|waiter| answer(waiter, Ok(())));
+        lapsed
     }
 
     /// The backend has refused this one.
@@ -385,3 +395,6 @@ impl Drop for Waiting<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

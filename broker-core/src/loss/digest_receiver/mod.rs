@@ -140,7 +140,7 @@ impl DigestReceiver {
         let proof = match last {
             None => Proof { missing: false, since: None, made_after },
             Some(last) => {
-                let next = if last.begin == begin { last.number + 1 } else { begin };
+                let next = if last.begin == begin { last.number.saturating_add(1) } else { begin };
                 let missing = after > last.number || number > next;
                 let since = if last.begin == begin { last.since } else { Some(last.made_after) };
                 // Only what was posted after the last digest received is known to be that.

@@ -207,3 +207,12 @@ fn nodes_that_are_gone_make_room_for_others() {
     assert_eq!(receiver.nodes.len(), 12);
     assert!(size_of::<(NodeId, Node)>() <= 64);
 }
+
+#[test]
+fn the_highest_number_that_a_frame_can_name_is_a_number() {
+    let mut receiver = DigestReceiver::new(OWN);
+    let digest = Digest { after: u64::MAX, begin: 1, next: INTERVAL, answers: Vec::new(), spans: Vec::new() };
+    for _ in 0..2 {
+        assert!(!receiver.receive(NODE, u64::MAX, &digest, 0).missing);
+    }
+}
