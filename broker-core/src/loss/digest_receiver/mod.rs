@@ -75,7 +75,8 @@ pub(crate) struct DigestReceiver {
     nodes: HashMap<NodeId, Node, RandomState>,
     /// Heard of since the last look, each at the place that its lowest bits name.
     recent: [NodeId; RECENT],
-    /// How many digests were received since the last query; a long one counts as several.
+    /// How many digests were received since the last query; a long one counts as several. Those that answer a question
+    /// do not: whoever is asked all the time would wait ever longer with those that nobody asks for.
     pub(crate) count: u32,
     asks: Asks,
 }
@@ -99,6 +100,8 @@ struct Node {
     /// The round it belongs to, and after which probe epoch everything was posted that the round covers.
     begin: u64,
     since: Option<u64>,
+    /// The round answers a question.
+    answers: bool,
     /// The interval of its digests, in milliseconds.
     interval: u32,
     /// How long nothing of it has arrived, in milliseconds, as of the last look; and whether something has since.
@@ -131,11 +134,15 @@ impl DigestReceiver {
     /// A digest arrived. `back` is the newest probe epoch that had come back by then: what arrives behind that was sent
     /// to a link that had everything.
     pub(crate) fn receive(&mut self, origin: NodeId, number: u64, digest: &Digest, back: u64) -> Proof {
-        let long = u32::try_from(digest.spans.len() / ENTRIES).unwrap_or(u32::MAX);
-        self.count = self.count.saturating_add(long).saturating_add(1);
         let (begin, after) = (digest.begin, digest.after);
         let answered = self.asks.epoch_of(&digest.answers).unwrap_or(0);
         let last = self.nodes.get(&origin).copied();
+        let answers =
+            !digest.answers.is_empty() || last.is_some_and(|last| last.answers && last.begin == begin);
+        if !answers {
+            let long = u32::try_from(digest.spans.len() / ENTRIES).unwrap_or(u32::MAX);
+            self.count = self.count.saturating_add(long).saturating_add(1);
+        }
         let made_after = back.max(answered).max(last.map_or(0, |last| last.made_after));
         let proof = match last {
             None => Proof { missing: false, since: None, made_after },
@@ -158,6 +165,7 @@ impl DigestReceiver {
             number,
             made_after,
             begin,
+            answers,
             since: proof.since,
             interval: digest.next,
             silent: 0,

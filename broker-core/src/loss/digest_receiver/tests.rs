@@ -216,3 +216,17 @@ fn the_highest_number_that_a_frame_can_name_is_a_number() {
         assert!(!receiver.receive(NODE, u64::MAX, &digest, 0).missing);
     }
 }
+
+#[test]
+fn answers_do_not_make_digests_rarer() {
+    let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::new(OWN));
+    for ask in 1..=3 {
+        sender.asked(ask);
+        let round = confirm(sender.next(NODE, spans(400), INTERVAL));
+        assert_eq!(round.len(), 3, "only the first part names the question");
+        receive(&mut receiver, &round, 1);
+    }
+    assert_eq!(receiver.count, 0);
+    receive(&mut receiver, &confirm(sender.next(NODE, spans(1), INTERVAL)), 1);
+    assert_eq!(receiver.count, 1);
+}
