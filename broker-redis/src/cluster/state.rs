@@ -44,7 +44,7 @@ impl ClusterState {
         let failed =
             counts.iter().take_while(|count| left.checked_sub(**count).map(|rest| left = rest).is_some());
         let failed = failed.count();
-        self.out_of_reach > 0 && failed <= counts.len().saturating_sub(1) / 2
+        self.out_of_reach > 0 && failed < counts.len().div_ceil(2)
     }
 }
 
