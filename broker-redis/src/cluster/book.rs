@@ -121,26 +121,31 @@ impl Book {
         ended
     }
 
-    /// Waits until none of these is coming or leaving. Cancel safe.
-    pub(crate) async fn settled(&self, channels: &[ChannelName]) {
+    /// Waits until none of these is coming or leaving. `false`: the book was closed before, and they are nowhere. Cancel
+    /// safe.
+    pub(crate) async fn settled(&self, channels: &[ChannelName]) -> bool {
         loop {
             let mut named = std::pin::pin!(self.named.notified());
             named.as_mut().enable();
             {
                 let state = self.lock();
+                if self.is_closed() {
+                    return false;
+                }
                 let open = |channel| state.coming.contains(channel) || state.leaving.contains(channel);
                 if !channels.iter().any(open) {
-                    return;
+                    return true;
                 }
             }
             named.await;
         }
     }
 
-    /// Nothing of the connection counts any more. What was subscribed on it, or was about to be; once.
+    /// Nothing of the connection counts any more. What was subscribed on it, once; who waits for what was about to be
+    /// learns it from [`settled`](Self::settled).
     pub(crate) fn close(&self) -> Vec<ChannelName> {
-        self.closed.store(true, Ordering::Relaxed);
         let mut state = self.lock();
+        self.closed.store(true, Ordering::Relaxed);
         let mut channels: HashSet<ChannelName> = std::mem::take(&mut state.subscribed);
         for left in std::mem::take(&mut state.leaving) {
             channels.remove(&left);
@@ -173,14 +178,28 @@ mod tests {
         book.ask(&both);
         book.subscribed("a");
         book.subscribed("never asked");
-        book.settled(&a).await;
+        assert!(book.settled(&a).await);
         assert!(book.settled(&both).now_or_never().is_none());
         book.subscribed("b");
-        book.settled(&both).await;
+        assert!(book.settled(&both).await);
         assert_eq!(book.leave(&names(&["b", "c"])), names(&["b"]));
         assert_eq!(book.unsubscribed("b"), None, "it was left");
         assert_eq!(book.close(), a);
         assert_eq!(book.close(), []);
+    }
+
+    #[tokio::test]
+    async fn what_was_coming_when_the_book_was_closed_is_not_subscribed() {
+        let (book, both) = (Book::default(), names(&["a", "b"]));
+        book.ask(&both);
+        book.subscribed("a");
+        let settled = book.settled(&both);
+        let mut settled = std::pin::pin!(settled);
+        assert!(settled.as_mut().now_or_never().is_none());
+        assert_eq!(book.close(), names(&["a"]));
+        assert!(!settled.await);
+        book.ask(&both);
+        assert_eq!(book.settled(&both).now_or_never(), Some(false), "asked too late");
     }
 
     #[test]

@@ -192,7 +192,11 @@ impl Shard {
     }
 
     async fn settle(&self, channels: &[ChannelName]) -> Result<()> {
-        timeout(PATIENCE, self.book.settled(channels)).await.map_err(|_| self.out_of_step())
+        match timeout(PATIENCE, self.book.settled(channels)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.receiver.peer.disconnected()),
+            Err(_) => Err(self.out_of_step()),
+        }
     }
 
     fn out_of_step(&self) -> Error {
