@@ -21,6 +21,15 @@ const SENTINEL: &str = "Redis Sentinel";
 /// A member of a cluster, where errors name the scheme to use.
 const CLUSTER: &str = "Redis Cluster";
 
+/// More is no host's name.
+const LONGEST_HOST: usize = 253;
+
+/// Whether a server may have named this host: it goes to the resolver, and into errors.
+pub(crate) fn is_host(host: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '%');
+    !host.is_empty() && host.len() <= LONGEST_HOST && host.chars().all(fits)
+}
+
 /// Where the server is and as whom we go there.
 pub(crate) struct Address {
     pub(crate) peer: ErrorContext,

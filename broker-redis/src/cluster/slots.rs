@@ -3,6 +3,8 @@
 use broker_core::driver::ServerAddr;
 use redis::{Value, from_redis_value};
 
+use crate::address::is_host;
+
 /// How many slots a cluster has.
 const SLOTS: u16 = 16_384;
 /// With more masters a reply is none: a cluster has about a thousand members at most.
@@ -54,6 +56,10 @@ impl SlotMap {
             let known = map.masters.iter().position(|known| *known == server);
             let master = known.unwrap_or(map.masters.len());
             if known.is_none() {
+                // Here, for each of them is compared with every row.
+                if map.masters.len() == MASTERS {
+                    return None;
+                }
                 map.masters.push(server);
             }
             map.ranges.push(Range { first, last, master });
@@ -61,7 +67,7 @@ impl SlotMap {
         map.ranges.sort_unstable_by_key(|range| range.first);
         let ordered = map.ranges.windows(2).all(|pair| pair[0].last < pair[1].first);
         let sound = ordered && map.ranges.iter().all(|range| range.first <= range.last);
-        (sound && map.masters.len() <= MASTERS).then_some(map)
+        sound.then_some(map)
     }
 
     /// The master that serves a slot, if one does.
@@ -98,7 +104,7 @@ fn server(node: Value, asked: &ServerAddr) -> Option<ServerAddr> {
         Some("?") => address(fields.nth(1)?)?,
         Some(host) => host.to_owned(),
     };
-    Some(ServerAddr::new(host, port))
+    is_host(&host).then(|| ServerAddr::new(host, port))
 }
 
 /// The entry `ip` of what else a member says of itself.
@@ -121,7 +127,7 @@ pub(crate) fn redirect(place: &str, asked: &ServerAddr) -> Option<ServerAddr> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let host = if host.is_empty() || host == "?" { asked.host.as_str() } else { host };
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    Some(ServerAddr::new(host, port))
+    is_host(host).then(|| ServerAddr::new(host, port))
 }
 
 #[cfg(test)]
@@ -186,7 +192,9 @@ mod tests {
         assert_eq!(to("10.0.0.1:6379").as_deref(), Some("10.0.0.1:6379"));
         assert_eq!(to("::1:6379").as_deref(), Some("[::1]:6379"));
         assert_eq!(to(":6381").as_deref(), Some("example.net:6381"));
-        assert_eq!(to("nowhere"), None);
+        for nowhere in ["nowhere", "a b:1", "\u{1b}[2J:1", "10.0.0.1:0", "10.0.0.1:65536"] {
+            assert_eq!(to(nowhere), None);
+        }
     }
 
     #[test]
@@ -199,6 +207,9 @@ mod tests {
             vec![row(0, 4, text("a"), 0)],
             vec![row(0, 4, text("a"), 1), row(4, 5, text("b"), 1)],
             vec![Value::Array(vec![Value::Int(0), Value::Int(1)])],
+            vec![row(0, 4, text("a\u{1b}[2J"), 1)],
+            vec![row(0, 4, text("a/b@c"), 1)],
+            vec![row(0, 4, text(&"a".repeat(300)), 1)],
         ] {
             assert_eq!(SlotMap::read(Value::Array(rows.clone()), &asked()), None, "{rows:?}");
         }

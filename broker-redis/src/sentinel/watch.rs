@@ -30,7 +30,11 @@ use super::{
     Sentinels,
     views::{View, Views},
 };
-use crate::{address::Address, driver::settings, errors::translate};
+use crate::{
+    address::{Address, is_host},
+    driver::settings,
+    errors::translate,
+};
 
 /// How long a Sentinel may take to be connected to, and then to answer each question.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -38,8 +42,6 @@ const LIMIT: Duration = Duration::from_secs(2);
 const SWITCH: &str = "+switch-master";
 /// For so many heartbeats a majority of the Sentinels may be out of reach.
 const MOST_MISSED: u32 = 1;
-/// More is no host's name.
-const LONGEST_HOST: usize = 253;
 
 /// One task for each Sentinel. Dropping it ends them, and their connections.
 #[derive(Debug)]
@@ -206,8 +208,7 @@ async fn ask(connection: &MultiplexedConnection, peer: &ErrorContext, name: &str
         peer.error(Misconfigured, why)
     };
     let (host, port) = reply.ok_or_else(unknown)?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
-    if host.is_empty() || host.len() > LONGEST_HOST || !host.chars().all(fits) || port == 0 {
+    if !is_host(&host) || port == 0 {
         let why = format!("names an address of the master `{name}` that cannot be one");
         return Err(peer.error(Misconfigured, why));
     }
