@@ -14,9 +14,11 @@ use broker_core::{ChannelName, driver::Inbox};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-/// How many bytes are held back at most. A digest beyond that is dropped, so that the next one of its node reports that
-/// anything may be missing.
+/// How many bytes of digests are held back at most. One beyond that is dropped, so that the next one of its node reports
+/// that anything may be missing. The probe may take as much again; beyond that its post is dropped, and the link is lost.
 const BYTES: usize = 8 << 20;
+/// What a frame takes besides its bytes, about.
+const OVERHEAD: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -56,10 +58,10 @@ impl Held {
         if !digest && queue.frames.is_empty() {
             return Some(frame);
         }
-        if digest && queue.bytes > BYTES {
+        if queue.bytes > if digest { BYTES } else { 2 * BYTES } {
             return None;
         }
-        queue.bytes += frame.len();
+        queue.bytes += OVERHEAD + frame.len();
         queue.frames.push_back((channel.into(), frame));
         drop(queue);
         self.arrived.notify_one();
@@ -76,7 +78,7 @@ impl Held {
         for _ in 0..count {
             let mut queue = self.lock();
             let Some((channel, frame)) = queue.frames.pop_front() else { return };
-            queue.bytes -= frame.len();
+            queue.bytes -= OVERHEAD + frame.len();
             drop(queue);
             inbox.deliver(&channel, frame);
         }
@@ -103,5 +105,23 @@ mod tests {
         held.release(2, &Inbox::discard());
         assert_eq!(held.len(), 0);
         assert!(passes(&held, "$node.1"));
+    }
+
+    /// Whoever may publish to these channels may publish anything.
+    #[test]
+    fn what_is_held_is_bounded_whatever_it_is() {
+        let held = Held::new(ConnectContext::new(Inbox::discard()).digests());
+        for _ in 0..BYTES / 16 {
+            held.take("$digests", Bytes::new(), |_| false);
+        }
+        let digests = held.len();
+        assert!(digests < BYTES / 32, "{digests} without any bytes");
+        let large = Bytes::from(vec![0; 1 << 20]);
+        for _ in 0..100 {
+            held.take("$node.1", large.clone(), |_| true);
+        }
+        assert!(held.len() - digests < 20, "{} posts of a probe", held.len() - digests);
+        held.release(held.len(), &Inbox::discard());
+        assert_eq!(held.lock().bytes, 0);
     }
 }
