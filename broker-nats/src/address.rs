@@ -24,6 +24,8 @@ pub(crate) struct Address {
     /// Where a link's own subject lives.
     pub(crate) inbox: String,
     pub(crate) encryption: Encryption,
+    /// A server that another one announces has to prove who it is, or nobody does.
+    trusts_announced: bool,
     scheme: String,
     options: ConnectOptions,
     nkey: Option<UrlFile>,
@@ -62,8 +64,9 @@ impl Address {
         let one_of = if hosts.len() > 1 { "one of " } else { "" };
         let peer = ErrorContext::new("NATS", format!("{one_of}{}", hosts.join(", ")), who)
             .hanging_up("see its log, and whether it wants TLS from the first byte (the key `tls_first`)");
+        let trusts_announced = encryption != Encryption::AfterGreeting || url.key("ca").is_some();
         let scheme = url.scheme().to_owned();
-        Ok(Self { servers, peer, inbox, encryption, scheme, options, nkey, creds })
+        Ok(Self { servers, peer, inbox, encryption, trusts_announced, scheme, options, nkey, creds })
     }
 
     /// One of the servers, for the client.
@@ -78,6 +81,13 @@ impl Address {
         // Nothing but one host and its port.
         let server = url.server(DEFAULT_PORT).ok().filter(|server| server.to_string() == place)?;
         client_addr(&self.scheme, &server).map(|_| server)
+    }
+
+    /// Whether to sign in at a server that another one has announced. A greeting comes before TLS: whoever is on the way may
+    /// put a server of his own into it, with a certificate that everybody trusts. He has none for a host of the URL, and none
+    /// of the authority that it names.
+    pub(crate) fn may_sign_in(&self, server: &ServerAddr) -> bool {
+        self.trusts_announced || self.servers.iter().any(|named| named.host == server.host)
     }
 
     /// The settings for one attempt to connect. Reads the files of the credentials; the client reads the others.

@@ -54,7 +54,9 @@
 //!
 //! - The servers are those that the link's server announces and those of the URL, as far as they name the same cluster.
 //!   They are asked for it, and reached, with the credentials and the TLS of the URL; up to 64 addresses, of which a
-//!   server may have several. A certificate must be valid for the address that is announced.
+//!   server may have several. A certificate must be valid for the address that is announced. With `tls://` a server
+//!   announces before TLS begins, so that anybody on the way may do it: a link signs in at an announced server only if
+//!   the URL names its host, or has the key `ca` or `tls_first`.
 //! - A server that does not answer for 1 s is gone on without. When it answers again every channel has a gap.
 //! - A server that cannot be reached from here is gone on without at once, and `broker doctor` names it. What is
 //!   published there right after a subscription may be missed.

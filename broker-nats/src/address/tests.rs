@@ -94,3 +94,19 @@ fn only_a_place_is_taken_from_an_announcement() {
         assert!(address.announced(place).is_none(), "{place}");
     }
 }
+
+#[test]
+fn only_who_can_prove_himself_is_signed_in_at() {
+    let eve = ServerAddr::new("eve.example", 4222);
+    for (url, there) in [
+        ("nats://ada:s3cret@h", true), // whoever is on the way has read it already
+        ("tls://ada:s3cret@h", false),
+        ("tls://ada:s3cret@h,eve.example:1", true),
+        ("tls://ada:s3cret@h?ca=/ca", true),
+        ("tls://ada:s3cret@h?tls_first=true", true),
+    ] {
+        let address = parse(url).unwrap();
+        assert_eq!(address.may_sign_in(&eve), there, "{url}");
+        assert!(address.may_sign_in(&ServerAddr::new("h", 7)), "{url}");
+    }
+}

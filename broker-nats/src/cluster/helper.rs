@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::Client;
-use broker_core::{Error, Result, driver::Inbox};
+use broker_core::{Error, ErrorKind, Result, driver::Inbox};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::{
@@ -62,6 +62,11 @@ async fn connect(shared: &Arc<Shared>, member: &Member) -> Result<Option<(Client
     if shared.is_needless(&info) {
         member.found(&info.server_id, true);
         return Ok(None);
+    }
+    if !shared.way.address.may_sign_in(&member.server) {
+        let why = "was announced before TLS began, which anybody on the way may do, so nobody signs in there: name its host \
+                   in the url too, or the authority of its certificate by the key `ca`";
+        return Err(peer.error(ErrorKind::Misconfigured, why));
     }
     let opening = opening::open(&shared.way.address, &member.server, OPENING, &peer, Inbox::discard());
     let (client, client_thread) = timeout(OPENING, opening).await.map_err(late)??;
