@@ -114,7 +114,7 @@ async fn who_subscribes_a_suspended_channel_waits_for_it() {
     let (opening, inbox) = (broker.subscribe("shut"), driver.inbox());
     tokio::pin!(opening);
     assert!(timeout(Duration::from_secs(1), &mut opening).await.is_err(), "it is not subscribed yet");
-    broker.subscribe("another").await.unwrap();
+    let _another = broker.subscribe("another").await.unwrap();
     driver.world().suspending.clear();
     inbox.unsubscribed(&[name("shut")]);
     let mut shut = opening.await.unwrap();
