@@ -14,11 +14,11 @@ use broker_core::{
     },
 };
 use futures_util::future::{join_all, try_join_all};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
     address::ClusterAddress,
-    atlas::Atlas,
+    atlas::{ANSWER_LIMIT, Atlas},
     follow::{follow, hand_over},
     owner::ClusterLog,
     shard::Sent,
@@ -72,11 +72,12 @@ impl ShardedLink {
                 failure.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no master can be reached"))
             );
         };
-        // The connection by which the masters were found is of no more use.
-        atlas.ask_first(&first.publisher);
         let mut info = LinkInfo::new(CAPABILITIES);
         info.version.clone_from(&first.publisher.role.version);
-        let limits = join_all(live.iter().map(|shard| idle_limit(&shard.publisher.connection))).await;
+        let limits = join_all(live.iter().map(|shard| idle_limit(&shard.publisher.connection)));
+        // The connection by which the masters were found is of no more use: it is gone before the link is there.
+        let (limits, _) = tokio::join!(limits, timeout(ANSWER_LIMIT, atlas.close()));
+        atlas.ask_first(&first.publisher);
         info.idle_limit = limits.into_iter().flatten().min();
         let tasks = [tokio::spawn(follow(Arc::clone(&shards))), tokio::spawn(hand_over(Arc::clone(&shards)))];
         Ok(Self { shards, tasks, log: ClusterLog::new(atlas), info })
