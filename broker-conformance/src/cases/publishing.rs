@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_post_without_listeners_succeeds, [2]),
+    case!(a_post_without_listeners_succeeds, [2]).needs(&[Need::PostsInTurn]),
     case!(every_subscriber_on_every_node_receives_a_post_once, [2]),
     case!(own_posts_come_back_exactly_once, [2]),
     case!(two_hundred_subscribers_of_one_channel_receive_every_post, [2, 5]),
