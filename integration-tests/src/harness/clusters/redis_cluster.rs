@@ -63,6 +63,10 @@ fn available() -> Result<(), String> {
     process::available()
 }
 
+/// How long a member of a shared cluster may be silent. On a busy machine a second passes now and then, and cases in which
+/// nothing breaks would see a fail-over.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Where cases are that leave it as it is.
 static SHARED: Pool<RedisCluster> = Pool::new();
 
@@ -108,7 +112,8 @@ impl RedisClusterHarness {
         } else if needs.iter().any(|need| matches!(need, Need::OwnServer | Need::Process)) {
             (Place::Own(RedisCluster::start(own).await?), String::new())
         } else {
-            let shared = SHARED.lease(&[], || RedisCluster::start(RedisConfig::default())).await?;
+            let start = || RedisCluster::start_with(RedisConfig::default(), PATIENCE);
+            let shared = SHARED.lease(&[], start).await?;
             (Place::Shared(shared), user.clone())
         };
         let (lines, nodes) = (ProxyLines::default(), AtomicUsize::new(0));

@@ -31,13 +31,21 @@ impl RedisCluster {
     /// # Errors
     /// One of them did not start, or they did not come to terms in time.
     pub async fn start(config: RedisConfig) -> Result<Self, String> {
+        Self::start_with(config, NODE_TIMEOUT).await
+    }
+
+    /// The same, for members that may be silent for so long.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(config: RedisConfig, node_timeout: Duration) -> Result<Self, String> {
         let member = || async {
             let mut attempts = 0;
             loop {
                 let config = config
                     .clone()
                     .line("cluster-enabled yes")
-                    .line(&format!("cluster-node-timeout {}", NODE_TIMEOUT.as_millis()))
+                    .line(&format!("cluster-node-timeout {}", node_timeout.as_millis()))
                     .line(&format!("cluster-port {}", free_port()?))
                     .line("repl-diskless-sync-delay 0");
                 attempts += 1;
