@@ -201,7 +201,6 @@ impl Suite {
             steps.push(Step::new("the containers themselves", containers));
             return Ok(steps);
         }
-        steps.extend(self.clusters());
         steps.push(custom_backend());
         steps.push(Step::new("unit tests", self.with_browser(&["--lib", "--bins"])));
         for name in test_targets()?.iter().filter(|name| *name != "conformance") {
@@ -221,16 +220,6 @@ impl Suite {
         }
         command.args(options.case.iter().flat_map(|part| ["--", part]));
         Step { name: "conformance suite".to_owned(), of_the_suite: true, command }
-    }
-
-    /// Nothing, where no topology is named.
-    fn clusters(&self) -> Option<Step> {
-        if all_topologies(false).is_empty() {
-            return None;
-        }
-        let mut step = self.conformance(&Options { clusters: true, ..Options::default() });
-        step.name = "conformance suite on clusters".to_owned();
-        Some(step)
     }
 
     fn conformance_on(&self, (server, version): Chosen, options: &Options) -> Step {

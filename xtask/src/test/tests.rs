@@ -47,15 +47,25 @@ fn part_of_a_name_means_the_same_with_and_without_a_backend() {
 fn the_suite_comes_first_and_every_test_target_has_a_step() {
     let steps = steps(None, None, false);
     assert_eq!(steps[0], ("--test conformance".to_owned(), None));
-    let (clusters, others): (Vec<_>, Vec<_>) =
-        steps.into_iter().partition(|(_, backends)| backends.is_some());
     for name in test_targets().unwrap() {
         let argument = format!("--test {name}");
-        assert_eq!(others.iter().filter(|(arguments, _)| *arguments == argument).count(), 1, "{name}");
+        assert_eq!(steps.iter().filter(|(arguments, _)| *arguments == argument).count(), 1, "{name}");
     }
-    let [(arguments, Some(topologies))] = &clusters[..] else { panic!("{clusters:?}") };
-    assert_eq!(arguments, "--test conformance");
-    assert!(topologies.contains("redis-sentinel") && !topologies.contains("rabbitmq"), "{topologies}");
+}
+
+#[test]
+fn clusters_run_where_they_are_wanted_and_slow_ones_at_night() {
+    let topologies = |nightly| {
+        let suite = Suite { source: Source::Process, wanted: Vec::new(), versions: Vec::new() };
+        let options = Options { clusters: true, nightly, ..options(None, None, false) };
+        let [step] = &suite.steps(&options).unwrap()[..] else { panic!("one step") };
+        let mut variables = step.command.get_envs().filter(|(name, _)| *name == "BROKER_TEST_BACKENDS");
+        variables.next().and_then(|(_, value)| Some(value?.to_string_lossy().into_owned())).unwrap()
+    };
+    for name in ["redis-sentinel", "redis-cluster", "redis-sharded", "nats-cluster"] {
+        assert!(topologies(false).contains(name), "{name}");
+    }
+    assert!(!topologies(false).contains("rabbitmq") && topologies(true).contains("rabbitmq-cluster"));
 }
 
 #[test]
