@@ -52,7 +52,7 @@ pub(crate) const STEP: Duration = Duration::from_millis(100);
 pub struct Counts {
     since: Instant,
     kinds: [Traffic; 4],
-    /// Attempts to connect, in each [`STEP`].
+    /// Attempts to connect, in each `STEP`.
     pub connects: Vec<u64>,
     /// Names that were asked for, in each step.
     pub names: Vec<u64>,
