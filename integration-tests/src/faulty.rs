@@ -128,10 +128,10 @@ fn is_own(frame: &Outgoing) -> bool {
     frame.channel.as_str().contains('$')
 }
 
-/// Answers the probes without the server, and sends the rest.
+/// Answers what the broker posts for itself without the server, and sends the rest.
 async fn answer_probes(shared: &Shared, link: &dyn Link, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
     let (own, others): (Vec<_>, Vec<_>) =
-        batch.iter().cloned().partition(|frame| frame.channel.as_str().contains("$node"));
+        batch.iter().cloned().partition(|frame| frame.channel.as_str().contains('$'));
     for frame in own {
         shared.inbox.inner.deliver(frame.channel.as_str(), frame.frame);
     }
