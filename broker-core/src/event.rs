@@ -101,7 +101,7 @@ impl fmt::Display for Gap {
             GapCause::Overflow => "this subscriber was too slow",
             GapCause::LinkLost => "the link to the backend was lost and is back",
             GapCause::Dropped => "the backend dropped messages",
-            GapCause::Skipped => "they were lost on the way",
+            GapCause::Skipped => "lost on the way, as far as is known",
             GapCause::Conflated => "this subscriber reads the newest only",
             GapCause::Subscribed => "the subscription begins here",
         })

@@ -129,6 +129,15 @@ impl ConnectionState {
         }
     }
 
+    /// A task of the link, which loses it if it panics.
+    pub(crate) fn guard<F: Future>(
+        &self,
+        what: &'static str,
+        task: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        self.inbox.guard(what, task)
+    }
+
     /// The link is lost, unless it is over already: an attempt that was dropped is no business of the inbox.
     pub(crate) fn lose(&self, error: Error) {
         if self.over.borrow().is_none() {

@@ -42,6 +42,11 @@ pub(crate) struct Address {
 
 impl Address {
     pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
+        if url.hosts().len() > 1 {
+            let why = "names several hosts; write redis+cluster:// for a Redis Cluster, redis+sentinel:// with the key `master` \
+                       for Sentinels, or one host";
+            return Err(url.invalid(why));
+        }
         url.allow_keys(TlsFiles::KEYS)?;
         let tls = TlsFiles::parse(url, "rediss", cfg!(feature = "tls"))?;
         if url.scheme() == "redis+unix" {
@@ -233,6 +238,7 @@ mod tests {
 
     #[test]
     fn invalid_combinations_are_named() {
+        refused("redis://a,b", ErrorKind::InvalidInput, "redis+cluster://");
         refused("redis:", ErrorKind::InvalidInput, "redis://127.0.0.1:6379/");
         refused("redis:///1", ErrorKind::InvalidInput, "names no host");
         refused("redis://localhost/shop", ErrorKind::InvalidInput, "database number");

@@ -12,6 +12,9 @@ use tokio::time::timeout;
 /// How long the server may take to say what it is when a link is opened.
 const LIMIT: Duration = Duration::from_secs(1);
 
+const SENTINEL: &str = "is a Sentinel, which passes no messages: write the url as redis+sentinel://HOST,HOST,HOST/?master=NAME, \
+                        with every Sentinel of that master";
+
 /// What a server says of itself, as far as it says it: a proxy may not answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Role {
@@ -50,6 +53,7 @@ impl Role {
     pub(crate) fn check_member(&self, peer: &ErrorContext) -> Result<()> {
         match self.mode.as_deref() {
             None | Some("cluster") => Ok(()),
+            Some("sentinel") => Err(peer.error(ErrorKind::Misconfigured, SENTINEL)),
             Some(_) => {
                 let why = "is not a member of a Redis Cluster: use redis:// (or rediss://) for a server that stands \
                            alone";
@@ -68,9 +72,7 @@ impl Role {
             return Err(peer.error(ErrorKind::Misconfigured, why));
         }
         if self.mode.as_deref() == Some("sentinel") {
-            let why = "is a Sentinel, which passes no messages: write the url as redis+sentinel://HOST,HOST,HOST/?master=NAME, \
-                       with every Sentinel of that master";
-            return Err(peer.error(ErrorKind::Misconfigured, why));
+            return Err(peer.error(ErrorKind::Misconfigured, SENTINEL));
         }
         if !self.may_be_master() {
             let why = "is a replica: a post to it reaches only its own clients; the address has to lead to the master";
@@ -99,6 +101,21 @@ mod tests {
         assert_eq!(checked("standalone", Some("slave")), Some(ErrorKind::Unavailable));
         assert_eq!(checked("sentinel", None), Some(ErrorKind::Misconfigured));
         assert_eq!(checked("cluster", Some("master")), Some(ErrorKind::Misconfigured));
+    }
+
+    #[test]
+    fn another_mode_than_that_of_the_url_is_named_with_its_scheme() {
+        let peer = ErrorContext::new("Redis", "127.0.0.1:6379", "nobody");
+        let mode = |mode: &str| Role { mode: Some(mode.to_owned()), ..Role::default() };
+        for (error, scheme) in [
+            (mode("cluster").check(&peer), "redis+cluster://"),
+            (mode("sentinel").check(&peer), "redis+sentinel://"),
+            (mode("sentinel").check_member(&peer), "redis+sentinel://"),
+            (mode("standalone").check_member(&peer), "redis://"),
+        ] {
+            let error = error.expect_err(scheme);
+            assert!(error.message().contains(scheme), "{error}");
+        }
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn storms(
             "names",
             "most in 100 ms",
             "digests to a node, 100 ms",
-            "all subscribed, all told",
+            "all subscribed, all gaps reported",
             "other gaps",
         ],
     );

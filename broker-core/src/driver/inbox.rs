@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{ChannelName, Error, NodeId};
+use crate::{ChannelName, Error, ErrorKind, NodeId};
 
 /// Where a link hands over what it receives. Calls never block and never await; they may come from any thread.
 ///
@@ -133,6 +133,17 @@ impl Inbox {
         self.0.sink.suspended(channels);
     }
 
+    /// A task of the driver, which reports the link lost if it panics: nobody else would notice. `what` is what the task
+    /// does, for the error. Dropped before its end it reports nothing.
+    pub fn guard<F: Future>(&self, what: &'static str, task: F) -> impl Future<Output = F::Output> + use<F> {
+        let guard = LostByPanic { inbox: self.clone(), what };
+        async move {
+            let output = task.await;
+            drop(guard);
+            output
+        }
+    }
+
     /// Reports that the link is unusable. The first call counts; core drops the link.
     pub fn lost(&self, error: Error) {
         if !self.0.lost.swap(true, Ordering::SeqCst) {
@@ -164,6 +175,20 @@ impl Sink for Inbox {
     }
 }
 
+struct LostByPanic {
+    inbox: Inbox,
+    what: &'static str,
+}
+
+impl Drop for LostByPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let why = format!("the driver's task that {} has panicked", self.what);
+            self.inbox.lost(Error::new(ErrorKind::Other, why));
+        }
+    }
+}
+
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").field("lost", &self.is_lost()).finish_non_exhaustive()
@@ -181,7 +206,6 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::ErrorKind;
 
     #[test]
     fn a_discarding_inbox_accepts_anything_and_records_a_loss() {
@@ -222,5 +246,22 @@ mod tests {
         inbox.lost(Error::new(ErrorKind::Unavailable, "gone again"));
         assert!(inbox.is_lost());
         assert_eq!(*record.0.lock().unwrap(), ["news: b\"x\"", "Everywhere", "gone"]);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_loses_the_link_and_one_that_ends_does_not() {
+        let inbox = Inbox::discard();
+        assert_eq!(tokio::spawn(inbox.guard("ends", async { 7 })).await.unwrap(), 7);
+        let aborted = tokio::spawn(inbox.guard("waits", std::future::pending::<()>()));
+        aborted.abort();
+        assert!(aborted.await.unwrap_err().is_cancelled());
+        assert!(!inbox.is_lost());
+        let panicking = async {
+            tokio::task::yield_now().await;
+            panic!("on purpose");
+        };
+        let panicked: Result<(), _> = tokio::spawn(inbox.guard("panics", panicking)).await;
+        assert!(panicked.unwrap_err().is_panic());
+        assert!(inbox.is_lost());
     }
 }

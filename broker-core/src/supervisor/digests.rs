@@ -22,7 +22,7 @@ const PER_BYTE: Duration = Duration::from_micros(8);
 /// How often, at most, to look for nodes that have fallen silent.
 const LOOK: Duration = Duration::from_secs(5);
 /// How many of the last digests are one batch: together no longer than a batch may be.
-const GOODBYE: usize = 16;
+const CLOSING_BATCH: usize = 16;
 
 impl Supervisor {
     /// Announces what was posted here: every interval, and when somebody asks. With many nodes each sends digests less often,
@@ -115,10 +115,10 @@ impl Supervisor {
     }
 
     /// The last digests of this node: what it has posted, and that it closes. Others need not take it for killed.
-    pub(super) async fn say_goodbye(&self, link: &dyn Link) {
+    pub(super) async fn send_closing_digests(&self, link: &dyn Link) {
         let digests = self.outbox.closing_digests();
         let sent = async {
-            for batch in digests.chunks(GOODBYE) {
+            for batch in digests.chunks(CLOSING_BATCH) {
                 link.publish(batch).await;
             }
         };

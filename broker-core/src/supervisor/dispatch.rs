@@ -176,7 +176,7 @@ impl Dispatch {
                 let SequenceHeader { epoch, sequence, .. } = header;
                 let seq = MessageSeq { origin: wire.head.origin, epoch, sequence };
                 self.while_open(|digests, wakes| {
-                    digests.heard(seq.origin);
+                    digests.received_from(seq.origin);
                     hub.receive(name, Message::from_wire(wire), &seq, wakes);
                 });
             }

@@ -125,7 +125,7 @@ impl Supervisor {
         let error = error.map(|error| error.with_operation(doing).with_backend(self.driver.name()));
         self.withdraw(error.as_ref());
         if let (Some(link), None) = (link, &error) {
-            self.say_goodbye(&*link).await;
+            self.send_closing_digests(&*link).await;
             self.close(&*link).await;
         }
         error

@@ -58,7 +58,7 @@ async fn connect(shared: &Arc<Shared>, member: &Member) -> Result<Option<(Client
     let late = |_| peer.unreachable("no answer");
     let greeting = opening::greeting(&shared.way.address, &member.server);
     let info = timeout(OPENING, greeting).await.map_err(late)??;
-    shared.hear(&info, false);
+    shared.learn(&info, false);
     if shared.is_needless(&info) {
         member.found(&info.server_id, true);
         return Ok(None);

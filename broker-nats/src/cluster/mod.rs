@@ -84,8 +84,9 @@ impl Cluster {
         for server in &shared.way.address.servers {
             shared.add(server, true, false);
         }
-        shared.hear(&info, true);
-        shared.tasks().spawn(Arc::clone(&shared).watch());
+        shared.learn(&info, true);
+        let watching = shared.connection.guard("watches the cluster", Arc::clone(&shared).watch());
+        shared.tasks().spawn(watching);
         Some(Self(shared))
     }
 
@@ -160,7 +161,12 @@ impl Cluster {
             let what = format!(
                 "the url names one server of the cluster `{name}`: while that is away nobody connects"
             );
-            warnings.push(Warning::new(what, format!("name all of them, as in {}", all.join(","))));
+            // With one it would be what the url says already.
+            let remedy = match &all[..] {
+                [_] => "name all of them, with commas between".to_owned(),
+                _ => format!("name all of them, as in {}", all.join(",")),
+            };
+            warnings.push(Warning::new(what, remedy));
         }
         warnings
     }
@@ -250,11 +256,11 @@ impl Shared {
         let greeting = opening::greeting(&self.way.address, &self.way.server);
         let Ok(Ok(info)) = timeout(PATIENCE, greeting).await else { return };
         // Behind the address of a load balancer there may be another one, which knows the same.
-        self.hear(&info, true);
+        self.learn(&info, true);
     }
 
     /// What a server tells of the others. Only what the `own` one announces is known to that.
-    fn hear(self: &Arc<Self>, info: &ServerInfo, own: bool) {
+    fn learn(self: &Arc<Self>, info: &ServerInfo, own: bool) {
         if info.cluster.as_deref() != Some(&self.name) {
             return;
         }
@@ -279,7 +285,8 @@ impl Shared {
         let member = Member::new(server.clone(), named, announced);
         members.push(Arc::clone(&member));
         drop(members);
-        let task = self.tasks().spawn(helper::keep(Arc::clone(self), Arc::clone(&member)));
+        let keeping = helper::keep(Arc::clone(self), Arc::clone(&member));
+        let task = self.tasks().spawn(self.connection.guard("keeps a helper", keeping));
         member.is_kept_by(task);
     }
 

@@ -48,10 +48,11 @@ pub(crate) async fn follow(shards: Arc<Shards>) {
             }
             pending.insert(server.to_string(), None);
             let shards = Arc::clone(&shards);
-            opening.spawn(async move {
+            let inbox = shards.inbox.clone();
+            opening.spawn(inbox.guard("connects to a master", async move {
                 let opened = shards.open(&server).await;
                 (server, opened)
-            });
+            }));
         }
         resume(&shards).await;
     }

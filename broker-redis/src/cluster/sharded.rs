@@ -79,7 +79,9 @@ impl ShardedLink {
         let (limits, _) = tokio::join!(limits, timeout(ANSWER_LIMIT, atlas.close()));
         atlas.ask_first(&first.publisher);
         info.idle_limit = limits.into_iter().flatten().min();
-        let tasks = [tokio::spawn(follow(Arc::clone(&shards))), tokio::spawn(hand_over(Arc::clone(&shards)))];
+        let following = shards.inbox.guard("follows the map of the slots", follow(Arc::clone(&shards)));
+        let handing_over = shards.inbox.guard("hands over digests", hand_over(Arc::clone(&shards)));
+        let tasks = [tokio::spawn(following), tokio::spawn(handing_over)];
         Ok(Self { shards, tasks, log: ClusterLog::new(atlas), info })
     }
 
@@ -153,7 +155,7 @@ fn unserved_error(channel: &ChannelName) -> Error {
     let slot = slot_of(channel.as_str());
     Error::new(
         ErrorKind::Unavailable,
-        format!("no master of the cluster serves slot {slot} of `{channel}` at present"),
+        format!("no connection to a master that serves slot {slot} of `{channel}` at present"),
     )
 }
 

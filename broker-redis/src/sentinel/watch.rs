@@ -15,7 +15,7 @@ use std::{
 
 use broker_core::{
     Error,
-    ErrorKind::{Forbidden, Misconfigured, Unavailable},
+    ErrorKind::{Forbidden, Misconfigured, Other, Unavailable},
     Result,
     driver::{ErrorContext, Inbox, Place, ServerAddr},
 };
@@ -108,6 +108,10 @@ impl Watch {
 
     /// Has the Sentinels asked, and says whether enough of them could be reached before.
     pub(crate) fn heartbeat(&self) -> Result<()> {
+        // None ends while this lives, unless it panics or has reported the link lost.
+        if self.tasks.lock().unwrap_or_else(PoisonError::into_inner).try_join_next().is_some() {
+            return Err(Error::new(Other, "a task of the driver that asks a Sentinel has ended"));
+        }
         self.heartbeats.send_replace(());
         if self.views.borrow().is_reached() {
             self.missed.store(0, Ordering::Relaxed);
@@ -221,7 +225,7 @@ fn refusal(peer: &ErrorContext, error: &RedisError) -> Error {
         // In front of the name stands a quotation mark of one kind or another.
         ("ERR", detail) if detail.get(17..).is_some_and(|name| name.starts_with("SENTINEL")) => (
             Misconfigured,
-            "is no Sentinel: write the url as redis://, or give the port of its Sentinel (26379)",
+            "is no Sentinel: give the port of its Sentinel (26379), or write the url as redis://, or redis+cluster:// for a member of a cluster",
         ),
         ("NOAUTH", _) => {
             (Forbidden, "a password is required; give it by the key `sentinel_password` of the url")

@@ -188,14 +188,14 @@ impl DigestReceiver {
 
     /// A message of a node arrived. Most of the time one has before, since the last look.
     #[inline]
-    pub(crate) fn heard(&mut self, origin: NodeId) {
+    pub(crate) fn received_from(&mut self, origin: NodeId) {
         if self.recent[slot(origin)] != origin {
-            self.note_heard(origin);
+            self.note_received_from(origin);
         }
     }
 
     #[cold]
-    fn note_heard(&mut self, origin: NodeId) {
+    fn note_received_from(&mut self, origin: NodeId) {
         self.recent[slot(origin)] = origin;
         // One without a digest so far sends none, perhaps.
         if let Some(node) = self.nodes.get_mut(&origin) {

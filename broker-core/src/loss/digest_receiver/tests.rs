@@ -154,7 +154,7 @@ fn who_does_not_answer_is_asked_again_and_then_given_up() {
     assert!((1..TRIES).all(|tries| receiver.ask_again(4, tries)));
     assert!(!receiver.ask_again(4, TRIES));
     assert!(!receiver.ask_again(4, 1), "given up");
-    receiver.heard(NODE);
+    receiver.received_from(NODE);
     assert!(receiver.ask_again(4, 1), "it is there again");
     receive(&mut receiver, &asked(&mut sender, 71), 3);
     assert!(!receiver.ask_again(5, 1));
@@ -165,22 +165,22 @@ fn a_node_that_owes_a_digest_and_is_silent_is_noticed_once() {
     let second = Duration::from_secs(1);
     let seconds = |receiver: &mut DigestReceiver| (0..60).filter(|_| receiver.look(second)).count();
     let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::new(OWN));
-    receiver.heard(NODE);
+    receiver.received_from(NODE);
     assert_eq!(seconds(&mut receiver), 0, "it has never sent a digest");
     receive(&mut receiver, &confirm(sender.next(NODE, Vec::new(), INTERVAL)), 1);
     assert_eq!(seconds(&mut receiver), 0, "it owes none");
-    receiver.heard(NODE);
+    receiver.received_from(NODE);
     assert_eq!((0..16).position(|_| receiver.look(second)), Some(15), "after three intervals");
     assert_eq!(seconds(&mut receiver), 0, "told once");
     for posted in [1, 0] {
-        receiver.heard(NODE);
+        receiver.received_from(NODE);
         assert!(!(0..14).any(|_| receiver.look(second)));
         receive(&mut receiver, &confirm(sender.next(NODE, spans(posted), INTERVAL)), 1);
     }
     assert_eq!(seconds(&mut receiver), 0, "an empty digest has followed");
     receive(&mut receiver, &confirm(sender.next(NODE, spans(1), INTERVAL)), 1);
     assert_eq!(seconds(&mut receiver), 1, "none has");
-    receiver.heard(NODE);
+    receiver.received_from(NODE);
     receive(&mut receiver, &confirm(sender.next(NODE, spans(1), 0)), 1);
     assert_eq!((seconds(&mut receiver), receiver.nodes.len()), (0, 0), "it has closed");
 }
