@@ -25,6 +25,9 @@ pub struct Health {
     pub since: SystemTime,
     /// Why the last link was lost, or the last attempt to open one failed; kept after it recovers.
     pub last_error: Option<Error>,
+    /// While `Connected`: which part of the backend is out of reach, and why, such as one master of a cluster. The channels
+    /// that it serves have had a gap and wait for it; all others go on.
+    pub degraded: Option<Error>,
     /// How many attempts have failed since the last link.
     pub failures: u32,
     /// How many links have been opened so far.
@@ -59,6 +62,7 @@ impl Health {
             state,
             since: SystemTime::now(),
             last_error: None,
+            degraded: None,
             failures: 0,
             links: 0,
             malformed: 0,
@@ -102,13 +106,17 @@ impl Serialize for ConnectionState {
     }
 }
 
-/// The state, and while there is no link the last error. For operators: it may name hosts.
+/// The state, and while there is no link the last error; while a part is out of reach, why. For operators: it may name hosts.
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.state, &self.last_error) {
             (ConnectionState::Connecting, Some(error)) => {
                 write!(f, "{}, {} failed attempts: {error}", self.state, self.failures)
             }
+            (ConnectionState::Connected, _) => match &self.degraded {
+                Some(why) => write!(f, "{}, but a part is out of reach: {why}", self.state),
+                None => self.state.fmt(f),
+            },
             _ => self.state.fmt(f),
         }
     }
@@ -118,10 +126,11 @@ impl fmt::Display for Health {
 impl Serialize for Health {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut fields = serializer.serialize_struct("Health", 7)?;
+        let mut fields = serializer.serialize_struct("Health", 8)?;
         fields.serialize_field("state", &self.state)?;
         fields.serialize_field("since", &since)?;
         fields.serialize_field("last_error", &self.last_error.as_ref().map(Error::to_string))?;
+        fields.serialize_field("degraded", &self.degraded.as_ref().map(Error::to_string))?;
         fields.serialize_field("failures", &self.failures)?;
         fields.serialize_field("links", &self.links)?;
         fields.serialize_field("malformed", &self.malformed)?;
@@ -130,7 +139,8 @@ impl Serialize for Health {
     }
 }
 
-/// The changes of a broker's [`Health`]: first the present state, then each time another begins. Made by
+/// The changes of a broker's [`Health`]: first the present state, then each time another begins, or
+/// a part of the backend is out of reach, or none is any more. Made by
 /// [`Broker::health_changes`](crate::Broker::health_changes).
 ///
 /// A state that ended before it was read is skipped: the present state is always yielded. It ends after
@@ -138,6 +148,9 @@ impl Serialize for Health {
 pub struct HealthChanges {
     next: ReusableBoxFuture<'static, (Option<Health>, watch::Receiver<Health>)>,
 }
+
+/// What distinguishes one yielded state from the next.
+type Seen = (ConnectionState, SystemTime, bool);
 
 impl HealthChanges {
     pub(crate) fn new(health: watch::Receiver<Health>) -> Self {
@@ -151,23 +164,28 @@ impl HealthChanges {
 
     fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Option<Health>> {
         let (health, receiver) = ready!(self.next.poll(cx));
-        let last = health.as_ref().map(|health| (health.state, health.since));
-        self.next.set(change(receiver, last.or(Some((ConnectionState::Closed, SystemTime::UNIX_EPOCH)))));
+        let last = health.as_ref().map(seen);
+        self.next
+            .set(change(receiver, last.or(Some((ConnectionState::Closed, SystemTime::UNIX_EPOCH, false)))));
         Poll::Ready(health)
     }
+}
+
+fn seen(health: &Health) -> Seen {
+    (health.state, health.since, health.degraded.is_some())
 }
 
 /// Waits for a state that has not been yielded.
 async fn change(
     mut health: watch::Receiver<Health>,
-    last: Option<(ConnectionState, SystemTime)>,
+    last: Option<Seen>,
 ) -> (Option<Health>, watch::Receiver<Health>) {
     loop {
         let now = health.borrow_and_update().clone();
-        if last.is_some_and(|(state, _)| state == ConnectionState::Closed) {
+        if last.is_some_and(|(state, ..)| state == ConnectionState::Closed) {
             return (None, health);
         }
-        if last != Some((now.state, now.since)) {
+        if last != Some(seen(&now)) {
             return (Some(now), health);
         }
         if shielded(health.changed()).await.is_err() {
@@ -205,11 +223,16 @@ mod tests {
         assert_eq!(health.to_string(), "connecting, 2 failed attempts: unavailable: no answer");
         let json = serde_json::to_value(&health).unwrap();
         let expected = serde_json::json!({
-            "state": "connecting", "since": 7, "last_error": "unavailable: no answer", "failures": 2, "links": 0,
-            "malformed": 0, "server_version": null,
+            "state": "connecting", "since": 7, "last_error": "unavailable: no answer", "degraded": null, "failures": 2,
+            "links": 0, "malformed": 0, "server_version": null,
         });
         assert_eq!(json, expected);
         health.enter(ConnectionState::Connected);
         assert_eq!(health.to_string(), "connected");
+        health.degraded = Some(Error::new(ErrorKind::Forbidden, "10.0.0.7:6379 refuses the user"));
+        assert_eq!(
+            health.to_string(),
+            "connected, but a part is out of reach: forbidden: 10.0.0.7:6379 refuses the user"
+        );
     }
 }

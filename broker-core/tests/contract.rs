@@ -5,9 +5,10 @@
 use std::{num::NonZero, time::Duration};
 
 use broker_core::{
-    Broker, ChannelName, Event, Gap, GapCause, OrderGuarantee, Scope, Subscription, driver::probe_channel,
+    Broker, ChannelName, Error, ErrorKind, Event, Gap, GapCause, OrderGuarantee, Scope, Subscription,
+    driver::probe_channel,
 };
-use scripted::{Scripted, options};
+use scripted::{Scripted, options, steps::until};
 use tokio::time::timeout;
 
 mod scripted;
@@ -120,6 +121,28 @@ async fn who_subscribes_a_suspended_channel_waits_for_it() {
     let mut shut = opening.await.unwrap();
     broker.publish("shut", "open", Scope::Global).await.unwrap();
     assert_eq!(text(&mut shut).await, "open");
+    broker.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_is_out_of_reach_is_shown_until_it_is_back() {
+    let (driver, broker) = connected().await;
+    let mut changes = broker.health_changes();
+    assert!(changes.next().await.unwrap().degraded.is_none());
+    for why in ["one master is away", "another is away"] {
+        driver.inbox().degraded(Some(Error::new(ErrorKind::Unavailable, why)));
+        let shown = || broker.health().degraded.is_some_and(|error| error.message() == why);
+        until("the part is shown", shown).await;
+    }
+    let health = changes.next().await.unwrap();
+    assert!(health.is_connected() && health.degraded.is_some(), "{health:?}");
+    driver.inbox().degraded(None);
+    assert!(changes.next().await.unwrap().degraded.is_none());
+    // It says nothing of the next link.
+    driver.inbox().degraded(Some(Error::new(ErrorKind::Unavailable, "one master is away")));
+    driver.inbox().lost(Error::new(ErrorKind::Unavailable, "all are away"));
+    until("the next link", || broker.health().links == 2).await;
+    assert!(broker.health().degraded.is_none());
     broker.close().await;
 }
 

@@ -302,6 +302,13 @@ fn revocations(
 /// Everything that went before has left the link whole.
 fn health(broker: &Broker) -> Finding {
     let health = broker.health();
+    if let Some(why) = health.degraded {
+        return Finding::warn(
+            "link",
+            format!("a part of the backend is out of reach: {why}"),
+            "start that server, or give this user its permissions there",
+        );
+    }
     match health.last_error {
         Some(error) if health.links > 1 || !health.is_connected() => Finding::warn(
             "link",

@@ -45,6 +45,11 @@ pub trait Sink: Send + Sync + 'static {
         self.unsubscribed(channels);
     }
 
+    /// A part of the backend is out of reach, and why; `None`: none is any more. See [`Inbox::degraded`].
+    fn degraded(&self, why: Option<Error>) {
+        let _ = why;
+    }
+
     /// The link is unusable. Called once: see [`Inbox::lost`].
     fn lost(&self, error: Error) {
         let _ = error;
@@ -133,6 +138,13 @@ impl Inbox {
         self.0.sink.suspended(channels);
     }
 
+    /// Reports which part of the backend is out of reach while the rest of the link goes on, and why; `None` when all of
+    /// it is within reach again. Operators see it in [`Health::degraded`](crate::Health::degraded). May be called as often
+    /// as the driver likes: only a change counts.
+    pub fn degraded(&self, why: Option<Error>) {
+        self.0.sink.degraded(why);
+    }
+
     /// A task of the driver, which reports the link lost if it panics: nobody else would notice. `what` is what the task
     /// does, for the error. Dropped before its end it reports nothing.
     pub fn guard<F: Future>(&self, what: &'static str, task: F) -> impl Future<Output = F::Output> + use<F> {
@@ -168,6 +180,10 @@ impl Sink for Inbox {
 
     fn suspended(&self, channels: &[ChannelName]) {
         self.0.sink.suspended(channels);
+    }
+
+    fn degraded(&self, why: Option<Error>) {
+        self.0.sink.degraded(why);
     }
 
     fn lost(&self, error: Error) {

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{
     probe::Probe,
@@ -43,6 +43,8 @@ struct Inner {
     receivers: Receivers,
     lost: OnceLock<Error>,
     lost_notify: Notify,
+    /// Which part of the backend is out of reach.
+    degraded: watch::Sender<Option<Error>>,
     /// What other nodes ask and have not been answered yet; notified when there is one more, and `unproven` when a node
     /// has appeared whose digests prove nothing yet about some channel.
     asked: Mutex<Vec<u64>>,
@@ -100,6 +102,15 @@ impl Sink for Dispatch {
         self.no_longer_delivered(channels, Next::Wait);
     }
 
+    fn degraded(&self, why: Option<Error>) {
+        self.0.degraded.send_if_modified(|present| {
+            let text = |error: &Option<Error>| error.as_ref().map(ToString::to_string);
+            let changes = text(present) != text(&why);
+            *present = why;
+            changes
+        });
+    }
+
     fn lost(&self, error: Error) {
         self.report_lost(error);
     }
@@ -141,6 +152,7 @@ impl Dispatch {
             receivers,
             lost: OnceLock::new(),
             lost_notify: Notify::new(),
+            degraded: watch::Sender::new(None),
             asked: Mutex::default(),
             asked_notify: Notify::new(),
             unproven: Notify::new(),
@@ -303,6 +315,11 @@ impl Dispatch {
     /// A node was killed, perhaps: what it posted last is unknown.
     pub(crate) fn fell_silent(&self) {
         self.gap_on_all(&skipped(None));
+    }
+
+    /// Which part of the backend is out of reach, and each change of it.
+    pub(crate) fn parts(&self) -> watch::Receiver<Option<Error>> {
+        self.0.degraded.subscribe()
     }
 
     /// Waits until the link is reported lost. One waiter.

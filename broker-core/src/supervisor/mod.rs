@@ -163,6 +163,7 @@ impl Supervisor {
                 self.send_digests(dispatch),
                 self.ask_for_digests(dispatch),
                 self.watch_silence(dispatch),
+                self.watch_parts(dispatch),
                 self.follow(link),
                 self.append(link),
             )?;
@@ -173,6 +174,24 @@ impl Supervisor {
             error = dispatch.wait_lost() => error,
             done = work => done.err().unwrap_or_else(|| Error::new(ErrorKind::Other, "the link ended")),
         }
+    }
+
+    /// Shows in the health which part of the backend is out of reach.
+    async fn watch_parts(&self, dispatch: &Dispatch) -> Result<()> {
+        let mut parts = dispatch.parts();
+        parts.mark_changed();
+        while parts.changed().await.is_ok() {
+            let why = parts.borrow_and_update().clone();
+            match &why {
+                Some(why) => tracing::warn!(backend = self.driver.name(), "a part is out of reach: {why}"),
+                None if self.health.borrow().degraded.is_some() => {
+                    tracing::info!(backend = self.driver.name(), "every part is within reach again");
+                }
+                None => continue,
+            }
+            self.change_health(|health| health.degraded = why);
+        }
+        Ok(())
     }
 
     /// Subscribes what is wanted, then waits for an own post to come back. Returns what is subscribed.
@@ -243,6 +262,7 @@ impl Supervisor {
             self.change_health(|health| {
                 health.enter(ConnectionState::Connecting);
                 health.last_error = Some(error.clone());
+                health.degraded = None;
                 health.failures += 1;
                 health.malformed = self.receivers.malformed.load(Ordering::Relaxed);
             });

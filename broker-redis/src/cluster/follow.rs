@@ -34,12 +34,17 @@ pub(crate) async fn follow(shards: Arc<Shards>) {
                             pending.remove(&server.to_string());
                             shards.add(shard);
                         }
-                        Err(_) => _ = pending.insert(server.to_string(), Some(Instant::now() + PAUSE)),
+                        Err(error) => {
+                            shards.note_failure(&server, &error);
+                            pending.insert(server.to_string(), Some(Instant::now() + PAUSE));
+                        }
                     }
                 }
             }
         }
-        let Ok(map) = shards.atlas.refresh().await else { continue };
+        let map = shards.atlas.refresh().await;
+        shards.inbox.degraded(shards.out_of_reach());
+        let Ok(map) = map else { continue };
         shards.retire(&map);
         pending.retain(|_, until| until.is_none_or(|until| until > Instant::now()));
         for server in shards.missing(&map) {

@@ -59,10 +59,14 @@ impl ShardedLink {
         let shards = Shards::new(Arc::clone(&atlas), context);
         // A master that is out of reach is looked for later on, and concerns its channels alone.
         let mut failure = None;
-        for opened in join_all(map.masters().iter().map(|master| shards.open(master))).await {
+        let opening = map.masters().iter().map(|master| shards.open(master));
+        for (master, opened) in map.masters().iter().zip(join_all(opening).await) {
             match opened {
                 Ok(shard) => shards.add(shard),
-                Err(error) if error.is_transient() => failure = Some(error),
+                Err(error) if error.is_transient() => {
+                    shards.note_failure(master, &error);
+                    failure = Some(error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -108,7 +112,7 @@ impl ShardedLink {
     ) -> Vec<(usize, &'a Outgoing)> {
         let (groups, unserved) = self.shards.by_shard(frames, |(_, frame)| &frame.channel);
         for (at, frame) in unserved {
-            outcomes[at] = Some(Err(unserved_error(&frame.channel)));
+            outcomes[at] = Some(Err(self.shards.unserved(&frame.channel)));
         }
         let sending = groups.iter().map(|(shard, group)| async move {
             let frames: Vec<&Outgoing> = group.iter().map(|(_, frame)| *frame).collect();
@@ -129,7 +133,7 @@ impl ShardedLink {
                                 outcomes[*at] = Some(outcome);
                             }
                             Sent::Elsewhere if taken.contains(&frame.channel) => {
-                                outcomes[*at] = Some(Err(unserved_error(&frame.channel)));
+                                outcomes[*at] = Some(Err(self.shards.unserved(&frame.channel)));
                             }
                             Sent::Elsewhere => {
                                 self.shards.atlas.ask_first(&shard.publisher);
@@ -149,14 +153,6 @@ impl ShardedLink {
         left.sort_unstable_by_key(|(at, _)| *at);
         left
     }
-}
-
-fn unserved_error(channel: &ChannelName) -> Error {
-    let slot = slot_of(channel.as_str());
-    Error::new(
-        ErrorKind::Unavailable,
-        format!("no connection to a master that serves slot {slot} of `{channel}` at present"),
-    )
 }
 
 #[async_trait]
@@ -192,7 +188,7 @@ impl Link for ShardedLink {
         }
         let outcomes = outcomes.into_iter().zip(batch);
         outcomes
-            .map(|(outcome, frame)| outcome.unwrap_or_else(|| Err(unserved_error(&frame.channel))))
+            .map(|(outcome, frame)| outcome.unwrap_or_else(|| Err(self.shards.unserved(&frame.channel))))
             .collect()
     }
 

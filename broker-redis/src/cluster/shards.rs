@@ -58,6 +58,8 @@ type Groups<T> = (Vec<(Arc<Shard>, Vec<T>)>, Vec<T>);
 struct State {
     live: Vec<Arc<Shard>>,
     parked: HashSet<ChannelName>,
+    /// Why a master of the map is not connected.
+    failures: Vec<(ServerAddr, Error)>,
 }
 
 impl Shards {
@@ -96,7 +98,10 @@ impl Shards {
 
     /// A shard is there.
     pub(crate) fn add(&self, shard: Shard) {
-        self.lock().live.push(Arc::new(shard));
+        let mut state = self.lock();
+        state.failures.retain(|(server, _)| server != shard.server());
+        state.live.push(Arc::new(shard));
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -151,7 +156,7 @@ impl Shards {
     pub(crate) fn take_served(&self) -> (Vec<ChannelName>, Vec<ChannelName>) {
         let map = self.atlas.map();
         let mut state = self.lock();
-        let State { live, parked } = &mut *state;
+        let State { live, parked, .. } = &mut *state;
         let served = parked.extract_if(|channel| {
             let owner = map.owner(slot_of(channel.as_str()));
             live.iter().any(|shard| Some(shard.server()) == owner)
@@ -172,6 +177,46 @@ impl Shards {
         let live = self.live();
         let masters = map.masters().iter().take(MASTERS);
         masters.filter(|master| !live.iter().any(|shard| shard.server() == *master)).cloned().collect()
+    }
+
+    /// A master is not connected, and why.
+    pub(crate) fn note_failure(&self, server: &ServerAddr, error: &Error) {
+        let map = self.atlas.map();
+        let failures = &mut self.lock().failures;
+        failures.retain(|(known, _)| known != server && map.masters().contains(known));
+        failures.push((server.clone(), error.clone()));
+    }
+
+    /// What of the cluster is out of reach, and why; `None` if nothing is.
+    pub(crate) fn out_of_reach(&self) -> Option<Error> {
+        let map = self.atlas.map();
+        let Some(server) = self.missing(&map).into_iter().next() else {
+            let slots = map.without_owner();
+            let why = || format!("no master of the cluster serves {slots} of its slots");
+            return (slots > 0).then(|| Error::new(ErrorKind::Unavailable, why()));
+        };
+        let why = self.failure(&server);
+        Some(
+            why.unwrap_or_else(|| {
+                Error::new(ErrorKind::Unavailable, format!("{server} is not connected yet"))
+            }),
+        )
+    }
+
+    fn failure(&self, server: &ServerAddr) -> Option<Error> {
+        let state = self.lock();
+        state.failures.iter().find(|(known, _)| known == server).map(|(_, error)| error.clone())
+    }
+
+    /// The error for a post to a channel that no shard serves.
+    pub(crate) fn unserved(&self, channel: &ChannelName) -> Error {
+        let slot = slot_of(channel.as_str());
+        let cause = self.atlas.map().owner(slot).and_then(|server| self.failure(server));
+        let why = format!("no connection to a master that serves slot {slot} of `{channel}` at present");
+        match cause {
+            Some(cause) => Error::new(ErrorKind::Unavailable, format!("{why}: {}", cause.message())),
+            None => Error::new(ErrorKind::Unavailable, why),
+        }
     }
 
     /// Waits until what the shards had published before has arrived. One that does not answer is let go of.
@@ -216,6 +261,7 @@ impl Shards {
             (state.live.swap_remove(at), state.live.is_empty())
         };
         self.atlas.avoid(shard.server());
+        self.note_failure(shard.server(), &cause);
         if last {
             self.inbox.lost(cause);
         }

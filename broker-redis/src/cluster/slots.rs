@@ -90,6 +90,11 @@ impl SlotMap {
         }
         counts
     }
+
+    /// How many slots no master serves.
+    pub(crate) fn without_owner(&self) -> usize {
+        usize::from(SLOTS) - self.counts().iter().sum::<usize>()
+    }
 }
 
 /// The server of a row: an endpoint and a port. A member that does not know its own name means the one that we use.

@@ -32,6 +32,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_frozen_master_is_a_gap_on_its_channels_alone, [5, 6]).needs(PROCESS),
     case!(a_planned_failover_is_a_gap_on_its_channels_alone, [5, 6]).needs(PROCESS),
     case!(a_shard_without_a_master_keeps_nobody_from_the_others, [4, 6]).needs(PROCESS),
+    case!(a_new_master_that_refuses_the_user_is_shown_in_the_health, [8, 10]).needs(PROCESS),
     case!(a_revocation_reaches_every_node_through_its_shard, [9]).needs(PROCESS),
     case!(four_permissions_are_enough_for_sharded_channels, [8, 10]).needs(PROCESS),
 ];
@@ -252,6 +253,36 @@ async fn a_shard_without_a_master_keeps_nobody_from_the_others(h: &dyn Harness) 
     let mut subscription = subscription?;
     post(&node, &names[0], "at last").await?;
     receives(&mut subscription, "at last").await?;
+    assert_eq!(node.health().links, 1);
+    Ok(())
+}
+
+/// Users are not replicated: one that was made on the masters alone is missing after a fail-over.
+async fn a_new_master_that_refuses_the_user_is_shown_in_the_health(h: &dyn Harness) -> Outcome {
+    let cluster = start().await?;
+    let user = "ACL SETUSER ada on >s3cret allchannels +@all";
+    for n in MASTERS {
+        cluster.ask::<()>(n, user).await?;
+    }
+    let url = cluster.url_of("ada:s3cret@", &[0, 1, 2], SHARDED);
+    let node = broker::connect_with(&url, h.options()).await?;
+    let (names, mut listening) = one_at_each(&node).await?;
+    cluster.member(0).kill().await?;
+    let refused = eventually("the refusal in the health", LIMIT, || async {
+        let refused = node.health().degraded.filter(|error| error.kind() == ErrorKind::Forbidden);
+        refused.ok_or_else(|| format!("{:?}", node.health().degraded))
+    });
+    let refused = refused.await?;
+    assert!(node.health().is_connected());
+    let error = node.publish(&*names[0], "refused", Scope::Global).await.expect_err("the user is missing");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains(refused.message()), "{error}");
+    post(&node, &names[1], "all the while").await?;
+    receives(&mut listening[1], "all the while").await?;
+    cluster.ask::<()>(MASTERS.end, user).await?;
+    only_the_first_is_told(&node, &names, &mut listening).await?;
+    let whole = || async { node.health().degraded.map_or(Ok(()), |error| Err(error.to_string())) };
+    eventually("nothing of it in the health", LIMIT, whole).await?;
     assert_eq!(node.health().links, 1);
     Ok(())
 }
