@@ -37,10 +37,6 @@ impl Atlas {
     /// Asks any member that the URL names.
     pub(crate) async fn open(address: Arc<ClusterAddress>) -> Result<Self> {
         let (guide, map) = ask_any(&address, &address.members()).await?;
-        if map.masters().is_empty() {
-            let why = "knows of no master that serves slots: the cluster has yet to be made";
-            return Err(guide.peer.error(ErrorKind::Unavailable, why));
-        }
         address.learn(map.masters());
         Ok(Self { address, state: Mutex::new(State { map: Arc::new(map), guide: Some(guide) }) })
     }
@@ -109,12 +105,16 @@ impl Atlas {
     }
 }
 
-/// The first of several members that answers with a map.
+/// The first of several members that answers with a map. One that has joined no cluster has none to offer.
 async fn ask_any(address: &ClusterAddress, members: &[ServerAddr]) -> Result<(Member, SlotMap)> {
     ServerAddr::reach_any(members, |server| async move {
         let asking = async {
             let member = Member::ask_at(address, &server).await?;
             let map = member.slots().await?;
+            if map.masters().is_empty() {
+                let why = "knows of no master that serves slots: it has not joined the cluster, or that has yet to be made";
+                return Err(member.peer.error(ErrorKind::Unavailable, why));
+            }
             Ok((member, map))
         };
         within(&server, asking).await

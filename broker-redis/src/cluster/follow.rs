@@ -10,9 +10,12 @@ use tokio::{
 
 use super::{shard::Shard, shards::Shards};
 
-/// How often the map is asked for while a master is missing: at first, and after a while.
+/// How often the map is asked for while a master is missing: at first, and for as long as a fail-over may take.
 const POLL: Duration = Duration::from_millis(25);
-const SLOWEST_POLL: Duration = Duration::from_millis(50);
+const SLOWER_POLL: Duration = Duration::from_millis(50);
+/// After so long nothing may ever take its place, and many nodes ask: from then on more rarely.
+const FAILOVER: Duration = Duration::from_secs(30);
+const SLOWEST_POLL: Duration = Duration::from_secs(1);
 /// How long a master that could not be reached is left alone.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -20,10 +23,15 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(crate) async fn follow(shards: Arc<Shards>) {
     let mut opening: JoinSet<(ServerAddr, broker_core::Result<Shard>)> = JoinSet::new();
     let mut pending: HashMap<String, Option<Instant>> = HashMap::new();
-    let mut poll = POLL;
+    let (mut poll, mut whole_at) = (POLL, Instant::now());
     loop {
         let whole = shards.is_whole();
-        poll = if whole { POLL } else { (poll + POLL / 5).min(SLOWEST_POLL) };
+        if whole {
+            (poll, whole_at) = (POLL, Instant::now());
+        } else {
+            let slowest = if whole_at.elapsed() < FAILOVER { SLOWER_POLL } else { SLOWEST_POLL };
+            poll = (poll + POLL / 5).min(slowest);
+        }
         tokio::select! {
             () = shards.changed.notified() => {}
             () = sleep(poll), if !whole => {}

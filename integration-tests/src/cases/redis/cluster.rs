@@ -26,7 +26,7 @@ use crate::{
     servers::{
         Server,
         redis::{
-            cluster::{MASTERS, RedisCluster},
+            cluster::{MASTERS, NODE_TIMEOUT, RedisCluster},
             config::RedisConfig,
             process::RedisServer,
         },
@@ -35,6 +35,7 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(a_cluster_and_a_single_server_are_told_apart, [10]).needs(PROCESS),
+    case!(a_server_that_has_joined_no_cluster_is_passed_over, [4]).needs(PROCESS),
     case!(what_is_posted_at_any_member_is_heard_at_every_other, [1, 2]).needs(PROCESS),
     case!(two_members_carry_a_link, [4]).needs(PROCESS),
     case!(only_the_links_at_a_killed_member_are_lost, [4, 6]).needs(PROCESS),
@@ -79,6 +80,21 @@ async fn a_cluster_and_a_single_server_are_told_apart(h: &dyn Harness) -> Outcom
     let node = connect(h, &cluster.url(&[0, 1, 2], "")).await?;
     let capabilities = node.capabilities().ok_or("connected")?;
     assert_eq!(capabilities.ordering, OrderGuarantee::PerPublisher);
+    Ok(())
+}
+
+async fn a_server_that_has_joined_no_cluster_is_passed_over(h: &dyn Harness) -> Outcome {
+    let config = RedisConfig::default();
+    let (cluster, alone) = tokio::try_join!(start(), RedisCluster::alone(&config, NODE_TIMEOUT))?;
+    let error = refusal(h, &format!("redis+cluster://{}", alone.addr()), &alone.addr().to_string()).await?;
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains("has not joined"), "{error}");
+    for (round, more) in (0..20).zip(["", "?sharded=true"].iter().cycle()) {
+        // The hosts are tried in a random order.
+        let url = format!("redis+cluster://{},{}/{more}", alone.addr(), cluster.place(round % MASTERS.end));
+        let node = connect(h, &url).await?;
+        fence(&node, &mut node.subscribe("news").await?).await?;
+    }
     Ok(())
 }
 

@@ -34,29 +34,34 @@ impl RedisCluster {
         Self::start_with(config, NODE_TIMEOUT).await
     }
 
+    /// A server that may become a member and has joined none.
+    ///
+    /// # Errors
+    /// It did not start.
+    pub async fn alone(config: &RedisConfig, node_timeout: Duration) -> Result<RedisServer, String> {
+        let mut attempts = 0;
+        loop {
+            let config = config
+                .clone()
+                .line("cluster-enabled yes")
+                .line(&format!("cluster-node-timeout {}", node_timeout.as_millis()))
+                .line(&format!("cluster-port {}", free_port()?))
+                .line("repl-diskless-sync-delay 0");
+            attempts += 1;
+            match RedisServer::start(config).await {
+                // Somebody took the port of the bus between the question and the start.
+                Err(reason) if reason.contains("Address already in use") && attempts < 10 => {}
+                started => return started,
+            }
+        }
+    }
+
     /// The same, for members that may be silent for so long.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with(config: RedisConfig, node_timeout: Duration) -> Result<Self, String> {
-        let member = || async {
-            let mut attempts = 0;
-            loop {
-                let config = config
-                    .clone()
-                    .line("cluster-enabled yes")
-                    .line(&format!("cluster-node-timeout {}", node_timeout.as_millis()))
-                    .line(&format!("cluster-port {}", free_port()?))
-                    .line("repl-diskless-sync-delay 0");
-                attempts += 1;
-                match RedisServer::start(config).await {
-                    // Somebody took the port of the bus between the question and the start.
-                    Err(reason) if reason.contains("Address already in use") && attempts < 10 => {}
-                    started => return started,
-                }
-            }
-        };
-        let members = try_join_all((0..MEMBERS).map(|_| member())).await?;
+        let members = try_join_all((0..MEMBERS).map(|_| Self::alone(&config, node_timeout))).await?;
         let cluster = Self { members };
         cluster.found().await?;
         Ok(cluster)
