@@ -33,6 +33,7 @@ mod sessions;
 mod several_types;
 mod skipped;
 mod subscribing;
+mod unnumbered;
 mod values;
 
 /// Every case, by subject.
@@ -67,6 +68,7 @@ const SUBJECTS: &[&[Case]] = &[
     cluster::CASES,
     health::CASES,
     hostile::CASES,
+    unnumbered::CASES,
     log::CASES,
 ];
 

@@ -23,9 +23,14 @@ fn read(frame: &Bytes) {
     post.codec = wire.codec;
     (post.sender, post.exchange) = (wire.head.sender, wire.head.exchange);
     post.type_name.clone_from(&wire.type_name);
-    let mut again = frame::encode(&post, wire.head.origin);
-    frame::write_header(&mut again, header);
-    let Ok((second, second_stamp)) = frame::decode(&again.freeze()) else {
+    let again = if header.is_unnumbered() {
+        frame::encode_unnumbered(post, wire.head.id())
+    } else {
+        let mut again = frame::encode(&post, wire.head.origin);
+        frame::write_header(&mut again, header);
+        again.freeze()
+    };
+    let Ok((second, second_stamp)) = frame::decode(&again) else {
         panic!("a frame of our own does not read");
     };
     assert_eq!(header, second_stamp);

@@ -44,6 +44,7 @@ mod info;
 mod log;
 mod scheme;
 pub(crate) mod support;
+mod unnumbered;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -69,6 +70,7 @@ pub use self::{
         server_addr::ServerAddr,
         tls::{TlsFiles, UrlFile},
     },
+    unnumbered::unnumbered_frame,
 };
 
 /// A way to reach one kind of backend: its address, credentials and settings. Making one does no I/O.

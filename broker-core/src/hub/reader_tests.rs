@@ -27,7 +27,7 @@ impl Item {
             Self::Message(number) => {
                 let head = Head::global(
                     MessageId { origin: NodeId::from_u64(1), number: *number },
-                    1,
+                    std::num::NonZero::new(1),
                     Headers::new(),
                     Default::default(),
                 );

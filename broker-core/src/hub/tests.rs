@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn entry(number: u64) -> Entry {
     let head = Head::global(
         MessageId { origin: NodeId::from_u64(1), number },
-        1,
+        std::num::NonZero::new(1),
         Headers::new(),
         Default::default(),
     );

@@ -27,6 +27,7 @@ use sender::Sender;
 use std::{
     any::Any,
     fmt, mem,
+    num::NonZero,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -62,12 +63,17 @@ pub(crate) struct Head {
     /// In the id. A local message has 0 until its id is read: a counter that all posts share would cost each of them as
     /// much as a lock.
     number: AtomicU64,
-    /// The message's number in (origin, channel), from 1; 0 for a local message, which has none.
+    /// The message's number in (origin, channel), from 1; [`LOCAL`] or [`UNNUMBERED`] for those that have none.
     sequence: u64,
     pub(crate) headers: Headers,
     pub(crate) sender: Sender,
     pub(crate) exchange: Exchange,
 }
+
+/// In place of the sequence number: a local message.
+const LOCAL: u64 = 0;
+/// In place of the sequence number, above all of them: a global message by a poster that is no node.
+const UNNUMBERED: u64 = u64::MAX;
 
 /// The number that the next local message of this process gets. They count down from the top, those of global messages
 /// up: one node's ids never meet.
@@ -102,19 +108,26 @@ pub(crate) struct Local<T> {
 }
 
 impl Head {
-    pub(crate) fn global(id: MessageId, sequence: u64, headers: Headers, sender: Sender) -> Self {
+    /// `None` for the sequence of a message by a poster that is no node.
+    pub(crate) fn global(
+        id: MessageId,
+        sequence: Option<NonZero<u64>>,
+        headers: Headers,
+        sender: Sender,
+    ) -> Self {
+        let sequence = sequence.map_or(UNNUMBERED, NonZero::get);
         let (number, exchange) = (AtomicU64::new(id.number), Exchange::default());
         Self { origin: id.origin, number, sequence, headers, sender, exchange }
     }
 
     #[inline]
     fn local(origin: NodeId, headers: Headers, sender: Sender, exchange: Exchange) -> Self {
-        Self { origin, number: AtomicU64::new(0), sequence: 0, headers, sender, exchange }
+        Self { origin, number: AtomicU64::new(0), sequence: LOCAL, headers, sender, exchange }
     }
 
     pub(crate) fn id(&self) -> MessageId {
         let mut number = self.number.load(Relaxed);
-        if self.sequence == 0 && number == 0 {
+        if self.sequence == LOCAL && number == 0 {
             let mine = NEXT_LOCAL.fetch_sub(1, Relaxed);
             // Two may ask at once: both get what the first one took.
             number =
@@ -242,7 +255,7 @@ impl Message {
         self.0.head().id()
     }
 
-    /// The node that posted it.
+    /// The node that posted it; for a message by a program that is no node, an id that this has chosen, which may be 0.
     #[must_use]
     pub fn origin(&self) -> NodeId {
         self.0.head().origin
@@ -256,16 +269,17 @@ impl Message {
         self.0.head().exchange
     }
 
-    /// Its number among the global posts of its origin on this channel, strictly increasing; `None` for a local post.
+    /// Its number among the global posts of its origin on this channel, strictly increasing; `None` for a local post, and
+    /// for one by a program that is no node: whether others of that program are missing before it is unknown.
     #[must_use]
     pub fn sequence(&self) -> Option<u64> {
-        Some(self.0.head().sequence).filter(|sequence| *sequence != 0)
+        Some(self.0.head().sequence).filter(|sequence| ![LOCAL, UNNUMBERED].contains(sequence))
     }
 
     /// Whether it was posted with [`Scope::Local`](crate::Scope::Local).
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.0.head().sequence == 0
+        self.0.head().sequence == LOCAL
     }
 
     /// The name of its type, if it has one.

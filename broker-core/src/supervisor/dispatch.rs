@@ -172,12 +172,11 @@ impl Dispatch {
         let Receivers { hub, probe, follower, .. } = &self.0.receivers;
         let (wire, header) = match decoded {
             Ok(message) => message,
-            Err(error) => {
-                self.count_malformed(name, &error);
-                return self
-                    .while_open(|_, wakes| _ = hub.put(name, Entry::malformed(error), PutBy::Link, wakes));
-            }
+            Err(error) => return self.receive_malformed(name, error),
         };
+        if header.is_unnumbered() {
+            return self.receive_unnumbered(name, wire);
+        }
         match name {
             // At once, and before everything that waits in a queue.
             REVOCATIONS => follower.receive(wire.head.origin, &wire.payload),
@@ -193,6 +192,24 @@ impl Dispatch {
                 });
             }
         }
+    }
+
+    #[cold]
+    fn receive_malformed(&self, name: &str, error: Malformed) {
+        self.count_malformed(name, &error);
+        let hub = &self.0.receivers.hub;
+        self.while_open(|_, wakes| _ = hub.put(name, Entry::malformed(error), PutBy::Link, wakes));
+    }
+
+    /// A message of a program that is no node: nothing is compared with it, and nothing is noted about its origin.
+    fn receive_unnumbered(&self, name: &str, wire: Wire) {
+        if name.starts_with('$') {
+            let reason = "a frame without numbers on a channel of the broker's own";
+            return self.receive_malformed(name, Malformed::new(reason, wire.payload.len()));
+        }
+        let hub = &self.0.receivers.hub;
+        let message = Message::from_wire(wire);
+        self.while_open(|_, wakes| _ = hub.put(name, message, PutBy::Link, wakes));
     }
 
     /// A node says what it has posted.

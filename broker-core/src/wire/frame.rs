@@ -1,5 +1,7 @@
 //! Frame v1: the bytes of a message on the wire. Specified byte by byte in docs/wire-format.md.
 
+use std::num::NonZero;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
@@ -24,6 +26,9 @@ const HAS_SENDER: u8 = 0x08;
 /// The flag of a request, and of a reply: the request's number follows.
 const HAS_EXCHANGE: u8 = 0x10;
 
+/// The flag of a frame without numbers, by a poster that is no node. No other flag goes with it.
+const UNNUMBERED: u8 = 0x04;
+
 /// No sequence number is ever higher. A frame that says otherwise is not ours.
 pub(crate) const MAX_SEQUENCE: u64 = 1 << 48;
 
@@ -34,8 +39,16 @@ pub(crate) struct SequenceHeader {
     pub(crate) number: u64,
     /// Rises whenever the node forgets its counters and begins again at 1.
     pub(crate) epoch: u32,
-    /// The message's number in (origin, channel, epoch), from 1.
+    /// The message's number in (origin, channel, epoch), from 1; 0 in a frame without numbers.
     pub(crate) sequence: u64,
+}
+
+impl SequenceHeader {
+    /// Whether the poster is no node: it counts nothing, and is not counted.
+    #[inline]
+    pub(crate) fn is_unnumbered(self) -> bool {
+        self.sequence == 0
+    }
 }
 
 /// Encodes a post that has passed [`Post::check`]. The stamp is still blank.
@@ -71,6 +84,16 @@ pub(crate) fn write_header(frame: &mut BytesMut, header: SequenceHeader) {
     frame[24..32].copy_from_slice(&header.sequence.to_be_bytes());
 }
 
+/// The frame of a post by whoever is no node, with an id of its own choice. Nobody's session posts it, and it is no request
+/// and no reply.
+pub(crate) fn encode_unnumbered(mut post: Post, id: MessageId) -> Bytes {
+    (post.sender, post.exchange) = Default::default();
+    let mut frame = encode(&post, id.origin);
+    frame[2] = UNNUMBERED;
+    write_header(&mut frame, SequenceHeader { number: id.number, epoch: 0, sequence: 0 });
+    frame.freeze()
+}
+
 /// Decodes whatever arrived. The payload is a slice of the frame, not a copy.
 pub(crate) fn decode(frame: &Bytes) -> Result<(Wire, SequenceHeader), Malformed> {
     read(frame).map_err(|reason| Malformed::new(reason, frame.len()))
@@ -87,7 +110,7 @@ fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
         _ => return Err("not a frame: something else posts on this channel"),
     }
     let [flags, codec] = reader.array()?;
-    if flags & !(HAS_SENDER | HAS_EXCHANGE) != 0 {
+    if flags & !(HAS_SENDER | HAS_EXCHANGE) != 0 && flags != UNNUMBERED {
         return Err("a frame with unknown flags; upgrade this node");
     }
     let codec = Codec::from_wire(codec).ok_or("a frame with an unknown codec; upgrade this node")?;
@@ -97,7 +120,11 @@ fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
         epoch: u32::from_be_bytes(reader.array()?),
         sequence: u64::from_be_bytes(reader.array()?),
     };
-    if header.sequence == 0 || header.sequence > MAX_SEQUENCE {
+    if flags == UNNUMBERED {
+        if (header.epoch, header.sequence) != (0, 0) {
+            return Err("a frame without numbers that has an epoch or a sequence number");
+        }
+    } else if header.sequence == 0 || header.sequence > MAX_SEQUENCE {
         return Err("a frame with an invalid sequence number");
     }
     let sender = reader.number_if(flags & HAS_SENDER != 0)?.map(Sender::from_wire);
@@ -106,7 +133,7 @@ fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
     let headers = reader.headers()?;
     let payload = frame.slice(frame.len() - reader.0.len()..);
     let (id, sender) = (MessageId { origin, number: header.number }, sender.unwrap_or_default());
-    let mut head = Head::global(id, header.sequence, headers, sender);
+    let mut head = Head::global(id, NonZero::new(header.sequence), headers, sender);
     head.exchange = exchange.unwrap_or_default();
     let type_name = Some(type_name).filter(|name| !name.is_empty()).map(Box::from);
     Ok((Wire::new(head, type_name, codec, payload), header))
@@ -172,7 +199,6 @@ mod tests {
         frame.freeze()
     }
 
-    /// The worked example of docs/wire-format.md.
     #[test]
     fn reserved_bits_are_read_as_a_later_version() {
         let mut frame = encode(&Post::new("x"), NodeId::from_u64(1));
@@ -183,12 +209,13 @@ mod tests {
             decode(&frame.into()).err().unwrap().reason().to_owned()
         };
         assert_eq!(read(0, 0xB6), "a frame of another version; upgrade this node");
-        for flags in [2, 4, 6, 32, 10, 20, 255] {
+        for flags in [2, 6, 32, 10, 12, 20, 28, 255] {
             assert_eq!(read(2, flags), "a frame with unknown flags; upgrade this node");
         }
         assert!(read(0, 0xB7).starts_with("not a frame"));
     }
 
+    /// The worked example of docs/wire-format.md.
     #[test]
     fn the_specified_bytes() {
         let mut post = Post::new("hi").with_header("k", "v");
@@ -203,6 +230,49 @@ mod tests {
             \x00\x01\x01k\x00\x01v\
             hi";
         assert_eq!(&framed(&post)[..], expected);
+    }
+
+    /// The other one.
+    #[test]
+    fn the_specified_bytes_without_numbers() {
+        let post = Post::encoded("Chat", Codec::Json, "{}");
+        let expected = b"\xB5\x01\x04\x01\
+            \x00\x00\x00\x00\x00\x00\x00\x00\
+            \x11\x22\x33\x44\x55\x66\x77\x88\
+            \x00\x00\x00\x00\
+            \x00\x00\x00\x00\x00\x00\x00\x00\
+            \x04Chat\
+            \x00\x00\
+            {}";
+        let id = MessageId { origin: NodeId::from_u64(0), number: 0x1122_3344_5566_7788 };
+        let frame = encode_unnumbered(post, id);
+        assert_eq!(&frame[..], expected);
+        let (wire, header) = decode(&frame).unwrap();
+        assert!(header.is_unnumbered());
+        let message = Message::from_wire(wire);
+        assert_eq!((message.id(), message.sequence(), message.is_local()), (id, None, false));
+    }
+
+    #[test]
+    fn a_frame_without_numbers_has_none() {
+        let read = |at: usize, byte: u8| {
+            let mut frame =
+                encode_unnumbered(Post::new("x"), MessageId { origin: NodeId::from_u64(0), number: 0 })
+                    .to_vec();
+            frame[at] = byte;
+            decode(&frame.into()).map_err(|error| error.reason().to_owned())
+        };
+        for number in [20, 23, 24, 31] {
+            assert!(read(number, 1).err().unwrap().contains("has an epoch or a sequence"), "{number}");
+        }
+        let id = Message::from_wire(read(19, 0).unwrap().0).id();
+        assert_eq!(id.number(), 0, "the poster's choice, whatever it is");
+        let (excluded, request) = (Post::new("x").excluding_me(), Exchange::of(7));
+        let mut post = Post { exchange: request, ..excluded };
+        post.sender = post.sender.with_session(7);
+        let frame = encode_unnumbered(post, MessageId { origin: NodeId::from_u64(1), number: 1 });
+        let (wire, _) = decode(&frame).unwrap();
+        assert_eq!((wire.head.sender.to_wire(), wire.head.exchange.to_wire()), (None, None));
     }
 
     #[test]
@@ -265,9 +335,12 @@ mod tests {
         }
 
         #[test]
-        fn hostile_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..120), ours in any::<bool>()) {
-            if ours && bytes.len() > 3 {
-                bytes[..4].copy_from_slice(&[MAGIC, VERSION, 0, 1]);
+        fn hostile_bytes_never_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..120),
+            flags in prop::sample::select(vec![None, Some(0), Some(UNNUMBERED), Some(HAS_SENDER | HAS_EXCHANGE)]),
+        ) {
+            if let (Some(flags), [_, _, _, _, ..]) = (flags, &*bytes) {
+                bytes[..4].copy_from_slice(&[MAGIC, VERSION, flags, 1]);
             }
             let _ = decode(&Bytes::from(bytes));
         }

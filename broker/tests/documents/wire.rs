@@ -2,6 +2,9 @@
 
 use super::{blocks, facts::source, read, section};
 
+/// Found in the file about frames.
+const FRAME: &str = "fn encode(post: &Post, origin: NodeId)";
+
 /// The bytes of the one block of a section: hexadecimal, each line with a remark behind two spaces.
 fn specified(heading: &str) -> Vec<u8> {
     let page = read("docs/wire-format.md");
@@ -10,10 +13,10 @@ fn specified(heading: &str) -> Vec<u8> {
     hex.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
 
-/// The bytes that the test of core expects beside a function.
-fn tested(function: &str) -> Vec<u8> {
+/// The bytes that a test of core expects beside a function.
+fn tested(function: &str, test: &str) -> Vec<u8> {
     let source = source(function);
-    let (_, test) = source.split_once("fn the_specified_bytes").unwrap();
+    let (_, test) = source.split_once(&format!("fn {test}()")).unwrap();
     let (_, rest) = test.split_once("let expected = b\"").unwrap();
     let (literal, _) = rest.split_once("\";").unwrap();
     let literal: String = literal.split("\\\n").map(str::trim_start).collect();
@@ -32,13 +35,20 @@ fn tested(function: &str) -> Vec<u8> {
 
 #[test]
 fn the_frame_is_specified_as_it_is_tested() {
-    assert_eq!(specified("## Frame v1"), tested("fn encode(post: &Post, origin: NodeId)"));
+    assert_eq!(specified("## Frame v1"), tested(FRAME, "the_specified_bytes"));
     assert_eq!(specified("## Frame v1").len(), 46);
 }
 
 #[test]
+fn the_frame_without_numbers_is_specified_as_it_is_tested() {
+    let specified = specified("## Frames without numbers");
+    assert_eq!(specified, tested(FRAME, "the_specified_bytes_without_numbers"));
+    assert_eq!(specified.len(), 41);
+}
+
+#[test]
 fn the_digest_is_specified_as_it_is_tested() {
-    assert_eq!(specified("## Digests"), tested("pub(crate) struct Digest {"));
+    assert_eq!(specified("## Digests"), tested("pub(crate) struct Digest {", "the_specified_bytes"));
     assert_eq!(specified("## Digests").len(), 54);
 }
 
