@@ -31,7 +31,8 @@ pub struct Entry {
     /// The cases about this backend alone, beside [those for all](cases::all).
     pub own: &'static [&'static [Case]],
     name: &'static str,
-    on_request: bool,
+    /// The cases that run where nobody names it; all, unless it is on request.
+    unasked: Option<&'static [&'static str]>,
 }
 
 /// Starts a cluster for a case with these needs.
@@ -50,7 +51,7 @@ impl Entry {
             end: || {},
             own: &[],
             name: backend.name,
-            on_request: false,
+            unasked: None,
         }
     }
 
@@ -61,10 +62,10 @@ impl Entry {
         self
     }
 
-    /// Leaves it out where nobody names it: `BROKER_TEST_BACKENDS=acme-cluster`.
+    /// Leaves it out where nobody names it, but for these cases: `BROKER_TEST_BACKENDS=acme-cluster` runs all.
     #[must_use]
-    pub const fn on_request(mut self) -> Self {
-        self.on_request = true;
+    pub const fn on_request(mut self, but: &'static [&'static str]) -> Self {
+        self.unasked = Some(but);
         self
     }
 
@@ -103,13 +104,49 @@ impl Entry {
         self.name
     }
 
-    /// Whether it runs only where it is named.
-    pub(crate) const fn is_on_request(&self) -> bool {
-        self.on_request
-    }
-
     /// Every case for this backend: those for all backends, and its own.
     pub fn cases(&self) -> impl Iterator<Item = Case> + use<> {
         cases::all().chain(self.own.iter().copied().flatten().copied())
+    }
+
+    /// Those of them that run where nobody names it.
+    ///
+    /// # Errors
+    /// One is listed that is no case.
+    pub(crate) fn unasked(&self) -> Result<Vec<Case>, String> {
+        let Some(names) = self.unasked else { return Ok(self.cases().collect()) };
+        let case = |name: &&str| {
+            let found = self.cases().find(|case| case.name == *name);
+            found.ok_or_else(|| format!("{}: no case is called `{name}`", self.name))
+        };
+        names.iter().map(case).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_core::driver::{Confirmation, Reach};
+
+    use super::*;
+
+    const ENTRY: Entry = Entry::new(
+        broker_memory::BACKEND,
+        Capabilities::new(Reach::Process).confirmation(Confirmation::Accepted),
+        |_| Box::pin(async { Err("no cluster".to_owned()) }),
+    );
+
+    #[test]
+    fn few_cases_of_an_entry_on_request_run_unasked_and_all_of_another() {
+        let names = |entry: Entry| {
+            entry.unasked().map(|cases| cases.into_iter().map(|case| case.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(ENTRY).unwrap().len(), ENTRY.cases().count());
+        assert_eq!(names(ENTRY.on_request(&[])).unwrap(), [""; 0]);
+        assert_eq!(
+            names(ENTRY.on_request(&["subscribed_means_subscribed"])).unwrap(),
+            ["subscribed_means_subscribed"]
+        );
+        let error = names(ENTRY.named("acme").on_request(&["a_typo"])).unwrap_err();
+        assert!(error.contains("acme") && error.contains("`a_typo`"), "{error}");
     }
 }

@@ -28,7 +28,7 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// Runs every case on every backend, as the command line and the environment choose, and prints the outcome as
 /// `cargo test` does. It is the `main` of a test with `harness = false`.
 ///
-/// `BROKER_TEST_BACKENDS=acme,…` runs the cases of these entries only; without it, those of all that are not
+/// `BROKER_TEST_BACKENDS=acme,…` runs the cases of these entries only; without it, those of all, and few of one that is
 /// [on request](Entry::on_request). Where a server cannot be had the cases are
 /// ignored, with the reason; with `BROKER_REQUIRE=acme,…`, or with `CI=true`, they fail.
 #[must_use]
@@ -45,12 +45,15 @@ pub fn main(entries: &[Entry]) -> ExitCode {
         }
     };
     let mut trials = Vec::new();
-    for entry in chosen {
+    for (entry, cases) in chosen {
+        if cases.is_empty() {
+            continue;
+        }
         let missing = runtime("probe").and_then(|runtime| runtime.block_on((entry.available)())).err();
         if let Some(reason) = &missing {
             eprintln!("{}: no server: {reason}", entry.name());
         }
-        trials.extend(entry.cases().map(|case| trial(entry, case, missing.clone())));
+        trials.extend(cases.into_iter().map(|case| trial(entry, case, missing.clone())));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Every trial has dropped its own server by now; none outlives this process.
@@ -65,14 +68,14 @@ pub fn required(backend: &str) -> bool {
     env::var("CI").is_ok_and(|ci| ci == "true") || listed.split(',').any(|name| name.trim() == backend)
 }
 
-/// The entries to run: those that the environment names, or all that need not be named.
-fn chosen(entries: &[Entry]) -> Result<Vec<Entry>, String> {
+/// The entries to run, with their cases: those that the environment names, or what need not be named of each.
+fn chosen(entries: &[Entry]) -> Result<Vec<(Entry, Vec<Case>)>, String> {
     let Ok(names) = env::var("BROKER_TEST_BACKENDS") else {
-        return Ok(entries.iter().filter(|entry| !entry.is_on_request()).copied().collect());
+        return entries.iter().map(|entry| Ok((*entry, entry.unasked()?))).collect();
     };
     let entry = |name: &str| {
-        let found = entries.iter().find(|entry| entry.name() == name.trim()).copied();
-        found.ok_or_else(|| {
+        let found = entries.iter().find(|entry| entry.name() == name.trim());
+        found.map(|entry| (*entry, entry.cases().collect())).ok_or_else(|| {
             let known: Vec<_> = entries.iter().map(Entry::name).collect();
             format!("BROKER_TEST_BACKENDS: no backend is called `{name}`: {}", known.join(", "))
         })

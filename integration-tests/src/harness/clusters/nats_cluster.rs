@@ -40,7 +40,7 @@ pub const ENTRY: Entry = Entry::new(broker_nats::BACKEND, CAPABILITIES, |needs| 
     Box::pin(async { Ok(Box::new(NatsClusterHarness::start(needs).await?) as Box<dyn Harness>) })
 })
 .named("nats-cluster")
-.on_request()
+.on_request(super::ACROSS_MEMBERS)
 .available(|| Box::pin(servers::nats::available()))
 .lacks(|_| (!Source::is_process()).then_some("clusters are processes of this machine"));
 

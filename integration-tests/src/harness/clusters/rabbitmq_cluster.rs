@@ -41,7 +41,7 @@ pub const ENTRY: Entry = Entry::new(broker_rabbitmq::BACKEND, CAPABILITIES, |nee
     Box::pin(async { Ok(Box::new(RabbitClusterHarness::start(needs).await?) as Box<dyn Harness>) })
 })
 .named("rabbitmq-cluster")
-.on_request()
+.on_request(&[])
 .available(|| Box::pin(servers::rabbitmq::available()))
 .lacks(lacks)
 .end(|| CLUSTERS.end())

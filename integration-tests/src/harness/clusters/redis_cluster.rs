@@ -51,7 +51,7 @@ pub const ENTRY: Entry = entry("redis-cluster", CAPABILITIES, |needs| {
 pub(super) const fn entry(name: &'static str, capabilities: Capabilities, start: Start) -> Entry {
     Entry::new(broker_redis::BACKEND, capabilities, start)
         .named(name)
-        .on_request()
+        .on_request(super::ACROSS_MEMBERS)
         .available(|| Box::pin(async { available() }))
         .end(|| SHARED.end())
 }

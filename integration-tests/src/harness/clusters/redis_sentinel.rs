@@ -46,7 +46,7 @@ pub const ENTRY: Entry = Entry::new(broker_redis::BACKEND, CAPABILITIES, |needs|
     Box::pin(async { Ok(Box::new(SentinelHarness::start(needs).await?) as Box<dyn Harness>) })
 })
 .named("redis-sentinel")
-.on_request()
+.on_request(super::ACROSS_MEMBERS)
 .available(|| Box::pin(async { available() }))
 .end(|| SHARED.end());
 
