@@ -144,14 +144,15 @@ impl ExternalServer {
 /// The port of a URL without one, where a proxy can stand before the server.
 fn default_port(backend: Backend, scheme: &str) -> Option<u16> {
     match backend.scheme(scheme)?.transport {
-        Transport::Plain { default_port, .. } => Some(default_port),
+        Transport::Plain { default_port, .. } | Transport::ByKey { default_port, .. } => Some(default_port),
         _ => None,
     }
 }
 
 /// The schemes of servers that a proxy can stand before.
 fn plain(backend: Backend) -> impl Iterator<Item = &'static str> {
-    let is_plain = |scheme: &&Scheme| matches!(scheme.transport, Transport::Plain { .. });
+    let is_plain =
+        |scheme: &&Scheme| matches!(scheme.transport, Transport::Plain { .. } | Transport::ByKey { .. });
     backend.schemes.iter().filter(is_plain).map(|scheme| scheme.name)
 }
 

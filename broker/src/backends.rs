@@ -14,6 +14,8 @@ pub(crate) const BACKENDS: &[Backend] = &[
     broker_redis::BACKEND,
     #[cfg(feature = "rabbitmq")]
     broker_rabbitmq::BACKEND,
+    #[cfg(feature = "postgres")]
+    broker_postgres::BACKEND,
 ];
 
 /// Every scheme this project knows, with the feature that brings it.
@@ -30,10 +32,18 @@ const KNOWN: &[(&str, &str)] = &[
     ("rediss+cluster", "redis` and `tls"),
     ("amqp", "rabbitmq"),
     ("amqps", "rabbitmq` and `tls"),
+    ("postgres", "postgres"),
+    ("postgresql", "postgres"),
 ];
 
 /// Names of servers that are easily taken for a scheme, with the scheme to write instead.
-const INSTEAD: &[(&str, &str)] = &[("valkey", "redis"), ("valkeys", "rediss"), ("rabbitmq", "amqp")];
+const INSTEAD: &[(&str, &str)] = &[
+    ("valkey", "redis"),
+    ("valkeys", "rediss"),
+    ("rabbitmq", "amqp"),
+    ("pg", "postgres"),
+    ("psql", "postgres"),
+];
 
 /// Makes the driver for a URL.
 pub(crate) fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {

@@ -1,7 +1,8 @@
 //! Publish, subscribe and revoke with one meaning on every backend, chosen by one URL.
 //!
 //! **A message posted to a channel reaches every listener on every server, in order, or each listener that may have
-//! missed something receives a gap**, on an in-process bus, Redis, NATS or RabbitMQ. The semantics follow
+//! missed something receives a gap**, on an in-process bus, Redis, NATS,
+//! RabbitMQ or PostgreSQL. The semantics follow
 //! Serverpod's server events.
 //!
 //! ```
@@ -44,6 +45,8 @@
 //! | `redis` | `redis+sentinel://` | every process at the master that its Sentinels name |
 //! | `redis` | `redis+cluster://` | every process on that cluster |
 //! | `redis`, `tls` | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | the same, encrypted |
+//! | `postgres` | `postgres://`, `postgresql://` | every process in that database |
+//! | `postgres`, `tls` | the same with `?sslmode=verify-full` | the same, encrypted |
 //! | `rabbitmq` | `amqp://` | every process on that virtual host |
 //! | `rabbitmq`, `tls` | `amqps://` | the same, encrypted |
 //!

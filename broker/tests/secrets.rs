@@ -16,8 +16,13 @@ use proptest::prelude::*;
 #[path = "../../fuzz/secret_url.rs"]
 mod secret_url;
 
-const BACKENDS: &[Backend] =
-    &[broker_memory::BACKEND, broker_nats::BACKEND, broker_rabbitmq::BACKEND, broker_redis::BACKEND];
+const BACKENDS: &[Backend] = &[
+    broker_memory::BACKEND,
+    broker_nats::BACKEND,
+    broker_postgres::BACKEND,
+    broker_rabbitmq::BACKEND,
+    broker_redis::BACKEND,
+];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]

@@ -189,14 +189,18 @@ fn encryption(url: &BrokerUrl) -> Finding {
     let encrypted = match scheme.map(|scheme| scheme.transport) {
         Some(Transport::Encrypted) => return Finding::ok("tls", "encrypted"),
         Some(Transport::Local) => return Finding::ok("tls", "not needed: nothing leaves this machine"),
-        Some(Transport::Plain { encrypted, .. }) => encrypted,
+        Some(Transport::ByKey { key, plain, .. }) if url.key(key).is_some_and(|value| value != plain) => {
+            return Finding::ok("tls", "encrypted");
+        }
+        Some(Transport::ByKey { key, .. }) => Some(format!("set the key `{key}` in the URL")),
+        Some(Transport::Plain { encrypted, .. }) => encrypted.map(|scheme| format!("use {scheme}://")),
         _ => None,
     };
     if url.hosts().all(|(host, _)| local(host)) {
         return Finding::ok("tls", "not encrypted; nothing leaves this machine");
     }
     let remedy = match encrypted {
-        Some(scheme) => format!("use {scheme}://, unless the network is yours alone"),
+        Some(way) => format!("{way}, unless the network is yours alone"),
         None => "use it only in a network that is yours alone".to_owned(),
     };
     Finding::warn(

@@ -71,7 +71,7 @@ pub(super) fn log(broker: &Broker, on_disk: Option<bool>) -> Finding {
             "revocations",
             "kept in a log that is not on disk: a restart of the server can lose the latest, and servers that are \
              disconnected then may miss them",
-            "make it durable: `appendonly yes` for Redis, file storage for the stream of NATS",
+            "make it durable: `appendonly yes` for Redis, file storage for the stream of NATS, `fsync=on` for PostgreSQL",
         ),
     }
 }

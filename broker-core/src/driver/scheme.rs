@@ -24,6 +24,15 @@ pub enum Transport {
     },
     /// Over the network, encrypted.
     Encrypted,
+    /// Over the network, encrypted if a key of the URL says so.
+    ByKey {
+        /// The port of a URL without one.
+        default_port: u16,
+        /// The key.
+        key: &'static str,
+        /// Its value for a connection that is not encrypted, which is also the one of a URL without the key.
+        plain: &'static str,
+    },
 }
 
 impl Scheme {
@@ -37,6 +46,17 @@ impl Scheme {
     #[must_use]
     pub const fn plain(name: &'static str, default_port: u16, encrypted: Option<&'static str>) -> Self {
         Self { name, transport: Transport::Plain { default_port, encrypted } }
+    }
+
+    /// A scheme for a connection that is encrypted if `key` is there, and is not `plain`.
+    #[must_use]
+    pub const fn by_key(
+        name: &'static str,
+        default_port: u16,
+        key: &'static str,
+        plain: &'static str,
+    ) -> Self {
+        Self { name, transport: Transport::ByKey { default_port, key, plain } }
     }
 
     /// A scheme for a connection that is encrypted.

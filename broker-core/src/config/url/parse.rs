@@ -24,6 +24,8 @@ const SUGGESTED: &[(&str, &str)] = &[
     ("tls", ""),
     ("amqp", "5672"),
     ("amqps", "5671"),
+    ("postgres", "5432"),
+    ("postgresql", ""),
 ];
 
 /// What ends the part with user, password and hosts.

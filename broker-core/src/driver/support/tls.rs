@@ -104,6 +104,14 @@ impl TlsFiles {
                 Some(key) => Err(url.invalid(format!("has the key `{key}`, which is only for {secure}://"))),
             };
         }
+        Self::of(url, built_in).map(Some)
+    }
+
+    /// The files of a URL that wants its connection encrypted, by whatever it says so. Reads nothing.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), for such a URL.
+    pub fn of(url: &BrokerUrl, built_in: bool) -> Result<Self> {
         if !built_in {
             let message = format!("url `{url}` needs the cargo feature `tls`; enable it");
             return Err(Error::new(ErrorKind::Unsupported, message));
@@ -113,7 +121,7 @@ impl TlsFiles {
             (Some(cert), Some(key)) => Some((cert, key)),
             _ => return Err(url.invalid("has only one of the keys `cert` and `key`; give both or none")),
         };
-        Ok(Some(Self { ca: UrlFile::of(url, "ca"), client }))
+        Ok(Self { ca: UrlFile::of(url, "ca"), client })
     }
 
     /// As [`UrlFile::unusable`], when it is not known which of the files it is, or when they do not fit each other.

@@ -1,0 +1,41 @@
+//! The PostgreSQL driver.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod address;
+mod assembly;
+mod driver;
+mod ear;
+mod errors;
+mod inspect;
+mod link;
+mod log;
+mod names;
+mod piece;
+mod proof;
+mod session;
+mod socket;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::sync::Arc;
+
+use broker_core::{
+    BrokerUrl, Result,
+    driver::{Backend, Driver, Scheme},
+};
+
+/// PostgreSQL, for `postgres://` and `postgresql://`.
+pub const BACKEND: Backend = Backend {
+    name: NAME,
+    schemes: &[
+        Scheme::by_key("postgres", address::DEFAULT_PORT, address::SSLMODE, address::DISABLE),
+        Scheme::by_key("postgresql", address::DEFAULT_PORT, address::SSLMODE, address::DISABLE),
+    ],
+    open,
+};
+
+const NAME: &str = "postgres";
+
+fn open(url: &BrokerUrl) -> Result<Arc<dyn Driver>> {
+    Ok(Arc::new(driver::PostgresDriver::new(address::Address::parse(url)?)))
+}

@@ -1,0 +1,169 @@
+//! PostgresLink: one live pair of sessions.
+
+use std::{
+    num::NonZero,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use broker_core::{
+    ChannelName, Error, ErrorKind, Result,
+    driver::{
+        Capabilities, Confirmation, DurableLog, Inbox, Inspection, Link, LinkInfo, LogCursor, LogPage,
+        LogSpec, OrderGuarantee, Outgoing, Reach, Receipt, random,
+    },
+};
+use bytes::Bytes;
+use tokio_postgres::{Error as PgError, types::Type};
+
+use crate::{
+    errors::{is_end, is_read_only, translate},
+    inspect,
+    log::Log,
+    names::Names,
+    piece::{bucket, bucket_name, cut, hash},
+    proof::process,
+    session::{Session, Way},
+};
+
+/// One transaction, so that the server hands it over as one block: a batch arrives as a whole, and in its order.
+const NOTIFY: &str = "SELECT count(pg_notify(c, p)) FROM unnest($1::text[], $2::text[]) AS t(c, p)";
+
+/// How many batches are under way at once.
+const WINDOW: NonZero<usize> = NonZero::<usize>::MIN;
+
+/// One queue, in the order in which transactions commit, for everybody; and every role may use every channel.
+const CAPABILITIES: Capabilities = Capabilities::new(Reach::Cluster)
+    .ordering(OrderGuarantee::PerChannel)
+    .confirmation(Confirmation::Accepted);
+
+/// One link. Dropping it ends its tasks and its sockets.
+pub(crate) struct PostgresLink {
+    pub(crate) way: Way,
+    receive: Session,
+    pub(crate) post: Session,
+    names: Arc<Names>,
+    inbox: Inbox,
+    pub(crate) log: Log,
+    /// That of the next piece.
+    counter: Mutex<u32>,
+}
+
+impl PostgresLink {
+    pub(crate) fn new(
+        way: Way,
+        receive: Session,
+        post: Session,
+        names: Arc<Names>,
+        inbox: Inbox,
+        log: Log,
+    ) -> Self {
+        Self { way, receive, post, names, inbox, log, counter: Mutex::new(random() as u32) }
+    }
+
+    /// Translates an error of a call, and gives the link up if it cannot go on after that.
+    pub(crate) fn failed(&self, error: &PgError) -> Error {
+        let translated = translate(&self.way.peer, error);
+        if is_end(error) || is_read_only(error) {
+            self.inbox.lost(translated.clone());
+        }
+        translated
+    }
+
+    /// Sends statements about channels of NOTIFY, as one transaction.
+    async fn tell(&self, verb: &str, buckets: &[u8]) -> Result<()> {
+        let statements: Vec<String> =
+            buckets.iter().map(|bucket| format!("{verb} {}", bucket_name(*bucket))).collect();
+        let done = self.receive.client()?.batch_execute(&statements.join("; ")).await;
+        done.map_err(|error| self.failed(&error))
+    }
+
+    /// The payloads of a batch, and the channel of NOTIFY for each.
+    fn payloads(&self, batch: &[Outgoing]) -> (Vec<String>, Vec<String>) {
+        let mut counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut channels, mut payloads) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for Outgoing { channel, frame, .. } in batch {
+            cut(channel.as_str(), frame, &mut counter, &mut payloads);
+            channels.resize(payloads.len(), bucket_name(bucket(hash(channel.as_str()))));
+        }
+        (channels, payloads)
+    }
+}
+
+#[async_trait]
+impl Link for PostgresLink {
+    /// An answer means for every frame the same: one transaction commits, or is rolled back.
+    async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
+        let client = match self.post.client() {
+            Ok(client) => client,
+            Err(error) => return vec![Err(error); batch.len()],
+        };
+        let (channels, payloads) = self.payloads(batch);
+        let arrays = [(&channels as _, Type::TEXT_ARRAY), (&payloads as _, Type::TEXT_ARRAY)];
+        let outcome = match client.query_typed(NOTIFY, &arrays).await {
+            Ok(_) => Ok(Receipt::new()),
+            Err(error) => Err(match self.failed(&error) {
+                // It may have been committed.
+                cause if is_end(&error) => Error::new(ErrorKind::Interrupted, cause.message()),
+                refused => refused,
+            }),
+        };
+        vec![outcome; batch.len()]
+    }
+
+    /// Also for a channel of NOTIFY that is listened to already: the answer comes behind everything that was posted before
+    /// this call, and only then the names are let through.
+    async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
+        self.tell("LISTEN", &Names::buckets_of(channels)).await?;
+        self.names.add(channels);
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
+        let empty = self.names.remove(channels);
+        if empty.is_empty() { Ok(()) } else { self.tell("UNLISTEN", &empty).await }
+    }
+
+    fn log(&self) -> Option<&dyn DurableLog> {
+        Some(self)
+    }
+
+    fn probe_channels(&self, own: &ChannelName) -> Vec<ChannelName> {
+        vec![own.clone()]
+    }
+
+    fn info(&self) -> LinkInfo {
+        let mut info = LinkInfo::new(CAPABILITIES);
+        (info.version, info.publish_window) = (self.post.version.clone(), WINDOW);
+        info
+    }
+
+    /// Whether the server still writes: one that was replaced and told not to goes on taking posts, which nobody at the
+    /// new one hears.
+    async fn check(&self) -> Result<()> {
+        process(&*self.post.client()?, &self.way.peer).await.map(drop)
+    }
+
+    async fn inspect(&self, log: &LogSpec) -> Inspection {
+        match self.post.client() {
+            Ok(client) => inspect::inspection(&client, log).await,
+            Err(_) => Inspection::default(),
+        }
+    }
+
+    async fn close(&self) -> Result<()> {
+        tokio::join!(self.post.close(), self.receive.close());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DurableLog for PostgresLink {
+    async fn append(&self, log: &LogSpec, record: Bytes) -> Result<()> {
+        self.limited(log, self.append_record(log, &record)).await
+    }
+
+    async fn read(&self, log: &LogSpec, after: &LogCursor) -> Result<LogPage> {
+        self.limited(log, self.read_page(log, after)).await
+    }
+}
