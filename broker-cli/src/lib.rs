@@ -10,6 +10,7 @@ mod doctor;
 mod failure;
 mod hidden;
 mod load;
+mod migrate;
 mod pages;
 mod publish;
 mod revoke;
@@ -47,6 +48,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Conformance(conformance::Conformance),
     Bench(load::Bench),
+    Migrate(migrate::Migrate),
     Completions(pages::Completions),
     Man(pages::Man),
 }
@@ -64,6 +66,7 @@ pub async fn run(cli: Cli, mut console: Console) -> Outcome {
         Command::Doctor(doctor) => doctor.run(&mut console).await,
         Command::Conformance(conformance) => conformance.run(&mut console).await,
         Command::Bench(bench) => bench.run(&mut console).await,
+        Command::Migrate(migrate) => migrate.run(&mut console).await,
         Command::Completions(completions) => completions.run(&mut console).await,
         Command::Man(man) => man.run(&mut console).await,
     };

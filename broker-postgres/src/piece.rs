@@ -63,6 +63,12 @@ pub(crate) fn cut(channel: &str, frame: &[u8], counter: &mut u32, payloads: &mut
     }
 }
 
+/// A frame is cut into so many pieces, or fewer.
+pub(crate) fn most_pieces(frame: &[u8]) -> u32 {
+    // No frame is longer than a megabyte, and a name takes a part of one piece.
+    (frame.len() / ROOM + 2) as u32
+}
+
 /// Where a piece stands in its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
