@@ -79,6 +79,11 @@ pub enum Need {
     ChannelOrder,
     /// An `Ok` of a post that means that the server took it.
     Confirms,
+    /// A log that outlives the links: the server keeps what is revoked.
+    Log,
+    /// A server, without which no node is connected. Where nodes reach each other directly, one that reaches nobody is
+    /// alone, and not away.
+    Server,
 }
 
 impl Need {

@@ -20,6 +20,7 @@ use crate::{
     cases,
     harness::{Harness, prepare, quick_options},
     line::{Line, ProxyLines},
+    watch::Watch,
 };
 
 /// How long a case may take.
@@ -108,6 +109,7 @@ impl ExternalServer {
             upstream: self.upstream,
             prefix: self.prefix.clone(),
             lines: ProxyLines::default(),
+            watch: Watch::new(),
             lacked: Mutex::new(None),
         }
     }
@@ -173,6 +175,7 @@ struct Visit {
     upstream: SocketAddr,
     prefix: String,
     lines: ProxyLines,
+    watch: Watch,
     /// What a case has asked for in vain.
     lacked: Mutex<Option<&'static str>>,
 }
@@ -240,8 +243,8 @@ impl Harness for Visit {
         self.lacks("close connections at the server")
     }
 
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
-        self.lacks("ask the server who is subscribed")
+    fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     async fn connections(&self) -> Result<usize, String> {

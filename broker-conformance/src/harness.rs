@@ -8,7 +8,7 @@ use broker_core::{
     driver::{Capabilities, Driver},
 };
 
-use crate::line::Line;
+use crate::{line::Line, wait::eventually, watch::Watch};
 
 /// One cluster for one case, and nodes that each have a line of their own to it. The server may be another's
 /// too, unless the case [needs its own](crate::case::Need::OwnServer); it then receives nothing of the others.
@@ -60,8 +60,14 @@ pub trait Harness: Any + fmt::Debug + Send + Sync {
         self.drop_links().await
     }
 
-    /// The names on the wire that have a subscriber at the server, sorted. Core's own (`$…`) are left out.
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String>;
+    /// What core tells the links of this cluster's nodes. A harness keeps a [`Watch`], and hands it out here.
+    fn watch(&self) -> &Watch;
+
+    /// The names on the wire that have a subscriber, as the server says, sorted. Core's own (`$…`) are left out. `None`,
+    /// as without an implementation: it does not say, and the [watch](Self::watch) alone knows.
+    async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
+        Ok(None)
+    }
 
     /// How many connections of nodes the server has; a link has one or more.
     async fn connections(&self) -> Result<usize, String>;
@@ -133,6 +139,9 @@ pub trait Members: Send + Sync {
     /// Waits until every member is there, and the cluster could bear another fault.
     async fn whole(&self) -> Result<(), String>;
 }
+
+/// How long a server and core may disagree on who is subscribed.
+const AGREEMENT: Duration = Duration::from_secs(15);
 
 /// How often the nodes of the suite test their links.
 pub const QUICK_HEARTBEAT: Duration = Duration::from_millis(200);
@@ -254,7 +263,28 @@ impl dyn Harness + '_ {
     /// The driver for a URL, with what the harness puts around it, and the options with those of the URL.
     fn prepare(&self, url: &str, options: Options) -> Result<(Arc<dyn Driver>, Options), Error> {
         let (driver, options) = prepare(self.backend(), url, options)?;
-        Ok((self.around(driver), options))
+        Ok((self.watch().around(self.around(driver)), options))
+    }
+
+    /// The names on the wire that have a subscriber, sorted. Core's own (`$…`) are left out. Where the server says it, that
+    /// is its answer, and it comes to agree with what core told the links; else it is what core told them.
+    ///
+    /// # Errors
+    /// The server does not answer, or it says something else for long.
+    pub async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+        let Some(answer) = self.channels_at_server().await? else { return Ok(self.watch().channels()) };
+        if answer != self.watch().channels() {
+            // Either may be a moment ahead. What the server said at first counts: a case may not wait for it.
+            eventually("the server to agree with core", AGREEMENT, || async {
+                let (server, core) = (self.channels_at_server().await?, self.watch().channels());
+                if server.as_ref() == Some(&core) {
+                    return Ok(());
+                }
+                Err(format!("subscribed at the server: {server:?}, by core: {core:?}"))
+            })
+            .await?;
+        }
+        Ok(answer)
     }
 
     /// Kills the server and starts it again; empty, unless the case needs it to be durable.

@@ -37,6 +37,7 @@
 //!        Entry,
 //!        harness::{Harness, is_core_own},
 //!        line::Line,
+//!        watch::Watch,
 //!    };
 //!    use broker_core::{
 //!        Backend,
@@ -63,6 +64,7 @@
 //!        bus: Bus,
 //!        name: String,
 //!        saved: Mutex<Option<SavedLogs>>,
+//!        watch: Watch,
 //!    }
 //!
 //!    /// A number that no other cluster or line of this process has.
@@ -74,7 +76,7 @@
 //!    impl Cluster {
 //!        fn start() -> Self {
 //!            let name = format!("case{}", fresh());
-//!            Self { bus: Bus::named(&name), name, saved: Mutex::default() }
+//!            Self { bus: Bus::named(&name), name, saved: Mutex::default(), watch: Watch::new() }
 //!        }
 //!    }
 //!
@@ -123,8 +125,12 @@
 //!            Ok(())
 //!        }
 //!
-//!        async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
-//!            Ok(self.bus.channels().into_iter().filter(|name| !is_core_own(name)).collect())
+//!        fn watch(&self) -> &Watch {
+//!            &self.watch
+//!        }
+//!
+//!        async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
+//!            Ok(Some(self.bus.channels().into_iter().filter(|name| !is_core_own(name)).collect()))
 //!        }
 //!
 //!        async fn connections(&self) -> Result<usize, String> {
@@ -236,12 +242,14 @@
 //! | [`ChannelOrder`](case::Need::ChannelOrder) | the entry declares [`OrderGuarantee::PerChannel`](broker_core::driver::OrderGuarantee) |
 //! | [`Confirms`](case::Need::Confirms) | it declares [`Confirmation::Accepted`](broker_core::driver::Confirmation) |
 //! | [`Permissions`](case::Need::Permissions) | it declares [`PermissionScope::Channel`](broker_core::driver::PermissionScope) |
+//! | [`Log`](case::Need::Log) | [`Entry::lacks`] does not give a reason: the links have a [log](broker_core::driver::Link::log) |
+//! | [`Server`](case::Need::Server) | as above: a node that reaches no server is not connected |
 //! | [`OwnServer`](case::Need::OwnServer) | [`Entry::lacks`] does not give a reason. `start` gives such a case a server of its own |
 //! | [`Durable`](case::Need::Durable) | as above. `start_server` then keeps the data, and with other cases it removes them |
 //! | [`Process`](case::Need::Process), [`LoadBalancer`](case::Need::LoadBalancer) | as above. No case of this crate needs it; [your own](#cases-of-your-own) may |
 //!
-//! All other cases apply to every backend, those about the revocation log among them; `wipe_log`, `trim_log`,
-//! `save_data` and `restore_data` do to the log at the server what an operator or a disk may do.
+//! All other cases apply to every backend. `wipe_log`, `trim_log`, `save_data` and `restore_data` do to the log at the
+//! server what an operator or a disk may do.
 //! [`Reach`](broker_core::driver::Reach) rules no case out.
 //!
 //! # Cases of your own
@@ -285,6 +293,7 @@ pub mod proxy;
 mod run;
 pub mod steps;
 pub mod wait;
+pub mod watch;
 
 pub use entry::Entry;
 pub use free_port::free_port;

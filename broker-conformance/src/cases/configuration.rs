@@ -19,12 +19,12 @@ use crate::{
 pub(super) const CASES: &[Case] = &[
     case!(constructing_does_no_io, [11]).needs(&[Need::OwnServer]),
     case!(an_invalid_url_or_option_is_named_before_any_io, [11]).needs(&[Need::OwnServer]),
-    case!(connecting_to_a_stopped_server_fails_at_once, [6]).needs(&[Need::OwnServer]),
-    case!(connecting_over_a_cut_line_fails_at_once, [6]),
-    case!(connecting_to_a_silent_server_fails_within_the_limit, [6]),
-    case!(a_node_may_start_before_its_server, [6, 10]),
+    case!(connecting_to_a_stopped_server_fails_at_once, [6]).needs(&[Need::OwnServer, Need::Server]),
+    case!(connecting_over_a_cut_line_fails_at_once, [6]).needs(&[Need::Server]),
+    case!(connecting_to_a_silent_server_fails_within_the_limit, [6]).needs(&[Need::Server]),
+    case!(a_node_may_start_before_its_server, [6, 10]).needs(&[Need::Server]),
     case!(an_unencoded_password_is_refused_and_not_shown, [11]).needs(&[Need::OwnServer]),
-    case!(secrets_stay_out_of_errors_debug_and_logs, [11]),
+    case!(secrets_stay_out_of_errors_debug_and_logs, [11]).needs(&[Need::Server]),
 ];
 
 /// Makes a broker on a runtime that never runs: whatever it opened, it opened while it was made.

@@ -14,18 +14,18 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_silent_server_is_never_connected, [10]).needs(&[Need::OwnServer]),
-    case!(a_stalled_line_is_not_connected, [10]),
-    case!(health_reports_the_last_error_and_the_failures, [10]),
-    case!(health_reports_when_it_changed, [10]),
-    case!(ready_returns_when_connected, [10]),
-    case!(a_closed_broker_stays_closed, [10, 12]),
-    case!(a_node_connects_once_its_server_starts, [6, 10]).needs(&[Need::OwnServer]),
+    case!(a_silent_server_is_never_connected, [10]).needs(&[Need::OwnServer, Need::Server]),
+    case!(a_stalled_line_is_not_connected, [10]).needs(&[Need::Server]),
+    case!(health_reports_the_last_error_and_the_failures, [10]).needs(&[Need::Server]),
+    case!(health_reports_when_it_changed, [10]).needs(&[Need::Server]),
+    case!(ready_returns_when_connected, [10]).needs(&[Need::Server]),
+    case!(a_closed_broker_stays_closed, [10, 12]).needs(&[Need::Server]),
+    case!(a_node_connects_once_its_server_starts, [6, 10]).needs(&[Need::OwnServer, Need::Server]),
     case!(heartbeats_keep_a_healthy_link, [10]),
     case!(a_dead_receive_path_ends_connected, [4, 10]).needs(&[Need::OwnServer]),
     case!(a_withdrawn_probe_permission_ends_connected, [10]).needs(&[Need::OwnServer, Need::Permissions]),
-    case!(health_changes_arrive_in_order, [10, 12]),
-    case!(a_link_reports_the_declared_capabilities, [10]),
+    case!(health_changes_arrive_in_order, [10, 12]).needs(&[Need::Server]),
+    case!(a_link_reports_the_declared_capabilities, [10]).needs(&[Need::Server]),
 ];
 
 /// The connection can be opened, and that is all.

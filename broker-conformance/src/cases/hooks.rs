@@ -15,7 +15,7 @@ use tokio::sync::{
 };
 
 use crate::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::Harness,
     steps::{post, receives, revocation::sign_out},
     wait::within,
@@ -23,9 +23,9 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(hooks_run_once_in_order_before_the_session_ends, [8]),
-    case!(a_revoked_session_is_closed_before_its_hooks_run, [8, 9]),
-    case!(a_revocation_does_not_wait_for_running_hooks, [8, 9]),
-    case!(a_dropped_session_can_be_revoked_while_its_hooks_run, [8, 9]),
+    case!(a_revoked_session_is_closed_before_its_hooks_run, [8, 9]).needs(&[Need::Log]),
+    case!(a_revocation_does_not_wait_for_running_hooks, [8, 9]).needs(&[Need::Log]),
+    case!(a_dropped_session_can_be_revoked_while_its_hooks_run, [8, 9]).needs(&[Need::Log]),
     case!(a_hook_may_close_and_drain_its_own_broker, [8, 12]),
     case!(a_hook_receives_the_close_reason, [8, 9]),
     case!(a_removed_hook_is_not_called, [8]),

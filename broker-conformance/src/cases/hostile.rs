@@ -12,7 +12,7 @@ use crate::steps::{
     wait_for_disconnect,
 };
 use crate::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::{Harness, Node},
     wait::{fence, next_event, next_gap, next_item, next_message, text, until, within},
 };
@@ -28,7 +28,7 @@ pub(super) const CASES: &[Case] = &[
     case!(foreign_text_overflows_a_queue_like_messages, [4, 5]),
     case!(a_payload_that_does_not_match_its_type_is_malformed, [11]),
     case!(foreign_frames_do_not_affect_health, [10]),
-    case!(forged_echoes_do_not_hide_a_dead_link, [10]),
+    case!(forged_echoes_do_not_hide_a_dead_link, [10]).needs(&[Need::Server]),
     case!(an_empty_payload_is_a_message, [11]),
     case!(foreign_text_without_subscribers_is_ignored, [12]),
 ];

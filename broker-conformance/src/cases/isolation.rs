@@ -19,7 +19,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_removed_listener_is_not_called, [8]),
     case!(removing_twice_or_an_unknown_listener_is_no_error, [8]),
     case!(a_refused_channel_affects_no_other, [11]).needs(&[Need::Permissions]),
-    case!(a_refused_post_fails_and_no_other, [11]).needs(&[Need::Permissions]),
+    case!(a_refused_post_fails_and_no_other, [11]).needs(&[Need::Permissions, Need::Confirms]),
     case!(every_subscriber_of_a_refused_channel_fails_at_once, [11]).needs(&[Need::Permissions]),
     case!(a_channel_refused_at_a_reconnect_ends_with_a_reason, [4, 11]).needs(&[Need::Permissions]),
 ];

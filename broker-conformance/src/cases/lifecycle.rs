@@ -22,7 +22,7 @@ use crate::{
 pub(super) const CASES: &[Case] = &[
     case!(closing_is_idempotent_and_concurrent, [12]),
     case!(closing_ends_every_pending_call, [12]),
-    case!(closing_while_connecting_is_quick_and_leaves_nothing, [12]),
+    case!(closing_while_connecting_is_quick_and_leaves_nothing, [12]).needs(&[Need::Server]),
     case!(after_closing_every_handle_fails_alike, [8, 12]),
     case!(closing_one_broker_does_not_affect_others, [5, 12]),
     case!(closing_leaves_nothing_behind, [12]).needs(&[Need::OwnServer]),

@@ -8,7 +8,7 @@ use futures_util::future::{join_all, maybe_done, poll_immediate};
 
 use super::models::Farewell;
 use crate::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::Harness,
     wait::{fence, next_message, until, within},
 };
@@ -20,7 +20,7 @@ pub(super) const CASES: &[Case] = &[
     case!(headers_at_their_limits_arrive_and_beyond_are_refused, [11]),
     case!(the_largest_possible_message_arrives, [11]),
     case!(posts_beyond_the_outbox_wait_in_order, [6, 11]),
-    case!(a_blocked_full_outbox_fails_posts_within_the_limit, [6, 11]),
+    case!(a_blocked_full_outbox_fails_posts_within_the_limit, [6, 11]).needs(&[Need::Confirms]),
 ];
 
 /// The same bytes everywhere, but none alike that lie side by side.

@@ -1,26 +1,26 @@
 //! The revocation log of a backend, read and written by links without a broker.
 
 use crate::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::Harness,
     log_checks as checks,
     log_link::Opener,
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_new_log_is_empty, [9]),
-    case!(appended_records_are_read_through_any_link, [9]),
-    case!(a_cursor_is_valid_on_the_next_link, [9]),
-    case!(an_old_cursor_stays_valid, [9]),
-    case!(concurrent_appends_make_one_log, [9]),
-    case!(a_long_log_is_read_in_pages, [9]),
-    case!(a_record_holds_any_bytes_up_to_its_limit, [9]),
-    case!(an_invalid_cursor_reports_a_break_and_reads_the_whole_log, [9]),
-    case!(a_deleted_log_is_reported_to_late_readers, [9]),
-    case!(a_deleted_and_regrown_log_is_reported_and_read_in_full, [9]),
-    case!(a_missing_log_is_reported_as_new, [9]),
-    case!(records_dropped_unread_are_reported, [9]),
-    case!(a_silent_log_fails_within_the_limit, [9]),
+    case!(a_new_log_is_empty, [9]).needs(&[Need::Log]),
+    case!(appended_records_are_read_through_any_link, [9]).needs(&[Need::Log]),
+    case!(a_cursor_is_valid_on_the_next_link, [9]).needs(&[Need::Log]),
+    case!(an_old_cursor_stays_valid, [9]).needs(&[Need::Log]),
+    case!(concurrent_appends_make_one_log, [9]).needs(&[Need::Log]),
+    case!(a_long_log_is_read_in_pages, [9]).needs(&[Need::Log]),
+    case!(a_record_holds_any_bytes_up_to_its_limit, [9]).needs(&[Need::Log]),
+    case!(an_invalid_cursor_reports_a_break_and_reads_the_whole_log, [9]).needs(&[Need::Log]),
+    case!(a_deleted_log_is_reported_to_late_readers, [9]).needs(&[Need::Log]),
+    case!(a_deleted_and_regrown_log_is_reported_and_read_in_full, [9]).needs(&[Need::Log]),
+    case!(a_missing_log_is_reported_as_new, [9]).needs(&[Need::Log]),
+    case!(records_dropped_unread_are_reported, [9]).needs(&[Need::Log]),
+    case!(a_silent_log_fails_within_the_limit, [9]).needs(&[Need::Log]),
 ];
 
 async fn a_new_log_is_empty(h: &dyn Harness) -> Outcome {

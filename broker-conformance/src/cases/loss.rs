@@ -16,15 +16,15 @@ use crate::{
 pub(super) const CASES: &[Case] = &[
     case!(after_a_restart_streams_and_listeners_continue_with_a_gap, [4, 7]).needs(&[Need::OwnServer]),
     case!(the_gap_stands_before_everything_posted_after_the_break, [3, 4]),
-    case!(a_waiting_stream_receives_the_gap, [4]),
+    case!(a_waiting_stream_receives_the_gap, [4]).needs(&[Need::Server]),
     case!(a_broken_link_affects_no_other_node, [4]),
-    case!(a_stalled_line_is_detected_and_recovers, [4, 10]),
-    case!(a_line_stalled_downstream_is_detected, [4, 10]),
-    case!(a_hanging_server_is_detected_and_recovers, [4, 10]).needs(&[Need::OwnServer]),
+    case!(a_stalled_line_is_detected_and_recovers, [4, 10]).needs(&[Need::Server]),
+    case!(a_line_stalled_downstream_is_detected, [4, 10]).needs(&[Need::Server]),
+    case!(a_hanging_server_is_detected_and_recovers, [4, 10]).needs(&[Need::OwnServer, Need::Server]),
     case!(links_dropped_by_the_server_reconnect_with_a_gap, [4]).needs(&[Need::OwnServer]),
-    case!(five_thousand_channels_are_resubscribed_with_a_gap, [1, 4]),
-    case!(a_flapping_line_leaks_nothing, [12]).needs(&[Need::OwnServer]),
-    case!(dead_links_leave_nothing_behind, [12]).needs(&[Need::OwnServer]),
+    case!(five_thousand_channels_are_resubscribed_with_a_gap, [1, 4]).needs(&[Need::Server]),
+    case!(a_flapping_line_leaks_nothing, [12]).needs(&[Need::OwnServer, Need::Server]),
+    case!(dead_links_leave_nothing_behind, [12]).needs(&[Need::OwnServer, Need::Server]),
 ];
 
 async fn after_a_restart_streams_and_listeners_continue_with_a_gap(h: &dyn Harness) -> Outcome {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::requests::{ASKS, Answer, Ask, answers, ask};
 use crate::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::Harness,
     lossy_driver::{Fate, Losses},
     steps::{next_call, wait_for_link},
@@ -16,7 +16,7 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(a_request_learns_at_once_that_the_link_broke, [4]),
-    case!(requests_work_again_after_an_outage, [4]),
+    case!(requests_work_again_after_an_outage, [4]).needs(&[Need::Server]),
     case!(a_lost_reply_is_reported_before_the_time_is_over, [4]),
     case!(replies_of_strangers_are_ignored, [2, 11]),
     case!(what_was_asked_before_a_drain_is_answered, [12]),

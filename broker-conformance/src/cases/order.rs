@@ -26,8 +26,8 @@ pub(super) const CASES: &[Case] = &[
     case!(sequence_numbers_count_the_posts_of_one_origin_on_one_channel, [3]),
     case!(a_listener_is_called_in_order_one_call_at_a_time, [3, 7]),
     case!(local_posts_keep_their_order, [3]),
-    case!(order_holds_when_the_readers_link_breaks, [3, 4]),
-    case!(order_holds_when_the_publishers_link_breaks, [3, 4]),
+    case!(order_holds_when_the_readers_link_breaks, [3, 4]).needs(&[Need::Server]),
+    case!(order_holds_when_the_publishers_link_breaks, [3, 4]).needs(&[Need::Server]),
     case!(all_nodes_receive_one_order, [3]).needs(&[Need::ChannelOrder]),
 ];
 

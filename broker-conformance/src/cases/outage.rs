@@ -13,15 +13,17 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(posts_while_disconnected_fail_at_once_and_are_not_kept, [6]),
-    case!(a_post_into_a_stalled_line_ends_and_is_not_kept, [6]),
-    case!(auto_never_falls_back_to_local, [2, 6]),
-    case!(subscribing_while_disconnected_waits_for_the_link, [1]),
-    case!(subscribing_while_disconnected_fails_at_the_limit_without_trace, [1, 12]),
-    case!(posts_accepted_by_a_killed_server_arrive_or_lie_in_a_gap, [3, 4, 6]).needs(&[Need::OwnServer]),
-    case!(a_post_without_an_answer_is_neither_accepted_nor_refused, [6]),
-    case!(posts_missed_while_disconnected_lie_in_gaps, [3, 4]),
-    case!(posts_accepted_before_the_publisher_disconnects_arrive, [3, 4, 6]).needs(&[Need::PostsInTurn]),
+    case!(posts_while_disconnected_fail_at_once_and_are_not_kept, [6]).needs(&[Need::Server]),
+    case!(a_post_into_a_stalled_line_ends_and_is_not_kept, [6]).needs(&[Need::Server, Need::Confirms]),
+    case!(auto_never_falls_back_to_local, [2, 6]).needs(&[Need::Server]),
+    case!(subscribing_while_disconnected_waits_for_the_link, [1]).needs(&[Need::Server]),
+    case!(subscribing_while_disconnected_fails_at_the_limit_without_trace, [1, 12]).needs(&[Need::Server]),
+    case!(posts_accepted_by_a_killed_server_arrive_or_lie_in_a_gap, [3, 4, 6])
+        .needs(&[Need::OwnServer, Need::Server]),
+    case!(a_post_without_an_answer_is_neither_accepted_nor_refused, [6]).needs(&[Need::Confirms]),
+    case!(posts_missed_while_disconnected_lie_in_gaps, [3, 4]).needs(&[Need::Server]),
+    case!(posts_accepted_before_the_publisher_disconnects_arrive, [3, 4, 6])
+        .needs(&[Need::PostsInTurn, Need::Server]),
 ];
 
 fn unavailable<T: Debug>(outcome: Result<T, Error>) -> Result<(), String> {

@@ -16,7 +16,7 @@ pub(super) const CASES: &[Case] = &[
     case!(two_hundred_subscribers_of_one_channel_receive_every_post, [2, 5]),
     case!(a_local_post_never_leaves_the_node, [2]),
     case!(a_local_post_is_in_the_queue_before_the_call_returns, [2]),
-    case!(a_local_post_works_while_the_node_is_disconnected, [2, 6]),
+    case!(a_local_post_works_while_the_node_is_disconnected, [2, 6]).needs(&[Need::Server]),
     case!(auto_is_global_with_a_backend, [2]),
     case!(a_global_post_without_a_backend_fails_with_a_remedy, [2, 11]),
     case!(a_message_has_one_identity_on_every_node, [2]),

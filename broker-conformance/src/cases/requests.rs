@@ -27,7 +27,7 @@ pub(super) const CASES: &[Case] = &[
     case!(gathered_replies_beyond_the_bound_are_reported, [4, 5]),
     case!(a_refusal_is_an_error_with_its_text, [1, 11]),
     case!(a_reply_of_another_type_is_an_error, [1]),
-    case!(a_local_request_and_its_reply_stay_in_the_process, [2, 6]),
+    case!(a_local_request_and_its_reply_stay_in_the_process, [2, 6]).needs(&[Need::Server]),
     case!(a_message_that_is_no_request_is_not_answered, [1]),
     case!(a_request_without_a_reply_leaves_nothing_behind, [12]).needs(&[Need::OwnServer]),
     case!(a_request_ends_with_its_session, [8]),

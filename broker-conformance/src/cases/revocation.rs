@@ -15,7 +15,7 @@ use broker_core::{
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::Harness,
     steps::{
         Count, count, listener, no_more_calls, post, receives,
@@ -25,22 +25,22 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_revoked_user_is_signed_out_on_every_node, [9, 8]),
+    case!(a_revoked_user_is_signed_out_on_every_node, [9, 8]).needs(&[Need::Log]),
     case!(revoking_an_auth_id_closes_its_sessions_and_no_other, [9]),
     case!(revoking_a_scope_closes_its_sessions_and_no_other, [9]),
-    case!(anonymous_sessions_and_other_users_stay_open, [9]),
-    case!(revoking_twice_or_for_an_unknown_user_is_harmless, [9]),
-    case!(signing_in_right_after_a_revocation_is_accepted, [9]),
-    case!(a_check_begun_before_a_revocation_is_refused_after_it, [9]),
-    case!(a_token_issued_here_after_a_revocation_is_accepted, [9]),
-    case!(a_refused_token_reports_when_to_sign_in_again, [9]),
+    case!(anonymous_sessions_and_other_users_stay_open, [9]).needs(&[Need::Log]),
+    case!(revoking_twice_or_for_an_unknown_user_is_harmless, [9]).needs(&[Need::Log]),
+    case!(signing_in_right_after_a_revocation_is_accepted, [9]).needs(&[Need::Log]),
+    case!(a_check_begun_before_a_revocation_is_refused_after_it, [9]).needs(&[Need::Log]),
+    case!(a_token_issued_here_after_a_revocation_is_accepted, [9]).needs(&[Need::Log]),
+    case!(a_refused_token_reports_when_to_sign_in_again, [9]).needs(&[Need::Log]),
     case!(clocks_within_the_allowed_skew_revoke_every_session, [9]),
-    case!(clocks_beyond_the_allowed_skew_are_not_covered, [9]),
-    case!(no_sign_in_escapes_a_concurrent_revocation, [9]),
-    case!(a_flooded_channel_does_not_delay_a_revocation, [9]),
-    case!(the_first_session_of_a_node_is_checked_against_earlier_revocations, [9]),
+    case!(clocks_beyond_the_allowed_skew_are_not_covered, [9]).needs(&[Need::Log]),
+    case!(no_sign_in_escapes_a_concurrent_revocation, [9]).needs(&[Need::Log]),
+    case!(a_flooded_channel_does_not_delay_a_revocation, [9]).needs(&[Need::Log]),
+    case!(the_first_session_of_a_node_is_checked_against_earlier_revocations, [9]).needs(&[Need::Log]),
     case!(every_verb_refuses_an_invalid_user_or_scope, [9, 11]),
-    case!(different_prefixes_isolate_revocations, [9]),
+    case!(different_prefixes_isolate_revocations, [9]).needs(&[Need::Log]),
 ];
 
 async fn a_revoked_user_is_signed_out_on_every_node(h: &dyn Harness) -> Outcome {

@@ -18,22 +18,39 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_revocation_during_a_disconnect_is_applied_on_reconnect, [9]),
-    case!(a_revocation_while_a_node_is_down_is_applied_when_it_starts, [9]),
-    case!(a_revocation_survives_a_server_restart, [9]).needs(&[Need::OwnServer, Need::Durable]),
-    case!(a_revocation_waits_for_the_server_to_return, [9]).needs(&[Need::OwnServer]),
-    case!(revoke_closes_local_sessions_before_any_io, [9]),
-    case!(a_wiped_log_is_detected_and_repaired, [9]).needs(&[Need::OwnServer]),
-    case!(a_node_started_after_a_wipe_recovers_the_revocations, [9]).needs(&[Need::OwnServer]),
-    case!(two_nodes_started_after_a_wipe_recover_the_revocations, [9]).needs(&[Need::OwnServer]),
-    case!(a_log_trimmed_past_a_node_is_detected_and_repaired, [9]).needs(&[Need::OwnServer]),
-    case!(a_rolled_back_log_is_detected_and_repaired, [9]).needs(&[Need::OwnServer, Need::Durable]),
-    case!(a_session_opened_after_a_log_break_stays_open, [9]),
-    case!(fail_mode_open_keeps_sessions_when_the_log_breaks, [9]),
-    case!(without_a_lease_a_disconnected_node_keeps_its_sessions, [9]),
-    case!(an_expired_lease_closes_sessions, [9]),
+    case!(a_revocation_during_a_disconnect_is_applied_on_reconnect, [9]).needs(&[Need::Server, Need::Log]),
+    case!(a_revocation_while_a_node_is_down_is_applied_when_it_starts, [9]).needs(&[Need::Log]),
+    case!(a_revocation_survives_a_server_restart, [9]).needs(&[
+        Need::OwnServer,
+        Need::Durable,
+        Need::Server,
+        Need::Log,
+    ]),
+    case!(a_revocation_waits_for_the_server_to_return, [9]).needs(&[
+        Need::OwnServer,
+        Need::Server,
+        Need::Log,
+    ]),
+    case!(revoke_closes_local_sessions_before_any_io, [9]).needs(&[Need::Server, Need::Log]),
+    case!(a_wiped_log_is_detected_and_repaired, [9]).needs(&[Need::OwnServer, Need::Log]),
+    case!(a_node_started_after_a_wipe_recovers_the_revocations, [9]).needs(&[Need::OwnServer, Need::Log]),
+    case!(two_nodes_started_after_a_wipe_recover_the_revocations, [9]).needs(&[Need::OwnServer, Need::Log]),
+    case!(a_log_trimmed_past_a_node_is_detected_and_repaired, [9]).needs(&[
+        Need::OwnServer,
+        Need::Server,
+        Need::Log,
+    ]),
+    case!(a_rolled_back_log_is_detected_and_repaired, [9]).needs(&[
+        Need::OwnServer,
+        Need::Durable,
+        Need::Log,
+    ]),
+    case!(a_session_opened_after_a_log_break_stays_open, [9]).needs(&[Need::Log]),
+    case!(fail_mode_open_keeps_sessions_when_the_log_breaks, [9]).needs(&[Need::Log]),
+    case!(without_a_lease_a_disconnected_node_keeps_its_sessions, [9]).needs(&[Need::Server, Need::Log]),
+    case!(an_expired_lease_closes_sessions, [9]).needs(&[Need::Server]),
     case!(a_renewed_lease_keeps_sessions_open, [9]),
-    case!(a_node_that_never_read_the_log_opens_no_user_session, [9]),
+    case!(a_node_that_never_read_the_log_opens_no_user_session, [9]).needs(&[Need::Server, Need::Log]),
 ];
 
 /// Reads the log now and then, so that a case need not wait for the poll.

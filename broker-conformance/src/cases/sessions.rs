@@ -12,7 +12,7 @@ use crate::steps::{
     Count, called_with, count, listener, no_more_calls, post, receives, wait_for_disconnect, wait_for_link,
 };
 use crate::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::Harness,
     wait::{fence, until, until_is, within},
 };
@@ -31,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
     case!(one_function_on_two_channels_is_two_listeners, [8]),
     case!(the_remaining_listener_ends_with_its_session, [8]),
     case!(a_session_cannot_remove_a_listener_of_another, [8]),
-    case!(a_value_listener_continues_after_a_gap, [4, 7]),
+    case!(a_value_listener_continues_after_a_gap, [4, 7]).needs(&[Need::Server]),
 ];
 
 async fn closing_a_session_ends_its_streams_and_listeners_and_no_others(h: &dyn Harness) -> Outcome {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::Harness,
     steps::{Count, next_call, wait_for_link},
     wait::{until, within},
@@ -15,7 +15,7 @@ use crate::{
 pub(super) const CASES: &[Case] = &[
     case!(one_stream_yields_each_type_as_its_variant, [1, 3]),
     case!(a_type_without_a_variant_is_another_message_or_an_error_item, [1, 11]),
-    case!(gaps_and_unreadable_values_are_items_of_an_enum_stream, [4, 11]),
+    case!(gaps_and_unreadable_values_are_items_of_an_enum_stream, [4, 11]).needs(&[Need::Server]),
     case!(listeners_take_several_types, [7]),
 ];
 

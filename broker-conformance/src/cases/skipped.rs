@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_loss_is_reported_when_its_digest_is_lost_too, [4]),
     case!(draining_reports_lost_last_messages, [4, 12]),
     case!(losses_before_the_subscription_are_not_reported, [4]).needs(&[Need::PostsInTurn]),
-    case!(unsent_posts_leave_no_gap, [4, 6]),
+    case!(unsent_posts_leave_no_gap, [4, 6]).needs(&[Need::Server]),
     case!(channels_beyond_the_counters_raise_no_false_gap, [4]).needs(&[Need::OnePath]),
     case!(an_idle_node_sends_no_digest, [4]),
 ];

@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
     case!(resubscribing_while_unsubscribing_loses_nothing, [1]).needs(&[Need::PostsInTurn]),
     case!(ten_thousand_subscriptions_leave_the_table_empty, [12]),
     case!(a_dropped_subscribe_call_leaves_nothing, [12]),
-    case!(subscribing_waits_for_the_server_and_no_longer_than_the_limit, [1, 11]),
+    case!(subscribing_waits_for_the_server_and_no_longer_than_the_limit, [1, 11]).needs(&[Need::Server]),
 ];
 
 /// A thousand fresh channels, each with a post from another node right after: none is missed.

@@ -17,6 +17,7 @@ use broker_conformance::{
     harness::{Harness, is_core_own},
     line::{Line, ProxyLines},
     wait::{eventually, within},
+    watch::Watch,
 };
 use broker_core::{
     Backend,
@@ -53,6 +54,7 @@ struct Cluster {
     port: u16,
     server: Mutex<Program>,
     lines: ProxyLines,
+    watch: Watch,
     files: TempDir,
 }
 
@@ -61,7 +63,8 @@ impl Cluster {
         let files = TempDir::new().map_err(text)?;
         let port = free_port()?;
         let server = Mutex::new(Program::start(port, &files.path().join("data"))?);
-        let cluster = Self { durable, port, server, lines: ProxyLines::default(), files };
+        let cluster =
+            Self { durable, port, server, lines: ProxyLines::default(), watch: Watch::new(), files };
         cluster.await_server().await?;
         Ok(cluster)
     }
@@ -153,9 +156,13 @@ impl Harness for Cluster {
         self.order("CUT").await
     }
 
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
         let names = self.operator("CHANNELS", &[]).await?;
-        Ok(names.split_whitespace().filter(|name| !is_core_own(name)).map(str::to_owned).collect())
+        Ok(Some(names.split_whitespace().filter(|name| !is_core_own(name)).map(str::to_owned).collect()))
     }
 
     async fn connections(&self) -> Result<usize, String> {

@@ -19,6 +19,7 @@ pub enum Wrong {
     ReversesBatches,
     LosesOneInTwenty,
     DropsAndReportsSent,
+    ConfirmsUnasked,
     ReconnectsSilently,
     StarvesOthers,
     SendsAndReportsFailure,
@@ -133,6 +134,17 @@ pub const FAULTS: &[Fault] = &[
         4,
         "reports one message in twenty as sent without sending it",
         &["heartbeats_keep_a_healthy_link"],
+    ),
+    fault(
+        Wrong::ConfirmsUnasked,
+        6,
+        "confirms posts that the bus has refused, or not answered",
+        &[
+            "a_post_that_never_reaches_the_server_fails",
+            "a_post_into_a_stalled_line_ends_and_is_not_kept",
+            "a_post_without_an_answer_is_neither_accepted_nor_refused",
+            "a_blocked_full_outbox_fails_posts_within_the_limit",
+        ],
     ),
     fault(
         Wrong::ReconnectsSilently,

@@ -10,6 +10,7 @@ use broker_conformance::{
     Entry,
     harness::{Harness, is_core_own},
     line::Line,
+    watch::Watch,
 };
 use broker_core::{
     Backend, Capabilities, Confirmation, OrderGuarantee, PermissionScope, Reach, driver::Driver,
@@ -34,6 +35,7 @@ pub(crate) struct MemoryHarness {
     bus: Bus,
     name: String,
     lines: AtomicU64,
+    watch: Watch,
     saved: Mutex<Option<SavedLogs>>,
 }
 
@@ -42,7 +44,14 @@ impl MemoryHarness {
     pub(crate) fn new(wrong: Wrong) -> Self {
         static BUSES: AtomicU64 = AtomicU64::new(1);
         let name = format!("case{}", BUSES.fetch_add(1, Ordering::Relaxed));
-        Self { wrong, bus: Bus::named(&name), name, lines: AtomicU64::new(1), saved: Mutex::default() }
+        Self {
+            wrong,
+            bus: Bus::named(&name),
+            name,
+            lines: AtomicU64::new(1),
+            watch: Watch::new(),
+            saved: Mutex::default(),
+        }
     }
 }
 
@@ -95,8 +104,12 @@ impl Harness for MemoryHarness {
         Ok(())
     }
 
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
-        Ok(self.bus.channels().into_iter().filter(|name| !is_core_own(name)).collect())
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
+        Ok(Some(self.bus.channels().into_iter().filter(|name| !is_core_own(name)).collect()))
     }
 
     async fn connections(&self) -> Result<usize, String> {

@@ -9,6 +9,7 @@ use broker_conformance::{
     harness::{Harness, is_core_own},
     line::{Line, ProxyLines},
     wait::eventually,
+    watch::Watch,
 };
 use broker_core::{Backend, Capabilities, Confirmation, PermissionScope, Reach};
 use serde_json::json;
@@ -54,6 +55,7 @@ pub(crate) struct NatsHarness {
     config: NatsConfig,
     server: Box<dyn Nats>,
     lines: ProxyLines,
+    watch: Watch,
 }
 
 impl NatsHarness {
@@ -64,7 +66,7 @@ impl NatsHarness {
             config = config.durable();
         }
         let server = servers::nats::start(config.clone()).await?;
-        Ok(Self { config, server, lines: ProxyLines::default() })
+        Ok(Self { config, server, lines: ProxyLines::default(), watch: Watch::new() })
     }
 
     /// The harness behind a case that is about NATS alone.
@@ -138,14 +140,18 @@ impl Harness for NatsHarness {
         .await
     }
 
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
         let connections = connections(self.server.monitor()).await?;
         let names = connections.into_iter().flat_map(|connection| connection.subjects);
         let mut names: Vec<String> =
             names.filter(|name| !is_core_own(name) && !name.starts_with("_INBOX.")).collect();
         names.sort_unstable();
         names.dedup();
-        Ok(names)
+        Ok(Some(names))
     }
 
     async fn connections(&self) -> Result<usize, String> {

@@ -16,6 +16,7 @@ use broker_conformance::{
     line::{Line, ProxyLines},
     pool::{Lease, Pool},
     wait::{LIMIT, eventually},
+    watch::Watch,
 };
 use broker_core::{Backend, Capabilities, Confirmation, Options, Reach};
 use serde_json::json;
@@ -97,6 +98,7 @@ pub(crate) struct RabbitHarness {
     /// Of the virtual host, its user, and the password.
     pub(crate) name: String,
     lines: ProxyLines,
+    watch: Watch,
     /// Whether the server keeps its data when it is killed.
     durable: bool,
 }
@@ -123,7 +125,7 @@ impl RabbitHarness {
         if durable {
             make_first_stream(&**server, &name).await?;
         }
-        Ok(Self { server, name, lines: ProxyLines::default(), durable })
+        Ok(Self { server, name, lines: ProxyLines::default(), watch: Watch::new(), durable })
     }
 
     /// The one behind a case about RabbitMQ alone.
@@ -220,13 +222,17 @@ impl Harness for RabbitHarness {
         self.server.close_connections(&self.name, Side::Receiving).await
     }
 
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
         let mut names = self.server.control().binding_keys(&self.name, EXCHANGE).await?;
         // The log is bound by a key that is no channel's.
         names.retain(|name| !is_core_own(name) && !name.contains(".."));
         names.sort_unstable();
         names.dedup();
-        Ok(names)
+        Ok(Some(names))
     }
 
     async fn connections(&self) -> Result<usize, String> {

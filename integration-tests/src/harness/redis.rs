@@ -14,6 +14,7 @@ use broker_conformance::{
     case::Need,
     harness::{Harness, is_core_own, quick_options},
     line::{Line, ProxyLines},
+    watch::Watch,
 };
 use broker_core::{Backend, Capabilities, Confirmation, Options, OrderGuarantee, PermissionScope, Reach};
 use redis::{FromRedisValue, Value};
@@ -66,6 +67,7 @@ struct RedisHarness {
     /// Keeps cases apart on a server that they share; empty on one of our own.
     prefix: String,
     lines: ProxyLines,
+    watch: Watch,
 }
 
 impl RedisHarness {
@@ -78,7 +80,7 @@ impl RedisHarness {
         let config = RedisConfig::default();
         let config = if needs.contains(&Need::Durable) { config.durable() } else { config };
         let server = servers::redis::start(config).await?;
-        Ok(Self { server, prefix, lines: ProxyLines::default() })
+        Ok(Self { server, prefix, lines: ProxyLines::default(), watch: Watch::new() })
     }
 
     fn on_wire(&self, channel: &str) -> String {
@@ -142,12 +144,16 @@ impl Harness for RedisHarness {
         self.ask(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]).await
     }
 
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
         let pattern = self.on_wire("*");
         let names: HashSet<String> = self.ask(&[b"PUBSUB", b"CHANNELS", pattern.as_bytes()]).await?;
         let mut names: Vec<String> = names.into_iter().filter(|name| !is_core_own(name)).collect();
         names.sort_unstable();
-        Ok(names)
+        Ok(Some(names))
     }
 
     async fn connections(&self) -> Result<usize, String> {

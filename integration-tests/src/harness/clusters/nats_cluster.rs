@@ -17,6 +17,7 @@ use broker_conformance::{
     harness::{Harness, Members, is_core_own},
     line::{Line, ProxyLines},
     wait::eventually,
+    watch::Watch,
 };
 use broker_core::{Backend, Capabilities, Confirmation, PermissionScope, Reach};
 use futures_util::future::try_join_all;
@@ -55,6 +56,7 @@ struct NatsClusterHarness {
     config: NatsConfig,
     cluster: NatsCluster,
     lines: ProxyLines,
+    watch: Watch,
     nodes: AtomicUsize,
 }
 
@@ -68,7 +70,13 @@ impl NatsClusterHarness {
         }
         let cluster = NatsCluster::start(config.clone()).await?;
         cluster.has_log().await?;
-        Ok(Self { config, cluster, lines: ProxyLines::default(), nodes: AtomicUsize::new(0) })
+        Ok(Self {
+            config,
+            cluster,
+            lines: ProxyLines::default(),
+            watch: Watch::new(),
+            nodes: AtomicUsize::new(0),
+        })
     }
 
     fn addrs(&self) -> Vec<SocketAddr> {
@@ -147,13 +155,17 @@ impl Harness for NatsClusterHarness {
         Ok(())
     }
 
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
         let names = self.all_connections().await?.into_iter().flat_map(|connection| connection.subjects);
         let mut names: Vec<String> =
             names.filter(|name| !is_core_own(name) && !name.starts_with("_INBOX.")).collect();
         names.sort_unstable();
         names.dedup();
-        Ok(names)
+        Ok(Some(names))
     }
 
     async fn connections(&self) -> Result<usize, String> {

@@ -18,6 +18,7 @@ use broker_conformance::{
     line::{Line, ProxyLines},
     pool::{Lease, Pool},
     wait::{LIMIT, eventually},
+    watch::Watch,
 };
 use broker_core::{Backend, Capabilities, Confirmation, Options, Reach};
 use futures_util::future::try_join_all;
@@ -69,6 +70,7 @@ pub(crate) struct RabbitClusterHarness {
     /// Of the virtual host, its user, and the password.
     pub(crate) name: String,
     lines: ProxyLines,
+    watch: Watch,
 }
 
 impl RabbitClusterHarness {
@@ -81,7 +83,7 @@ impl RabbitClusterHarness {
         }
         let name = format!("case-{}", CASES.fetch_add(1, Ordering::Relaxed));
         cluster.control(0).add_vhost(&name).await?;
-        Ok(Self { cluster, name, lines: ProxyLines::default() })
+        Ok(Self { cluster, name, lines: ProxyLines::default(), watch: Watch::new() })
     }
 
     /// The one behind a case about a cluster of RabbitMQ alone.
@@ -189,13 +191,17 @@ impl Harness for RabbitClusterHarness {
         self.cluster.evaluate(0, &closing(&self.name, Side::Receiving))
     }
 
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
         let mut names = self.cluster.control(0).binding_keys(&self.name, EXCHANGE).await?;
         // The log is bound by a key that is no channel's.
         names.retain(|name| !is_core_own(name) && !name.contains(".."));
         names.sort_unstable();
         names.dedup();
-        Ok(names)
+        Ok(Some(names))
     }
 
     async fn connections(&self) -> Result<usize, String> {

@@ -19,6 +19,7 @@ use broker_conformance::{
     harness::{Harness, Members, is_core_own, quick_options},
     line::{Line, ProxyLines},
     pool::{Lease, Pool},
+    watch::Watch,
 };
 use broker_core::{Backend, Capabilities, Confirmation, Options, OrderGuarantee, PermissionScope, Reach};
 use futures_util::future::try_join_all;
@@ -97,6 +98,7 @@ pub(super) struct RedisClusterHarness {
     /// Keeps cases apart where they share.
     prefix: String,
     lines: ProxyLines,
+    watch: Watch,
     /// How many nodes there have been.
     nodes: AtomicUsize,
 }
@@ -117,7 +119,8 @@ impl RedisClusterHarness {
             (Place::Shared(shared), user.clone())
         };
         let (lines, nodes) = (ProxyLines::default(), AtomicUsize::new(0));
-        let harness = Self { cluster, sharded, user, prefix, lines, nodes };
+        let watch = Watch::new();
+        let harness = Self { cluster, sharded, user, prefix, lines, watch, nodes };
         if matches!(harness.cluster, Place::Shared(_)) {
             harness.user_may(&rules).await?;
         }
@@ -217,7 +220,11 @@ impl Harness for RedisClusterHarness {
         self.cluster.ask_all(&format!("CLIENT KILL USER {} TYPE pubsub", self.user)).await
     }
 
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
         let kind = if self.sharded { "SHARDCHANNELS" } else { "CHANNELS" };
         let mut all = BTreeSet::new();
         for n in 0..MEMBERS {
@@ -225,7 +232,7 @@ impl Harness for RedisClusterHarness {
                 self.cluster.ask(n, &format!("PUBSUB {kind} {}", self.on_wire("*"))).await?;
             all.extend(names.into_iter().filter(|name| !is_core_own(name)));
         }
-        Ok(all.into_iter().collect())
+        Ok(Some(all.into_iter().collect()))
     }
 
     async fn connections(&self) -> Result<usize, String> {

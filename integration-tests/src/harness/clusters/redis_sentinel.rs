@@ -18,6 +18,7 @@ use broker_conformance::{
     harness::{Harness, Members, is_core_own, quick_options},
     line::{Line, ProxyLines},
     pool::{Lease, Pool},
+    watch::Watch,
 };
 use broker_core::{
     Backend, Capabilities, Options,
@@ -87,6 +88,7 @@ struct SentinelHarness {
     /// Keeps cases apart where they share.
     prefix: String,
     lines: ProxyLines,
+    watch: Watch,
 }
 
 impl SentinelHarness {
@@ -104,7 +106,7 @@ impl SentinelHarness {
             let prefix = format!("case-{}", CASES.fetch_add(1, Ordering::Relaxed));
             (Place::Shared(SHARED.lease(&[], || start(config)).await?), prefix)
         };
-        Ok(Self { all, prefix, lines: ProxyLines::default() })
+        Ok(Self { all, prefix, lines: ProxyLines::default(), watch: Watch::new() })
     }
 
     fn on_wire(&self, channel: &str) -> String {
@@ -201,13 +203,17 @@ impl Harness for SentinelHarness {
         self.of_servers::<()>(&command).await.map(drop)
     }
 
-    async fn subscribed_channels(&self) -> Result<Vec<String>, String> {
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    async fn channels_at_server(&self) -> Result<Option<Vec<String>>, String> {
         let pattern = self.on_wire("*");
         let names: HashSet<String> = self.of_master(&[b"PUBSUB", b"CHANNELS", pattern.as_bytes()]).await?;
         let others = |name: &str| is_core_own(name) || name.starts_with("__sentinel__");
         let mut names: Vec<String> = names.into_iter().filter(|name| !others(name)).collect();
         names.sort_unstable();
-        Ok(names)
+        Ok(Some(names))
     }
 
     async fn connections(&self) -> Result<usize, String> {
