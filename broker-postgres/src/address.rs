@@ -24,6 +24,7 @@ pub(crate) struct Address {
     pub(crate) peer: ErrorContext,
     /// With the password: never shown.
     config: Config,
+    #[cfg(feature = "tls")]
     pub(crate) tls: Option<TlsFiles>,
 }
 
@@ -65,7 +66,13 @@ impl Address {
             Some(_) => format!("{} in {database}", url.who("")),
         };
         let peer = ErrorContext::new("PostgreSQL", format!("{one_of}{}", hosts.join(", ")), who);
-        Ok(Self { servers, peer: peer.hanging_up(HANGS_UP), config, tls })
+        Ok(Self {
+            servers,
+            peer: peer.hanging_up(HANGS_UP),
+            config,
+            #[cfg(feature = "tls")]
+            tls,
+        })
     }
 
     /// The client's settings for one connection, with the name that the server shows for it.

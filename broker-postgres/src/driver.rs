@@ -101,3 +101,6 @@ impl Driver for PostgresDriver {
         Ok(Box::new(self.reach(context.inbox).await?))
     }
 }
+
+#[cfg(test)]
+mod tests;

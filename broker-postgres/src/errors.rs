@@ -107,6 +107,10 @@ fn local(peer: &ErrorContext, error: &PgError) -> Error {
         {
             peer.not_this_protocol()
         }
+        // The connection ended in the middle of a message.
+        (_, Some(io)) if io.kind() == io::ErrorKind::Other && io.raw_os_error().is_none() => {
+            peer.disconnected()
+        }
         (_, Some(io)) => peer.io(io),
         _ if error.is_closed() => peer.disconnected(),
         _ => Error::new(Other, format!("{}: {said}", peer.place())),

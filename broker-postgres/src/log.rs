@@ -119,7 +119,7 @@ impl PostgresLink {
                 Err(lost) => Some(lost),
             },
         };
-        Ok(LogPage { broken, ..self.view(log, 0).await?.from_start(PAGE) })
+        Ok(LogPage { broken, ..self.view(log, 0).await?.page(PAGE) })
     }
 
     /// The log from a number on, as it is now; made if it is missing.

@@ -77,12 +77,8 @@ impl View {
         if whole && complete { Ok(view.page(most)) } else { Err(LogDiscontinuity::Trimmed) }
     }
 
-    /// The first page of what is kept.
-    pub(super) fn from_start(self, most: usize) -> LogPage {
-        self.page(most)
-    }
-
-    fn page(mut self, most: usize) -> LogPage {
+    /// The first page of what the view has.
+    pub(super) fn page(mut self, most: usize) -> LogPage {
         let more = self.entries.len() > most;
         self.entries.truncate(most);
         let (number, mark) = match self.entries.last() {
@@ -103,7 +99,7 @@ mod tests {
     const EPOCH: &str = "7f2c";
 
     /// A log whose record n has the mark 10 n, with what is kept of it from a number on.
-    fn view(kept: std::ops::RangeInclusive<i64>, last: i64, from: i64) -> View {
+    fn view(kept: std::ops::Range<i64>, last: i64, from: i64) -> View {
         let entry = |number: i64| {
             let record = Bytes::from(number.to_string());
             Entry { number, mark: number * 10, before: (number - 1) * 10, record }
@@ -116,7 +112,7 @@ mod tests {
         Place { epoch: EPOCH.to_owned(), number, mark }
     }
 
-    fn read(page: LogPage) -> (Vec<String>, String, bool) {
+    fn read(page: &LogPage) -> (Vec<String>, String, bool) {
         let text = |record: &Bytes| String::from_utf8_lossy(record).into_owned();
         (page.records.iter().map(text).collect(), page.cursor.place().unwrap().to_owned(), page.more)
     }
@@ -143,30 +139,30 @@ mod tests {
 
     #[test]
     fn pages_go_on_where_the_last_one_ended() {
-        let (records, cursor, more) = read(view(1..=5, 5, 0).from_start(3));
+        let (records, cursor, more) = read(&view(1..6, 5, 0).page(3));
         assert_eq!((records.join(","), cursor.as_str(), more), ("1,2,3".to_owned(), "7f2c/3/30", true));
         let (records, cursor, more) =
-            read(view(1..=5, 5, 3).after(&Place::parse(&cursor).unwrap(), 3).unwrap());
+            read(&view(1..6, 5, 3).after(&Place::parse(&cursor).unwrap(), 3).unwrap());
         assert_eq!((records.join(","), cursor.as_str(), more), ("4,5".to_owned(), "7f2c/5/50", false));
         let (records, cursor, more) =
-            read(view(1..=5, 5, 5).after(&Place::parse(&cursor).unwrap(), 3).unwrap());
+            read(&view(1..6, 5, 5).after(&Place::parse(&cursor).unwrap(), 3).unwrap());
         assert_eq!((records.len(), cursor.as_str(), more), (0, "7f2c/5/50", false));
     }
 
     #[test]
     fn a_log_without_records_has_a_place() {
-        let (records, cursor, more) = read(view(1..=0, 0, 0).from_start(3));
+        let (records, cursor, more) = read(&view(1..1, 0, 0).page(3));
         assert_eq!((records.len(), cursor.as_str(), more), (0, "7f2c/0/0", false));
-        let (records, ..) = read(view(1..=2, 2, 0).after(&place(0, 0), 3).unwrap());
+        let (records, ..) = read(&view(1..3, 2, 0).after(&place(0, 0), 3).unwrap());
         assert_eq!(records, ["1", "2"]);
         // All of it has grown too old.
-        assert_eq!(read(view(1..=0, 7, 0).from_start(3)).1, "7f2c/7/70");
-        assert!(view(1..=0, 7, 7).after(&place(7, 70), 3).is_ok());
+        assert_eq!(read(&view(1..1, 7, 0).page(3)).1, "7f2c/7/70");
+        assert!(view(1..1, 7, 7).after(&place(7, 70), 3).is_ok());
     }
 
     #[test]
     fn a_record_that_was_read_may_grow_too_old() {
-        let (records, ..) = read(view(4..=5, 5, 3).after(&place(3, 30), 3).unwrap());
+        let (records, ..) = read(&view(4..6, 5, 3).after(&place(3, 30), 3).unwrap());
         assert_eq!(records, ["4", "5"]);
     }
 
@@ -175,20 +171,20 @@ mod tests {
         use LogDiscontinuity::{Replaced, RolledBack, Trimmed};
         let other = Place { epoch: "0".to_owned(), ..place(3, 30) };
         for (view, place, lost) in [
-            (view(1..=5, 5, 3), other, Replaced),
-            (view(1..=5, 5, 6), place(6, 60), RolledBack),
+            (view(1..6, 5, 3), other, Replaced),
+            (view(1..6, 5, 6), place(6, 60), RolledBack),
             // Restored, and grown again: as far, farther, and without the record itself.
-            (view(1..=5, 5, 5), place(5, 51), RolledBack),
-            (view(1..=5, 5, 3), place(3, 31), RolledBack),
-            (view(4..=5, 5, 3), place(3, 31), RolledBack),
-            (view(5..=5, 5, 3), place(3, 30), Trimmed),
-            (view(1..=0, 5, 3), place(3, 30), Trimmed),
+            (view(1..6, 5, 5), place(5, 51), RolledBack),
+            (view(1..6, 5, 3), place(3, 31), RolledBack),
+            (view(4..6, 5, 3), place(3, 31), RolledBack),
+            (view(5..6, 5, 3), place(3, 30), Trimmed),
+            (view(1..1, 5, 3), place(3, 30), Trimmed),
             // The newest are gone, and one in the middle.
-            (view(1..=4, 5, 3), place(3, 30), Trimmed),
+            (view(1..5, 5, 3), place(3, 30), Trimmed),
         ] {
             assert_eq!(view.after(&place, 3).unwrap_err(), lost, "{place:?}");
         }
-        let mut holed = view(1..=6, 6, 3);
+        let mut holed = view(1..7, 6, 3);
         holed.entries.remove(2);
         assert_eq!(holed.after(&place(3, 30), 3).unwrap_err(), Trimmed);
     }

@@ -171,6 +171,7 @@ impl ErrorContext {
             "Redis Cluster" => ("Redis", "redis+cluster://", "rediss+cluster://"),
             "NATS" => ("NATS", "nats://", "tls:// and the key `tls_first=true`"),
             "RabbitMQ" => ("RabbitMQ", "amqp://", "amqps://"),
+            "PostgreSQL" => ("PostgreSQL", "postgres://", "a port that begins without"),
             other => (other, "the scheme without TLS", "the scheme with TLS, if there is one"),
         };
         let (kind, why) = match (looks, encryption) {

@@ -18,6 +18,9 @@ const LONGEST: usize = 4096;
 /// eight bytes, a protocol that it refuses by naming its own.
 const POKE: &[u8] = b"PING\r\n\r\n";
 
+/// PostgreSQL answers nothing else: whether it would encrypt, by one letter.
+const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+
 /// The first message of TLS 1.2, offering one cipher suite. A server answers it, if only by an alert.
 const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x00\x2f\x01\x00\x00\x2b\x03\x03\
     \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
@@ -32,6 +35,7 @@ pub(crate) enum Looks {
         tls: bool,
     },
     RabbitMq,
+    Postgres,
     /// Any of them, or another one, inside TLS.
     Tls,
     Http,
@@ -39,11 +43,14 @@ pub(crate) enum Looks {
 }
 
 impl Looks {
-    /// What listens at an address; `None` if it takes no connection, or shows nothing that is known. Takes two seconds
+    /// What listens at an address; `None` if it takes no connection, or shows nothing that is known. Takes three seconds
     /// at most, and sends nothing secret.
     pub(crate) async fn at(address: SocketAddr) -> Option<Self> {
         if let Some(plain) = Self::of(&answer(address, POKE, true).await.ok()?) {
             return Some(plain);
+        }
+        if matches!(answer(address, SSL_REQUEST, false).await.ok()?.as_slice(), b"S" | b"N") {
+            return Some(Self::Postgres);
         }
         Self::of(&answer(address, CLIENT_HELLO, false).await.ok()?)
     }
@@ -54,6 +61,7 @@ impl Looks {
             Self::Redis => "Redis",
             Self::Nats { .. } => "NATS",
             Self::RabbitMq => "RabbitMQ",
+            Self::Postgres => "PostgreSQL",
             Self::Tls => "TLS",
             Self::Http => "HTTP",
             Self::Ssh => "SSH",
@@ -67,6 +75,7 @@ impl Looks {
             Self::Nats { tls: false } => "nats://",
             Self::Nats { tls: true } => "tls://",
             Self::RabbitMq => "amqp://",
+            Self::Postgres => "postgres://",
             Self::Tls => "a scheme with TLS",
             Self::Http | Self::Ssh => "another server",
         }
@@ -160,6 +169,9 @@ mod tests {
         (b"INFO {\"version\":\"2\"}\r\n", &[], Some(Looks::Nats { tls: false })),
         (b"INFO {\"tls_required\":true}\r\n", &[], Some(Looks::Nats { tls: true })),
         (b"", &[(b"PING", b"AMQP\x00\x00\x09\x01")], Some(Looks::RabbitMq)),
+        (b"", &[(b"\0\0\0\x08\x04\xd2", b"S")], Some(Looks::Postgres)),
+        (b"", &[(b"\0\0\0\x08\x04\xd2", b"N")], Some(Looks::Postgres)),
+        (b"", &[(b"\0\0\0\x08\x04\xd2", b"NO\r\n")], None),
         (b"", &[(b"PING", b"\x15\x03\x01\x00\x02\x02\x46")], Some(Looks::Tls)),
         (b"", &[(b"\x16\x03\x01", b"\x16\x03\x03\x00\x10")], Some(Looks::Tls)),
         (b"", &[(b"PING", b"HTTP/1.1 400 Bad Request\r\n")], Some(Looks::Http)),
