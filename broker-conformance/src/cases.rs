@@ -24,11 +24,13 @@ mod names;
 mod order;
 mod outage;
 mod publishing;
+mod raw;
 mod readers;
 mod requests;
 mod revocation;
 mod revocation_outage;
 mod senders;
+mod serverpod;
 mod sessions;
 mod several_types;
 mod skipped;
@@ -69,6 +71,8 @@ const SUBJECTS: &[&[Case]] = &[
     health::CASES,
     hostile::CASES,
     unnumbered::CASES,
+    raw::CASES,
+    serverpod::CASES,
     log::CASES,
 ];
 

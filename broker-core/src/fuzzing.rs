@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use crate::{
-    Post,
-    message::Wire,
-    revocation::record::Record,
+    Post, Raw,
+    message::{Wire, raw::envelope},
+    revocation::{record::Record, serverpod},
     wire::{bundle, digest::Digest, frame},
 };
 
@@ -60,4 +60,19 @@ pub fn revocation(bytes: &[u8]) {
     let Ok(record) = Record::decode(bytes) else { return };
     let again = record.encode().map(|bytes| Record::decode(&bytes));
     assert_eq!(again.ok().and_then(Result::ok), Some(record));
+}
+
+/// Reads what a plain program publishes; an envelope of Serverpod is written and read again, and is the same. So is a
+/// revocation.
+pub fn raw(bytes: &[u8]) {
+    let payload = Bytes::copy_from_slice(bytes);
+    let _ = (Raw::Bytes.read(&payload), Raw::Json.read(&payload));
+    if let Ok((Some(class), _, data)) = Raw::Serverpod.read(&payload) {
+        let again = Raw::Serverpod.read(&envelope::write(&class, &data));
+        let Ok((Some(second), _, data_again)) = again else { panic!("an envelope of our own does not read") };
+        assert!(class == second && data_again.len() >= data.len());
+    }
+    if let Ok(revocation) = serverpod::decode("ada", bytes) {
+        assert_eq!(serverpod::decode("ada", &serverpod::encode(revocation.what())), Ok(revocation));
+    }
 }

@@ -47,7 +47,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{CloseReason, Event, Gap, GapCause, StreamError};
 pub use health::{ConnectionState, Health, HealthChanges};
 pub use message::{
-    Codec, Headers, IntoTypedPost, Malformed, Message, MessageId, NodeId, Post, Received, Scope, TypedPost,
+    Codec, Headers, IntoTypedPost, Malformed, Message, MessageId, NodeId, Post, Raw, Received, Scope,
+    TypedPost,
 };
 pub use request::{IntoReply, ReplyFn, ReplyStream, RequestError, RequestOptions};
 pub use revocation::{AuthenticatedAt, Identity, Revocation, RevocationOutcome, Revoked, Uncertainty};

@@ -70,7 +70,7 @@ pub use broker_core::{
     Error, ErrorKind, Event, FailMode, Gap, GapCause, Headers, Health, HealthChanges, HookId, Identity,
     IntoReply, IntoTypedPost, Listener, ListenerEnd, ListenerFn, ListenerId, ListenerItem, Malformed,
     Message, MessageId, MessagePart, MessageStream, Messages, Model, NodeId, Options, OrderGuarantee, Owning,
-    PermissionScope, Post, PublishFuture, Reach, Receipt, Received, ReplyFn, ReplyStream, RequestError,
+    PermissionScope, Post, PublishFuture, Raw, Reach, Receipt, Received, ReplyFn, ReplyStream, RequestError,
     RequestOptions, Result, Revocation, RevocationOutcome, Revoked, Scope, Session, SetEvent, StreamError,
     StreamItem, SubscribeOptions, Subscription, TypedPost, Uncertainty,
     driver::{Inspection, Warning},

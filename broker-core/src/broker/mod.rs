@@ -2,6 +2,7 @@
 
 mod channel_handle;
 mod ending;
+mod post_raw;
 mod publish;
 mod publish_future;
 mod requests;

@@ -187,7 +187,7 @@ impl Broker {
 
     /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.
     #[inline]
-    fn accept(&self, channel: Target<'_>, scope: Scope) -> Result<Option<&Backend>> {
+    pub(super) fn accept(&self, channel: Target<'_>, scope: Scope) -> Result<Option<&Backend>> {
         if self.0.hub.has_ended() {
             return Err(self.closed_error());
         }

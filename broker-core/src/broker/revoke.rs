@@ -7,8 +7,11 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Backend, Broker};
 use crate::{
-    CloseReason, Error, ErrorKind, Identity, Receipt, Result, Revocation, RevocationOutcome, Session,
-    revocation::registry::Refused, runtime::user_code::shielded, supervisor::outbox::Priority,
+    ChannelName, CloseReason, Error, ErrorKind, Event, Identity, Receipt, Result, Revocation,
+    RevocationOutcome, Session,
+    revocation::{record::RecordId, registry::Refused, serverpod},
+    runtime::user_code::shielded,
+    supervisor::outbox::Priority,
 };
 
 impl Broker {
@@ -53,6 +56,10 @@ impl Broker {
         let shared = self.new_session();
         // From here on dropping it takes it back.
         let session = Session::new(self.clone(), Arc::clone(&shared), Some(identity.clone()));
+        if self.0.backend.is_some() && self.0.options.serverpod_revocations {
+            // Dispatch applies what comes; the listener keeps the channel subscribed as long as the session is open.
+            session.add_listener(serverpod::channel(identity.user())?, |_: Event| {}).await?;
+        }
         if let Err(Refused { what, wait }) = self.0.registry.admit(shared.id, &dated, &shared) {
             let message = match wait {
                 None => format!("{what} was revoked since the check began; sign in again"),
@@ -87,9 +94,37 @@ impl Broker {
             return Err(self.closed_error());
         }
         let deadline = Instant::now() + self.0.options.revoke_timeout;
+        let serverpods = self.for_serverpod(&revocation)?;
         let (id, record) = self.0.registry.revoke(revocation)?;
         let Some(backend) = &self.0.backend else { return Ok(RevocationOutcome::Local) };
         self.follow_log(backend);
+        let told =
+            serverpods.map(|(name, payload)| backend.outbox.send_control(&name, payload, Priority::Ahead));
+        let outcome = self.store(backend, id, record, deadline).await?;
+        if let Some(told) = told {
+            let told = async { told?.await.unwrap_or_else(|_| Err(Error::closed())) };
+            match self.0.runtime.timeout(deadline.saturating_duration_since(Instant::now()), told).await {
+                Ok(told) => told.map_err(|error| only_here(&error))?,
+                Err(_) => return Err(only_here(&self.late())),
+            };
+        }
+        Ok(outcome)
+    }
+
+    /// The channel and the payload by which Serverpod's servers learn of a revocation, where they are to.
+    fn for_serverpod(&self, revocation: &Revocation) -> Result<Option<(ChannelName, Bytes)>> {
+        let wanted = self.0.options.serverpod_revocations;
+        let channel = wanted.then(|| serverpod::channel(revocation.user_id())).transpose()?;
+        Ok(channel.map(|channel| (channel, serverpod::encode(revocation.what()))))
+    }
+
+    async fn store(
+        &self,
+        backend: &Backend,
+        id: RecordId,
+        record: Bytes,
+        deadline: Instant,
+    ) -> Result<RevocationOutcome> {
         // Before it is stored, which may take long, for all who receive it now; and after, for a node whose link came up
         // in between: it has read the log too early, and received nothing yet.
         drop(backend.announce(&record));

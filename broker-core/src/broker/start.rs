@@ -110,6 +110,7 @@ impl Broker {
                 follower: Arc::clone(&backend.follower),
                 replies: Arc::clone(&replies),
                 malformed: Arc::clone(&backend.malformed),
+                raw: Arc::new(options.raw.clone()),
                 meter: meter.clone(),
             },
             outbox: Arc::clone(&backend.outbox),

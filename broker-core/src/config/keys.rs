@@ -26,4 +26,6 @@ pub(super) const KEYS: &[&str] = &[
     "on_log_break",
     "on_unlogged_gap",
     "codec",
+    "raw",
+    "serverpod_revocations",
 ];

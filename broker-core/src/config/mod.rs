@@ -1,5 +1,6 @@
 //! Config: the options of a broker, and the URL that names its backend.
 
+mod interop;
 mod keys;
 mod options;
 mod url;

@@ -1,11 +1,15 @@
 //! Options: every limit and time of a broker, with the same meaning on every backend.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 
 use super::keys::KEYS;
-use crate::{BrokerUrl, Error, ErrorKind, Result, channel::check_prefix, message::codec::Codec};
+use crate::{
+    BrokerUrl, Error, ErrorKind, Raw, Result,
+    channel::check_prefix,
+    message::{codec::Codec, raw},
+};
 
 /// Limits and times of a [`Broker`](crate::Broker). The defaults suit a server on one network with its backend.
 ///
@@ -105,6 +109,14 @@ pub struct Options {
     pub on_unlogged_gap: FailMode,
     /// How typed messages are encoded. Every node reads every codec it was built with. Default JSON.
     pub codec: Codec,
+    /// On which channels payloads of plain programs are read, and how: by how the names begin, without the prefix; the
+    /// longest beginning counts. At most 64. In a URL `raw=json:orders.,bytes:sensors.`. Default: on none, so that they are
+    /// malformed.
+    pub raw: BTreeMap<String, Raw>,
+    /// Revokes in the form of Serverpod's servers as well, and ends sessions for what they revoke, on the same Redis.
+    /// [`session_for`](crate::Broker::session_for) then subscribes the user's channel. Serverpod keeps no log of revocations, so
+    /// `on_unlogged_gap` is for every loss of the link. Needs an empty prefix. Default false.
+    pub serverpod_revocations: bool,
 }
 
 /// What happens to identified sessions when it is uncertain whether they were revoked.
@@ -146,6 +158,8 @@ impl Default for Options {
             on_log_break: FailMode::Closed,
             on_unlogged_gap: FailMode::Closed,
             codec: Codec::Json,
+            raw: BTreeMap::new(),
+            serverpod_revocations: false,
         }
     }
 }
@@ -199,6 +213,11 @@ impl Options {
                 "on_log_break" => self.on_log_break = fail_mode(key, value)?,
                 "on_unlogged_gap" => self.on_unlogged_gap = fail_mode(key, value)?,
                 "codec" => self.codec = Codec::from_name(value)?,
+                "raw" => self.raw = raw::forms(value)?,
+                "serverpod_revocations" => {
+                    self.serverpod_revocations =
+                        value.parse().map_err(|_| invalid(key, value, "true or false"))?;
+                }
                 _ => {} // the driver's
             }
         }
@@ -256,6 +275,7 @@ impl Options {
                 "json, or msgpack with the feature `msgpack`",
             ));
         }
+        self.check_interop()?;
         if self.backoff_max < self.backoff_min {
             return Err(invalid("backoff_max", &written(self.backoff_max), "at least backoff_min"));
         }
@@ -263,7 +283,7 @@ impl Options {
     }
 }
 
-fn within(name: &str, value: usize, least: usize, most: usize) -> Result<()> {
+pub(super) fn within(name: &str, value: usize, least: usize, most: usize) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
@@ -291,7 +311,7 @@ fn fail_mode(key: &str, value: &str) -> Result<FailMode> {
     }
 }
 
-fn invalid(key: &str, value: &str, wanted: &str) -> Error {
+pub(super) fn invalid(key: &str, value: &str, wanted: &str) -> Error {
     let value = crate::channel::shown(value);
     Error::new(ErrorKind::InvalidInput, format!("option {key} = {value}: must be {wanted}"))
 }
@@ -332,6 +352,7 @@ mod tests {
             let value = match *key {
                 "prefix" => "other",
                 "codec" => "none-such",
+                "raw" => "json:orders.",
                 "on_log_break" | "on_unlogged_gap" => "open",
                 "queue_capacity" | "queue_bytes" | "outbox_bytes" | "max_payload" => "777",
                 _ => "777ms",
@@ -358,6 +379,9 @@ mod tests {
             |o| o.revocation_retention = Duration::ZERO,
             |o| o.clock_skew = Duration::MAX,
             |o| o.prefix = "a.b".to_owned(),
+            |o| *o = o.clone().accept_raw("$node.", Raw::Json),
+            |o| *o = o.clone().accept_raw("n".repeat(201), Raw::Json),
+            |o| (o.prefix, o.serverpod_revocations) = ("shop".to_owned(), true),
         ] {
             let mut options = Options::default();
             change(&mut options);

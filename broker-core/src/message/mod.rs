@@ -6,6 +6,7 @@ mod headers;
 mod id;
 mod malformed;
 mod post;
+pub(crate) mod raw;
 mod received;
 mod scope;
 pub(crate) mod sender;
@@ -17,6 +18,7 @@ pub use self::{
     id::{MessageId, NodeId},
     malformed::Malformed,
     post::Post,
+    raw::Raw,
     received::Received,
     scope::Scope,
     typed_post::{IntoTypedPost, TypedPost},

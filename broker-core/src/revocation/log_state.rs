@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     ChannelName, Error, ErrorKind, FailMode, NodeId, Options, Post, Result, Uncertainty,
     driver::{LogCursor, LogSpec},
-    revocation::{record::RecordId, registry::Registry},
+    revocation::{record::RecordId, registry::Registry, serverpod},
     runtime::{Runtime, user_code::contain},
     wire::{
         frame::{self, SequenceHeader},
@@ -34,6 +34,8 @@ pub(crate) struct Follower {
     pub(crate) registry: Arc<Registry>,
     node: NodeId,
     on_unlogged_gap: FailMode,
+    /// Revocations come from Serverpod's servers, too, which keep no log of them.
+    pub(crate) serverpod: bool,
     lease: Duration,
     state: Mutex<State>,
     standing: watch::Sender<Standing>,
@@ -109,6 +111,7 @@ impl Follower {
             registry,
             node,
             on_unlogged_gap: options.on_unlogged_gap,
+            serverpod: options.serverpod_revocations,
             lease: options.revocation_lease,
             state: Mutex::default(),
             standing: watch::Sender::default(),
@@ -185,8 +188,28 @@ impl Follower {
         }
     }
 
+    /// The link is a new one: what was revoked since the last one, and is in no log, was missed.
+    pub(crate) fn missed_by_link(&self) {
+        if self.serverpod || self.standing.borrow().unlogged {
+            self.close_unlogged();
+        }
+    }
+
+    /// Something was missed on a channel of Serverpod's.
+    pub(crate) fn missed_serverpods(&self) {
+        if self.serverpod {
+            self.close_unlogged();
+        }
+    }
+
+    /// What Serverpod's servers publish on a user's channel. It may come from anywhere and hold anything.
+    pub(crate) fn receive_serverpod(&self, user: &str, payload: &Bytes) -> Result<(), &'static str> {
+        let revocation = serverpod::decode(user, payload)?;
+        self.registry.receive_undated(revocation).map_err(|_| "a revocation that cannot be written")
+    }
+
     /// This node was disconnected, and no log keeps what it missed.
-    pub(crate) fn close_unlogged(&self) {
+    fn close_unlogged(&self) {
         if self.on_unlogged_gap == FailMode::Closed {
             self.registry.close_uncertain(std::time::Instant::now(), Uncertainty::Unlogged);
         }

@@ -7,6 +7,7 @@ pub(crate) mod log_state;
 mod log_sync;
 pub(crate) mod record;
 pub(crate) mod registry;
+pub(crate) mod serverpod;
 
 use std::{collections::BTreeSet, fmt, time::SystemTime};
 

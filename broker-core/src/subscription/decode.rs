@@ -2,7 +2,7 @@
 
 use std::{any::Any, sync::Arc};
 
-use crate::{Malformed, Message, Model, Received, StreamError, message::Local};
+use crate::{Codec, Malformed, Message, Model, Received, StreamError, message::Local};
 
 impl Message {
     /// The value, decoded at most once for all subscribers of the process.
@@ -23,7 +23,7 @@ impl Message {
                 .map(Received::local)
                 .map_err(|_| StreamError::Malformed(Malformed::new("another type", 0)));
         }
-        if self.type_name() != Some(T::NAME) {
+        if self.type_name() != Some(T::NAME) && !self.is_of_any_type() {
             return Err(StreamError::WrongType { expected: T::NAME, message: self });
         }
         let decoded = match self.0.wire() {
@@ -31,6 +31,12 @@ impl Message {
             None => self.recode::<T>(),
         };
         decoded.map(|value| Received::wire(self, value)).map_err(StreamError::Malformed)
+    }
+
+    /// A plain program does not say the type of its JSON: the reader knows.
+    #[cold]
+    fn is_of_any_type(&self) -> bool {
+        self.type_name().is_none() && self.codec() == Codec::Json
     }
 
     /// A typed local message of another Rust type with the same name: through its encoding, as over the wire.

@@ -1,6 +1,9 @@
 //! Dispatch: what becomes of what a link received: to the queues, the registry, the probe.
 
+mod outsiders;
+
 use std::{
+    collections::BTreeMap,
     mem,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -15,7 +18,7 @@ use super::{
     subscriptions::{Next, Subscriptions},
 };
 use crate::{
-    ChannelName, Error, ErrorKind, Gap, GapCause, Malformed, Message,
+    ChannelName, Error, ErrorKind, Gap, GapCause, Malformed, Message, Raw,
     driver::inbox::{Arrival, Missing, Sink},
     hub::{Entry, Hub, MessageSeq, ProbeEpochs, PutBy, WakeList, skipped},
     loss::digest_receiver::{DigestReceiver, Proof},
@@ -74,12 +77,17 @@ pub(crate) struct Receivers {
     pub(crate) replies: Arc<Replies>,
     /// Counts frames that are not readable messages.
     pub(crate) malformed: Arc<AtomicU64>,
+    /// On which channels the payloads of plain programs are read, by how the names begin.
+    pub(crate) raw: Arc<BTreeMap<String, Raw>>,
     pub(crate) meter: Meter,
 }
 
 impl Sink for Dispatch {
     fn deliver(&self, arrival: Arrival<'_>) {
         let Some(name) = self.0.receivers.names.strip(arrival.channel) else { return };
+        if !frame::is_frame(&arrival.frame) {
+            return self.receive_bare(name, arrival.frame);
+        }
         bundle::frames(arrival.frame)
             .for_each(|frame| self.receive(name, frame.and_then(|frame| frame::decode(&frame))));
     }
@@ -87,19 +95,28 @@ impl Sink for Dispatch {
     fn gap(&self, missing: Missing<'_>) {
         let gap = Entry::gap(Gap::new(None, GapCause::Dropped));
         match missing {
-            Missing::Everywhere | Missing::From(_) => self.gap_on_all(&gap),
-            Missing::On(channels) => self.gap_on(channels, &gap),
+            Missing::Everywhere | Missing::From(_) => {
+                self.gap_on_all(&gap);
+                self.0.receivers.follower.missed_serverpods();
+            }
+            Missing::On(channels) => {
+                self.gap_on(channels, &gap);
+                self.missed_on(channels);
+            }
         }
     }
 
     fn unsubscribed(&self, channels: &[ChannelName]) {
         if self.no_longer_delivered(channels, Next::Ask) {
             self.0.receivers.follower.missed();
+            self.missed_on(channels);
         }
     }
 
     fn suspended(&self, channels: &[ChannelName]) {
-        self.no_longer_delivered(channels, Next::Wait);
+        if self.no_longer_delivered(channels, Next::Wait) {
+            self.missed_on(channels);
+        }
     }
 
     fn degraded(&self, why: Option<Error>) {
@@ -201,17 +218,6 @@ impl Dispatch {
         self.while_open(|_, wakes| _ = hub.put(name, Entry::malformed(error), PutBy::Link, wakes));
     }
 
-    /// A message of a program that is no node: nothing is compared with it, and nothing is noted about its origin.
-    fn receive_unnumbered(&self, name: &str, wire: Wire) {
-        if name.starts_with('$') {
-            let reason = "a frame without numbers on a channel of the broker's own";
-            return self.receive_malformed(name, Malformed::new(reason, wire.payload.len()));
-        }
-        let hub = &self.0.receivers.hub;
-        let message = Message::from_wire(wire);
-        self.while_open(|_, wakes| _ = hub.put(name, message, PutBy::Link, wakes));
-    }
-
     /// A node says what it has posted.
     fn receive_digest(&self, wire: &Wire, header: SequenceHeader) {
         let hub = &self.0.receivers.hub;
@@ -262,7 +268,9 @@ impl Dispatch {
             named().for_each(|name| _ = hub.put(name, gap.clone(), PutBy::Link, wakes));
         });
         // An announcement may be among what is missing, also while the link is being brought up.
-        if named().any(|name| name == REVOCATIONS) && !matches!(*self.lock(), Stage::Closed) {
+        if named().any(|name| name == REVOCATIONS || self.is_serverpods(name))
+            && !matches!(*self.lock(), Stage::Closed)
+        {
             follower.missed();
         }
     }

@@ -3,6 +3,7 @@
 //! One task per broker: connect with backoff, subscribe everything that is wanted, see an own post come back,
 //! run until something breaks, withdraw, begin again.
 
+mod bare;
 pub(crate) mod batch;
 pub(crate) mod chunks;
 mod digests;
@@ -209,9 +210,7 @@ impl Supervisor {
         self.subscribe_announcements(link).await?;
         let subscribed = self.subscribe_all(link, &hub.channels()).await?;
         self.catch_up(link).await?;
-        if follower.standing().borrow().unlogged {
-            follower.close_unlogged();
-        }
+        follower.missed_by_link();
         let (sent, probe_epoch) = (Instant::now(), hub.begin_probe_epoch());
         let (token, frames) = probe.next(Kind::Heartbeat);
         let batch: Vec<_> =

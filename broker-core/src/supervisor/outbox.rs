@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
@@ -57,7 +57,7 @@ pub(crate) struct Outbox {
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     /// Why nothing can be sent; `None` while the link is up.
     shut: Option<Error>,
     /// Nothing new is taken; what is queued still goes out.
@@ -77,7 +77,7 @@ struct Pending {
 }
 
 #[derive(Debug)]
-enum Frame {
+pub(super) enum Frame {
     /// Numbered when it is sent.
     Post(ChannelName, BytesMut),
     /// The broker's own, as it is.
@@ -138,7 +138,7 @@ impl Outbox {
         self.outcome(outcome).await
     }
 
-    async fn outcome(&self, outcome: oneshot::Receiver<Result<Receipt>>) -> Result<Receipt> {
+    pub(super) async fn outcome(&self, outcome: oneshot::Receiver<Result<Receipt>>) -> Result<Receipt> {
         tokio::select! {
             biased;
             outcome = outcome => outcome.unwrap_or_else(|_| Err(link_broke())),
@@ -163,6 +163,16 @@ impl Outbox {
         frame: BytesMut,
     ) -> Result<oneshot::Receiver<Result<Receipt>>> {
         let bytes = frame.len() as u32; // a frame has at most MAX_FRAME
+        self.queue_frame(check, bytes, |state| Frame::Post(state.sequencer.share_name(channel), frame)).await
+    }
+
+    /// Queues what is made of so many bytes when it is its turn.
+    pub(super) async fn queue_frame(
+        &self,
+        check: fn(&State) -> Result<()>,
+        bytes: u32,
+        frame: impl FnOnce(&State) -> Frame,
+    ) -> Result<oneshot::Receiver<Result<Receipt>>> {
         let (room, turn) = match self.free_room(bytes) {
             Some(room) => (room, None),
             None => {
@@ -176,7 +186,7 @@ impl Outbox {
             let mut state = self.lock();
             check(&state)?;
             let (outcome, receiver) = oneshot::channel();
-            let frame = Frame::Post(state.sequencer.share_name(channel), frame);
+            let frame = frame(&state);
             state.queue.push_back(Pending { frame, completion: Completion::of_post(outcome, room) });
             receiver
         };
@@ -230,11 +240,11 @@ impl Outbox {
     pub(crate) fn send_control(
         &self,
         wire_name: &ChannelName,
-        frame: BytesMut,
+        frame: impl Into<Bytes>,
         priority: Priority,
     ) -> Result<oneshot::Receiver<Result<Receipt>>> {
         let (outcome, receiver) = oneshot::channel();
-        let outgoing = Outgoing::new(wire_name.clone(), frame.freeze());
+        let outgoing = Outgoing::new(wire_name.clone(), frame.into());
         let pending = Pending { frame: Frame::Own(outgoing), completion: Completion::new(outcome) };
         {
             let mut state = self.lock();
@@ -346,7 +356,7 @@ impl Drop for Turn<'_> {
 }
 
 impl State {
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.sealed { Err(Error::draining()) } else { self.is_up() }
     }
 

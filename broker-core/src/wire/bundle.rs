@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{
     Malformed, Result,
-    wire::frame::{MAGIC, SHORTEST, VERSION},
+    wire::frame::{MAGIC, SHORTEST, VERSION, is_frame},
     wire::limits::MAX_FRAME,
     wire::outgoing::Outgoing,
 };
@@ -33,7 +33,10 @@ impl Bundles {
     /// Bundles what can be, for a server that takes no frame longer than `longest`.
     pub(crate) fn of(batch: &[Outgoing], longest: usize) -> Self {
         let mut bundles = Self::default();
-        for mut run in batch.chunk_by(|a, b| a.channel == b.channel) {
+        // What is posted bare is for programs that know no bundles.
+        let together =
+            |a: &Outgoing, b: &Outgoing| a.channel == b.channel && is_frame(&a.frame) && is_frame(&b.frame);
+        for mut run in batch.chunk_by(together) {
             while let [first, ..] = run {
                 let (bundle, rest) = run.split_at(fitting(run, longest.min(MOST)));
                 bundles.counts.push(bundle.len());
@@ -113,7 +116,9 @@ mod tests {
     use crate::{ChannelName, Error, ErrorKind};
 
     fn outgoing(channel: &str, length: usize, fill: u8) -> Outgoing {
-        Outgoing::new(ChannelName::internal(channel), vec![fill; length].into())
+        let mut frame = vec![fill; length];
+        frame[0] = MAGIC;
+        Outgoing::new(ChannelName::internal(channel), frame.into())
     }
 
     /// What a list of channels becomes: each with how many frames are in it.
@@ -131,6 +136,14 @@ mod tests {
         assert_eq!(shape(&batch, MAX_FRAME), expected);
         let single = Bundles::of(&batch[2..4], MAX_FRAME);
         assert_eq!(single.frames[0].frame, batch[2].frame, "one alone is sent as it is");
+    }
+
+    #[test]
+    fn what_is_no_frame_is_sent_by_itself() {
+        let mut batch: Vec<_> = "aaaa".chars().map(|c| outgoing(&c.to_string(), 40, 1)).collect();
+        batch[2].frame = Bytes::from_static(b"{}");
+        assert_eq!(Bundles::of(&batch, MAX_FRAME).counts, [2, 1, 1]);
+        assert_eq!(Bundles::of(&batch, MAX_FRAME).frames[1].frame, "{}");
     }
 
     #[test]

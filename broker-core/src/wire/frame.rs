@@ -51,6 +51,12 @@ impl SequenceHeader {
     }
 }
 
+/// Whether bytes are a frame, of whatever version: no plain program begins a text so.
+#[inline]
+pub(crate) fn is_frame(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(&(MAGIC | PLACED)))
+}
+
 /// Encodes a post that has passed [`Post::check`]. The stamp is still blank.
 pub(crate) fn encode(post: &Post, origin: NodeId) -> BytesMut {
     let type_name = post.type_name.as_deref().unwrap_or_default();

@@ -4,6 +4,7 @@
 
 mod code;
 mod facts;
+mod interop;
 mod links;
 mod messaging;
 mod wire;
@@ -89,7 +90,7 @@ fn example_of_the_crate() -> String {
     example.lines().filter(|line| !line.starts_with("# ")).map(|line| line.to_owned() + "\n").collect()
 }
 
-/// Each is the example of the crate, or stands in `code.rs`, `messaging.rs`, or the tests of `broker-axum` and `broker-streams`.
+/// Each is the example of the crate, or stands in `code.rs`, `messaging.rs`, `interop.rs`, or the tests of `broker-axum` and `broker-streams`.
 #[test]
 fn all_code_that_is_shown_is_compiled() {
     let example = example_of_the_crate();
@@ -110,7 +111,14 @@ fn all_code_that_is_shown_is_compiled() {
             let axum = read("broker-axum/tests/http/documents.rs");
             let streams = read("broker-streams/tests/documents.rs");
             let migrating = read("broker-streams/tests/migrating.rs");
-            let own = [include_str!("code.rs"), include_str!("messaging.rs"), &axum, &streams, &migrating];
+            let own = [
+                include_str!("code.rs"),
+                include_str!("messaging.rs"),
+                include_str!("interop.rs"),
+                &axum,
+                &streams,
+                &migrating,
+            ];
             let compiled = own.iter().any(|code| code.contains(&inside) || code.contains(&block));
             assert!(compiled, "{page} shows what is not compiled:\n{block}");
             shown += 1;

@@ -190,11 +190,7 @@ impl Registry {
     /// this returned is not affected.
     pub(crate) fn revoke(&self, revocation: Revocation) -> Result<(RecordId, Bytes)> {
         let received = Moment::now();
-        let number = {
-            let mut state = self.lock();
-            state.numbers += 1;
-            state.numbers
-        };
+        let number = self.next_number();
         let limit = revocation.effective;
         let record = Record::new(revocation, RecordId { node: self.node, number });
         let (id, bytes) = (record.id, record.encode()?);
@@ -214,6 +210,22 @@ impl Registry {
         // Copied: it may be a slice of a large buffer, and lives as long as the retention.
         drop(self.apply(record, Bytes::copy_from_slice(bytes), Moment::now(), Some(limit)));
         Ok(id)
+    }
+
+    /// A revocation by a program that is no node, and gives no date: it holds from now on, for what began before.
+    pub(crate) fn receive_undated(&self, revocation: Revocation) -> Result<()> {
+        let number = self.next_number();
+        let received = Moment::now();
+        let record = Record::new(revocation, RecordId { node: self.node, number });
+        let bytes = record.encode()?;
+        drop(self.apply(record, bytes, received, None));
+        Ok(())
+    }
+
+    fn next_number(&self) -> u64 {
+        let mut state = self.lock();
+        state.numbers += 1;
+        state.numbers
     }
 
     /// Closes whom a record hits. The gates of their listeners.
