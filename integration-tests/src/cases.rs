@@ -2,6 +2,7 @@
 
 mod backend_common;
 pub(crate) mod nats;
+pub(crate) mod postgres;
 pub(crate) mod rabbitmq;
 mod reaching;
 pub(crate) mod redis;

@@ -7,11 +7,12 @@ use crate::faulty::faults::Wrong;
 pub mod clusters;
 pub mod memory;
 pub mod nats;
+pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;
 
 /// Every backend of the suite.
-pub const ENTRIES: &[Entry] = &[memory::ENTRY, nats::ENTRY, redis::ENTRY, rabbitmq::ENTRY];
+pub const ENTRIES: &[Entry] = &[memory::ENTRY, nats::ENTRY, redis::ENTRY, rabbitmq::ENTRY, postgres::ENTRY];
 
 /// A cluster on the memory bus whose nodes have a driver with something wrong. For tests of the suite itself.
 #[must_use]

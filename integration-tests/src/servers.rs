@@ -10,7 +10,7 @@
 //! Each backend has a folder below this one, with its `server.toml`, which says what its tests need; see [`Needs`].
 //! Servers end when they are dropped. A `static`, or `std::process::exit` while one is alive, leaves it running.
 
-use std::{env, fmt, net::SocketAddr, time::Duration};
+use std::{env, fmt, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -22,6 +22,7 @@ pub(crate) mod docker;
 pub(crate) mod files;
 pub mod haproxy;
 pub mod nats;
+pub mod postgres;
 pub(crate) mod process;
 pub mod rabbitmq;
 pub mod redis;
@@ -141,6 +142,8 @@ pub struct Needs {
     pub program: String,
     /// The system package that has it, where there is one that is recent enough.
     pub apt: Option<String>,
+    /// Where that package has the program, if not on the `PATH`: in `bin` of a folder for each version below this one.
+    pub below: Option<PathBuf>,
     /// A Python wheel that has it, where there is none.
     pub wheel: Option<Wheel>,
     /// What the suite runs on in containers. The first serves where one is enough.
@@ -189,6 +192,16 @@ impl Needs {
         Self { backend, ..toml::from_str(text).expect("a server.toml") }
     }
 
+    /// The folders with the programs of each installed version, if they have such; the newest first.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        let entries = self.below.iter().filter_map(|below| fs::read_dir(below).ok()).flatten().flatten();
+        let mut folders: Vec<(u32, PathBuf)> = entries
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+            .collect();
+        folders.sort_unstable();
+        folders.into_iter().rev().map(|(_, folder)| folder.join("bin"))
+    }
+
     /// The version that the environment asks for, or else the first.
     ///
     /// # Errors
@@ -217,11 +230,11 @@ pub fn end() {
 
 #[cfg(test)]
 mod tests {
-    use super::{nats, rabbitmq, redis};
+    use super::{nats, postgres, rabbitmq, redis};
 
     #[test]
     fn the_first_version_serves_unless_another_of_the_table_is_named() {
-        for needs in [&redis::NEEDS, &nats::NEEDS, &rabbitmq::NEEDS] {
+        for needs in [&redis::NEEDS, &nats::NEEDS, &rabbitmq::NEEDS, &postgres::NEEDS] {
             let name = |wanted| needs.find("VARIABLE", wanted).map(|version| &*version.name);
             let [first, .., last] = &needs.versions[..] else { panic!("one version only: {needs:?}") };
             assert_eq!(name(None), Ok(&*first.name));

@@ -22,6 +22,9 @@ pub(crate) struct Server {
     program: String,
     /// The package of the system that has it.
     apt: Option<String>,
+    /// Where that package has the program, if not on the `PATH`: in `bin` of a folder for each version below this one. The
+    /// tests look there, too.
+    below: Option<PathBuf>,
     wheel: Option<Wheel>,
     /// What the suite can take from a container image instead. The first serves where one is enough.
     #[serde(default)]
@@ -73,6 +76,7 @@ pub(crate) static BROWSER: LazyLock<Server> = LazyLock::new(|| {
         backend: program.clone(),
         apt: Some(program.clone()),
         program,
+        below: None,
         wheel: None,
         versions: Vec::new(),
         clusters: Vec::new(),
@@ -141,7 +145,15 @@ impl Server {
 
     fn is_missing(&self) -> bool {
         let installed = self.wheel.as_ref().is_some_and(|wheel| self.installed(wheel).is_file());
-        !on_path(&self.program) && !installed
+        !on_path(&self.program) && !installed && !self.is_below()
+    }
+
+    /// Whether it is where its package has it.
+    fn is_below(&self) -> bool {
+        let versions = self.below.iter().filter_map(|below| fs::read_dir(below).ok()).flatten().flatten();
+        versions
+            .map(|version| version.path().join("bin").join(&self.program))
+            .any(|program| program.is_file())
     }
 
     /// How a person gets it.

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -19,6 +19,20 @@ use crate::servers::{Host, LIMIT, Needs};
 /// It has not: how to get it.
 pub(crate) fn on_path(needs: &Needs) -> Result<(), String> {
     on_path_from(&needs.program, needs.apt.as_deref().unwrap_or(&needs.program))
+}
+
+/// Where the program is that the tests of a backend start: on the `PATH`, or where its package has it.
+///
+/// # Errors
+/// This machine has not got it: how to get it.
+pub(crate) fn find(needs: &Needs) -> Result<PathBuf, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = env::split_paths(&path).chain(needs.folders());
+    let found = dirs.map(|dir| dir.join(&needs.program)).find(|program| program.is_file());
+    match found {
+        Some(program) => Ok(program),
+        None => Err(on_path(needs).err().unwrap_or_default()),
+    }
 }
 
 /// The same, for a program of a package.
@@ -73,17 +87,15 @@ impl Process {
         Ok(status)
     }
 
-    /// Sends a signal. The shell's own `kill` needs no further program and no unsafe code.
+    /// Sends a signal.
     pub(crate) fn signal(&self, name: &str) -> Result<(), String> {
-        let Some(pid) = self.child().as_ref().map(Child::id) else {
-            return Err(format!("the {} is not running", self.program));
-        };
-        let status = Command::new("sh").args(["-c", &format!("kill -s {name} {pid}")]).status();
-        match status {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(format!("kill -s {name} {pid}: {status}")),
-            Err(error) => Err(format!("sh: {error}")),
-        }
+        let pid = self.pid().ok_or_else(|| format!("the {} is not running", self.program))?;
+        signal(name, &[pid])
+    }
+
+    /// Its number, while it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child().as_ref().map(Child::id)
     }
 
     /// Writes a line to a [leashed](leashed) program.
@@ -102,7 +114,7 @@ impl Process {
         }
     }
 
-    async fn wait_until_gone(&self) -> Result<(), String> {
+    pub(crate) async fn wait_until_gone(&self) -> Result<(), String> {
         eventually(&format!("{} to end", self.program), LIMIT, || async {
             self.ended()?.map(drop).ok_or_else(|| "still running".to_owned())
         })
@@ -115,18 +127,9 @@ impl Host for Process {
     /// Freezes it, and waits until none of its threads runs any more: the signal alone is only on its way.
     async fn pause(&self) -> Result<(), String> {
         self.signal("STOP")?;
-        let pid = self.child().as_ref().map(Child::id).unwrap_or_default();
-        eventually(&format!("the {} to stand still", self.program), LIMIT, || async {
-            // Where there is no such directory nobody can tell.
-            let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(()) };
-            let mut states =
-                threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
-            // The name before the state is in parentheses, and may hold anything.
-            let stopped =
-                |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
-            if states.all(stopped) { Ok(()) } else { Err("still running".to_owned()) }
-        })
-        .await
+        stand_still(self.pid().unwrap_or_default())
+            .await
+            .map_err(|error| format!("{}: {error}", self.program))
     }
 
     async fn stop(&self) -> Result<(), String> {
@@ -159,6 +162,35 @@ impl Drop for Process {
             let _ = child.wait();
         }
     }
+}
+
+/// Sends a signal to processes. The shell's own `kill` needs no further program and no unsafe code.
+pub(crate) fn signal(name: &str, pids: &[u32]) -> Result<(), String> {
+    if pids.is_empty() {
+        return Ok(());
+    }
+    let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    let status = Command::new("sh").args(["-c", &format!("kill -s {name} {pids} 2>/dev/null")]).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("kill -s {name} {pids}: {status}")),
+        Err(error) => Err(format!("sh: {error}")),
+    }
+}
+
+/// Waits until none of the threads of a process that was stopped runs any more: the signal alone is only on its way.
+pub(crate) async fn stand_still(pid: u32) -> Result<(), String> {
+    eventually("to stand still", LIMIT, || async {
+        // Where there is no such directory nobody can tell.
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(()) };
+        let mut states =
+            threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+        // The name before the state is in parentheses, and may hold anything.
+        let stopped =
+            |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 'Z', 'X']));
+        if states.all(stopped) { Ok(()) } else { Err("still running".to_owned()) }
+    })
+    .await
 }
 
 /// The last lines of a log, for an error.

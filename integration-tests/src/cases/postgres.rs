@@ -1,0 +1,11 @@
+//! The cases about PostgreSQL alone.
+
+use broker_conformance::case::Case;
+
+mod connecting;
+mod log;
+mod server;
+mod standby;
+
+/// Every case about PostgreSQL alone.
+pub(crate) const CASES: &[&[Case]] = &[connecting::CASES, log::CASES, server::CASES, standby::CASES];

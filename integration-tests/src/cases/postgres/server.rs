@@ -1,0 +1,184 @@
+//! Cases about PostgreSQL alone: pieces of a frame, a server without room for more, and a listener that holds the queue.
+
+use std::{net::SocketAddr, time::Duration};
+
+use broker::{ErrorKind, Event, Scope};
+use broker_conformance::{
+    case::{Case, Need, Outcome, case},
+    harness::Harness,
+    steps::post,
+    wait::{LIMIT, eventually, fence, next_event, next_message, until, until_is, within},
+};
+use broker_core::{BrokerUrl, driver::Inspection};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+use crate::{
+    cases::backend_common::{connect, open, refusal},
+    harness::postgres::PostgresHarness,
+    servers::postgres::{self, Postgres, config::PostgresConfig},
+};
+
+pub(super) const CASES: &[Case] = &[
+    case!(equal_pieces_of_a_payload_arrive_all, [1, 11]),
+    case!(a_server_without_a_connection_left_is_unavailable_until_there_is_one, [6, 10])
+        .needs(&[Need::Process]),
+    case!(a_listener_that_does_not_read_is_ended_and_frees_the_queue, [4, 5]).needs(&[Need::Process]),
+    case!(a_queue_that_is_held_is_reported, [10]).needs(&[Need::Process]),
+    case!(an_applications_transaction_may_be_rolled_back_beside_ours, [2]),
+];
+
+/// The server delivers one of two equal notifications of a transaction; two frames of a batch, and the pieces within
+/// each, are equal here but for their counters.
+async fn equal_pieces_of_a_payload_arrive_all(h: &dyn Harness) -> Outcome {
+    let (one, two) = (h.node().await?, h.node().await?);
+    let mut received = two.subscribe("news").await?;
+    let zeros = vec![0_u8; 100_000];
+    let posts = (0..4).map(|_| one.publish("news", zeros.clone(), Scope::Global));
+    for outcome in within("the posts", futures_util::future::join_all(posts)).await? {
+        outcome?;
+    }
+    for n in 0..4 {
+        let message = next_message(&mut received).await?;
+        let payload = message.payload()?;
+        assert!(payload == zeros, "post {n} has {} bytes", payload.len());
+    }
+    fence(&one, &mut received).await?;
+    // By another program, in one transaction too.
+    h.publish_raw("news", &zeros).await?;
+    h.publish_raw("news", &zeros).await?;
+    for _ in 0..2 {
+        // It is no frame of ours; that it is there is enough.
+        let other = next_event(&mut received).await?;
+        assert!(matches!(other, Event::Malformed(_)), "{other:?}");
+    }
+    Ok(())
+}
+
+async fn a_server_without_a_connection_left_is_unavailable_until_there_is_one(h: &dyn Harness) -> Outcome {
+    let config = PostgresConfig::default()
+        .setting("max_connections", "6")
+        .setting("superuser_reserved_connections", "3")
+        .setting("max_wal_senders", "0");
+    let server = postgres::start(config).await?;
+    let url = server.url_at(server.addr());
+    let first = connect(h, &url).await?;
+    let error = refusal(h, &url, &server.addr().to_string()).await?;
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.is_transient() && error.message().contains("max_connections"), "{error}");
+    let second = open(h, &url)?;
+    until("two attempts", || second.health().failures >= 2).await?;
+    let mut received = first.subscribe("news").await?;
+    fence(&first, &mut received).await?;
+    assert_eq!(first.health().links, 1);
+    first.close().await;
+    within("the second link", second.ready()).await??;
+    Ok(())
+}
+
+/// A queue of which less is used is empty.
+const FREE: f64 = 0.000_5;
+
+/// How much of the queue is used.
+async fn usage(server: &dyn Postgres) -> Result<f64, String> {
+    let usage = server.control().ask("app", "SELECT pg_notification_queue_usage()").await?;
+    usage.parse().map_err(|_| format!("no number: {usage}"))
+}
+
+/// Carries one kind of connections to a server until it is told to hold them: then it reads nothing more, and closes
+/// nothing.
+async fn holding(server: SocketAddr, hold: watch::Receiver<bool>) -> Result<SocketAddr, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
+    let addr = listener.local_addr().map_err(|error| error.to_string())?;
+    // Ends with the case's runtime.
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut hold = hold.clone();
+            tokio::spawn(async move {
+                let Ok(mut upstream) = TcpStream::connect(server).await else { return };
+                tokio::select! {
+                    _ = copy_bidirectional(&mut socket, &mut upstream) => return,
+                    _ = hold.wait_for(|hold| *hold) => {}
+                }
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    Ok(addr)
+}
+
+/// It would hold the queue of all for ever; the driver has the server give it half a minute.
+async fn a_listener_that_does_not_read_is_ended_and_frees_the_queue(h: &dyn Harness) -> Outcome {
+    let server = postgres::start(PostgresConfig::default()).await?;
+    let (hold, held) = watch::channel(false);
+    let slow = connect(h, &server.url_at(holding(server.addr(), held).await?)).await?;
+    let _heard = slow.subscribe("news").await?;
+    let quick = connect(h, &server.url_at(server.addr())).await?;
+    let listening = async || {
+        let listening = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'broker receive'";
+        server.control().ask("app", listening).await
+    };
+    assert_eq!(listening().await?, "2");
+    hold.send_replace(true);
+    // More than fits into what the operating system keeps for it.
+    for _ in 0..60 {
+        quick.publish("news", vec![7; 500_000], Scope::Global).await?;
+    }
+    let used = usage(&*server).await?;
+    assert!(used > FREE, "nobody holds the queue: {used}");
+    until_is("the server to end the connection that is not read", "1".to_owned(), &listening).await?;
+    eventually("the queue to be empty", LIMIT, || async {
+        post(&quick, "other", "x").await?;
+        let used = usage(&*server).await?;
+        if used < FREE { Ok(()) } else { Err(format!("{used}")) }
+    })
+    .await?;
+    assert_eq!(quick.health().links, 1);
+    Ok(())
+}
+
+/// Somebody else's session that listens, and is in a transaction, holds the queue of all.
+async fn a_queue_that_is_held_is_reported(h: &dyn Harness) -> Outcome {
+    let server = postgres::start(PostgresConfig::default()).await?;
+    let url = server.url_at(server.addr());
+    let (client, connection) =
+        tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    client.batch_execute("LISTEN anything; BEGIN; SELECT 1").await?;
+    // A third of a gigabyte of eight: in one transaction it takes seconds.
+    let fill =
+        "SELECT count(pg_notify('nobody', lpad(n::text, 7900, 'x'))) FROM generate_series(1, 60000) AS n";
+    server.control().run("app", fill).await?;
+    let used = usage(&*server).await?;
+    assert!(used >= 0.05, "{used}");
+    let parsed = BrokerUrl::parse(&url)?;
+    let driver = (h.backend().open)(&parsed)?;
+    let report = Inspection::of(&*driver, &h.options()).await?;
+    let queue = report.warnings.iter().find(|warning| warning.what.contains("queue of notifications"));
+    assert!(queue.is_some(), "{report:?}");
+    client.batch_execute("COMMIT").await?;
+    let node = connect(h, &url).await?;
+    eventually("the warning to go", Duration::from_secs(60), || async {
+        post(&node, "news", "x").await?;
+        let report = Inspection::of(&*driver, &h.options()).await.map_err(|error| error.to_string())?;
+        if report.warnings.is_empty() { Ok(()) } else { Err(format!("{:?}", report.warnings)) }
+    })
+    .await?;
+    Ok(())
+}
+
+/// What others notify in the same database, on channels of the same names or not, is not ours.
+async fn an_applications_transaction_may_be_rolled_back_beside_ours(h: &dyn Harness) -> Outcome {
+    let postgres = PostgresHarness::of(h)?;
+    let node = h.node().await?;
+    let mut received = node.subscribe("news").await?;
+    let all =
+        (0..64).map(|n| format!("SELECT pg_notify('broker_{n}', 'hello')")).collect::<Vec<_>>().join("; ");
+    postgres.run(&format!("BEGIN; {all}; ROLLBACK; {all}; NOTIFY news, 'hello'")).await?;
+    fence(&node, &mut received).await?;
+    assert!(node.health().is_connected() && node.health().links == 1);
+    Ok(())
+}
