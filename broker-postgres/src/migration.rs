@@ -65,7 +65,10 @@ async fn run(way: Way) -> Result<()> {
         match error.kind() {
             ErrorKind::Forbidden => Error::new(
                 ErrorKind::Forbidden,
-                format!("{}; run it as the owner of the database, or of the schema `broker`", error.message()),
+                format!(
+                    "{}; run it as the owner of the database, or of the schema `broker`",
+                    error.message()
+                ),
             ),
             _ => error,
         }

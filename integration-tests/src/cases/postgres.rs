@@ -5,7 +5,9 @@ use broker_conformance::case::Case;
 mod connecting;
 mod log;
 mod server;
+mod sql;
 mod standby;
 
 /// Every case about PostgreSQL alone.
-pub(crate) const CASES: &[&[Case]] = &[connecting::CASES, log::CASES, server::CASES, standby::CASES];
+pub(crate) const CASES: &[&[Case]] =
+    &[connecting::CASES, log::CASES, server::CASES, sql::CASES, standby::CASES];

@@ -1,0 +1,231 @@
+//! Cases about posts inside transactions of PostgreSQL: they are heard exactly if those commit, in the order of the commits.
+
+use std::time::Duration;
+
+use broker::{Broker, BrokerUrl, ChannelName, ErrorKind, Post, Subscription};
+use broker_conformance::{
+    case::{Case, Outcome, case},
+    harness::Harness,
+    steps::{post, receives},
+    wait::{next_message, text},
+};
+use broker_postgres::{SqlPost, migrate, post_in, post_in_sqlx};
+use futures_util::future::try_join_all;
+use sqlx::Connection;
+use tokio_postgres::{Client, NoTls};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::harness::postgres::PostgresHarness;
+
+pub(super) const CASES: &[Case] = &[
+    case!(what_a_transaction_posts_is_heard_exactly_if_it_commits, [1, 2]),
+    case!(concurrent_transactions_are_heard_in_the_order_of_their_commits, [3]),
+    case!(long_messages_of_one_transaction_stay_apart, [2]),
+    case!(a_table_posts_its_rows, [1, 2]),
+    case!(a_post_from_rust_is_part_of_the_transaction, [1, 2]),
+    case!(bad_input_of_a_post_is_named, [11]),
+    case!(a_migration_may_run_again_and_is_refused_to_strangers, [11]),
+];
+
+/// A node with room for everything, and a connection of the application's own, with the functions installed.
+async fn prepared(h: &dyn Harness) -> Outcome<(Broker, Client, AbortOnDropHandle<()>)> {
+    let url = h.url();
+    migrate(&BrokerUrl::parse(&url)?).await?;
+    let mut options = h.options();
+    options.queue_capacity = 1 << 16;
+    let node = broker::connect_with(&url, options).await?;
+    let (client, task) = client(&url).await?;
+    Ok((node, client, task))
+}
+
+async fn client(url: &str) -> Outcome<(Client, AbortOnDropHandle<()>)> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    let task = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+    Ok((client, task))
+}
+
+async fn what_a_transaction_posts_is_heard_exactly_if_it_commits(h: &dyn Harness) -> Outcome {
+    const TIMES: usize = 10_000;
+    let (node, client, _task) = prepared(h).await?;
+    let mut heard = node.subscribe("orders").await?;
+    let posting = format!(
+        "SET synchronous_commit = off;
+         DO $$ BEGIN FOR i IN 1..{TIMES} LOOP
+           PERFORM broker.post('orders', '\"rolled back\"'); ROLLBACK;
+           PERFORM broker.post('orders', to_jsonb(i), 'Order', '{{\"of\": \"sql\"}}'); COMMIT;
+         END LOOP; END $$"
+    );
+    let hearing = async {
+        for expected in 1..=TIMES {
+            let message = next_message(&mut heard).await?;
+            assert_eq!(text(&message)?, expected.to_string());
+            assert_eq!((message.type_name(), message.sequence()), (Some("Order"), None));
+            assert_eq!(message.headers().get("of"), Some("sql"));
+        }
+        Outcome::Ok(())
+    };
+    let (posted, heard_all) = tokio::join!(client.batch_execute(&posting), hearing);
+    posted?;
+    heard_all?;
+    post(&node, "orders", "end").await?;
+    Ok(receives(&mut heard, "end").await?)
+}
+
+async fn concurrent_transactions_are_heard_in_the_order_of_their_commits(h: &dyn Harness) -> Outcome {
+    const CLIENTS: usize = 16;
+    const TIMES: usize = 50;
+    let (node, first, _task) = prepared(h).await?;
+    first.batch_execute("CREATE TABLE counter AS SELECT 0 AS n").await?;
+    let mut heard = node.subscribe("counts").await?;
+    let url = h.url();
+    let clients = try_join_all((0..CLIENTS).map(|_| client(&url))).await?;
+    let posting = clients.iter().map(|(client, _)| async move {
+        // The row is locked until the commit: so the numbers are in the order of the commits.
+        let count = "BEGIN; UPDATE counter SET n = n + 1; SELECT broker.post('counts', to_jsonb(n)) FROM counter; COMMIT";
+        for _ in 0..TIMES {
+            client.batch_execute(count).await?;
+        }
+        Ok::<(), tokio_postgres::Error>(())
+    });
+    try_join_all(posting).await?;
+    for expected in 1..=CLIENTS * TIMES {
+        assert_eq!(text(&next_message(&mut heard).await?)?, expected.to_string());
+    }
+    Ok(())
+}
+
+/// Whatever they have in common: equal notifications of a transaction are delivered once.
+async fn long_messages_of_one_transaction_stay_apart(h: &dyn Harness) -> Outcome {
+    let (node, mut client, _task) = prepared(h).await?;
+    let mut heard = node.subscribe("long").await?;
+    let zeros = "0".repeat(900_000);
+    let long = || SqlPost::new(&ChannelName::new("long")?, Post::from(zeros.clone()), &h.options());
+    let (posts, transaction) = ([long()?, long()?], client.transaction().await?);
+    for post in &posts {
+        post_in(&transaction, post).await?;
+        transaction.batch_execute("SELECT broker.post('long', to_jsonb(repeat('0', 900000)))").await?;
+    }
+    transaction.commit().await?;
+    for _ in &posts {
+        assert_eq!(text(&next_message(&mut heard).await?)?, zeros);
+        assert_eq!(text(&next_message(&mut heard).await?)?, format!("\"{zeros}\""));
+    }
+    assert_eq!(node.health().malformed, 0);
+    Ok(())
+}
+
+async fn a_table_posts_its_rows(h: &dyn Harness) -> Outcome {
+    let (node, client, _task) = prepared(h).await?;
+    let acme = ChannelName::of(["orders", "acme"])?;
+    let other = ChannelName::of(["orders", "B & C."])?;
+    let (mut acme, mut other) = (node.subscribe(acme).await?, node.subscribe(other).await?);
+    client
+        .batch_execute(
+            "CREATE TABLE orders (id int, tenant_id text);
+             SELECT broker.publish_changes('orders', 'nowhere');
+             SELECT broker.publish_changes('orders', 'orders.{tenant_id}', 'Order');
+             INSERT INTO orders VALUES (1, 'acme'), (2, 'B & C.');
+             UPDATE orders SET id = 3 WHERE id = 1;
+             UPDATE orders SET tenant_id = 'acme' WHERE id = 2;
+             DELETE FROM orders;
+             SELECT broker.stop_publishing_changes('orders');
+             INSERT INTO orders VALUES (4, 'acme'), (5, 'B & C.')",
+        )
+        .await?;
+    let rows: &mut [(&mut Subscription, &[(&str, i64)])] = &mut [
+        (&mut acme, &[("insert", 1), ("update", 3), ("insert", 2), ("delete", 3), ("delete", 2)]),
+        (&mut other, &[("insert", 2), ("delete", 2)]),
+    ];
+    for (heard, expected) in rows {
+        for (operation, id) in *expected {
+            let message = next_message(heard).await?;
+            assert_eq!(message.headers().get("operation"), Some(*operation), "{message:?}");
+            assert_eq!(message.headers().get("table"), Some("public.orders"));
+            let row: serde_json::Value = serde_json::from_str(&text(&message)?)?;
+            assert_eq!((message.type_name(), &row["id"]), (Some("Order"), &(*id).into()));
+        }
+    }
+    for (channel, heard) in [("orders.acme", &mut acme), ("orders.B%20&%20C%2E", &mut other)] {
+        post(&node, channel, "end").await?;
+        receives(heard, "end").await?;
+    }
+    Ok(())
+}
+
+async fn a_post_from_rust_is_part_of_the_transaction(h: &dyn Harness) -> Outcome {
+    let (node, mut client, _task) = prepared(h).await?;
+    let mut heard = node.subscribe("orders").await?;
+    let prepare = |text: &str| SqlPost::new(&ChannelName::new("orders")?, Post::from(text), &h.options());
+    let mut other = sqlx::PgConnection::connect(&h.url()).await?;
+    for (says, commits) in [("no", false), ("yes", true)] {
+        let transaction = client.transaction().await?;
+        post_in(&transaction, &prepare(says)?).await?;
+        if commits {
+            transaction.commit().await?;
+        } else {
+            transaction.rollback().await?;
+        }
+        let mut transaction = other.begin().await?;
+        post_in_sqlx(&mut transaction, &prepare(says)?).await?;
+        if commits {
+            transaction.commit().await?;
+        } else {
+            transaction.rollback().await?;
+        }
+    }
+    receives(&mut heard, "yes").await?;
+    receives(&mut heard, "yes").await?;
+    post(&node, "orders", "end").await?;
+    Ok(receives(&mut heard, "end").await?)
+}
+
+async fn bad_input_of_a_post_is_named(h: &dyn Harness) -> Outcome {
+    let (node, client, _task) = prepared(h).await?;
+    let mut heard = node.subscribe("a").await?;
+    client.batch_execute("CREATE TABLE orders (id int, tenant_id text)").await?;
+    for (statement, names) in [
+        ("broker.post(NULL, '1')", "is null"),
+        ("broker.post('', '1')", "1 to 251 bytes"),
+        ("broker.post('a b', '1')", "'a b' has white space"),
+        ("broker.post('$revocations', '1')", "'$revocations' has a segment that begins with $"),
+        ("broker.post('shop.$revocations', '1')", "reserved"),
+        ("broker.post('a..b', '1')", "empty segment"),
+        ("broker.post('a', NULL)", "payload is null"),
+        ("broker.post('a', '1', repeat('t', 256))", "256 bytes"),
+        ("broker.post('a', '1', NULL, '[]')", "an object of texts"),
+        ("broker.post('a', '1', NULL, '{\"n\": 1}')", "'n'"),
+        ("broker.post('a', '1', NULL, jsonb_build_object('n', repeat('v', 70000)))", "70000 bytes"),
+        ("broker.post('a', '1', NULL, jsonb_build_object('n', repeat('v', 17000)))", "16,384"),
+        ("broker.post('a', to_jsonb(repeat('x', 1000000)))", "1,000,000"),
+        ("broker.publish_changes('orders', 'orders.{tenant}')", "column tenant"),
+        ("broker.publish_changes('orders', 'orders..{id}')", "empty segment"),
+    ] {
+        let error = client.batch_execute(&format!("SELECT {statement}")).await.expect_err(statement);
+        let said = error.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default();
+        assert!(said.starts_with("broker.") && said.contains(names), "{statement}: {said}");
+    }
+    client.batch_execute("SELECT broker.publish_changes('orders', 'orders.{tenant_id}')").await?;
+    let error = client.batch_execute("INSERT INTO orders VALUES (1, NULL)").await.expect_err("no channel");
+    assert!(
+        error.as_db_error().is_some_and(|error| error.message().contains("tenant_id is null")),
+        "{error:?}"
+    );
+    post(&node, "a", "end").await?;
+    Ok(receives(&mut heard, "end").await?)
+}
+
+async fn a_migration_may_run_again_and_is_refused_to_strangers(h: &dyn Harness) -> Outcome {
+    let postgres = PostgresHarness::of(h)?;
+    let url = BrokerUrl::parse(&h.url())?;
+    let at_once = (0..4).map(|_| tokio::time::timeout(Duration::from_secs(60), migrate(&url)));
+    for migrated in try_join_all(at_once).await? {
+        migrated?;
+    }
+    let stranger = BrokerUrl::parse(&postgres.url_for("guest", postgres.server().addr()))?;
+    let error = migrate(&stranger).await.expect_err("a stranger");
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+    assert!(error.message().contains("as the owner"), "{error}");
+    let error = migrate(&BrokerUrl::parse("redis://127.0.0.1")?).await.expect_err("another backend");
+    assert!(error.message().contains("postgres://"), "{error}");
+    Ok(())
+}
