@@ -86,7 +86,7 @@ impl Sink for Dispatch {
     fn deliver(&self, arrival: Arrival<'_>) {
         let Some(name) = self.0.receivers.names.strip(arrival.channel) else { return };
         if !frame::is_frame(&arrival.frame) {
-            return self.receive_bare(name, arrival.frame);
+            return self.receive_bare(name, &arrival.frame);
         }
         bundle::frames(arrival.frame)
             .for_each(|frame| self.receive(name, frame.and_then(|frame| frame::decode(&frame))));

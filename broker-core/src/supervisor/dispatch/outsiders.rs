@@ -16,17 +16,17 @@ use crate::{
 impl Dispatch {
     /// Something that is no frame.
     #[cold]
-    pub(super) fn receive_bare(&self, name: &str, payload: Bytes) {
+    pub(super) fn receive_bare(&self, name: &str, payload: &Bytes) {
         let Receivers { follower, raw, .. } = &self.0.receivers;
         if self.is_serverpods(name)
             && let Some(user) = serverpod::user_of(name)
-            && let Err(reason) = follower.receive_serverpod(user, &payload)
+            && let Err(reason) = follower.receive_serverpod(user, payload)
         {
             return self.receive_malformed(name, Malformed::new(reason, payload.len()));
         }
         let Some(form) = form_of(raw, name).filter(|_| !name.starts_with('$')) else {
             if !self.is_serverpods(name) {
-                let error = frame::decode(&payload).err();
+                let error = frame::decode(payload).err();
                 self.receive_malformed(
                     name,
                     error.unwrap_or_else(|| Malformed::new("not a frame", payload.len())),
@@ -34,7 +34,7 @@ impl Dispatch {
             }
             return;
         };
-        match form.read(&payload) {
+        match form.read(payload) {
             Ok((type_name, codec, payload)) => {
                 let id = MessageId { origin: NodeId::from_u64(0), number: random() };
                 let head = Head::global(id, None, Headers::new(), Sender::default());
