@@ -170,7 +170,8 @@ pub(crate) fn prepare(
 pub fn quick_options() -> Options {
     let mut options = Options::default();
     options.heartbeat = QUICK_HEARTBEAT;
-    options.digest_interval = QUICK_HEARTBEAT;
+    // Who is silent for three of these counts as killed: on a busy machine a node is, now and then, for half a second.
+    options.digest_interval = Duration::from_millis(500);
     options.backoff_min = Duration::from_millis(10);
     options.backoff_max = Duration::from_millis(100);
     options.unsubscribe_delay = Duration::from_millis(30);

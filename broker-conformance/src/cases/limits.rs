@@ -10,7 +10,7 @@ use super::models::Farewell;
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
-    wait::{fence, next_message, until, within},
+    wait::{LIMIT, fence, next_message, until, within},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -148,8 +148,18 @@ async fn the_largest_possible_message_arrives(h: &dyn Harness) -> Outcome {
 
 /// An outbox for one large frame, and twenty posts at once: each is sent, in the order in which they came.
 async fn posts_beyond_the_outbox_wait_in_order(h: &dyn Harness) -> Outcome {
-    let here = h.node_with(|options| options.outbox_bytes = broker_core::driver::MAX_FRAME).await?;
-    let there = h.node().await?;
+    // On a busy machine an echo or a digest waits for long behind so much.
+    let patient = |options: &mut broker_core::Options| {
+        (options.heartbeat_timeout, options.publish_timeout) = (LIMIT, LIMIT);
+        options.digest_interval = LIMIT;
+    };
+    let here = h
+        .node_with(|options| {
+            patient(options);
+            options.outbox_bytes = broker_core::driver::MAX_FRAME;
+        })
+        .await?;
+    let there = h.node_with(patient).await?;
     let mut news = there.subscribe("news").await?;
     let mut posts = Vec::new();
     for n in 0..20_u8 {
