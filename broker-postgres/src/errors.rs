@@ -25,7 +25,6 @@ const MEANINGS: &[(&str, ErrorKind, &str)] = &[
          user may not log in",
     ),
     ("42501", Forbidden, "no permission"),
-    ("3D000", Misconfigured, "has no such database; correct the path of the url"),
     (
         "53300",
         Unavailable,
@@ -57,6 +56,10 @@ const MEANINGS: &[(&str, ErrorKind, &str)] = &[
 /// The one translation of the client's errors.
 pub(crate) fn translate(peer: &ErrorContext, error: &PgError) -> Error {
     let Some(code) = error.code() else { return local(peer, error) };
+    if code.code() == "3D000" {
+        let why = format!("has no such database ({}); correct the path of the url", peer.who());
+        return refusal(peer, Misconfigured, &why, code.code());
+    }
     let found = MEANINGS.iter().find(|(known, _, _)| *known == code.code());
     let (kind, why) = found.map_or((Other, "refused the statement"), |(_, kind, why)| (*kind, *why));
     refusal(peer, kind, why, code.code())

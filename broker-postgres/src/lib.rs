@@ -108,6 +108,9 @@ mod assembly;
 mod driver;
 mod ear;
 mod errors;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(any(feature = "tokio-postgres-0_7", feature = "sqlx-0_8"))]
 mod in_transaction;
 mod inspect;

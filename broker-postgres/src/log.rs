@@ -124,7 +124,7 @@ impl PostgresLink {
 
     /// The log from a number on, as it is now; made if it is missing.
     async fn view(&self, log: &LogSpec, from: i64) -> Result<View> {
-        let (name, limit) = (log.name.as_str(), PAGE as i64 + 1);
+        let (name, limit) = (log.name.as_str(), PAGE as i64 + 2);
         for _ in 0..TRIES {
             let values = [(&name as _, Type::TEXT), (&from as _, Type::INT8), (&limit as _, Type::INT8)];
             match self.post.client()?.query_typed(READ, &values).await {

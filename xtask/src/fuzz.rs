@@ -12,7 +12,7 @@ pub(crate) struct Options {
     /// Minutes for each target.
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(1..=10_000))]
     minutes: u64,
-    /// The target (frame, digest, revocation, channel_name, stream_frame, stream_socket, url); every one, one after the other, without it.
+    /// The target (frame, digest, revocation, channel_name, postgres_pieces, stream_frame, stream_socket, url); every one, one after the other, without it.
     #[arg(value_name = "TARGET")]
     target: Option<String>,
 }

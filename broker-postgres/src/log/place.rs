@@ -38,7 +38,8 @@ pub(super) struct Entry {
     pub(super) record: Bytes,
 }
 
-/// The log at one moment, with the records from some number on: one more than a page has, if there are as many.
+/// The log at one moment, with the records from some number on: two more than a page has, if there are as many. One is
+/// there to be checked, and one shows that there is more.
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
     pub(super) epoch: String,
@@ -72,8 +73,8 @@ impl View {
             Self { entries: self.entries.into_iter().filter(|entry| entry.number >= next).collect(), ..self };
         let whole = (next..=view.last).zip(&view.entries).all(|(number, entry)| entry.number == number);
         let counted = view.entries.len() as i64;
-        // Fewer than a page, and not all there were: the rest is gone.
-        let complete = view.entries.len() >= most || place.number + counted == view.last;
+        // No more than a page, and not all there were: the rest is gone.
+        let complete = view.entries.len() > most || place.number + counted == view.last;
         if whole && complete { Ok(view.page(most)) } else { Err(LogDiscontinuity::Trimmed) }
     }
 
@@ -104,7 +105,7 @@ mod tests {
             let record = Bytes::from(number.to_string());
             Entry { number, mark: number * 10, before: (number - 1) * 10, record }
         };
-        let entries = kept.filter(|number| *number >= from).map(entry).take(4).collect();
+        let entries = kept.filter(|number| *number >= from).map(entry).take(5).collect();
         View { epoch: EPOCH.to_owned(), last, mark: last * 10, entries }
     }
 
@@ -147,6 +148,27 @@ mod tests {
         let (records, cursor, more) =
             read(&view(1..6, 5, 5).after(&Place::parse(&cursor).unwrap(), 3).unwrap());
         assert_eq!((records.len(), cursor.as_str(), more), (0, "7f2c/5/50", false));
+    }
+
+    #[test]
+    fn every_record_comes_once_however_many_pages_there_are() {
+        for last in 0..12 {
+            let (mut all, mut place) = (Vec::new(), None);
+            loop {
+                let page = match &place {
+                    None => view(1..last + 1, last, 0).page(3),
+                    Some(at @ Place { number, .. }) => view(1..last + 1, last, *number).after(at, 3).unwrap(),
+                };
+                let (records, cursor, more) = read(&page);
+                assert!(!more || records.len() == 3);
+                all.extend(records);
+                place = Place::parse(&cursor);
+                if !more {
+                    break;
+                }
+            }
+            assert_eq!(all, (1..=last).map(|number| number.to_string()).collect::<Vec<_>>());
+        }
     }
 
     #[test]
