@@ -7,7 +7,7 @@ use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
     steps::post,
-    wait::{LIMIT, eventually, fence, next_event, next_message, until, until_is, within},
+    wait::{LIMIT, eventually, fence, next_event, next_message, until, within},
 };
 use broker_core::{BrokerUrl, driver::Inspection};
 use tokio::{
@@ -100,8 +100,9 @@ async fn holding(server: SocketAddr, hold: watch::Receiver<bool>) -> Result<Sock
             tokio::spawn(async move {
                 let Ok(mut upstream) = TcpStream::connect(server).await else { return };
                 tokio::select! {
-                    _ = copy_bidirectional(&mut socket, &mut upstream) => return,
+                    biased;
                     _ = hold.wait_for(|hold| *hold) => {}
+                    _ = copy_bidirectional(&mut socket, &mut upstream) => return,
                 }
                 std::future::pending::<()>().await;
             });
@@ -116,12 +117,10 @@ async fn a_listener_that_does_not_read_is_ended_and_frees_the_queue(h: &dyn Harn
     let (hold, held) = watch::channel(false);
     let slow = connect(h, &server.url_at(holding(server.addr(), held).await?)).await?;
     let _heard = slow.subscribe("news").await?;
+    let control = server.control();
+    let listening = "SELECT pid FROM pg_stat_activity WHERE application_name = 'broker receive'";
+    let pid = control.ask("app", listening).await?;
     let quick = connect(h, &server.url_at(server.addr())).await?;
-    let listening = async || {
-        let listening = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'broker receive'";
-        server.control().ask("app", listening).await
-    };
-    assert_eq!(listening().await?, "2");
     hold.send_replace(true);
     // More than fits into what the operating system keeps for it.
     for _ in 0..60 {
@@ -129,14 +128,19 @@ async fn a_listener_that_does_not_read_is_ended_and_frees_the_queue(h: &dyn Harn
     }
     let used = usage(&*server).await?;
     assert!(used > FREE, "nobody holds the queue: {used}");
-    until_is("the server to end the connection that is not read", "1".to_owned(), &listening).await?;
+    let there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+    eventually("the server to end the connection that is not read", 2 * LIMIT, || async {
+        let count = control.ask("app", &there).await?;
+        if count == "0" { Ok(()) } else { Err("it is there".to_owned()) }
+    })
+    .await?;
     eventually("the queue to be empty", LIMIT, || async {
         post(&quick, "other", "x").await?;
         let used = usage(&*server).await?;
         if used < FREE { Ok(()) } else { Err(format!("{used}")) }
     })
     .await?;
-    assert_eq!(quick.health().links, 1);
+    assert!(quick.health().is_connected());
     Ok(())
 }
 
@@ -147,7 +151,9 @@ async fn a_queue_that_is_held_is_reported(h: &dyn Harness) -> Outcome {
     let (client, connection) =
         tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map_err(|error| error.to_string())?;
     tokio::spawn(connection);
-    client.batch_execute("LISTEN anything; BEGIN; SELECT 1").await?;
+    // Two calls: statements of one call are one transaction, and LISTEN would wait for its end.
+    client.batch_execute("LISTEN anything").await?;
+    client.batch_execute("BEGIN; SELECT 1").await?;
     // A third of a gigabyte of eight: in one transaction it takes seconds.
     let fill =
         "SELECT count(pg_notify('nobody', lpad(n::text, 7900, 'x'))) FROM generate_series(1, 60000) AS n";

@@ -39,12 +39,12 @@ impl PostgresControl {
     pub async fn run(&self, database: &str, statements: &str) -> Result<Vec<Vec<String>>, String> {
         let mut config = self.0.clone();
         config.dbname(database);
-        let (client, connection) = config.connect(NoTls).await.map_err(text)?;
+        let (client, connection) = config.connect(NoTls).await.map_err(|error| text(&error))?;
         // No task of its own: cases count them.
         let answer = tokio::select! {
-            answer = client.simple_query(statements) => answer.map_err(text)?,
+            answer = client.simple_query(statements) => answer.map_err(|error| text(&error))?,
             ended = connection => {
-                ended.map_err(text)?;
+                ended.map_err(|error| text(&error))?;
                 return Err("the connection has ended".to_owned());
             }
         };
@@ -103,9 +103,9 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn text(error: tokio_postgres::Error) -> String {
+fn text(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(error) => format!("{}: {}", error.code().code(), error.message()),
-        None => format!("{error}: {:?}", std::error::Error::source(&error)),
+        None => format!("{error}: {:?}", std::error::Error::source(error)),
     }
 }
