@@ -154,7 +154,7 @@ async fn fail_over_of_a_classic_cluster_under_load() -> Outcome {
                         killed = Some(Instant::now());
                     }
                     (Event::Gap(_), Some(killed)) => {
-                        println!("round {round}: the gap after {:?}", killed.elapsed())
+                        println!("round {round}: the gap after {:?}", killed.elapsed());
                     }
                     (Event::Message(_), Some(killed)) if here.health().links > 1 => {
                         println!("round {round}: heard again after {:?}", killed.elapsed());
