@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use broker_core::BrokerUrl;
 use clap::Args;
 
 use crate::{Console, Outcome, hidden::Hidden};
@@ -27,7 +26,7 @@ impl Migrate {
             console.write(broker_postgres::MIGRATION.as_bytes()).await?;
             return Ok(ExitCode::SUCCESS);
         };
-        broker_postgres::migrate(&BrokerUrl::parse(&url)?).await?;
+        broker_postgres::migrate(&url).await?;
         console.note("the schema `broker` is up to date").await;
         Ok(ExitCode::SUCCESS)
     }

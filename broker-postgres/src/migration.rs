@@ -35,7 +35,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// [`InvalidInput`](ErrorKind::InvalidInput) and [`Misconfigured`](ErrorKind::Misconfigured) for a URL that is not one of
 /// this backend; [`Forbidden`](ErrorKind::Forbidden) when the user lacks a permission; [`Timeout`](ErrorKind::Timeout) after
 /// 30 seconds; else as connecting fails. Not cancel safe: a dropped call may or may not have made the change.
-pub async fn migrate(url: &BrokerUrl) -> Result<()> {
+pub async fn migrate(url: &str) -> Result<()> {
+    let url = &BrokerUrl::parse(url)?;
     if !BACKEND.schemes.iter().any(|scheme| scheme.name == url.scheme()) {
         let why = format!("the url begins with `{}:`, and a migration is for postgres:// only", url.scheme());
         return Err(Error::new(ErrorKind::Misconfigured, why).with_operation("migrate").with_backend(NAME));

@@ -58,7 +58,7 @@ async fn a_missing_or_closed_database_is_named(h: &dyn Harness) -> Outcome {
     assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
     assert!(error.message().contains("\"elsewhere\""), "{error}");
     postgres.run(&format!("REVOKE CONNECT ON DATABASE \"{name}\" FROM public")).await?;
-    let error = refusal(h, &postgres.url_for("guest", addr), &addr.to_string()).await?;
+    let error = refusal(h, &postgres.url_for("guest:x", addr), &addr.to_string()).await?;
     assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
     assert!(error.message().contains("\"guest\"") && error.message().contains(name.as_str()), "{error}");
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::{Broker, BrokerUrl, ChannelName, ErrorKind, Post, Subscription};
+use broker::{Broker, ChannelName, ErrorKind, Post, Subscription};
 use broker_conformance::{
     case::{Case, Outcome, case},
     harness::Harness,
@@ -12,8 +12,8 @@ use broker_conformance::{
 use broker_postgres::{SqlPost, migrate, post_in, post_in_sqlx};
 use futures_util::future::try_join_all;
 use sqlx::Connection;
+use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::harness::postgres::PostgresHarness;
 
@@ -28,9 +28,9 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// A node with room for everything, and a connection of the application's own, with the functions installed.
-async fn prepared(h: &dyn Harness) -> Outcome<(Broker, Client, AbortOnDropHandle<()>)> {
+async fn prepared(h: &dyn Harness) -> Outcome<(Broker, Client, JoinSet<()>)> {
     let url = h.url();
-    migrate(&BrokerUrl::parse(&url)?).await?;
+    migrate(&url).await?;
     let mut options = h.options();
     options.queue_capacity = 1 << 16;
     let node = broker::connect_with(&url, options).await?;
@@ -38,9 +38,11 @@ async fn prepared(h: &dyn Harness) -> Outcome<(Broker, Client, AbortOnDropHandle
     Ok((node, client, task))
 }
 
-async fn client(url: &str) -> Outcome<(Client, AbortOnDropHandle<()>)> {
+async fn client(url: &str) -> Outcome<(Client, JoinSet<()>)> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    let task = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+    // Ends with the case.
+    let mut task = JoinSet::new();
+    task.spawn(async move { drop(connection.await) });
     Ok((client, task))
 }
 
@@ -49,12 +51,12 @@ async fn what_a_transaction_posts_is_heard_exactly_if_it_commits(h: &dyn Harness
     let (node, client, _task) = prepared(h).await?;
     let mut heard = node.subscribe("orders").await?;
     let posting = format!(
-        "SET synchronous_commit = off;
-         DO $$ BEGIN FOR i IN 1..{TIMES} LOOP
+        "DO $$ BEGIN FOR i IN 1..{TIMES} LOOP
            PERFORM broker.post('orders', '\"rolled back\"'); ROLLBACK;
            PERFORM broker.post('orders', to_jsonb(i), 'Order', '{{\"of\": \"sql\"}}'); COMMIT;
          END LOOP; END $$"
     );
+    client.batch_execute("SET synchronous_commit = off").await?;
     let hearing = async {
         for expected in 1..=TIMES {
             let message = next_message(&mut heard).await?;
@@ -98,12 +100,12 @@ async fn concurrent_transactions_are_heard_in_the_order_of_their_commits(h: &dyn
 async fn long_messages_of_one_transaction_stay_apart(h: &dyn Harness) -> Outcome {
     let (node, mut client, _task) = prepared(h).await?;
     let mut heard = node.subscribe("long").await?;
-    let zeros = "0".repeat(900_000);
+    let zeros = "0".repeat(500_000);
     let long = || SqlPost::new(&ChannelName::new("long")?, Post::from(zeros.clone()), &h.options());
     let (posts, transaction) = ([long()?, long()?], client.transaction().await?);
     for post in &posts {
         post_in(&transaction, post).await?;
-        transaction.batch_execute("SELECT broker.post('long', to_jsonb(repeat('0', 900000)))").await?;
+        transaction.batch_execute("SELECT broker.post('long', to_jsonb(repeat('0', 500000)))").await?;
     }
     transaction.commit().await?;
     for _ in &posts {
@@ -216,16 +218,16 @@ async fn bad_input_of_a_post_is_named(h: &dyn Harness) -> Outcome {
 
 async fn a_migration_may_run_again_and_is_refused_to_strangers(h: &dyn Harness) -> Outcome {
     let postgres = PostgresHarness::of(h)?;
-    let url = BrokerUrl::parse(&h.url())?;
+    let url = h.url();
     let at_once = (0..4).map(|_| tokio::time::timeout(Duration::from_secs(60), migrate(&url)));
     for migrated in try_join_all(at_once).await? {
         migrated?;
     }
-    let stranger = BrokerUrl::parse(&postgres.url_for("guest", postgres.server().addr()))?;
+    let stranger = postgres.url_for("guest", postgres.server().addr());
     let error = migrate(&stranger).await.expect_err("a stranger");
     assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
     assert!(error.message().contains("as the owner"), "{error}");
-    let error = migrate(&BrokerUrl::parse("redis://127.0.0.1")?).await.expect_err("another backend");
+    let error = migrate("redis://127.0.0.1").await.expect_err("another backend");
     assert!(error.message().contains("postgres://"), "{error}");
     Ok(())
 }
