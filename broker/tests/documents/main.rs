@@ -90,7 +90,8 @@ fn example_of_the_crate() -> String {
     example.lines().filter(|line| !line.starts_with("# ")).map(|line| line.to_owned() + "\n").collect()
 }
 
-/// Each is the example of the crate, or stands in `code.rs`, `messaging.rs`, `interop.rs`, or the tests of `broker-axum` and `broker-streams`.
+/// Each is the example of the crate, or stands in `code.rs`, `messaging.rs`, `interop.rs`, the cases of PostgreSQL, or the tests of `broker-axum`
+/// and `broker-streams`.
 #[test]
 fn all_code_that_is_shown_is_compiled() {
     let example = example_of_the_crate();
@@ -100,7 +101,7 @@ fn all_code_that_is_shown_is_compiled() {
     for page in ["README.md", "CONTRIBUTING.md"].map(str::to_owned).into_iter().chain(pages()) {
         for (language, block) in blocks(&read(&page)) {
             assert!(
-                ["rust", "sh", "text", "toml", "json"].contains(&&*language),
+                ["rust", "sh", "text", "toml", "json", "sql"].contains(&&*language),
                 "{page}: {language}\n{block}"
             );
             if language != "rust" || block == example {
@@ -111,6 +112,7 @@ fn all_code_that_is_shown_is_compiled() {
             let axum = read("broker-axum/tests/http/documents.rs");
             let streams = read("broker-streams/tests/documents.rs");
             let migrating = read("broker-streams/tests/migrating.rs");
+            let sql = read("integration-tests/src/cases/postgres/sql.rs");
             let own = [
                 include_str!("code.rs"),
                 include_str!("messaging.rs"),
@@ -118,6 +120,7 @@ fn all_code_that_is_shown_is_compiled() {
                 &axum,
                 &streams,
                 &migrating,
+                &sql,
             ];
             let compiled = own.iter().any(|code| code.contains(&inside) || code.contains(&block));
             assert!(compiled, "{page} shows what is not compiled:\n{block}");

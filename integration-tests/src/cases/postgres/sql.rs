@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::{Broker, ChannelName, ErrorKind, Post, Subscription};
+use broker::{Broker, ChannelName, ErrorKind, Options, Post, Subscription};
 use broker_conformance::{
     case::{Case, Outcome, case},
     harness::Harness,
@@ -23,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
     case!(long_messages_of_one_transaction_stay_apart, [2]),
     case!(a_table_posts_its_rows, [1, 2]),
     case!(a_post_from_rust_is_part_of_the_transaction, [1, 2]),
+    case!(what_the_page_shows_is_heard, [2]),
     case!(bad_input_of_a_post_is_named, [11]),
     case!(a_migration_may_run_again_and_is_refused_to_strangers, [11]),
 ];
@@ -179,6 +180,24 @@ async fn a_post_from_rust_is_part_of_the_transaction(h: &dyn Harness) -> Outcome
     receives(&mut heard, "yes").await?;
     post(&node, "orders", "end").await?;
     Ok(receives(&mut heard, "end").await?)
+}
+
+/// As the page on PostgreSQL shows it.
+async fn pay(client: &mut Client, options: &Options) -> Outcome {
+    let post = SqlPost::new(&ChannelName::new("orders.acme")?, Post::from("17 is paid"), options)?;
+    let transaction = client.transaction().await?;
+    transaction.execute("UPDATE orders SET paid = true WHERE id = 17", &[]).await?;
+    post_in(&transaction, &post).await?; // with sqlx: post_in_sqlx(&mut transaction, &post)
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn what_the_page_shows_is_heard(h: &dyn Harness) -> Outcome {
+    let (node, mut client, _task) = prepared(h).await?;
+    let mut heard = node.subscribe("orders.acme").await?;
+    client.batch_execute("CREATE TABLE orders AS SELECT 17 AS id, false AS paid").await?;
+    pay(&mut client, &h.options()).await?;
+    Ok(receives(&mut heard, "17 is paid").await?)
 }
 
 async fn bad_input_of_a_post_is_named(h: &dyn Harness) -> Outcome {
