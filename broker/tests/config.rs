@@ -47,7 +47,7 @@ async fn an_invalid_url_is_refused_with_the_remedy() {
         ("127.0.0.1:4222", "did you mean nats://127.0.0.1:4222?"),
         ("redis:/localhost", "did you mean redis://localhost?"),
         ("redis//host", "must be followed by `://`"),
-        ("postgres://localhost", "this build has: memory"),
+        ("mysql://localhost", "this build has: memory"),
         ("memory:?prefix=a@b", "%40"),
         ("memory:x", "memory://name"),
         ("memory:?lime=1", "lime"),

@@ -186,8 +186,11 @@ impl Link for Scripted {
                 let channel = out.channel.as_str();
                 world.subscribed.contains(channel) && !world.dead.contains(channel)
             };
-            let received: Vec<Outgoing> = batch.iter().filter(arrives).cloned().collect();
-            let received = if world.swallow || world.hang_publish { Vec::new() } else { received };
+            let mut received: Vec<Outgoing> = batch.iter().filter(arrives).cloned().collect();
+            if world.swallow || world.hang_publish {
+                // A digest that is lost is a gap, which is another subject.
+                received.retain(|out| out.channel.as_str() == "$digests");
+            }
             let inbox = world.inboxes.last().cloned().unwrap();
             (hang, world.slow_publish, world.echo_first, world.miscount, received, inbox)
         };

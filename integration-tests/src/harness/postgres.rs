@@ -84,7 +84,8 @@ pub(crate) struct PostgresHarness {
 
 impl PostgresHarness {
     async fn start(needs: &[Need]) -> Result<Self, String> {
-        let (serving, database) = if needs.contains(&Need::OwnServer) {
+        let (serving, database) = if needs.iter().any(|need| matches!(need, Need::OwnServer | Need::Durable))
+        {
             let config = PostgresConfig::default();
             let config = if needs.contains(&Need::Durable) { config.durable() } else { config };
             (Serving::Own(servers::postgres::start(config).await?), APP.to_owned())

@@ -57,8 +57,8 @@ impl PostgresConfig {
     /// The settings that do not depend on where the server runs, the last of a name counts.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         let ours = [
-            // No test takes the power away.
-            ("fsync", "off"),
+            // No test takes the power away; but a server that is to be durable says so when it is asked.
+            ("fsync", if self.durable { "on" } else { "off" }),
             ("full_page_writes", "off"),
             ("max_connections", "300"),
             ("shared_buffers", "16MB"),
