@@ -1,7 +1,7 @@
 //! The PostgreSQL driver: NOTIFY by one connection, LISTEN by another, and a log in two tables. For PostgreSQL 13 or newer.
 //!
-//! Users depend on the facade `broker` with its feature `postgres` and write a URL; this crate exports only
-//! [`BACKEND`].
+//! Users depend on the facade `broker` with its feature `postgres` and write a URL; this crate exports
+//! [`BACKEND`], and what an application needs to post inside its own transactions: [`SqlPost`], [`MIGRATION`] and [`migrate`].
 //!
 //! # The URL
 //!

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use tokio_postgres::{Error as PgError, types::Type};
 
 use crate::{
+    SqlPost,
     errors::{is_end, is_read_only, translate},
     inspect,
     log::Log,
@@ -25,9 +26,6 @@ use crate::{
     proof::process,
     session::{Session, Way},
 };
-
-/// One transaction, so that the server hands it over as one block: a batch arrives as a whole, and in its order.
-const NOTIFY: &str = "SELECT count(pg_notify(c, p)) FROM unnest($1::text[], $2::text[]) AS t(c, p)";
 
 /// How many batches are under way at once.
 const WINDOW: NonZero<usize> = NonZero::<usize>::MIN;
@@ -92,7 +90,8 @@ impl PostgresLink {
 
 #[async_trait]
 impl Link for PostgresLink {
-    /// An answer means for every frame the same: one transaction commits, or is rolled back.
+    /// One transaction, so that the server hands it over as one block: a batch arrives as a whole, and in its order. An answer
+    /// means for every frame the same.
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let client = match self.post.client() {
             Ok(client) => client,
@@ -100,7 +99,7 @@ impl Link for PostgresLink {
         };
         let (channels, payloads) = self.payloads(batch);
         let arrays = [(&channels as _, Type::TEXT_ARRAY), (&payloads as _, Type::TEXT_ARRAY)];
-        let outcome = match client.query_typed(NOTIFY, &arrays).await {
+        let outcome = match client.query_typed(SqlPost::STATEMENT, &arrays).await {
             Ok(_) => Ok(Receipt::new()),
             Err(error) => Err(match self.failed(&error) {
                 // It may have been committed.

@@ -1,4 +1,4 @@
--- Posting from SQL: what is posted in a transaction is heard exactly if that commits, and in the order of the commits.
+-- Posting from SQL: what is posted in a transaction is delivered exactly if that commits, and in the order of the commits.
 -- Run log.sql before it. Both may be run again at any time, by the owner of the schema.
 
 -- FNV-1a in 64 bits, as 16 hexadecimal digits; in two halves, since bigint has a sign.
@@ -68,7 +68,7 @@ BEGIN
   RETURN size || bytes;
 END $$;
 
--- Posts JSON to a channel, named as on the wire: with a prefix in front of it where the nodes have one. Heard by every
+-- Posts JSON to a channel, named as on the wire: with a prefix in front of it where the nodes have one. Delivered to every
 -- subscriber if the transaction commits, and by none if it does not.
 CREATE OR REPLACE FUNCTION broker.post(channel text, payload jsonb, type text DEFAULT NULL, headers jsonb DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
