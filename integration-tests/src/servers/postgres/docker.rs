@@ -54,29 +54,38 @@ impl DockerPostgres {
     }
 }
 
+/// Starts the server by its programs alone, because images differ in what starts it. It takes a key only from a file of
+/// its own, closed to others. Its data are kept in memory, so that it starts again empty. What asks the container to end
+/// would let the server wait for its clients.
+const SCRIPT: &str = r#"
+set -e
+PATH=$PATH:$(echo /usr/lib/postgresql/*/bin)
+install -d -o postgres /own /memory/data
+install -o postgres -m 600 /given/* /own/
+setpriv --reuid=postgres --regid=postgres --clear-groups initdb --no-sync --auth=trust -E UTF8 --locale=C.UTF-8 -U "$CONTROL" -D /memory/data
+setpriv --reuid=postgres --regid=postgres --clear-groups postgres -D /memory/data -k /tmp "$@" &
+server=$!
+trap 'kill -s INT $server' TERM
+wait $server || wait $server
+"#;
+
 /// A container with the configuration, and the certificates, copied into it.
 fn request(
     config: &PostgresConfig,
     certificates: &Certificates,
     image: GenericImage,
 ) -> Result<Request, String> {
-    // The server takes a key only from a file of its own, closed to others.
-    let mut script = "install -d -o postgres /own && install -o postgres -m 600 /given/* /own/ && exec docker-entrypoint.sh postgres".to_owned();
-    for (setting, _) in tls_files(certificates) {
-        script += &format!(" -c {setting}=/own/{setting}");
+    let inside = tls_files(certificates).map(|(setting, _)| (setting, format!("/own/{setting}")));
+    let ours = [("hba_file", "/own/hosts"), ("listen_addresses", "*")];
+    let ours = ours.map(|(name, value)| (name, value.to_owned()));
+    let mut command = ["-c", SCRIPT, "sh"].map(str::to_owned).to_vec();
+    for (setting, value) in inside.into_iter().chain(ours).chain(config.settings()) {
+        command.extend(["-c".to_owned(), format!("{setting}={value}")]);
     }
-    script += " -c hba_file=/own/hosts";
-    for (setting, value) in config.settings() {
-        script += &format!(" -c {setting}='{value}'");
-    }
-    // Its data are kept in memory, so that it starts again empty. Newer images have them elsewhere: both are named.
     let mut request = image
         .with_entrypoint("sh")
-        .with_cmd(["-c".to_owned(), script])
-        .with_env_var("POSTGRES_USER", CONTROL)
-        .with_env_var("POSTGRES_DB", FIRST)
-        .with_env_var("POSTGRES_HOST_AUTH_METHOD", "trust")
-        .with_env_var("PGDATA", "/memory/data")
+        .with_cmd(command)
+        .with_env_var("CONTROL", CONTROL)
         .with_mount(Mount::tmpfs_mount("/memory"));
     for (setting, file) in tls_files(certificates) {
         request = with_file(request, &file, &format!("/given/{setting}"))?;
