@@ -39,8 +39,9 @@ impl Address {
             return Err(url.invalid(why));
         }
         let parts = [url.username(), url.password(), Some(url.path())];
-        if parts.iter().flatten().any(|part| part.contains(char::is_control)) {
-            return Err(url.invalid("has a control character in its user, password or database; correct it"));
+        // Nothing after it would reach the server.
+        if parts.iter().flatten().any(|part| part.contains('\0')) {
+            return Err(url.invalid("has a NUL character in its user, password or database; remove it"));
         }
         let servers = url.servers(DEFAULT_PORT)?;
         let mut config = Config::new();
@@ -168,7 +169,7 @@ mod tests {
         refused("postgres://h/?ca=/ca.pem", ErrorKind::InvalidInput, "only for sslmode=verify-full");
         refused("postgres://h/?sslmode=disable&ca=/ca", ErrorKind::InvalidInput, "only for sslmode");
         refused("postgres://h/?target_session_attrs=any", ErrorKind::InvalidInput, "read-write");
-        refused("postgres://h/a%00b", ErrorKind::InvalidInput, "control character");
+        refused("postgres://h/a%00b", ErrorKind::InvalidInput, "NUL character");
         assert!(parse("postgres://h/?target_session_attrs=read-write&sslmode=disable").is_ok());
     }
 
