@@ -71,14 +71,24 @@ async fn first_posts_on_rabbitmq() -> Outcome {
     cluster.control(0).add_vhost("measured").await?;
     let url = |n| format!("amqp://measured:measured@{}/measured", cluster.addr(n));
     let (here, there) = (connect(&url(0)).await?, connect(&url(1)).await?);
-    first_posts("rabbitmq-cluster", &here, &there, 16).await
+    for callers in [1, 16] {
+        first_posts("rabbitmq-cluster", &here, &there, callers).await?;
+    }
+    Ok(())
 }
 
 /// How long a subscription takes, beside a post and its way back.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a figure, no check"]
 async fn subscribing_on_nats() -> Outcome {
-    let cluster = NatsCluster::start(NatsConfig::default()).await?;
+    for distance in [None, Some(Duration::from_millis(5))] {
+        println!("nats, from server to server each way: {distance:?}");
+        subscribing_at(&NatsCluster::start_apart(NatsConfig::default(), distance).await?).await?;
+    }
+    Ok(())
+}
+
+async fn subscribing_at(cluster: &NatsCluster) -> Outcome {
     let (here, there) = (connect(&cluster.url(0)).await?, connect(&cluster.url(1)).await?);
     let mut echo = here.subscribe("echo").await?;
     for callers in [1, 4, 16] {
