@@ -12,6 +12,10 @@ use futures_util::future::try_join_all;
 use super::{Nats, config::NatsConfig, control::ask};
 use crate::servers::{LIMIT, delay::Delay, nats};
 
+/// What a member that has answered before does when it has ended.
+const REFUSED: &str = "Connection refused";
+const GONE: &str = "a member has ended";
+
 /// See the module. Dropping it ends every member.
 #[derive(Debug)]
 pub struct NatsCluster {
@@ -36,14 +40,7 @@ impl NatsCluster {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_apart(config: NatsConfig, distance: Option<Duration>) -> Result<Self, String> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            match Self::attempt([(); 3].map(|()| config.clone()), distance).await {
-                Err(reason) if reason.contains("address already in use") && attempts < 10 => {}
-                outcome => return outcome,
-            }
-        }
+        Self::start_once_more([(); 3].map(|()| config.clone()), distance).await
     }
 
     /// Members of which each has its own configuration.
@@ -51,7 +48,21 @@ impl NatsCluster {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_each(configs: [NatsConfig; 3]) -> Result<Self, String> {
-        Self::attempt(configs, None).await
+        Self::start_once_more(configs, None).await
+    }
+
+    /// Somebody may take a port between the question and the start: then once more, elsewhere. A member that has no port
+    /// for the others ends, maybe after it has answered.
+    async fn start_once_more(configs: [NatsConfig; 3], distance: Option<Duration>) -> Result<Self, String> {
+        let passes = ["address already in use", GONE];
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match Self::attempt(configs.clone(), distance).await {
+                Err(reason) if passes.iter().any(|part| reason.contains(part)) && attempts < 10 => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn attempt(configs: [NatsConfig; 3], distance: Option<Duration>) -> Result<Self, String> {
@@ -89,15 +100,18 @@ impl NatsCluster {
     /// They do not find each other in time.
     pub async fn complete(&self) -> Result<(), String> {
         for member in &self.members {
-            eventually("the members to find each other", LIMIT, || async {
-                let routes = ask(member.monitor(), "routez").await?;
+            let found = eventually("the members to find each other", LIMIT, || async {
+                let routes = match ask(member.monitor(), "routez").await {
+                    Err(reason) if reason.contains(REFUSED) => return Ok(Err(format!("{GONE}: {reason}"))),
+                    routes => routes?,
+                };
                 let routes = routes["routes"].as_array().map(Vec::as_slice).unwrap_or_default();
                 let others: HashSet<String> =
                     routes.iter().map(|route| route["remote_id"].to_string()).collect();
                 let known = others.len() + 1;
-                if known == self.members.len() { Ok(()) } else { Err(format!("{known} known")) }
-            })
-            .await?;
+                if known == self.members.len() { Ok(Ok(())) } else { Err(format!("{known} known")) }
+            });
+            found.await??;
         }
         Ok(())
     }
