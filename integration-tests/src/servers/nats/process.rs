@@ -126,7 +126,11 @@ impl NatsServer {
         });
         answer.await?.map(drop)?;
         let config = self.config().clone();
-        greets(self.addr, &config).await
+        tokio::select! {
+            greeted = greets(self.addr, &config) => greeted,
+            // One that has no port for the other members of a cluster answers before it ends.
+            Ok(()) = self.process.wait_until_gone() => Err("nats-server has ended".to_owned()),
+        }
     }
 }
 
