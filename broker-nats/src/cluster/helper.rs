@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::{
     select,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -22,12 +22,15 @@ const OPENING: Duration = Duration::from_secs(5);
 /// The time between two attempts, at first and at most. Beyond that a server that was away may take in clients before
 /// anybody asks it.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// After so long, and then so often at least, an address is tried at which no server was ever found: this machine may not
+/// be able to reach it at all.
+const STRANGER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
 /// How often somebody looks who is at an address where no helper is needed.
 const NEEDLESS: Duration = Duration::from_secs(5);
 
 /// Keeps a helper at a server for as long as anybody wants it.
 pub(super) async fn keep(shared: Arc<Shared>, member: Arc<Member>) {
-    let mut pause = PAUSES.0;
+    let (mut pause, began) = (PAUSES.0, Instant::now());
     loop {
         match connect(&shared, &member).await {
             Ok(Some((client, client_thread))) => {
@@ -45,7 +48,10 @@ pub(super) async fn keep(shared: Arc<Shared>, member: Arc<Member>) {
             Err(error) => member.down(error),
         }
         select! {
-            () = sleep(pause) => pause = (pause * 2).min(PAUSES.1),
+            () = sleep(pause) => {
+                let strange = member.id().is_none() && began.elapsed() > STRANGER.0;
+                pause = (pause * 2).min(if strange { STRANGER.1 } else { PAUSES.1 });
+            }
             // A call wants it.
             () = member.missed.notified() => sleep(PAUSES.0).await,
         }
