@@ -238,6 +238,36 @@ async fn batches_fill_the_publish_window_in_order() {
     }
 }
 
+/// Several batches are under way when the first of them turns out to be refused.
+#[tokio::test(start_paused = true)]
+async fn refused_posts_leave_no_gap_also_with_several_batches_under_way() {
+    let driver = Scripted::default();
+    driver.world().window = NonZero::new(4);
+    let broker = driver.connect(options()).await.unwrap();
+    let mut all = broker.subscribe("all").await.unwrap();
+    broker.publish("all", "first", Scope::Global).await.unwrap();
+    driver.world().read_only.insert("all".to_owned());
+    driver.world().slow_publish = Duration::from_millis(100);
+    let mut posts = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        for _ in 0..2 {
+            let poster = broker.clone();
+            posts.spawn(async move { poster.publish("all", "refused", Scope::Global).await });
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while let Some(outcome) = posts.join_next().await {
+        assert_eq!(outcome.unwrap().unwrap_err().kind(), ErrorKind::Forbidden);
+    }
+    assert_eq!(driver.world().most_under_way, 3);
+    driver.world().read_only.clear();
+    broker.publish("all", "last", Scope::Global).await.unwrap();
+    for expected in ["first", "last"] {
+        assert_eq!(text(&mut all).await, expected);
+    }
+    broker.close().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_driver_receives_the_node_and_the_prefix() {
     let driver = Scripted::default();

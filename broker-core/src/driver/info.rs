@@ -76,7 +76,7 @@ pub struct LinkInfo {
     pub version: Option<Arc<str>>,
     /// How many calls of [`Link::publish`](super::Link::publish) may be under way at once. Asked once, when the link is
     /// up. Where it is more than one, a post that is refused may leave a gap of one at its receivers: the number that it
-    /// had is used again only when none of a later number is under way.
+    /// had is used again only if all later posts of the channel that are under way are refused, too.
     pub publish_window: NonZero<usize>,
 }
 

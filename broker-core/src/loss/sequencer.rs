@@ -3,7 +3,10 @@
 //! Numbers are given when a message is handed to the link, so that a post that fails before has none, and the numbers
 //! have the order of the wire.
 
-use std::{collections::HashMap, mem};
+use std::{
+    collections::{BTreeSet, HashMap},
+    mem,
+};
 
 use bytes::BytesMut;
 use foldhash::fast::RandomState;
@@ -21,6 +24,9 @@ use crate::{
 /// How many channels have a counter. One more, and the node forgets them all and begins a new epoch.
 const COUNTERS: usize = 65_536;
 
+/// How many numbers that were taken back wait for later ones of their channel. One more is missed.
+const WAITING: usize = 1024;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Sequencer {
@@ -30,6 +36,8 @@ pub(crate) struct Sequencer {
     counters: HashMap<ChannelName, Counter, RandomState>,
     /// Posted on since the last digest.
     used: Vec<ChannelName>,
+    /// Taken back while later numbers of the channel were under way: they are free when those are taken back, too.
+    waiting: BTreeSet<(ChannelName, u64)>,
 }
 
 /// The number that a message got.
@@ -50,7 +58,14 @@ struct Counter {
 
 impl Sequencer {
     pub(crate) fn new(names: Names) -> Self {
-        Self { names, number: 0, epoch: 1, counters: HashMap::default(), used: Vec::new() }
+        Self {
+            names,
+            number: 0,
+            epoch: 1,
+            counters: HashMap::default(),
+            used: Vec::new(),
+            waiting: BTreeSet::new(),
+        }
     }
 
     /// The name of a channel, shared if it has a counter.
@@ -70,6 +85,7 @@ impl Sequencer {
         if self.would_begin_epoch(&channel) {
             self.counters = HashMap::default();
             self.used = Vec::new();
+            self.waiting = BTreeSet::new();
             self.epoch += 1;
         }
         self.number += 1;
@@ -91,15 +107,26 @@ impl Sequencer {
         (Outgoing::new(counter.wire_name.clone(), frame.freeze()), number)
     }
 
-    /// Takes a number back whose message was certainly not sent, so that it is not missed. Only the last one of a
-    /// channel can be taken back: ask for those of a batch from its end.
+    /// Takes a number back whose message was certainly not sent, so that it is not missed. It is free when all later ones
+    /// of its channel are taken back, too, before a digest has covered them.
     pub(crate) fn reuse(&mut self, number: &Number) {
         if number.epoch != self.epoch {
             return;
         }
-        if let Some(counter) = self.counters.get_mut(&number.channel)
-            && counter.last == number.sequence
-            && counter.digested < counter.last
+        let Some(counter) = self.counters.get_mut(&number.channel) else { return };
+        if number.sequence <= counter.digested || number.sequence > counter.last {
+            return;
+        }
+        if number.sequence < counter.last {
+            if self.waiting.len() < WAITING {
+                self.waiting.insert((number.channel.clone(), number.sequence));
+            }
+            return;
+        }
+        counter.last -= 1;
+        while !self.waiting.is_empty()
+            && counter.last > counter.digested
+            && self.waiting.remove(&(number.channel.clone(), counter.last))
         {
             counter.last -= 1;
         }
@@ -108,6 +135,8 @@ impl Sequencer {
     /// What has been posted since this was asked last.
     pub(crate) fn take_spans(&mut self) -> Vec<Span> {
         let mut spans = Vec::new();
+        // What a digest covers is counted.
+        self.waiting.clear();
         for channel in mem::take(&mut self.used) {
             let Some(counter) = self.counters.get_mut(&channel) else { continue };
             let (first, last) = (counter.digested + 1, counter.last);
@@ -162,6 +191,7 @@ mod tests {
         let numbers = [give(&mut sequencer), give(&mut sequencer), give(&mut sequencer)];
         sequencer.reuse(&numbers[1]);
         assert_eq!(sequencer.take_spans(), [span("a", 1, 1, 3)], "one that others follow stays");
+        sequencer.reuse(&numbers[0]);
         sequencer.reuse(&numbers[2]);
         assert_eq!(give(&mut sequencer).sequence, 4, "a digest has covered it");
         let numbers = [give(&mut sequencer), give(&mut sequencer)];
@@ -173,6 +203,26 @@ mod tests {
         assert_eq!(sequencer.take_spans(), []);
         assert_eq!(give(&mut sequencer).sequence, 5);
         assert_eq!(sequencer.take_spans(), [span("a", 1, 5, 5)]);
+    }
+
+    #[test]
+    fn a_number_is_free_when_those_behind_it_are() {
+        let mut sequencer = Sequencer::new(Names::new(""));
+        let give = |sequencer: &mut Sequencer| {
+            let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
+            sequencer.assign(name("a"), frame).1
+        };
+        // The outcomes of two batches, of which each is taken back from its end.
+        let numbers: Vec<_> = (0..5).map(|_| give(&mut sequencer)).collect();
+        [2, 1, 4, 3].iter().for_each(|n| sequencer.reuse(&numbers[*n]));
+        assert_eq!(give(&mut sequencer).sequence, 2);
+        assert!(sequencer.waiting.is_empty());
+        // One in between was sent.
+        let numbers: Vec<_> = (0..3).map(|_| give(&mut sequencer)).collect();
+        [0, 2].iter().for_each(|n| sequencer.reuse(&numbers[*n]));
+        assert_eq!(give(&mut sequencer).sequence, 5);
+        assert_eq!(sequencer.take_spans(), [span("a", 1, 1, 5)]);
+        assert!(sequencer.waiting.is_empty());
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) most_under_way: usize,
     /// Channels nobody may subscribe to.
     pub(crate) forbidden: HashSet<String>,
+    /// No post on these is taken.
+    pub(crate) read_only: HashSet<String>,
     /// Channels that cannot be subscribed for now.
     pub(crate) suspending: HashSet<String>,
     /// Delivered on the link, inside `subscribe`, before it is confirmed.
@@ -172,7 +174,7 @@ impl Link for Scripted {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let panics = self.world().panic_publish;
         assert!(!panics, "the test makes the driver panic");
-        let (hang, slow, echo_first, miscount, received, inbox) = {
+        let (hang, slow, echo_first, miscount, received, inbox, outcomes) = {
             let mut world = self.world();
             let (digests, others): (Vec<_>, Vec<_>) =
                 batch.iter().cloned().partition(|out| out.channel.as_str() == "$digests");
@@ -182,17 +184,23 @@ impl Link for Scripted {
             world.digests.extend(digests);
             world.under_way += 1;
             world.most_under_way = world.most_under_way.max(world.under_way);
+            let refused = |out: &Outgoing| world.read_only.contains(out.channel.as_str());
             let arrives = |out: &&Outgoing| {
                 let channel = out.channel.as_str();
-                world.subscribed.contains(channel) && !world.dead.contains(channel)
+                world.subscribed.contains(channel) && !world.dead.contains(channel) && !refused(out)
             };
+            let outcome = |out| match refused(out) {
+                true => Err(Error::new(ErrorKind::Forbidden, "the test forbids it")),
+                false => Ok(Receipt::new()),
+            };
+            let outcomes: Vec<_> = batch.iter().map(outcome).collect();
             let mut received: Vec<Outgoing> = batch.iter().filter(arrives).cloned().collect();
             if world.swallow || world.hang_publish {
                 // A digest that is lost is a gap, which is another subject.
                 received.retain(|out| out.channel.as_str() == "$digests");
             }
             let inbox = world.inboxes.last().cloned().unwrap();
-            (hang, world.slow_publish, world.echo_first, world.miscount, received, inbox)
+            (hang, world.slow_publish, world.echo_first, world.miscount, received, inbox, outcomes)
         };
         if hang {
             pending::<()>().await;
@@ -205,7 +213,7 @@ impl Link for Scripted {
             tokio::time::sleep(slow).await;
         }
         self.world().under_way -= 1;
-        batch.iter().skip(usize::from(miscount)).map(|_| Ok(Receipt::new())).collect()
+        outcomes.into_iter().skip(usize::from(miscount)).collect()
     }
 
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
