@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::piece::{Kind, Piece, hash};
 
-/// How much is kept, with the channel's name before it. Core tells listeners how long something was that is longer than any
+/// How much is kept, with the channel's name before it. Core reports to subscribers how long something was that is longer than any
 /// frame; the limit is for what has no end.
 pub(crate) const LONGEST: usize = 1 + MAX_NAME + 4 * MAX_FRAME;
 
@@ -57,7 +57,7 @@ impl Arrived {
 /// What a piece brought about.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// What the piece has ended without completing it: a frame that nobody will ever see.
+    /// What the piece has ended without completing it: a frame that will never be delivered.
     pub(crate) broken: Option<Arrived>,
     /// What the piece has completed.
     pub(crate) complete: Option<Arrived>,

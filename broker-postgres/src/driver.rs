@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use crate::{
     NAME,
     address::Address,
-    ear::Ear,
     errors::translate,
     link::PostgresLink,
     log::Log,
     names::Names,
-    proof::{self, Heard},
+    proof::{self, First},
+    receiver::Receiver,
     session::{Fate, Session, Way},
 };
 
@@ -33,7 +33,7 @@ const SETTINGS: &str = "SET tcp_user_timeout = '30s'; SET search_path = pg_catal
 const NOT_IDLE: &str = "; SET idle_session_timeout = 0";
 /// The first with a setting for idle sessions.
 const IDLE_SINCE: u32 = 14;
-/// A post waits for no disk: a crash forgets notifications anyway, and whoever waits holds up all that notify. The log
+/// A post waits for no disk: a crash forgets notifications anyway, and a commit that waits holds up all that notify. The log
 /// counts on what others have committed.
 const POST_SETTINGS: &str =
     "; SET synchronous_commit = off; SET default_transaction_isolation = 'read committed'";
@@ -64,22 +64,22 @@ impl PostgresDriver {
 /// Opens a link at one place. Until it is there, what becomes of this attempt is no business of the inbox.
 async fn open(way: Way, inbox: Inbox) -> Result<PostgresLink> {
     let (peer, fate, names) = (way.peer.clone(), Fate::new(inbox.clone()), Arc::new(Names::default()));
-    let (channel, (telling, heard)) = (proof::channel(), watch::channel(Heard::Nowhere));
-    let mut ear = Ear::new(Arc::clone(&names), inbox.clone(), (channel.clone(), telling.clone()));
-    let elsewhere = {
+    let (channel, (arrived, first)) = (proof::channel(), watch::channel(First::NotYet));
+    let mut receiver = Receiver::new(Arc::clone(&names), inbox.clone(), (channel.clone(), arrived.clone()));
+    let at_poster = {
         let (peer, fate) = (peer.clone(), Arc::clone(&fate));
         move |_: &_| {
-            telling.send_replace(Heard::Elsewhere);
+            arrived.send_replace(First::AtPoster);
             fate.ended(proof::pooled(&peer));
         }
     };
     let (receive, post) = try_join(
-        way.open(RECEIVE, &fate, move |notification| ear.hear(notification)),
-        way.open(POST, &fate, elsewhere),
+        way.open(RECEIVE, &fate, move |notification| receiver.receive(notification)),
+        way.open(POST, &fate, at_poster),
     )
     .await?;
     let major = proof::check_version(post.version.as_deref(), &peer)?;
-    proof::prove(&receive, &post, &peer, &channel, heard).await?;
+    proof::prove(&receive, &post, &peer, &channel, first).await?;
     let idle = if major >= IDLE_SINCE { NOT_IDLE } else { "" };
     let set = async |session: &Session, more: String| {
         let done = session.client()?.batch_execute(&format!("{SETTINGS}{idle}{more}")).await;
@@ -96,7 +96,7 @@ impl Driver for PostgresDriver {
         NAME
     }
 
-    /// Two sessions: one that is busy with a post hears nothing.
+    /// Two sessions: one that is busy with a post receives nothing.
     async fn connect(&self, context: ConnectContext) -> Result<Box<dyn Link>> {
         Ok(Box::new(self.reach(context.inbox).await?))
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use broker_core::driver::{Inspection, LogSpec, Warning};
 use tokio_postgres::Client;
 
-/// How much of the queue of notifications may be used before somebody should look.
+/// How much of the queue of notifications may be used before an operator should look.
 const FULL: f64 = 0.05;
 /// How many connections should be left.
 const LEFT: i64 = 10;
@@ -17,7 +17,7 @@ const CONNECTIONS: &str = "SELECT current_setting('max_connections')::int8 - \
      current_setting('superuser_reserved_connections')::int8 - \
      (SELECT coalesce(sum(numbackends), 0)::int8 FROM pg_stat_database WHERE datname IS NOT NULL), \
      current_setting('max_connections')::int8";
-/// The session's user may use the log, or make it. Without the schema nobody may ask about its tables.
+/// The session's user may use the log, or make it. Without permission for the schema a question about its tables fails.
 const LOG: &str = "SELECT CASE WHEN to_regclass('broker.log') IS NULL OR to_regclass('broker.record') IS NULL \
      THEN has_database_privilege(current_database(), 'CREATE') \
      ELSE has_schema_privilege('broker', 'USAGE') AND has_table_privilege('broker.log', 'SELECT, INSERT, UPDATE') END";
@@ -62,7 +62,7 @@ async fn connections(client: &Client) -> Option<Warning> {
 async fn log(client: &Client) -> Option<Warning> {
     let may: bool = client.query_typed_one(LOG, &[]).await.ok()?.try_get(0).ok()?;
     (!may).then(|| {
-        let what = "this user may not use the revocation log, so nobody can be revoked";
+        let what = "this user may not use the revocation log, so no revocation can be stored";
         let remedy = "grant CREATE on the database once, or make the schema `broker` with its tables and grant USAGE on it, \
                       and SELECT, INSERT, UPDATE and DELETE on them";
         Warning::new(what, remedy)

@@ -22,7 +22,7 @@
 //!   renewed in place. Without the key, or with `disable`, nothing is encrypted.
 //!
 //! Times are core's options (`connect_timeout`, `publish_timeout`, …): the driver has none of its own, but for the 2 s
-//! within which a new link has to hear itself.
+//! within which a new link has to receive its own.
 //!
 //! # How messages travel
 //!
@@ -38,7 +38,7 @@
 //! # What `Ok` means
 //!
 //! - *publish*: the transaction is committed, and the frame is in the queue from which the server serves every link that
-//!   listens at that moment. An error with the server's code means that it was rolled back: nobody receives it.
+//!   listens at that moment. An error with the server's code means that it was rolled back: no node receives it.
 //! - *subscribe*: the server has committed the LISTEN, and everything that was posted before has been dropped.
 //! - *unsubscribe*: nothing of the channel is handed over any more.
 //! - *an append to the revocation log*: see there.
@@ -49,7 +49,7 @@
 //! - **A link breaks**: everything published until it is open again. A post whose answer did not come is reported
 //!   `Interrupted`: all of its batch was delivered, or nothing.
 //! - **Fail-over**: notifications are not replicated, so it is a link that breaks. A standby is refused at connect, and at
-//!   each heartbeat a server that has been told not to write (`default_transaction_read_only`) is left.
+//!   each heartbeat a server that has been set not to write (`default_transaction_read_only`) is left.
 //! - **A node reads too slowly**: the server keeps what it has not read, in the one queue that all databases share (8 GB). A
 //!   node that does not read at all is hung up on after 30 s (`tcp_user_timeout`, which the driver sets for its own
 //!   connections).
@@ -65,7 +65,7 @@
 //! # Poolers
 //!
 //! A pooler that lends a connection for each transaction (`pool_mode=transaction` of pgbouncer) answers LISTEN, and its
-//! client never hears a thing. The driver finds that at connect, before it sets anything, and refuses it as
+//! client never receives anything. The driver finds that at connect, before it sets anything, and refuses it as
 //! `Misconfigured`: give the address of the server, or a pool with `pool_mode=session`.
 //!
 //! # The revocation log
@@ -89,8 +89,8 @@
 //!
 //! # Permissions
 //!
-//! Messages need none but `CONNECT`: every user of a database may LISTEN and NOTIFY all of it. **So whoever may connect to the
-//! database may hear everything and post as any node**: keep others out of it.
+//! Messages need none but `CONNECT`: every user of a database may LISTEN and NOTIFY all of it. **So everyone who may connect to the
+//! database may receive everything and post as any node**: keep others out of it.
 //!
 //! The log is made by a user that may create a schema, or by an operator:
 //!
@@ -106,7 +106,6 @@
 mod address;
 mod assembly;
 mod driver;
-mod ear;
 mod errors;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -120,6 +119,7 @@ mod migration;
 mod names;
 mod piece;
 mod proof;
+mod receiver;
 mod session;
 mod socket;
 mod sql_post;

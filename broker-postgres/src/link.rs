@@ -69,7 +69,7 @@ impl PostgresLink {
     }
 
     /// Sends statements about channels of NOTIFY, as one transaction.
-    async fn tell(&self, verb: &str, buckets: &[u8]) -> Result<()> {
+    async fn run_for_each(&self, verb: &str, buckets: &[u8]) -> Result<()> {
         let statements: Vec<String> =
             buckets.iter().map(|bucket| format!("{verb} {}", bucket_name(*bucket))).collect();
         let done = self.receive.client()?.batch_execute(&statements.join("; ")).await;
@@ -113,14 +113,14 @@ impl Link for PostgresLink {
     /// Also for a channel of NOTIFY that is listened to already: the answer comes behind everything that was posted before
     /// this call, and only then the names are let through.
     async fn subscribe(&self, channels: &[ChannelName]) -> Result<()> {
-        self.tell("LISTEN", &Names::buckets_of(channels)).await?;
+        self.run_for_each("LISTEN", &Names::buckets_of(channels)).await?;
         self.names.add(channels);
         Ok(())
     }
 
     async fn unsubscribe(&self, channels: &[ChannelName]) -> Result<()> {
         let empty = self.names.remove(channels);
-        if empty.is_empty() { Ok(()) } else { self.tell("UNLISTEN", &empty).await }
+        if empty.is_empty() { Ok(()) } else { self.run_for_each("UNLISTEN", &empty).await }
     }
 
     fn log(&self) -> Option<&dyn DurableLog> {
@@ -137,8 +137,8 @@ impl Link for PostgresLink {
         info
     }
 
-    /// Whether the server still writes: one that was replaced and told not to goes on taking posts, which nobody at the
-    /// new one hears.
+    /// Whether the server still writes: one that was replaced and set to read only goes on taking posts, which
+    /// no node at the new one receives.
     async fn check(&self) -> Result<()> {
         process(&*self.post.client()?, &self.way.peer).await.map(drop)
     }

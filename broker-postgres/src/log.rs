@@ -3,7 +3,7 @@
 //! A record's number is that of the one before it and one more, taken from the row of its log under the lock of that row: so
 //! numbers follow the commits, and have no hole. A sequence would give them out before the commit, and a reader would pass
 //! one that is committed later. Each record has a random mark, and that of the one before it, by which a restored log that has
-//! grown again is told from the one that was read.
+//! grown again is distinguished from the one that was read.
 
 mod place;
 

@@ -1,4 +1,4 @@
-//! Proof: that the two sessions of a link are sessions, at a server that writes, and that one hears what the other says.
+//! Proof: that the two sessions of a link are sessions, at a server that writes, and that one receives what the other posts.
 //!
 //! A pooler that lends a server's connection for one transaction answers LISTEN and forgets it; what is set for a session
 //! would be left to strangers. So this comes before anything is set.
@@ -29,14 +29,14 @@ const OLDEST: u32 = 13;
 const FACTS: &str = "SELECT pg_catalog.pg_backend_pid(), \
                      pg_catalog.pg_is_in_recovery() OR pg_catalog.current_setting('transaction_read_only')::bool";
 
-/// Where the first notification was heard.
+/// Where the first notification has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    Nowhere,
-    /// By the session that listens.
-    Here,
-    /// By the session that posts and never listened.
-    Elsewhere,
+pub(crate) enum First {
+    NotYet,
+    /// At the session that listens.
+    AtReceiver,
+    /// At the session that posts and never listened.
+    AtPoster,
 }
 
 /// A channel of NOTIFY that no other link has.
@@ -81,7 +81,7 @@ pub(crate) async fn prove(
     post: &Session,
     peer: &ErrorContext,
     channel: &str,
-    mut heard: watch::Receiver<Heard>,
+    mut first: watch::Receiver<First>,
 ) -> Result<()> {
     let (receive, post) = (receive.client()?, post.client()?);
     // One after the other, so that an idle pooler lends both the same connection.
@@ -96,11 +96,11 @@ pub(crate) async fn prove(
     if (process(&receive, peer).await?, process(&post, peer).await?) != processes {
         return Err(pooled(peer));
     }
-    let first = timeout(LIMIT, heard.wait_for(|heard| *heard != Heard::Nowhere)).await;
+    let first = timeout(LIMIT, first.wait_for(|first| *first != First::NotYet)).await;
     match first.map(|first| first.map(|first| *first)) {
-        Ok(Ok(Heard::Here)) => Ok(()),
+        Ok(Ok(First::AtReceiver)) => Ok(()),
         Ok(Ok(_)) => Err(pooled(peer)),
-        // The task that hears has ended.
+        // The task that receives has ended.
         Ok(Err(_)) => Err(peer.disconnected()),
         Err(_) => {
             let why = "has not delivered a notification within 2 s: a pooler between lends connections for single \
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_old_server_and_one_without_a_version_are_refused() {
-        let peer = ErrorContext::new("PostgreSQL", "127.0.0.1:5432", "nobody");
+        let peer = ErrorContext::new("PostgreSQL", "127.0.0.1:5432", "the user \"ada\"");
         for (version, major) in [("15.18 (Debian 15.18-0+deb12u1)", 15), ("18beta1", 18), ("13.0", 13)] {
             assert_eq!(check_version(Some(version), &peer).unwrap(), major);
         }

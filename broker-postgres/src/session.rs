@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::tls::Tls;
 use crate::{address::Address, errors::translate, socket::Socket};
 
-/// How long it may take to tell the server that nobody waits for an answer any more.
+/// How long it may take to cancel a statement at the server.
 const CANCEL_LIMIT: Duration = Duration::from_millis(500);
 
 /// The way to one address of one server.
@@ -53,33 +53,35 @@ impl Way {
         })
     }
 
-    /// Opens a session. `hear` is called for each notification, inside the session's task: it must not block.
+    /// Opens a session. `on_notification` is called for each notification, inside the session's task: it must not block.
     pub(crate) async fn open(
         &self,
         name: &str,
         fate: &Arc<Fate>,
-        hear: impl FnMut(&Notification) + Send + 'static,
+        on_notification: impl FnMut(&Notification) + Send + 'static,
     ) -> Result<Session> {
         let (socket, config) = (self.socket().await?, self.address.config(name));
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let opened = config.connect_raw(socket, tls.clone()).await;
             return opened
-                .map(|opened| self.session(opened, fate, hear))
+                .map(|opened| self.session(opened, fate, on_notification))
                 .map_err(|error| translate(&self.peer, &error));
         }
         let opened = config.connect_raw(socket, NoTls).await;
-        opened.map(|opened| self.session(opened, fate, hear)).map_err(|error| translate(&self.peer, &error))
+        opened
+            .map(|opened| self.session(opened, fate, on_notification))
+            .map_err(|error| translate(&self.peer, &error))
     }
 
     fn session<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         &self,
         (client, connection): (Client, Connection<Socket, T>),
         fate: &Arc<Fate>,
-        hear: impl FnMut(&Notification) + Send + 'static,
+        on_notification: impl FnMut(&Notification) + Send + 'static,
     ) -> Session {
         let version = connection.parameter("server_version").map(Arc::from);
-        let driving = drive(connection, self.peer.clone(), Arc::clone(fate), hear);
+        let driving = drive(connection, self.peer.clone(), Arc::clone(fate), on_notification);
         let task = AbortOnDropHandle::new(tokio::spawn(fate.inbox.guard("drives a connection", driving)));
         Session { client: Mutex::new(Some(Arc::new(client))), task: Mutex::new(Some(task)), version }
     }
@@ -91,7 +93,7 @@ impl Way {
         Ok(Socket(stream))
     }
 
-    /// Asks the server to end the statement that the session is at, if it is at one. Nobody says whether it did.
+    /// Asks the server to end the statement that the session is at, if it is at one. The server does not answer whether it did.
     pub(crate) async fn cancel(&self, session: &Session) {
         let cancelling = async {
             let (token, socket) = (session.client().ok()?.cancel_token(), self.socket().await.ok()?);
@@ -111,11 +113,11 @@ async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
     mut connection: Connection<Socket, T>,
     peer: ErrorContext,
     fate: Arc<Fate>,
-    mut hear: impl FnMut(&Notification),
+    mut on_notification: impl FnMut(&Notification),
 ) {
     let end = loop {
         match poll_fn(|cx| connection.poll_message(cx)).await {
-            Some(Ok(AsyncMessage::Notification(notification))) => hear(&notification),
+            Some(Ok(AsyncMessage::Notification(notification))) => on_notification(&notification),
             // A notice is for people.
             Some(Ok(_)) => {}
             Some(Err(error)) => break translate(&peer, &error),
@@ -149,7 +151,7 @@ impl Session {
         drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
-            // Of a panic the inbox is told.
+            // A panic was reported to the inbox.
             let _ = task.await;
         }
     }

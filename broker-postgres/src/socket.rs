@@ -47,7 +47,7 @@ impl AsyncWrite for Socket {
         Pin::new(&mut self.0).poll_flush(cx)
     }
 
-    /// Reads until the server has hung up. Whoever closes a link has a limit for that.
+    /// Reads until the server has hung up. The close of a link has a limit for that.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.0).poll_shutdown(cx))?;
         loop {

@@ -68,7 +68,7 @@ async fn a_restored_log_that_has_grown_again_is_reported(h: &dyn Harness) -> Out
         link.append(record).await?;
     }
     let after = link.page(&before.cursor).await?;
-    assert!(after.broken.is_some(), "a reader of what was lost is told nothing: {after:?}");
+    assert!(after.broken.is_some(), "the loss is not reported to a reader of what was lost: {after:?}");
     let records: Vec<_> = after.records.iter().map(|record| record.to_vec()).collect();
     assert_eq!(records, [b"kept".to_vec(), b"another".to_vec(), b"and one more".to_vec()]);
     Ok(())

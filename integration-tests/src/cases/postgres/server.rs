@@ -88,7 +88,7 @@ async fn usage(server: &dyn Postgres) -> Result<f64, String> {
     usage.parse().map_err(|_| format!("no number: {usage}"))
 }
 
-/// Carries one kind of connections to a server until it is told to hold them: then it reads nothing more, and closes
+/// Carries one kind of connections to a server until they are held: then it reads nothing more, and closes
 /// nothing.
 async fn holding(server: SocketAddr, hold: watch::Receiver<bool>) -> Result<SocketAddr, String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
@@ -116,7 +116,7 @@ async fn a_listener_that_does_not_read_is_ended_and_frees_the_queue(h: &dyn Harn
     let server = postgres::start(PostgresConfig::default()).await?;
     let (hold, held) = watch::channel(false);
     let slow = connect(h, &server.url_at(holding(server.addr(), held).await?)).await?;
-    let _heard = slow.subscribe("news").await?;
+    let _received = slow.subscribe("news").await?;
     let control = server.control();
     let listening = "SELECT pid FROM pg_stat_activity WHERE application_name = 'broker receive'";
     let pid = control.ask("app", listening).await?;
@@ -127,7 +127,7 @@ async fn a_listener_that_does_not_read_is_ended_and_frees_the_queue(h: &dyn Harn
         quick.publish("news", vec![7; 500_000], Scope::Global).await?;
     }
     let used = usage(&*server).await?;
-    assert!(used > FREE, "nobody holds the queue: {used}");
+    assert!(used > FREE, "nothing holds the queue: {used}");
     let there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
     eventually("the server to end the connection that is not read", 2 * LIMIT, || async {
         let count = control.ask("app", &there).await?;
@@ -144,7 +144,7 @@ async fn a_listener_that_does_not_read_is_ended_and_frees_the_queue(h: &dyn Harn
     Ok(())
 }
 
-/// Somebody else's session that listens, and is in a transaction, holds the queue of all.
+/// A session of another program that listens, and is in a transaction, holds the queue of all.
 async fn a_queue_that_is_held_is_reported(h: &dyn Harness) -> Outcome {
     let server = postgres::start(PostgresConfig::default()).await?;
     let url = server.url_at(server.addr());
@@ -156,7 +156,7 @@ async fn a_queue_that_is_held_is_reported(h: &dyn Harness) -> Outcome {
     client.batch_execute("BEGIN; SELECT 1").await?;
     // A third of a gigabyte of eight: in one transaction it takes seconds.
     let fill =
-        "SELECT count(pg_notify('nobody', lpad(n::text, 7900, 'x'))) FROM generate_series(1, 60000) AS n";
+        "SELECT count(pg_notify('unused', lpad(n::text, 7900, 'x'))) FROM generate_series(1, 60000) AS n";
     server.control().run("app", fill).await?;
     let used = usage(&*server).await?;
     assert!(used >= 0.05, "{used}");

@@ -1,4 +1,4 @@
-//! Cases about posts inside transactions of PostgreSQL: they are heard exactly if those commit, in the order of the commits.
+//! Cases about posts inside transactions of PostgreSQL: they are received exactly if those commit, in the order of the commits.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use tokio_postgres::{Client, NoTls};
 use crate::harness::postgres::PostgresHarness;
 
 pub(super) const CASES: &[Case] = &[
-    case!(what_a_transaction_posts_is_heard_exactly_if_it_commits, [1, 2]),
-    case!(concurrent_transactions_are_heard_in_the_order_of_their_commits, [3]),
+    case!(what_a_transaction_posts_is_received_exactly_if_it_commits, [1, 2]),
+    case!(concurrent_transactions_are_received_in_the_order_of_their_commits, [3]),
     case!(long_messages_of_one_transaction_stay_apart, [2]),
     case!(a_table_posts_its_rows, [1, 2]),
     case!(a_post_from_rust_is_part_of_the_transaction, [1, 2]),
-    case!(what_the_page_shows_is_heard, [2]),
+    case!(what_the_page_shows_is_received, [2]),
     case!(bad_input_of_a_post_is_named, [11]),
     case!(a_migration_may_run_again_and_is_refused_to_strangers, [11]),
 ];
@@ -47,10 +47,10 @@ async fn client(url: &str) -> Outcome<(Client, JoinSet<()>)> {
     Ok((client, task))
 }
 
-async fn what_a_transaction_posts_is_heard_exactly_if_it_commits(h: &dyn Harness) -> Outcome {
+async fn what_a_transaction_posts_is_received_exactly_if_it_commits(h: &dyn Harness) -> Outcome {
     const TIMES: usize = 10_000;
     let (node, client, _task) = prepared(h).await?;
-    let mut heard = node.subscribe("orders").await?;
+    let mut received = node.subscribe("orders").await?;
     let posting = format!(
         "DO $$ BEGIN FOR i IN 1..{TIMES} LOOP
            PERFORM broker.post('orders', '\"rolled back\"'); ROLLBACK;
@@ -58,28 +58,28 @@ async fn what_a_transaction_posts_is_heard_exactly_if_it_commits(h: &dyn Harness
          END LOOP; END $$"
     );
     client.batch_execute("SET synchronous_commit = off").await?;
-    let hearing = async {
+    let receiving = async {
         for expected in 1..=TIMES {
-            let message = next_message(&mut heard).await?;
+            let message = next_message(&mut received).await?;
             assert_eq!(text(&message)?, expected.to_string());
             assert_eq!((message.type_name(), message.sequence()), (Some("Order"), None));
             assert_eq!(message.headers().get("of"), Some("sql"));
         }
         Outcome::Ok(())
     };
-    let (posted, heard_all) = tokio::join!(client.batch_execute(&posting), hearing);
+    let (posted, received_all) = tokio::join!(client.batch_execute(&posting), receiving);
     posted?;
-    heard_all?;
+    received_all?;
     post(&node, "orders", "end").await?;
-    Ok(receives(&mut heard, "end").await?)
+    Ok(receives(&mut received, "end").await?)
 }
 
-async fn concurrent_transactions_are_heard_in_the_order_of_their_commits(h: &dyn Harness) -> Outcome {
+async fn concurrent_transactions_are_received_in_the_order_of_their_commits(h: &dyn Harness) -> Outcome {
     const CLIENTS: usize = 16;
     const TIMES: usize = 50;
     let (node, first, _task) = prepared(h).await?;
     first.batch_execute("CREATE TABLE counter AS SELECT 0 AS n").await?;
-    let mut heard = node.subscribe("counts").await?;
+    let mut received = node.subscribe("counts").await?;
     let url = h.url();
     let clients = try_join_all((0..CLIENTS).map(|_| client(&url))).await?;
     let posting = clients.iter().map(|(client, _)| async move {
@@ -92,7 +92,7 @@ async fn concurrent_transactions_are_heard_in_the_order_of_their_commits(h: &dyn
     });
     try_join_all(posting).await?;
     for expected in 1..=CLIENTS * TIMES {
-        assert_eq!(text(&next_message(&mut heard).await?)?, expected.to_string());
+        assert_eq!(text(&next_message(&mut received).await?)?, expected.to_string());
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ async fn concurrent_transactions_are_heard_in_the_order_of_their_commits(h: &dyn
 /// Whatever they have in common: equal notifications of a transaction are delivered once.
 async fn long_messages_of_one_transaction_stay_apart(h: &dyn Harness) -> Outcome {
     let (node, mut client, _task) = prepared(h).await?;
-    let mut heard = node.subscribe("long").await?;
+    let mut received = node.subscribe("long").await?;
     let zeros = "0".repeat(500_000);
     let long = || SqlPost::new(&ChannelName::new("long")?, Post::from(zeros.clone()), &h.options());
     let (posts, transaction) = ([long()?, long()?], client.transaction().await?);
@@ -110,8 +110,8 @@ async fn long_messages_of_one_transaction_stay_apart(h: &dyn Harness) -> Outcome
     }
     transaction.commit().await?;
     for _ in &posts {
-        assert_eq!(text(&next_message(&mut heard).await?)?, zeros);
-        assert_eq!(text(&next_message(&mut heard).await?)?, format!("\"{zeros}\""));
+        assert_eq!(text(&next_message(&mut received).await?)?, zeros);
+        assert_eq!(text(&next_message(&mut received).await?)?, format!("\"{zeros}\""));
     }
     assert_eq!(node.health().malformed, 0);
     Ok(())
@@ -139,25 +139,25 @@ async fn a_table_posts_its_rows(h: &dyn Harness) -> Outcome {
         (&mut acme, &[("insert", 1), ("update", 3), ("insert", 2), ("delete", 3), ("delete", 2)]),
         (&mut other, &[("insert", 2), ("delete", 2)]),
     ];
-    for (heard, expected) in rows {
+    for (received, expected) in rows {
         for (operation, id) in *expected {
-            let message = next_message(heard).await?;
+            let message = next_message(received).await?;
             assert_eq!(message.headers().get("operation"), Some(*operation), "{message:?}");
             assert_eq!(message.headers().get("table"), Some("public.orders"));
             let row: serde_json::Value = serde_json::from_str(&text(&message)?)?;
             assert_eq!((message.type_name(), &row["id"]), (Some("Order"), &(*id).into()));
         }
     }
-    for (channel, heard) in [("orders.acme", &mut acme), ("orders.B%20&%20C%2E", &mut other)] {
+    for (channel, received) in [("orders.acme", &mut acme), ("orders.B%20&%20C%2E", &mut other)] {
         post(&node, channel, "end").await?;
-        receives(heard, "end").await?;
+        receives(received, "end").await?;
     }
     Ok(())
 }
 
 async fn a_post_from_rust_is_part_of_the_transaction(h: &dyn Harness) -> Outcome {
     let (node, mut client, _task) = prepared(h).await?;
-    let mut heard = node.subscribe("orders").await?;
+    let mut received = node.subscribe("orders").await?;
     let prepare = |text: &str| SqlPost::new(&ChannelName::new("orders")?, Post::from(text), &h.options());
     let mut other = sqlx::PgConnection::connect(&h.url()).await?;
     for (says, commits) in [("no", false), ("yes", true)] {
@@ -176,10 +176,10 @@ async fn a_post_from_rust_is_part_of_the_transaction(h: &dyn Harness) -> Outcome
             transaction.rollback().await?;
         }
     }
-    receives(&mut heard, "yes").await?;
-    receives(&mut heard, "yes").await?;
+    receives(&mut received, "yes").await?;
+    receives(&mut received, "yes").await?;
     post(&node, "orders", "end").await?;
-    Ok(receives(&mut heard, "end").await?)
+    Ok(receives(&mut received, "end").await?)
 }
 
 /// As the page on PostgreSQL shows it.
@@ -192,17 +192,17 @@ async fn pay(client: &mut Client, options: &Options) -> Outcome {
     Ok(())
 }
 
-async fn what_the_page_shows_is_heard(h: &dyn Harness) -> Outcome {
+async fn what_the_page_shows_is_received(h: &dyn Harness) -> Outcome {
     let (node, mut client, _task) = prepared(h).await?;
-    let mut heard = node.subscribe("orders.acme").await?;
+    let mut received = node.subscribe("orders.acme").await?;
     client.batch_execute("CREATE TABLE orders AS SELECT 17 AS id, false AS paid").await?;
     pay(&mut client, &h.options()).await?;
-    Ok(receives(&mut heard, "17 is paid").await?)
+    Ok(receives(&mut received, "17 is paid").await?)
 }
 
 async fn bad_input_of_a_post_is_named(h: &dyn Harness) -> Outcome {
     let (node, client, _task) = prepared(h).await?;
-    let mut heard = node.subscribe("a").await?;
+    let mut received = node.subscribe("a").await?;
     client.batch_execute("CREATE TABLE orders (id int, tenant_id text)").await?;
     for (statement, names) in [
         ("broker.post(NULL, '1')", "is null"),
@@ -232,7 +232,7 @@ async fn bad_input_of_a_post_is_named(h: &dyn Harness) -> Outcome {
         "{error:?}"
     );
     post(&node, "a", "end").await?;
-    Ok(receives(&mut heard, "end").await?)
+    Ok(receives(&mut received, "end").await?)
 }
 
 async fn a_migration_may_run_again_and_is_refused_to_strangers(h: &dyn Harness) -> Outcome {

@@ -1,4 +1,4 @@
-//! Ear: what the link hears, put together and handed over.
+//! Receiver: takes the notifications of a link, puts their pieces together, and delivers the frames.
 
 use std::sync::Arc;
 
@@ -7,26 +7,26 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_postgres::Notification;
 
-use crate::{assembly::Assembly, names::Names, piece::Piece, proof::Heard};
+use crate::{assembly::Assembly, names::Names, piece::Piece, proof::First};
 
 /// See the module.
-pub(crate) struct Ear {
+pub(crate) struct Receiver {
     names: Arc<Names>,
     inbox: Inbox,
     assembly: Assembly,
-    /// The channel of NOTIFY by which the link proves itself, and whom to tell.
-    proof: (String, watch::Sender<Heard>),
+    /// The channel of NOTIFY by which the link proves itself, and where to say that its notification has arrived.
+    proof: (String, watch::Sender<First>),
     malformed: u64,
 }
 
-impl Ear {
-    pub(crate) fn new(names: Arc<Names>, inbox: Inbox, proof: (String, watch::Sender<Heard>)) -> Self {
+impl Receiver {
+    pub(crate) fn new(names: Arc<Names>, inbox: Inbox, proof: (String, watch::Sender<First>)) -> Self {
         Self { names, inbox, assembly: Assembly::default(), proof, malformed: 0 }
     }
 
-    pub(crate) fn hear(&mut self, notification: &Notification) {
+    pub(crate) fn receive(&mut self, notification: &Notification) {
         if notification.channel() == self.proof.0 {
-            self.proof.1.send_replace(Heard::Here);
+            self.proof.1.send_replace(First::AtReceiver);
             return;
         }
         let Some(piece) = Piece::parse(notification.payload()) else { return self.count(notification) };
@@ -35,7 +35,7 @@ impl Ear {
         }
         let outcome = self.assembly.add(notification.process_id(), &piece);
         if let Some(broken) = outcome.broken {
-            // Nothing is no frame: whoever listens there is told of one that is malformed.
+            // No bytes are no frame: subscribers of the channel get an event about a malformed one.
             self.inbox.deliver(broken.channel(), Bytes::new());
         }
         if let Some(arrived) = outcome.complete {
@@ -46,7 +46,7 @@ impl Ear {
         }
     }
 
-    /// Whoever may connect to the database may notify here. The log is told of the first, the second, the fourth, and so on.
+    /// Every user of the database may notify here. The first is logged, and the second, the fourth, and so on.
     fn count(&mut self, notification: &Notification) {
         self.malformed += 1;
         if self.malformed.is_power_of_two() {
