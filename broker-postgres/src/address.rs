@@ -30,6 +30,7 @@ pub(crate) struct Address {
 
 impl Address {
     pub(crate) fn parse(url: &BrokerUrl) -> Result<Self> {
+        refuse_unix_sockets(url)?;
         url.allow_keys_and_hosts(&[&[SSLMODE, TARGET], TlsFiles::KEYS].concat())?;
         let tls = tls(url)?;
         if !matches!(url.key(TARGET), None | Some("read-write" | "primary")) {
@@ -82,6 +83,21 @@ impl Address {
         config.application_name(name);
         config
     }
+}
+
+/// Other programs for PostgreSQL take the key `host` for the directory of a Unix socket, and go to one where no host is named.
+fn refuse_unix_sockets(url: &BrokerUrl) -> Result<()> {
+    let named = match (url.key("host"), url.hosts().len()) {
+        (Some(host), _) if host.starts_with('/') => "names a Unix socket",
+        (None, 0) => "names no host",
+        _ => return Ok(()),
+    };
+    let why = format!(
+        "{named}, and this driver connects by TCP only; write the address at which the server listens (see \
+         `listen_addresses`), as in {}://127.0.0.1:{DEFAULT_PORT}/",
+        url.scheme()
+    );
+    Err(url.invalid(why))
 }
 
 /// The files of an encrypted connection; `None` for one that is not.
@@ -163,7 +179,11 @@ mod tests {
     #[test]
     fn invalid_combinations_are_named() {
         refused("postgres:", ErrorKind::InvalidInput, "postgres://127.0.0.1:5432/");
-        refused("postgres:///shop", ErrorKind::InvalidInput, "names no host");
+        refused(
+            "postgres:///shop",
+            ErrorKind::InvalidInput,
+            "names no host, and this driver connects by TCP only",
+        );
         refused("postgres://h/?options=-c", ErrorKind::InvalidInput, "`options`");
         refused("postgres://h/?sslmode=prefer", ErrorKind::InvalidInput, "write verify-full");
         refused("postgres://h/?ca=/ca.pem", ErrorKind::InvalidInput, "only for sslmode=verify-full");
@@ -171,6 +191,18 @@ mod tests {
         refused("postgres://h/?target_session_attrs=any", ErrorKind::InvalidInput, "read-write");
         refused("postgres://h/a%00b", ErrorKind::InvalidInput, "NUL character");
         assert!(parse("postgres://h/?target_session_attrs=read-write&sslmode=disable").is_ok());
+    }
+
+    #[test]
+    fn a_unix_socket_is_refused_by_name() {
+        let socket = "postgres:///shop?host=/var/run/postgresql";
+        refused(socket, ErrorKind::InvalidInput, "names a Unix socket, and this driver connects by TCP only");
+        refused(socket, ErrorKind::InvalidInput, "postgres://127.0.0.1:5432/");
+        refused("postgres://h/shop?host=/run", ErrorKind::InvalidInput, "names a Unix socket");
+        refused("postgres://h/shop?host=other", ErrorKind::InvalidInput, "unknown key `host`");
+        let error = BrokerUrl::parse("postgres://%2Fvar%2Frun%2Fpostgresql/shop").expect_err("a socket");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.message().contains("the path of a Unix socket"), "{error}");
     }
 
     #[cfg(not(feature = "tls"))]

@@ -212,6 +212,9 @@ fn host(typed: &str) -> Result<(String, Option<u16>), String> {
     }
     let url = Url::parse(&format!("host://{typed}")).map_err(|error| error.to_string())?;
     let host = url.host_str().and_then(decode).filter(|host| !host.is_empty()).ok_or("it is empty")?;
+    if host.starts_with('/') {
+        return Err("it is the path of a Unix socket, and servers are reached by TCP only; write a name or an address".to_owned());
+    }
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
     if !ipv6 && !host.chars().all(fits) {
         return Err("it has a character that a host name cannot have".to_owned());
