@@ -66,6 +66,8 @@ pub enum Need {
     Process,
     /// A load balancer (HAProxy) that is a process of this machine, to put before servers.
     LoadBalancer,
+    /// A pooler (PgBouncer) that is a process of this machine, to put before servers.
+    Pooler,
     /// A server that keeps its data when it is killed, and the revocation log with them.
     Durable,
     /// A server that can refuse channels.

@@ -246,7 +246,7 @@
 //! | [`Server`](case::Need::Server) | as above: a node that reaches no server is not connected |
 //! | [`OwnServer`](case::Need::OwnServer) | [`Entry::lacks`] does not give a reason. `start` gives such a case a server of its own |
 //! | [`Durable`](case::Need::Durable) | as above. `start_server` then keeps the data, and with other cases it removes them |
-//! | [`Process`](case::Need::Process), [`LoadBalancer`](case::Need::LoadBalancer) | as above. No case of this crate needs it; [your own](#cases-of-your-own) may |
+//! | [`Process`](case::Need::Process), [`LoadBalancer`](case::Need::LoadBalancer), [`Pooler`](case::Need::Pooler) | as above. No case of this crate needs it; [your own](#cases-of-your-own) may |
 //!
 //! All other cases apply to every backend. `wipe_log`, `trim_log`, `save_data` and `restore_data` do to the log at the
 //! server what an operator or a disk may do.

@@ -26,12 +26,23 @@ pub(crate) struct Server {
     /// tests look there, too.
     below: Option<PathBuf>,
     wheel: Option<Wheel>,
+    /// Programs that single cases put before the server. Without one those are not applicable; in continuous integration
+    /// they fail.
+    #[serde(default)]
+    helpers: Vec<Helper>,
     /// What the suite can take from a container image instead. The first serves where one is enough.
     #[serde(default)]
     pub(crate) versions: Vec<Version>,
     /// In which topologies of several members the suite runs on it, beside one server.
     #[serde(default)]
     pub(crate) clusters: Vec<Topology>,
+}
+
+/// A program beside a server, and the package of the system that has it.
+#[derive(Deserialize)]
+struct Helper {
+    program: String,
+    apt: String,
 }
 
 /// A topology of several members of a server.
@@ -78,6 +89,7 @@ pub(crate) static BROWSER: LazyLock<Server> = LazyLock::new(|| {
         program,
         below: None,
         wheel: None,
+        helpers: Vec::new(),
         versions: Vec::new(),
         clusters: Vec::new(),
     }
@@ -198,7 +210,7 @@ impl Server {
     fn can_install(&self) -> bool {
         match (&self.wheel, &self.apt) {
             (Some(_), _) => succeeds("python3", &["-m", "pip", "--version"]),
-            (None, Some(_)) => on_path("apt-get") && is_root(),
+            (None, Some(_)) => can_install_packages(),
             (None, None) => false,
         }
     }
@@ -231,6 +243,7 @@ pub(crate) fn provide(servers: &[&Server], docker: bool) -> Result<Source, Strin
     for server in missing.iter().filter(|server| server.can_install()) {
         failures.extend(server.install().err());
     }
+    provide_helpers(servers);
     missing.retain(|server| server.is_missing());
     if missing.is_empty() {
         return Ok(if existing { Source::Existing } else { Source::Process });
@@ -253,6 +266,21 @@ pub(crate) fn provide(servers: &[&Server], docker: bool) -> Result<Source, Strin
     ))
 }
 
+/// Installs the programs that stand before these servers in some cases, or says that those cases are left out.
+fn provide_helpers(servers: &[&Server]) {
+    let helpers = servers.iter().flat_map(|server| &server.helpers);
+    for Helper { program, apt } in helpers.filter(|helper| !on_path(&helper.program)) {
+        let installed = if can_install_packages() {
+            install(apt)
+        } else {
+            Err(format!("as root: apt-get install -y --no-install-recommends {apt}"))
+        };
+        if let Err(reason) = installed {
+            println!("xtask: {program} is missing, and the cases with it are left out: {reason}");
+        }
+    }
+}
+
 /// Installs a package. Only its program is wanted: a service that it starts is not ours and not used.
 fn install(package: &str) -> Result<(), String> {
     println!("xtask: installing {package}");
@@ -267,6 +295,10 @@ fn install(package: &str) -> Result<(), String> {
 
 fn on_path(program: &str) -> bool {
     env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(program).is_file())
+}
+
+fn can_install_packages() -> bool {
+    on_path("apt-get") && is_root()
 }
 
 fn is_root() -> bool {

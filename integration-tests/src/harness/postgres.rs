@@ -16,6 +16,7 @@ use broker_conformance::{
     harness::Harness,
     line::{Line, ProxyLines},
     pool::{Lease, Pool},
+    required,
     watch::Watch,
 };
 use broker_core::{Backend, Capabilities, Confirmation, OrderGuarantee, Reach};
@@ -28,7 +29,7 @@ use crate::{
             Postgres,
             config::{APP, PostgresConfig},
             pieces::posting,
-            template,
+            pooler, template,
         },
     },
 };
@@ -60,6 +61,13 @@ const RECEIVER: &str = "broker receive";
 fn lacks(need: Need) -> Option<&'static str> {
     match need {
         Need::Durable if !Source::is_process() => Some("the container keeps its data in memory"),
+        Need::Pooler if !Source::is_process() => {
+            Some("the pooler is to run on this machine, beside its server")
+        }
+        // Where every server has to be there, the case says what is missing.
+        Need::Pooler if !required("postgres") && pooler::available().is_err() => {
+            Some("there is no `pgbouncer` on the PATH; install the package pgbouncer")
+        }
         Need::Process if !Source::is_process() => Some("the server is no process of this machine"),
         _ => None,
     }

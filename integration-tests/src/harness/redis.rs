@@ -14,6 +14,7 @@ use broker_conformance::{
     case::Need,
     harness::{Harness, is_core_own, quick_options},
     line::{Line, ProxyLines},
+    required,
     watch::Watch,
 };
 use broker_core::{Backend, Capabilities, Confirmation, Options, OrderGuarantee, PermissionScope, Reach};
@@ -53,7 +54,10 @@ fn lacks(need: Need) -> Option<&'static str> {
         Need::Durable if !is_process() => {
             Some("the server is no process of this machine: its data cannot be put back")
         }
-        Need::LoadBalancer if servers::haproxy::available().is_err() => {
+        // Where every server has to be there, the case says what is missing.
+        Need::LoadBalancer
+            if !(required("redis") && is_process()) && servers::haproxy::available().is_err() =>
+        {
             Some("there is no `haproxy` on the PATH; install the package haproxy")
         }
         Need::Process if !is_process() => Some("the server is no process of this machine"),

@@ -2,7 +2,7 @@
 
 use broker::ErrorKind;
 use broker_conformance::{
-    case::{Case, Outcome, case},
+    case::{Case, Need, Outcome, case},
     harness::Harness,
     wait::{eventually, until},
 };
@@ -19,10 +19,7 @@ use crate::{
         tls,
     },
     harness::postgres::PostgresHarness,
-    servers::{
-        LIMIT,
-        postgres::pooler::{self, Pooler},
-    },
+    servers::{LIMIT, postgres::pooler::Pooler},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -32,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
     case!(another_authority_is_refused_and_names_the_key, [11]),
     case!(a_client_certificate_is_demanded_where_the_server_wants_one, [11]),
     case!(a_server_that_wants_encryption_is_named_with_the_remedy, [10]),
-    case!(a_pooler_of_transactions_is_named, [1, 10]),
+    case!(a_pooler_of_transactions_is_named, [1, 10]).needs(&[Need::Pooler]),
     case!(another_kind_of_server_is_named_with_its_scheme, [10]),
     case!(silent_hosts_only_delay_the_connection, [6]),
     case!(every_failed_host_is_named, [10]),
@@ -42,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
 async fn a_wrong_password_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
     let postgres = PostgresHarness::of(h)?;
     let addr = postgres.server().addr();
-    for user in ["guarded", "nobody"] {
+    for user in ["guarded", "unknown"] {
         let error = refusal(h, &postgres.url_for(&format!("{user}:s3cret"), addr), &addr.to_string()).await?;
         assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
         assert!(!error.is_transient() && error.message().contains(&format!("{user:?}")), "{error}");
@@ -125,11 +122,6 @@ async fn a_server_that_wants_encryption_is_named_with_the_remedy(h: &dyn Harness
 
 /// It would answer LISTEN, and nothing would ever arrive.
 async fn a_pooler_of_transactions_is_named(h: &dyn Harness) -> Outcome {
-    if let Err(reason) = pooler::available() {
-        // Without the program the other cases are worth running.
-        eprintln!("a_pooler_of_transactions_is_named: skipped: {reason}");
-        return Ok(());
-    }
     let postgres = PostgresHarness::of(h)?;
     let pooler = Pooler::before(postgres.server().addr()).await?;
     let url = postgres.url_for("app", pooler.addr());
@@ -138,7 +130,7 @@ async fn a_pooler_of_transactions_is_named(h: &dyn Harness) -> Outcome {
     for part in ["pooler", "pool_mode"] {
         assert!(error.message().contains(part), "{part} is not in: {error}");
     }
-    // Whoever keeps trying is never taken for connected, and nobody else gets a connection that listens.
+    // A node that keeps trying never counts as connected, and no other client gets a connection that listens.
     let node = open(h, &url)?;
     until("two attempts", || node.health().failures >= 2).await?;
     assert_eq!(node.health().links, 0);
