@@ -59,14 +59,33 @@ impl ProxyLines {
         members: &[SocketAddr],
         url_at: impl FnOnce(&[SocketAddr]) -> String + Send,
     ) -> Result<Arc<dyn Line>, String> {
-        let mut proxies = Vec::with_capacity(members.len());
-        for member in members {
-            proxies.push(self.proxy(*member).await?);
-        }
-        let addrs: Vec<SocketAddr> = proxies.iter().map(|proxy| proxy.addr()).collect();
+        let (proxies, addrs) = self.proxies(members).await?;
         let ports = Ports::new(members.iter().copied().zip(addrs.iter().copied()))?;
         proxies.iter().for_each(|proxy| proxy.rewrite(ports.clone()));
         Ok(Arc::new(ProxyLine { url: url_at(&addrs), proxies }))
+    }
+
+    /// As [`add_to_members`](Self::add_to_members), for servers that do not tell clients of each other: what they say goes
+    /// on as it is.
+    ///
+    /// # Errors
+    /// No port could be had.
+    pub async fn add_to_servers(
+        &self,
+        servers: &[SocketAddr],
+        url_at: impl FnOnce(&[SocketAddr]) -> String + Send,
+    ) -> Result<Arc<dyn Line>, String> {
+        let (proxies, addrs) = self.proxies(servers).await?;
+        Ok(Arc::new(ProxyLine { url: url_at(&addrs), proxies }))
+    }
+
+    async fn proxies(&self, servers: &[SocketAddr]) -> Result<(Vec<Arc<Proxy>>, Vec<SocketAddr>), String> {
+        let mut proxies = Vec::with_capacity(servers.len());
+        for server in servers {
+            proxies.push(self.proxy(*server).await?);
+        }
+        let addrs = proxies.iter().map(|proxy| proxy.addr()).collect();
+        Ok((proxies, addrs))
     }
 
     async fn proxy(&self, server: SocketAddr) -> Result<Arc<Proxy>, String> {

@@ -4,8 +4,8 @@ use std::{
     any::Any,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU32, Ordering},
     },
 };
 
@@ -28,13 +28,14 @@ use crate::{
         postgres::{
             Postgres,
             config::{APP, PostgresConfig},
+            databases::Databases,
             pieces::posting,
             pooler, template,
         },
     },
 };
 
-const CAPABILITIES: Capabilities = Capabilities::new(Reach::Cluster)
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::new(Reach::Cluster)
     .ordering(OrderGuarantee::PerChannel)
     .confirmation(Confirmation::Accepted);
 
@@ -52,11 +53,10 @@ pub const ENTRY: Entry = Entry::new(broker_postgres::BACKEND, CAPABILITIES, |nee
 
 /// One for all cases that break none.
 static SERVERS: Pool<Box<dyn Postgres>> = Pool::new();
-/// The databases of cases that have ended.
-static ENDED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static DATABASES: Databases = Databases::new();
 
 /// The name that the driver gives to the connection that listens.
-const RECEIVER: &str = "broker receive";
+pub(crate) const RECEIVER: &str = "broker receive";
 
 fn lacks(need: Need) -> Option<&'static str> {
     match need {
@@ -100,7 +100,7 @@ impl PostgresHarness {
         } else {
             let start = || servers::postgres::start(PostgresConfig::default());
             let server = SERVERS.lease(&[], start).await?;
-            let database = new_database(&**server).await?;
+            let database = DATABASES.make(&server.control()).await?;
             (Serving::Shared(server), database)
         };
         let (lines, watch) = (ProxyLines::default(), Watch::new());
@@ -141,28 +141,15 @@ impl PostgresHarness {
     }
 }
 
-/// Makes a database for a case, and removes those of cases that have ended.
-async fn new_database(server: &dyn Postgres) -> Result<String, String> {
-    static CASES: AtomicU64 = AtomicU64::new(1);
-    let control = server.control();
-    let ended = std::mem::take(&mut *ENDED.lock().unwrap_or_else(PoisonError::into_inner));
-    for name in ended {
-        control.run(APP, &format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await?;
-    }
-    let name = format!("case-{}", CASES.fetch_add(1, Ordering::Relaxed));
-    control.run(APP, &format!("CREATE DATABASE \"{name}\" OWNER {APP}")).await?;
-    Ok(name)
-}
-
 impl Drop for PostgresHarness {
     fn drop(&mut self) {
         if matches!(self.serving, Serving::Shared(_)) {
-            ENDED.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.database));
+            DATABASES.end(std::mem::take(&mut self.database));
         }
     }
 }
 
-const NO_PERMISSIONS: &str = "PostgreSQL knows no permission for single channels";
+pub(crate) const NO_PERMISSIONS: &str = "PostgreSQL knows no permission for single channels";
 
 #[async_trait]
 impl Harness for PostgresHarness {

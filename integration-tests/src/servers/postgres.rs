@@ -9,8 +9,10 @@ use super::{Needs, Server, Source, certificates::Certificates};
 pub(crate) mod account;
 pub mod config;
 pub mod control;
+pub(crate) mod databases;
 #[cfg(feature = "docker")]
 pub mod docker;
+pub(crate) mod pair;
 pub(crate) mod pieces;
 pub(crate) mod pooler;
 pub(crate) mod postmaster;

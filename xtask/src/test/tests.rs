@@ -62,7 +62,7 @@ fn clusters_run_where_they_are_wanted_and_slow_ones_at_night() {
         let mut variables = step.command.get_envs().filter(|(name, _)| *name == "BROKER_TEST_BACKENDS");
         variables.next().and_then(|(_, value)| Some(value?.to_string_lossy().into_owned())).unwrap()
     };
-    for name in ["redis-sentinel", "redis-cluster", "redis-sharded", "nats-cluster"] {
+    for name in ["redis-sentinel", "redis-cluster", "redis-sharded", "nats-cluster", "postgres-standby"] {
         assert!(topologies(false).contains(name), "{name}");
     }
     assert!(!topologies(false).contains("rabbitmq") && topologies(true).contains("rabbitmq-cluster"));

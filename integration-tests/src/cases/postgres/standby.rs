@@ -27,7 +27,7 @@ async fn promote(standby: &PostgresServer) -> Result<(), String> {
 
 async fn a_standby_is_refused_until_it_is_promoted(h: &dyn Harness) -> Outcome {
     let primary = PostgresServer::start(PostgresConfig::default()).await?;
-    let standby = PostgresServer::standby_of(&primary).await?;
+    let standby = PostgresServer::standby_of(&primary, PostgresConfig::default().durable()).await?;
     let url = standby.url_at(standby.addr());
     let error = refusal(h, &url, &standby.addr().to_string()).await?;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -38,7 +38,7 @@ async fn a_standby_is_refused_until_it_is_promoted(h: &dyn Harness) -> Outcome {
 
 async fn a_fail_over_to_the_standby_is_one_gap(h: &dyn Harness) -> Outcome {
     let primary = PostgresServer::start(PostgresConfig::default()).await?;
-    let standby = PostgresServer::standby_of(&primary).await?;
+    let standby = PostgresServer::standby_of(&primary, PostgresConfig::default().durable()).await?;
     // The standby comes first: whoever goes there is sent on.
     let url = format!("postgres://app@{},{}/app", standby.addr(), primary.addr());
     let (one, two) = (connect(h, &url).await?, connect(h, &url).await?);

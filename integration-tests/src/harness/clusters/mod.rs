@@ -5,6 +5,7 @@
 use broker_conformance::Entry;
 
 pub mod nats_cluster;
+pub mod postgres_standby;
 pub mod rabbitmq_cluster;
 pub mod redis_cluster;
 pub mod redis_sentinel;
@@ -13,6 +14,7 @@ pub mod redis_sharded;
 /// Every topology of the suite.
 pub const CLUSTERS: &[Entry] = &[
     nats_cluster::ENTRY,
+    postgres_standby::ENTRY,
     rabbitmq_cluster::ENTRY,
     redis_cluster::ENTRY,
     redis_sentinel::ENTRY,

@@ -33,6 +33,7 @@ pub(crate) const USERS: &[&str] = &[
 pub struct PostgresConfig {
     settings: Vec<(&'static str, String)>,
     durable: bool,
+    keeps_port: bool,
 }
 
 impl PostgresConfig {
@@ -48,6 +49,18 @@ impl PostgresConfig {
     pub fn durable(mut self) -> Self {
         self.durable = true;
         self
+    }
+
+    /// Stays at its port when it is started again, for what cannot be led elsewhere. What comes to it while it starts is
+    /// refused.
+    #[must_use]
+    pub fn keeps_port(mut self) -> Self {
+        self.keeps_port = true;
+        self
+    }
+
+    pub(crate) fn stays_at_its_port(&self) -> bool {
+        self.keeps_port
     }
 
     pub(crate) fn is_durable(&self) -> bool {

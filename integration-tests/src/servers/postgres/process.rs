@@ -24,6 +24,7 @@ use super::{
 use crate::servers::{
     Host, LIMIT, Server,
     certificates::Certificates,
+    files::remove,
     process::{find, last_lines},
 };
 
@@ -72,16 +73,28 @@ impl PostgresServer {
     ///
     /// # Errors
     /// As [`start`](Self::start), or no copy of the other could be had.
-    pub(crate) async fn standby_of(primary: &Self) -> Result<Self, String> {
-        let server = Self::new(PostgresConfig::default().durable())?;
-        let mut copy = server.account.command(&programs()?.join("pg_basebackup"));
+    pub(crate) async fn standby_of(primary: &Self, config: PostgresConfig) -> Result<Self, String> {
+        let server = Self::new(config)?;
+        server.follow(primary).await?;
+        Ok(server)
+    }
+
+    /// Starts it, while it does not run, as a standby of another one with a copy of its data.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), or no copy could be had.
+    pub(crate) async fn follow(&self, primary: &Self) -> Result<(), String> {
+        let data = self.data();
+        let mut copy = self.account.command(&programs()?.join("pg_basebackup"));
         copy.args(["-U", CONTROL, "-h"]).arg(primary.dir.path());
         copy.args(["-p", &primary.addr().port().to_string(), "--write-recovery-conf", "--checkpoint=fast"]);
-        copy.args(["--no-sync", "-D"]).arg(server.data());
-        let copied = tokio::task::spawn_blocking(move || template::finish(&mut copy)).await;
-        copied.map_err(|error| error.to_string())??;
-        server.start_with_data().await?;
-        Ok(server)
+        copy.args(["--no-sync", "-D"]).arg(&data);
+        let copied = tokio::task::spawn_blocking(move || {
+            remove(&data)?;
+            template::finish(&mut copy)
+        });
+        copied.await.map_err(|error| error.to_string())??;
+        self.start_with_data().await
     }
 
     fn new(config: PostgresConfig) -> Result<Self, String> {
@@ -114,6 +127,11 @@ impl PostgresServer {
         fs::write(&path, bytes).map_err(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         self.account.own(&path)
+    }
+
+    /// Whether it was started and has not ended.
+    pub(crate) fn is_running(&self) -> Result<bool, String> {
+        Ok(self.postmaster.ended()?.is_none())
     }
 
     fn data(&self) -> PathBuf {
@@ -164,7 +182,10 @@ impl PostgresServer {
     }
 
     async fn start_once(&self) -> Result<(), String> {
-        let port = free_port()?;
+        let port = match self.addr().port() {
+            port if port != 0 && self.config.stays_at_its_port() => port,
+            _ => free_port()?,
+        };
         self.postmaster.start(&mut self.command(port)?, &self.log())?;
         let control = PostgresControl::at_socket(self.dir.path(), port);
         // The answer comes over this server's own socket: whoever else has the port cannot give it.
@@ -190,7 +211,7 @@ const CONTROL_DATABASE: &str = "postgres";
 
 #[async_trait]
 impl Server for PostgresServer {
-    /// Elsewhere after each start, so that nobody finds it before it is set up.
+    /// Elsewhere after each start, unless it is to stay, so that nobody finds it before it is set up.
     fn addr(&self) -> SocketAddr {
         *self.addr.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -78,7 +78,7 @@ async fn keeps_its_data_and_gets_saved_ones_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_follows_and_is_promoted() {
     let Some(primary) = start(PostgresConfig::default()).await else { return };
-    let standby = PostgresServer::standby_of(&primary).await.unwrap();
+    let standby = PostgresServer::standby_of(&primary, PostgresConfig::default().durable()).await.unwrap();
     primary.control().run(APP, "CREATE TABLE kept (n int)").await.unwrap();
     eventually("the standby to follow", LIMIT, || async {
         if is_there(&standby).await { Ok(()) } else { Err("not there".to_owned()) }
