@@ -9,16 +9,27 @@ use broker_conformance::{required, wait::within};
 use integration_tests::servers::{
     certificates::Certificates,
     nats::{self, Nats, config::NatsConfig},
+    postgres::{self, Postgres, config::PostgresConfig},
     rabbitmq::{self, Rabbit},
     redis::{self, Redis, config::RedisConfig},
 };
 
-/// The servers, as far as there are any.
-async fn servers() -> Option<(Box<dyn Redis>, Box<dyn Nats>, Box<dyn Rabbit>, Arc<Certificates>)> {
+/// The servers, and the certificates of the first two.
+struct Servers {
+    redis: Box<dyn Redis>,
+    nats: Box<dyn Nats>,
+    rabbit: Box<dyn Rabbit>,
+    postgres: Box<dyn Postgres>,
+    certificates: Arc<Certificates>,
+}
+
+/// All of them, or `None` where one is missing and nobody insists on it.
+async fn servers() -> Option<Servers> {
     for (backend, available) in [
         ("redis", redis::own_available().await),
         ("nats", nats::available().await),
         ("rabbitmq", rabbitmq::available().await),
+        ("postgres", postgres::available().await),
     ] {
         if let Err(reason) = available {
             assert!(!required(backend), "{backend}: {reason}");
@@ -27,11 +38,14 @@ async fn servers() -> Option<(Box<dyn Redis>, Box<dyn Nats>, Box<dyn Rabbit>, Ar
         }
     }
     let certificates = Arc::new(Certificates::new().unwrap());
-    let redis_server =
-        redis::start_own(RedisConfig::default().tls(Arc::clone(&certificates), true)).await.unwrap();
-    let nats_server = nats::start(NatsConfig::default().tls(Arc::clone(&certificates), true)).await.unwrap();
-    let rabbit_server = rabbitmq::start().await.unwrap();
-    Some((redis_server, nats_server, rabbit_server, certificates))
+    let config = RedisConfig::default().tls(Arc::clone(&certificates), true);
+    Some(Servers {
+        redis: redis::start_own(config).await.unwrap(),
+        nats: nats::start(NatsConfig::default().tls(Arc::clone(&certificates), true)).await.unwrap(),
+        rabbit: rabbitmq::start().await.unwrap(),
+        postgres: postgres::start(PostgresConfig::default()).await.unwrap(),
+        certificates,
+    })
 }
 
 fn with_files(url: &str, ca: &Path, files: &Certificates) -> String {
@@ -42,17 +56,24 @@ fn with_files(url: &str, ca: &Path, files: &Certificates) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_backends_speak_tls_side_by_side() {
-    let Some((redis_server, nats_server, rabbit_server, certificates)) = servers().await else { return };
-    let own = rabbit_server.certificates();
-    let demanding = rabbit_server.demanding_tls().await.unwrap();
+    let Some(servers) = servers().await else { return };
+    let Servers { redis, nats, rabbit, postgres, certificates } = &servers;
+    let (rabbits, of_postgres) = (rabbit.certificates(), postgres.certificates());
+    let demanding = rabbit.demanding_tls().await.unwrap();
+    // This user comes encrypted, and with a certificate.
+    let certified = format!("postgres://certified@{}/app?sslmode=verify-full", postgres.addr());
     let urls = [
-        with_files(&redis_server.url_at(redis_server.addr()), &certificates.authority(), &certificates),
-        with_files(&nats_server.url_at(nats_server.addr()), &certificates.authority(), &certificates),
-        with_files(&format!("amqps://guest:guest@{demanding}"), &own.authority(), own),
+        with_files(&redis.url_at(redis.addr()), &certificates.authority(), certificates),
+        with_files(&nats.url_at(nats.addr()), &certificates.authority(), certificates),
+        with_files(&format!("amqps://guest:guest@{demanding}"), &rabbits.authority(), rabbits),
+        with_files(&certified, &of_postgres.authority(), of_postgres),
     ];
     let mut brokers = Vec::new();
     for url in &urls {
-        assert!(["rediss:", "tls:", "amqps:"].iter().any(|scheme| url.starts_with(scheme)), "{url}");
+        assert!(
+            ["rediss:", "tls:", "amqps:", "postgres:"].iter().any(|scheme| url.starts_with(scheme)),
+            "{url}"
+        );
         brokers.push(within("a link", broker::connect(url)).await.unwrap().unwrap());
     }
     for broker in &brokers {
@@ -65,5 +86,5 @@ async fn all_backends_speak_tls_side_by_side() {
         assert_eq!(message.payload().unwrap(), backend);
     }
     let names: Vec<_> = brokers.iter().map(|broker| broker.backend().unwrap_or_default()).collect();
-    assert_eq!(names, ["redis", "nats", "rabbitmq"]);
+    assert_eq!(names, ["redis", "nats", "rabbitmq", "postgres"]);
 }
