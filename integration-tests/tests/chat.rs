@@ -1,4 +1,4 @@
-//! The chat example as a user runs it: as processes that meet on the in-process bus, or on a real Redis.
+//! The chat example as a user runs it: as processes that meet on the in-process bus, or on a real Redis or PostgreSQL.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,6 +15,7 @@ use integration_tests::{
     example,
     servers::{
         Server,
+        postgres::{self, config::PostgresConfig, process::PostgresServer},
         redis::{
             config::RedisConfig,
             process::{RedisServer, available},
@@ -41,6 +42,20 @@ async fn redis(config: RedisConfig) -> Option<RedisServer> {
         return None;
     }
     Some(RedisServer::start(config).await.unwrap())
+}
+
+/// A server of each backend on which the chat is tested, as far as there are any.
+async fn servers() -> Vec<Box<dyn Server>> {
+    let mut servers: Vec<Box<dyn Server>> = Vec::new();
+    if let Some(server) = redis(RedisConfig::default()).await {
+        servers.push(Box::new(server));
+    }
+    match postgres::process::available() {
+        Ok(()) => servers
+            .push(Box::new(PostgresServer::start(PostgresConfig::default().keeps_port()).await.unwrap())),
+        Err(reason) => assert!(!required("postgres"), "{reason}"),
+    }
+    servers
 }
 
 /// A chat process. Dropping it kills the process.
@@ -209,48 +224,50 @@ async fn invalid_bytes_are_escaped_and_an_oversized_line_is_reported() {
 
 #[tokio::test]
 async fn a_thousand_lines_each_way_arrive_in_order() {
-    let Some(server) = redis(RedisConfig::default()).await else { return };
-    let (mut ada, mut bob) = two_in_a_room(&server.url_at(server.addr())).await;
-    for number in 1..=1000 {
-        ada.say(number.to_string()).await;
-        bob.say(number.to_string()).await;
-    }
-    for chat in [&mut ada, &mut bob] {
-        chat.prints_line("ada: 1000").await;
-        chat.prints_line("bob: 1000").await;
-        assert!(chat.leave().await.success(), "{:?}", chat.notes);
-        for name in ["ada", "bob"] {
-            assert!(chat.numbers_of(name).into_iter().eq(1..=1000), "{name} was not received in order");
+    for server in servers().await {
+        let (mut ada, mut bob) = two_in_a_room(&server.url_at(server.addr())).await;
+        for number in 1..=1000 {
+            ada.say(number.to_string()).await;
+            bob.say(number.to_string()).await;
         }
+        for chat in [&mut ada, &mut bob] {
+            chat.prints_line("ada: 1000").await;
+            chat.prints_line("bob: 1000").await;
+            assert!(chat.leave().await.success(), "{:?}", chat.notes);
+            for name in ["ada", "bob"] {
+                assert!(chat.numbers_of(name).into_iter().eq(1..=1000), "{name} was not received in order");
+            }
+        }
+        // These servers have one order for all.
+        let after_hello = |chat: &Chat| chat.received.iter().rev().take(2000).cloned().collect::<Vec<_>>();
+        assert_eq!(after_hello(&ada), after_hello(&bob), "{server:?}");
     }
-    // Redis has one order for all.
-    let after_hello = |chat: &Chat| chat.received.iter().rev().take(2000).cloned().collect::<Vec<_>>();
-    assert_eq!(after_hello(&ada), after_hello(&bob));
 }
 
 #[tokio::test]
 async fn a_restarted_server_is_a_gap_and_the_chat_goes_on() {
-    let Some(server) = redis(RedisConfig::default()).await else { return };
-    let (mut ada, mut bob) = two_in_a_room(&server.url_at(server.addr())).await;
-    for number in 1..=1000 {
-        ada.say(number.to_string()).await;
-        bob.say(number.to_string()).await;
-    }
-    ada.prints_line("bob: 200").await;
-    bob.prints_line("ada: 200").await;
-    server.kill().await.unwrap();
-    server.start_again().await.unwrap();
+    for server in servers().await {
+        let (mut ada, mut bob) = two_in_a_room(&server.url_at(server.addr())).await;
+        for number in 1..=1000 {
+            ada.say(number.to_string()).await;
+            bob.say(number.to_string()).await;
+        }
+        ada.prints_line("bob: 200").await;
+        bob.prints_line("ada: 200").await;
+        server.kill().await.unwrap();
+        server.start_again().await.unwrap();
 
-    for chat in [&mut ada, &mut bob] {
-        chat.prints_gap().await;
-    }
-    ada.say("after").await;
-    bob.say("after").await;
-    for chat in [&mut ada, &mut bob] {
-        chat.prints_line("ada: after").await;
-        chat.prints_line("bob: after").await;
-        assert!(chat.leave().await.success(), "{:?}", chat.notes);
-        chat.assert_that_holes_are_reported();
+        for chat in [&mut ada, &mut bob] {
+            chat.prints_gap().await;
+        }
+        ada.say("after").await;
+        bob.say("after").await;
+        for chat in [&mut ada, &mut bob] {
+            chat.prints_line("ada: after").await;
+            chat.prints_line("bob: after").await;
+            assert!(chat.leave().await.success(), "{:?}", chat.notes);
+            chat.assert_that_holes_are_reported();
+        }
     }
 }
 

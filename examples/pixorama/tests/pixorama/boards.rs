@@ -4,20 +4,40 @@ use std::time::Duration;
 
 use broker::Options;
 use futures_util::SinkExt;
-use integration_tests::harness::memory;
+use integration_tests::{
+    harness::memory,
+    servers::{
+        Server,
+        postgres::{self, config::PostgresConfig, process::PostgresServer},
+    },
+};
 use pixorama::Limits;
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
+    browser::is_there,
     page::open,
     server::{LIMIT, Pixorama},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_share_one_board_and_a_new_one_receives_it() {
-    let (one, two) = (Pixorama::start("memory://one").await, Pixorama::start("memory://one").await);
+    share_one_board("memory://one").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_over_postgres_share_one_board() {
+    if !is_there("postgres", postgres::process::available()) {
+        return;
+    }
+    let server = PostgresServer::start(PostgresConfig::default()).await.unwrap();
+    share_one_board(&server.url_at(server.addr())).await;
+}
+
+async fn share_one_board(url: &str) {
+    let (one, two) = (Pixorama::start(url).await, Pixorama::start(url).await);
     let (mut ada, mut bob) = (one.page().await, two.page().await);
     ada.paint(259, 7).await.unwrap();
     bob.paint(4095, 0).await.unwrap();
@@ -25,7 +45,7 @@ async fn servers_share_one_board_and_a_new_one_receives_it() {
         page.sees(259, 7).await;
         page.sees(4095, 0).await;
     }
-    let three = Pixorama::start("memory://one").await;
+    let three = Pixorama::start(url).await;
     let mut late = three.page().await;
     late.sees(259, 7).await;
     late.sees(4095, 0).await;

@@ -26,7 +26,7 @@ use crate::{
 const HEART: &str = ".##...##. ####.#### ######### ######### .#######. ..#####.. ...###... ....#....";
 const HI: &str = "#..#.### #..#..#. ####..#. #..#..#. #..#.###";
 
-fn is_there(what: &str, available: Result<(), String>) -> bool {
+pub(crate) fn is_there(what: &str, available: Result<(), String>) -> bool {
     let Err(reason) = available else { return true };
     assert!(!required(what), "{what}: {reason}");
     eprintln!("left out, for want of {what}: {reason}");
