@@ -1,18 +1,31 @@
-//! Measures clusters: how long a fail-over takes, and whether first posts arrive. Nothing is asserted of a time. Each by hand:
+//! Measures servers and clusters: how long a fail-over and a revocation take, and whether first posts arrive. Nothing is
+//! asserted of a time. Each by hand:
 //! `cargo test -p integration-tests --features broker/full --test measure -- --ignored --nocapture --test-threads 1`.
 
-use std::time::{Duration, Instant};
-
-use broker::{Broker, Event, Options, Scope, SetEvent};
-use broker_conformance::harness::quick_options;
-use futures_util::future::try_join_all;
-use integration_tests::servers::{
-    Server,
-    nats::{cluster::NatsCluster, config::NatsConfig},
-    rabbitmq::cluster::{Partition, RabbitCluster},
-    redis::{cluster::RedisCluster, config::RedisConfig},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
-use tokio::time::{sleep, timeout};
+
+use broker::{Broker, Event, Options, Reach, Revocation, Scope, SetEvent};
+use broker_conformance::{case::Need, harness::quick_options, steps::revocation::sign_in};
+use futures_util::future::try_join_all;
+use integration_tests::{
+    harness::ENTRIES,
+    servers::{
+        Server,
+        nats::{cluster::NatsCluster, config::NatsConfig},
+        rabbitmq::cluster::{Partition, RabbitCluster},
+        redis::{cluster::RedisCluster, config::RedisConfig},
+    },
+};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -137,6 +150,59 @@ async fn subscribing_at(cluster: &NatsCluster) -> Outcome {
 fn report(what: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     println!("{what}: p50 {:?}, p99 {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
+}
+
+/// From the call that revokes on one node to the end of the session on another, one revocation after the other: idle, and
+/// while other nodes post on a channel as fast as they can, which the node with the session receives.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a figure, no check"]
+async fn revocations_on_every_server() -> Outcome {
+    const TIMES: usize = 1000;
+    const CALLERS: usize = 64;
+    for entry in ENTRIES.iter().filter(|entry| entry.capabilities.reach == Reach::Cluster) {
+        if let Err(reason) = (entry.available)().await {
+            println!("{}: {reason}", entry.name());
+            continue;
+        }
+        let server = (entry.start)(&[Need::OwnServer]).await?;
+        let (here, there, other) =
+            (connect(&server.url()).await?, connect(&server.url()).await?, connect(&server.url()).await?);
+        let mut subscription = there.subscribe("flood").await?;
+        let (received, mut reader) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
+        let counting = Arc::clone(&received);
+        reader.spawn(async move {
+            while let Some(event) = subscription.next().await {
+                counting.fetch_add(u64::from(matches!(event, Event::Message(_))), Relaxed);
+            }
+        });
+        for callers in [0, CALLERS] {
+            let mut flood = JoinSet::new();
+            for _ in 0..callers {
+                let other = other.clone();
+                flood.spawn(async move {
+                    while other.publish("flood", vec![7; 200], Scope::Global).await.is_ok() {}
+                });
+            }
+            let before = received.load(Relaxed);
+            let (mut times, begun) = (Vec::with_capacity(TIMES), Instant::now());
+            for n in 0..TIMES {
+                let session = sign_in(&there, &format!("user-{callers}-{n}")).await?;
+                let revoking = Instant::now();
+                let ended = async {
+                    session.closed().await;
+                    revoking.elapsed()
+                };
+                let (revoked, ended) =
+                    tokio::join!(here.revoke(Revocation::user(format!("user-{callers}-{n}"))), ended);
+                revoked?;
+                times.push(ended);
+            }
+            let rate = (received.load(Relaxed) - before) as f64 / begun.elapsed().as_secs_f64();
+            report(&format!("{}, beside {rate:.0} messages/s: revocation", entry.name()), times);
+        }
+        (entry.end)();
+    }
+    Ok(())
 }
 
 /// Kills a master while a node posts: the server's own time, and until a node that received there hears again.
