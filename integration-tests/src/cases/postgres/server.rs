@@ -6,7 +6,7 @@ use broker::{ErrorKind, Event, Scope};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
-    steps::post,
+    steps::{post, receives},
     wait::{LIMIT, eventually, fence, next_event, next_message, until, within},
 };
 use broker_core::{BrokerUrl, driver::Inspection};
@@ -28,6 +28,7 @@ pub(super) const CASES: &[Case] = &[
         .needs(&[Need::Process]),
     case!(a_listener_that_does_not_read_is_ended_and_frees_the_queue, [4, 5]).needs(&[Need::Process]),
     case!(a_queue_that_is_held_is_reported, [10]).needs(&[Need::Process]),
+    case!(a_full_queue_fails_posts_for_certain_and_loses_nothing_in_silence, [4, 6]),
     case!(an_applications_transaction_may_be_rolled_back_beside_ours, [2]),
 ];
 
@@ -176,6 +177,42 @@ async fn a_queue_that_is_held_is_reported(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
+/// Makes every commit with a notification fail as with a full queue: after its statement has succeeded. The real queue has
+/// eight gigabytes.
+const FILL: &str = "
+ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_with_room;
+CREATE TABLE public.full_queue ();
+CREATE FUNCTION public.no_room() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000'; END $$;
+CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON public.full_queue DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION public.no_room();
+CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE sql SECURITY DEFINER AS
+  'INSERT INTO public.full_queue DEFAULT VALUES; SELECT pg_catalog.pg_notify_with_room($1, $2)'";
+const MAKE_ROOM: &str = "DROP FUNCTION pg_catalog.pg_notify(text, text);
+ALTER FUNCTION pg_catalog.pg_notify_with_room(text, text) RENAME TO pg_notify";
+
+async fn a_full_queue_fails_posts_for_certain_and_loses_nothing_in_silence(h: &dyn Harness) -> Outcome {
+    let postgres = PostgresHarness::of(h)?;
+    let (one, two) = (h.node().await?, h.node().await?);
+    let mut received = two.subscribe("news").await?;
+    fence(&one, &mut received).await?;
+    postgres.run(FILL).await?;
+    for n in 0..3 {
+        let error =
+            within("an answer", one.publish("news", format!("no room {n}"), Scope::Global)).await?.err();
+        let error = error.ok_or("a post that the queue has no room for succeeded")?;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.is_transient() && error.message().contains("queue of notifications"), "{error}");
+    }
+    postgres.run(MAKE_ROOM).await?;
+    // The first message after them: what failed was not sent, no gap says that it may have been, and the links are the same.
+    post(&one, "news", "room").await?;
+    receives(&mut received, "room").await?;
+    fence(&two, &mut received).await?;
+    assert_eq!((one.health().links, two.health().links), (1, 1));
+    Ok(())
+}
+
 /// What others notify in the same database, on channels of the same names or not, is not ours.
 async fn an_applications_transaction_may_be_rolled_back_beside_ours(h: &dyn Harness) -> Outcome {
     let postgres = PostgresHarness::of(h)?;
@@ -184,6 +221,10 @@ async fn an_applications_transaction_may_be_rolled_back_beside_ours(h: &dyn Harn
     let all =
         (0..64).map(|n| format!("SELECT pg_notify('broker_{n}', 'hello')")).collect::<Vec<_>>().join("; ");
     postgres.run(&format!("BEGIN; {all}; ROLLBACK; {all}; NOTIFY news, 'hello'")).await?;
+    fence(&node, &mut received).await?;
+    // A link that was given up would not confirm this.
+    let mut other = node.subscribe("other").await?;
+    fence(&node, &mut other).await?;
     fence(&node, &mut received).await?;
     assert!(node.health().is_connected() && node.health().links == 1);
     Ok(())
