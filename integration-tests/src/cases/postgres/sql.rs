@@ -25,6 +25,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_post_from_rust_is_part_of_the_transaction, [1, 2]),
     case!(what_the_page_shows_is_received, [2]),
     case!(bad_input_of_a_post_is_named, [11]),
+    case!(nobody_gains_rights_by_the_functions, [11]),
     case!(a_migration_may_run_again_and_is_refused_to_strangers, [11]),
 ];
 
@@ -220,11 +221,25 @@ async fn bad_input_of_a_post_is_named(h: &dyn Harness) -> Outcome {
         ("broker.post('a', to_jsonb(repeat('x', 1000000)))", "1,000,000"),
         ("broker.publish_changes('orders', 'orders.{tenant}')", "column tenant"),
         ("broker.publish_changes('orders', 'orders..{id}')", "empty segment"),
+        ("broker.publish_changes('orders', 'a{b.{id}')", "brace"),
+        ("broker.publish_changes('orders', 'orders.{id')", "brace"),
+        ("broker.publish_changes('orders', NULL)", "is null"),
+        ("broker.publish_changes(NULL, 'orders')", "table is null"),
+        ("broker.publish_changes('orders', 'orders', repeat('t', 256))", "256 bytes"),
+        // In a moment, however much there is of it.
+        (
+            "broker.post('a', '1', NULL, (SELECT jsonb_object_agg(n, 'v') FROM generate_series(1, 300000) AS n))",
+            "first 65",
+        ),
+        ("broker.escaped(repeat('é.', 100000))", "300000 bytes"),
     ] {
         let error = client.batch_execute(&format!("SELECT {statement}")).await.expect_err(statement);
         let said = error.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default();
         assert!(said.starts_with("broker.") && said.contains(names), "{statement}: {said}");
     }
+    // As some old applications have it: it changes what a backslash means.
+    client.batch_execute("SET standard_conforming_strings = off; SELECT broker.post('a', '\"old\"')").await?;
+    receives(&mut heard, "\"old\"").await?;
     client.batch_execute("SELECT broker.publish_changes('orders', 'orders.{tenant_id}')").await?;
     let error = client.batch_execute("INSERT INTO orders VALUES (1, NULL)").await.expect_err("no channel");
     assert!(
@@ -233,6 +248,41 @@ async fn bad_input_of_a_post_is_named(h: &dyn Harness) -> Outcome {
     );
     post(&node, "a", "end").await?;
     Ok(receives(&mut received, "end").await?)
+}
+
+/// What becomes JSON, and what a type's name means, may call functions of whoever made the type. Those run as the writer, and
+/// who writes needs no permission for the schema.
+const STRANGER: &str = "
+    CREATE TABLE guest.ran_as (who text);
+    CREATE TYPE guest.kind AS ENUM ('x');
+    CREATE FUNCTION guest.spied(guest.kind) RETURNS json LANGUAGE plpgsql AS
+      $$ BEGIN INSERT INTO guest.ran_as VALUES (current_user); RETURN '1'; END $$;
+    CREATE CAST (guest.kind AS json) WITH FUNCTION guest.spied(guest.kind);
+    CREATE FUNCTION guest.checked(value pg_catalog.text) RETURNS bool LANGUAGE plpgsql AS
+      $$ BEGIN INSERT INTO guest.ran_as VALUES ('by a temporary type'); RETURN true; END $$;
+    CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (guest.checked(VALUE));
+    CREATE TABLE guest.kinds (kind guest.kind);
+    CREATE TRIGGER mine AFTER INSERT ON guest.kinds FOR EACH ROW EXECUTE FUNCTION broker.publish_row('kinds');
+    INSERT INTO guest.kinds VALUES ('x');
+    INSERT INTO orders VALUES (1)";
+
+async fn nobody_gains_rights_by_the_functions(h: &dyn Harness) -> Outcome {
+    let postgres = PostgresHarness::of(h)?;
+    let (node, owner, _task) = prepared(h).await?;
+    let (mut kinds, mut orders) = (node.subscribe("kinds").await?, node.subscribe("orders").await?);
+    owner
+        .batch_execute(
+            "CREATE TABLE orders (id int); GRANT INSERT ON orders TO guest;
+             SELECT broker.publish_changes('orders', 'orders')",
+        )
+        .await?;
+    postgres.run("CREATE SCHEMA guest AUTHORIZATION guest").await?;
+    let (guest, _guests) = client(&postgres.url_for("guest", postgres.server().addr())).await?;
+    guest.batch_execute(STRANGER).await?;
+    receives(&mut kinds, r#"{"kind": 1}"#).await?;
+    receives(&mut orders, r#"{"id": 1}"#).await?;
+    assert_eq!(postgres.run("SELECT DISTINCT who FROM guest.ran_as").await?, [["guest"]]);
+    Ok(())
 }
 
 async fn a_migration_may_run_again_and_is_refused_to_strangers(h: &dyn Harness) -> Outcome {
