@@ -10,13 +10,13 @@ use crate::{
     report::{Report, Row, Target},
     rounds::{Round, Scale, alternate},
     servers::started,
-    wire::{Ours, Wire, throughput},
+    wire::{Ours, Wire, slow, throughput},
 };
 
 const CALLERS: usize = 256;
 
 pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
-    for backend in ["memory", "redis", "nats", "rabbitmq"] {
+    for backend in ["memory", "redis", "nats", "rabbitmq", "postgres"] {
         let name = format!("{backend} 64 B, one caller with {CALLERS} in flight");
         if !report.starts(&name) {
             continue;
@@ -29,7 +29,7 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         };
         let ours = Arc::new(Ours::open(&url, 1).await?);
         let handle = ours.poster.channel::<Bytes>(&ours.channels[0])?;
-        let slow = if backend == "rabbitmq" { 10 } else { 1 };
+        let slow = slow(backend);
         let count = scale.of(200_000 / slow, CALLERS);
         let payload = Bytes::from_static(&[b'x'; 64]);
         let pairs = alternate(

@@ -17,6 +17,7 @@ use crate::{
     report::{ErrorContext, Report, Row},
     rounds::{Scale, Spread, alternate},
     servers::started,
+    wire::slow,
 };
 
 /// The first argument of the process that is the node.
@@ -26,14 +27,14 @@ const FEW: usize = 10;
 const CALLERS: usize = 256;
 
 pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
-    for backend in ["redis", "nats", "rabbitmq"] {
+    for backend in ["redis", "nats", "rabbitmq", "postgres"] {
         let busy = scale.of(BUSY, 100);
         let name = format!("{backend} CPU of a node that receives {FEW} of {busy} busy channels");
         if !report.starts(&name) {
             continue;
         }
         let Some(server) = started(backend, &[]).await? else { continue };
-        let slow = if backend == "rabbitmq" { 10 } else { 1 };
+        let slow = slow(backend);
         let (url, posts) = (server.url(), scale.of(200_000 / slow, CALLERS));
         let pairs = alternate(
             scale,

@@ -46,7 +46,7 @@ impl What {
 }
 
 pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
-    for backend in ["memory", "redis", "nats", "rabbitmq"] {
+    for backend in ["memory", "redis", "nats", "rabbitmq", "postgres"] {
         // A binding of RabbitMQ's costs it a hundred times what a subscription costs the others.
         let channels = scale.of(if backend == "rabbitmq" { 10_000 } else { 100_000 }, 100);
         let closed = [false, true].map(|flooded| What::Closed { flooded });

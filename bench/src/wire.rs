@@ -1,6 +1,7 @@
 //! Wire: posts that go through a server and come back, beside the raw client on the same server.
 
 pub(crate) mod nats;
+pub(crate) mod postgres;
 mod rabbitmq;
 pub(crate) mod redis;
 
@@ -159,22 +160,35 @@ fn names(start: &str, count: usize) -> Vec<String> {
 }
 
 pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
-    for name in ["redis", "nats", "rabbitmq"] {
-        let mut scenarios = LOADS.iter().map(|load| scenario(name, *load)).chain([one_at_a_time(name)]);
-        if !scenarios.any(|scenario| report.wants(&scenario))
-            && (name != "redis" || !report.wants(redis::SCENARIO))
-        {
+    for name in ["redis", "nats", "rabbitmq", "postgres"] {
+        let more = match name {
+            "redis" => redis::SCENARIO.to_owned(),
+            "postgres" => postgres::subscribing(scale),
+            _ => one_at_a_time(name),
+        };
+        let mut scenarios = LOADS.iter().map(|load| scenario(name, *load)).chain([one_at_a_time(name), more]);
+        if !scenarios.any(|scenario| report.wants(&scenario)) {
             continue;
         }
         let Some(server) = started(name, &[]).await? else { continue };
+        // PostgreSQL wakes all who listen in a database for every commit, also those that listen to something else.
+        let apart = if name == "postgres" { started(name, &[]).await? } else { None };
         let url = server.url();
+        let theirs = apart.as_ref().map_or_else(|| url.clone(), |apart| apart.url());
+        let urls = [&*url, &*theirs];
         match name {
             "redis" => {
-                beside::<redis::Raw>(scale, report, name, "raw redis, multiplexed", &url).await?;
+                beside::<redis::Raw>(scale, report, name, "raw redis, multiplexed", urls).await?;
                 redis::beside_its_benchmark(scale, report, &url).await?;
             }
-            "nats" => beside::<nats::Raw>(scale, report, name, "raw async-nats, one flush", &url).await?,
-            _ => beside::<rabbitmq::Raw>(scale, report, name, "raw lapin with confirms", &url).await?,
+            "nats" => beside::<nats::Raw>(scale, report, name, "raw async-nats, one flush", urls).await?,
+            "rabbitmq" => {
+                beside::<rabbitmq::Raw>(scale, report, name, "raw lapin with confirms", urls).await?;
+            }
+            _ => {
+                beside::<postgres::Raw>(scale, report, name, "raw tokio-postgres", urls).await?;
+                postgres::subscribe(scale, report, &url).await?;
+            }
         }
     }
     Ok(())
@@ -195,18 +209,22 @@ async fn beside<W: Wire>(
     report: &mut Report,
     backend: &str,
     peer: &'static str,
-    url: &str,
+    urls: [&str; 2],
 ) -> Outcome {
-    let least = if backend == "nats" { 0.9 } else { 1.5 };
-    let (ours, raw) = both::<W>(url, 1).await?;
+    let least = match backend {
+        "nats" => 0.9,
+        "postgres" => 5.0,
+        _ => 1.5,
+    };
+    let (ours, raw) = both::<W>(urls, 1).await?;
     for load in LOADS {
         let (name, (size, callers, channels)) = (scenario(backend, load), load);
         if !report.starts(&name) {
             continue;
         }
-        let spread = if channels > 1 { Some(both::<W>(url, channels).await?) } else { None };
+        let spread = if channels > 1 { Some(both::<W>(urls, channels).await?) } else { None };
         let (ours, raw) = spread.as_ref().map_or((&ours, &raw), |(ours, raw)| (ours, raw));
-        let slow = if backend == "rabbitmq" { 10 } else { 1 };
+        let slow = slow(backend);
         let full = 200_000 / slow / if callers == 1 || size > 1024 { 20 } else { 1 };
         let count = scale.of(full, callers);
         let payload = Bytes::from(vec![b'x'; size]);
@@ -228,10 +246,15 @@ async fn beside<W: Wire>(
     Ok(())
 }
 
+/// By how much less is posted to a server that takes so much longer.
+pub(crate) fn slow(backend: &str) -> usize {
+    if matches!(backend, "rabbitmq" | "postgres") { 10 } else { 1 }
+}
+
 /// Ours and the raw client, at so many channels.
-async fn both<W: Wire>(url: &str, channels: usize) -> Outcome<(Arc<Ours>, Arc<W>)> {
+async fn both<W: Wire>([url, theirs]: [&str; 2], channels: usize) -> Outcome<(Arc<Ours>, Arc<W>)> {
     // The raw client has no use for our own part of the URL.
-    let plain = url.split('?').next().unwrap_or_default();
+    let plain = theirs.split('?').next().unwrap_or_default();
     Ok((Arc::new(Ours::open(url, channels).await?), Arc::new(W::open(plain, channels).await?)))
 }
 

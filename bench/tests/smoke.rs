@@ -35,7 +35,7 @@ fn every_scenario_has_a_row() {
         "streams a reader that stopped",
     ];
     // Servers that must be there; see `cargo xtask test`.
-    expected.extend(["redis", "nats", "rabbitmq"].into_iter().filter(|name| required(name)));
+    expected.extend(["redis", "nats", "rabbitmq", "postgres"].into_iter().filter(|name| required(name)));
     for start in expected {
         let of =
             |row: &&serde_json::Value| row["scenario"].as_str().is_some_and(|name| name.starts_with(start));

@@ -24,7 +24,7 @@ use crate::{
 const OTHERS: usize = 2;
 
 pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
-    for backend in ["memory", "redis", "nats", "rabbitmq"] {
+    for backend in ["memory", "redis", "nats", "rabbitmq", "postgres"] {
         let name = format!("{backend} streams, revoked on another server to the last frame");
         if !report.starts(&name) {
             continue;
