@@ -1,11 +1,16 @@
-//! `cargo xtask bench`: the benchmark program, with the servers it needs. Its options are those of the program `bench`.
+//! `cargo xtask bench`: the benchmark program, with the servers it needs. Its options are those of the program `bench`, and
+//! `--instructions`, which counts instead of measuring.
 
 use crate::{
+    instructions,
     run::{Passed, cargo, run as run_command},
     servers::{SERVERS, provide},
 };
 
 pub(crate) fn run(options: &Passed) -> Result<(), String> {
+    if options.arguments.iter().any(|argument| argument == instructions::OPTION) {
+        return instructions::run();
+    }
     if !options.ask_for_help() {
         provide(&SERVERS.iter().collect::<Vec<_>>(), false)?;
     }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod breakages;
 mod fuzz;
+mod instructions;
 mod lint;
 mod model;
 mod mutants;
@@ -40,6 +41,9 @@ enum Command {
     /// Post and receive for minutes on several nodes while faults happen, and check that nothing is lost in silence.
     Soak(run::Passed),
     /// Measure the broker beside raw clients and other channels. Builds for release; minutes.
+    ///
+    /// With `--instructions`: count the instructions of the hot paths with valgrind, and compare them with
+    /// `bench/instructions.toml`; `BLESS=1` writes it.
     Bench(run::Passed),
     /// Run all cases on every faulty driver, and print which of them notice. Takes many minutes.
     MutantsOfTheSuite(mutants::Options),

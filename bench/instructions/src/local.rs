@@ -1,0 +1,80 @@
+//! Local: posts that stay in the process, and posts over the in-process bus.
+
+use broker::{Broker, Event, Scope, Subscription};
+use futures_util::future::try_join_all;
+use tokio::runtime::Runtime;
+
+use crate::{MESSAGES, Outcome, TICK, Tick, measure, options, payload};
+
+const CHANNEL: &str = "news";
+
+pub(crate) fn by_name(runtime: &Runtime, readers: usize) -> Outcome {
+    let (broker, mut readers) = runtime.block_on(subscribed("memory:", readers))?;
+    measure(runtime, async || {
+        for _ in 0..MESSAGES {
+            broker.publish(CHANNEL, payload(), Scope::Local).await?;
+            read(&mut readers).await?;
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn by_handle(runtime: &Runtime, readers: usize) -> Outcome {
+    let (broker, mut readers) = runtime.block_on(subscribed("memory:", readers))?;
+    let handle = broker.channel::<bytes::Bytes>(CHANNEL)?;
+    measure(runtime, async || {
+        for _ in 0..MESSAGES {
+            handle.publish(payload(), Scope::Local).await?;
+            read(&mut readers).await?;
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn typed(runtime: &Runtime) -> Outcome {
+    let broker = runtime.block_on(broker::connect_with("memory:", options()))?;
+    let session = broker.session();
+    let mut stream = runtime.block_on(session.create_stream::<Tick>(CHANNEL))?;
+    let handle = session.channel::<Tick>(CHANNEL)?;
+    measure(runtime, async || {
+        for _ in 0..MESSAGES {
+            handle.post_message(TICK, Scope::Local).await?;
+            stream.next().await.ok_or("the stream has ended")??;
+        }
+        Ok(())
+    })
+}
+
+/// One node posts, and another one on the same bus hears.
+pub(crate) fn global(runtime: &Runtime, at_once: usize) -> Outcome {
+    const BUS: &str = "memory://instructions";
+    let (_node, mut readers) = runtime.block_on(subscribed(BUS, 1))?;
+    let poster = runtime.block_on(broker::connect_with(BUS, options()))?;
+    measure(runtime, async || {
+        for _ in 0..MESSAGES / at_once {
+            let posts = (0..at_once).map(|_| poster.publish(CHANNEL, payload(), Scope::Global));
+            try_join_all(posts).await?;
+            for _ in 0..at_once {
+                read(&mut readers).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn subscribed(url: &str, readers: usize) -> Outcome<(Broker, Vec<Subscription>)> {
+    let broker = broker::connect_with(url, options()).await?;
+    let readers = try_join_all((0..readers).map(|_| broker.subscribe(CHANNEL))).await?;
+    Ok((broker, readers))
+}
+
+/// One message for each.
+pub(crate) async fn read(readers: &mut [Subscription]) -> Outcome {
+    for reader in readers {
+        match reader.next().await {
+            Some(Event::Message(_)) => {}
+            other => return Err(format!("instead of a message: {other:?}").into()),
+        }
+    }
+    Ok(())
+}
