@@ -1,27 +1,19 @@
 //! Wire: posts that go through a server and come back, beside the raw client on the same server.
 
 pub(crate) mod nats;
+mod open_loop;
 pub(crate) mod postgres;
 mod rabbitmq;
+mod received;
 pub(crate) mod redis;
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, SeqCst},
-        },
-    },
-    time::{Duration, Instant},
-};
+use std::{future::Future, sync::Arc};
 
 use broker::{Broker, Event, Options, Scope};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
-use tokio::{sync::Notify, task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 
 use crate::{
     Outcome,
@@ -29,9 +21,8 @@ use crate::{
     rounds::{Round, Scale, Spread, alternate},
     servers::started,
 };
+pub(crate) use received::Received;
 
-/// How long a round may take.
-const LIMIT: Duration = Duration::from_secs(120);
 const CHANNEL: &str = "bench";
 const SPREAD: usize = 256;
 /// Bytes, how many callers post them, and to how many channels: one for all, or one for each.
@@ -59,51 +50,6 @@ pub(crate) trait Wire: Sized + Send + Sync + 'static {
     fn received(&self) -> &Received;
 }
 
-/// How many messages have arrived.
-#[derive(Debug)]
-pub(crate) struct Received {
-    began: Instant,
-    count: AtomicU64,
-    wanted: AtomicU64,
-    /// When the wanted one arrived, in nanoseconds.
-    at: AtomicU64,
-    reached: Notify,
-}
-
-impl Received {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            began: Instant::now(),
-            count: AtomicU64::new(0),
-            wanted: AtomicU64::new(0),
-            at: AtomicU64::new(0),
-            reached: Notify::new(),
-        })
-    }
-
-    fn note(&self) {
-        if self.count.fetch_add(1, SeqCst) + 1 == self.wanted.load(SeqCst) {
-            self.at.store(self.now(), SeqCst);
-            self.reached.notify_one();
-        }
-    }
-
-    fn now(&self) -> u64 {
-        self.began.elapsed().as_nanos() as u64
-    }
-
-    /// From now on that many more are wanted. Nothing is under way.
-    pub(crate) fn want(&self, more: u64) {
-        self.wanted.store(self.count.load(Acquire) + more, SeqCst);
-    }
-
-    pub(crate) async fn reach(&self) -> Outcome {
-        let arrived = timeout(LIMIT, self.reached.notified()).await;
-        let (count, wanted) = (self.count.load(Acquire), self.wanted.load(SeqCst));
-        arrived.map_err(|_| format!("only {count} of {wanted} messages have arrived").into())
-    }
-}
-
 /// Ours: two nodes in this process.
 pub(crate) struct Ours {
     pub(crate) poster: Broker,
@@ -123,14 +69,14 @@ impl Wire for Ours {
         options.queue_bytes = 0;
         let poster = broker::connect_with(url, options.clone()).await?;
         let subscriber = broker::connect_with(url, options).await?;
-        let (channels, received, mut readers) = (names("", channels), Received::new(), JoinSet::new());
+        let (channels, received, mut readers) = (names("", channels), Received::new()?, JoinSet::new());
         for channel in &channels {
             let mut subscription = subscriber.subscribe(channel).await?;
             let noting = Arc::clone(&received);
             readers.spawn(async move {
                 while let Some(event) = subscription.next().await {
                     match event {
-                        Event::Message(_) => noting.note(),
+                        Event::Message(message) => noting.note(|| message.payload().unwrap_or_default()),
                         other => eprintln!("instead of a message: {other:?}"),
                     }
                 }
@@ -166,7 +112,11 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
             "postgres" => postgres::subscribing(scale),
             _ => one_at_a_time(name),
         };
-        let mut scenarios = LOADS.iter().map(|load| scenario(name, *load)).chain([one_at_a_time(name), more]);
+        let mut scenarios = LOADS
+            .iter()
+            .map(|load| scenario(name, *load))
+            .chain([one_at_a_time(name), more])
+            .chain(open_loop::scenarios(name));
         if !scenarios.any(|scenario| report.wants(&scenario)) {
             continue;
         }
@@ -243,7 +193,7 @@ async fn beside<W: Wire>(
             alternate(scale, async || latency(&*ours, count).await, async || latency(&*raw, count).await);
         report.add(latency_row(name, peer, &pairs.await?)?);
     }
-    Ok(())
+    open_loop::run(scale, report, backend, peer, (&ours, &raw)).await
 }
 
 /// By how much less is posted to a server that takes so much longer.
@@ -296,7 +246,7 @@ async fn latency<W: Wire>(wire: &W, count: usize) -> Outcome<Histogram<u64>> {
         wire.post(0, payload.clone()).await?;
         wire.flush().await?;
         received.reach().await?;
-        took.record(received.at.load(SeqCst) - posted)?;
+        took.record(received.arrived_at() - posted)?;
     }
     Ok(took)
 }

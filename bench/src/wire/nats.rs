@@ -24,13 +24,13 @@ impl Wire for Raw {
         // As much as there is ever under way: it drops what does not fit.
         let receiving = ConnectOptions::new().subscription_capacity(1 << 18).connect(url).await?;
         let subjects: Vec<Subject> = names("raw.", channels).into_iter().map(Subject::from).collect();
-        let (received, mut readers) = (Received::new(), JoinSet::new());
+        let (received, mut readers) = (Received::new()?, JoinSet::new());
         for subject in &subjects {
             let mut subscriber = receiving.subscribe(subject.clone()).await?;
             let noting = Arc::clone(&received);
             readers.spawn(async move {
-                while subscriber.next().await.is_some() {
-                    noting.note();
+                while let Some(message) = subscriber.next().await {
+                    noting.note(|| message.payload);
                 }
             });
         }

@@ -36,8 +36,8 @@ pub(crate) struct Raw {
 
 impl Wire for Raw {
     async fn open(url: &str, channels: usize) -> Outcome<Self> {
-        let (received, mut tasks) = (Received::new(), JoinSet::new());
-        let publisher = connect(url, &mut tasks, || ()).await?;
+        let (received, mut tasks) = (Received::new()?, JoinSet::new());
+        let publisher = connect(url, &mut tasks, |_| ()).await?;
         // As ours, and as anybody would who posts much: a crash forgets notifications anyway.
         publisher.batch_execute("SET synchronous_commit = off").await?;
         let notify = publisher.prepare("SELECT pg_notify($1, $2)").await?;
@@ -45,7 +45,7 @@ impl Wire for Raw {
         let notify_pieces = publisher.prepare(pieces).await?;
 
         let noting = Arc::clone(&received);
-        let listener = connect(url, &mut tasks, move || noting.note()).await?;
+        let listener = connect(url, &mut tasks, move |payload| noting.note(|| payload)).await?;
         let channels = names("raw ", channels);
         listener.batch_execute(&listen(&channels)).await?;
         // Its connection ends with it.
@@ -107,7 +107,7 @@ pub(super) async fn subscribe(scale: Scale, report: &mut Report, url: &str) -> O
     };
     let raw = async || {
         let mut tasks = JoinSet::new();
-        let listener = connect(url, &mut tasks, || ()).await?;
+        let listener = connect(url, &mut tasks, |_| ()).await?;
         let work = async { Ok(listener.batch_execute(&listen(&channels)).await?) };
         Round::time(channels.len(), work).await
     };
@@ -128,7 +128,11 @@ fn pieces(text: &str) -> Vec<String> {
 }
 
 /// Opens a connection, driven by a task, that calls `note` for each message.
-async fn connect(url: &str, tasks: &mut JoinSet<()>, note: impl Fn() + Send + 'static) -> Outcome<Client> {
+async fn connect(
+    url: &str,
+    tasks: &mut JoinSet<()>,
+    note: impl Fn(&[u8]) + Send + 'static,
+) -> Outcome<Client> {
     let config: Config = url.parse()?;
     let (Some(Host::Tcp(host)), Some(port)) = (config.get_hosts().first(), config.get_ports().first()) else {
         return Err(io::Error::other("a server with an address is needed").into());
@@ -141,7 +145,7 @@ async fn connect(url: &str, tasks: &mut JoinSet<()>, note: impl Fn() + Send + 's
             if let AsyncMessage::Notification(notification) = message
                 && !notification.payload().starts_with("part")
             {
-                note();
+                note(notification.payload().as_bytes());
             }
         }
     });

@@ -44,11 +44,11 @@ impl Wire for Raw {
         }
         let silent = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let mut consumer = channel.basic_consume(queue, "".into(), silent, plain()).await?;
-        let (received, mut readers) = (Received::new(), JoinSet::new());
+        let (received, mut readers) = (Received::new()?, JoinSet::new());
         let noting = Arc::clone(&received);
         readers.spawn(async move {
-            while let Some(Ok(_)) = consumer.next().await {
-                noting.note();
+            while let Some(Ok(delivery)) = consumer.next().await {
+                noting.note(|| delivery.data);
             }
             drop(channel);
         });

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
-use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, Value, aio::MultiplexedConnection};
 use tokio::process::Command;
 
 use super::{Ours, Received, Wire, names, throughput};
@@ -26,11 +26,13 @@ pub(crate) struct Raw {
 impl Wire for Raw {
     async fn open(url: &str, channels: usize) -> Outcome<Self> {
         let client = Client::open(format!("{url}?protocol=resp3"))?;
-        let received = Received::new();
+        let received = Received::new()?;
         let noting = Arc::clone(&received);
         let note = move |push: PushInfo| {
-            if push.kind == PushKind::Message {
-                noting.note();
+            if push.kind == PushKind::Message
+                && let Some(Value::BulkString(payload)) = push.data.last()
+            {
+                noting.note(|| payload);
             }
             Ok::<_, Infallible>(())
         };
