@@ -12,6 +12,7 @@ mod footprint;
 mod in_flight;
 mod interest;
 mod local;
+mod pair;
 mod readers;
 mod recovery;
 mod report;
@@ -78,11 +79,14 @@ fn main() -> Outcome {
     if first.as_deref() == Some(streams::idle::MEASURE) {
         return runtime.block_on(streams::idle::measure(words));
     }
-    if first.is_some_and(|first| first == interest::LISTEN) {
+    if first.as_deref() == Some(interest::LISTEN) {
         let (Some(url), Some(subscribed)) = (words.next(), words.next()) else {
             return Err("for the benchmark alone".into());
         };
         return runtime.block_on(interest::listen(&url, subscribed.parse()?));
+    }
+    if first.is_some_and(|first| first == pair::PAIR) {
+        return runtime.block_on(pair::process(&words.collect::<Vec<_>>()));
     }
     let args = Args::parse();
     let scale = if args.smoke {
@@ -138,6 +142,7 @@ fn pass(runtime: &Runtime, scale: Scale, scenarios: &[String]) -> Outcome<Report
         wire::run(scale, &mut report).await?;
         in_flight::run(scale, &mut report).await?;
         interest::run(scale, &mut report).await?;
+        pair::run(scale, &mut report).await?;
         recovery::run(scale, &mut report).await?;
         streams::run(scale, &mut report).await
     });

@@ -35,6 +35,9 @@ fn every_scenario_has_a_row() {
         "streams a reader that stopped",
     ];
     // Servers that must be there; see `cargo xtask test`.
+    if required("redis") {
+        expected.push("two processes over redis");
+    }
     expected.extend(["redis", "nats", "rabbitmq", "postgres"].into_iter().filter(|name| required(name)));
     for start in expected {
         let of =

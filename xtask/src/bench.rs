@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: the benchmark program, with the servers it needs. Its options are those of the program `bench`, and
-//! `--instructions`, which counts instead of measuring.
+//! `--instructions`, which counts instead of measuring, and `--peers`, which installs other programs and measures beside them.
 
 use crate::{
-    instructions,
+    instructions, peers,
     run::{Passed, cargo, run as run_command},
     servers::{SERVERS, provide},
 };
@@ -15,5 +15,11 @@ pub(crate) fn run(options: &Passed) -> Result<(), String> {
         provide(&SERVERS.iter().collect::<Vec<_>>(), false)?;
     }
     let mut command = cargo(&["run", "--release", "--package", "bench", "--"]);
-    run_command(command.args(&options.arguments))
+    let (asked, arguments): (Vec<&String>, _) =
+        options.arguments.iter().partition(|argument| *argument == peers::OPTION);
+    if !asked.is_empty() {
+        peers::provide();
+        command.arg(peers::SCENARIO);
+    }
+    run_command(command.args::<Vec<_>, _>(arguments))
 }

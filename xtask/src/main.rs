@@ -13,6 +13,7 @@ mod model;
 mod mutants;
 mod node;
 mod packages;
+mod peers;
 mod release;
 mod report;
 mod run;
@@ -43,7 +44,8 @@ enum Command {
     /// Measure the broker beside raw clients and other channels. Builds for release; minutes.
     ///
     /// With `--instructions`: count the instructions of the hot paths with valgrind, and compare them with
-    /// `bench/instructions.toml`; `BLESS=1` writes it.
+    /// `bench/instructions.toml`; `BLESS=1` writes it. With `--peers`: install
+    /// Socket.IO's Redis adapter and `channels_redis`, and measure two processes beside two of theirs.
     Bench(run::Passed),
     /// Run all cases on every faulty driver, and print which of them notice. Takes many minutes.
     MutantsOfTheSuite(mutants::Options),
