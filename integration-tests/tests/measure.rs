@@ -27,7 +27,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// So many posts, each the first on its channel.
 const FIRST_POSTS: usize = 10_000;
