@@ -239,7 +239,7 @@ async fn bad_input_of_a_post_is_named(h: &dyn Harness) -> Outcome {
     }
     // As some old applications have it: it changes what a backslash means.
     client.batch_execute("SET standard_conforming_strings = off; SELECT broker.post('a', '\"old\"')").await?;
-    receives(&mut heard, "\"old\"").await?;
+    receives(&mut received, "\"old\"").await?;
     client.batch_execute("SELECT broker.publish_changes('orders', 'orders.{tenant_id}')").await?;
     let error = client.batch_execute("INSERT INTO orders VALUES (1, NULL)").await.expect_err("no channel");
     assert!(
