@@ -55,6 +55,9 @@ FROM broker.log l LEFT JOIN LATERAL (
 
 /// How many records a page has: of the usual size it is less than a batch of posts.
 const PAGE: usize = 250;
+/// The longest that a call may keep the posts waiting that are behind it, the probe among them: clearly less than
+/// `heartbeat_timeout` is by default, so that a table that somebody has locked costs no link.
+const SHARED: Duration = Duration::from_secs(2);
 /// How often a log that is missing is made, before something else must be wrong.
 const TRIES: usize = 3;
 /// More is for ever.
@@ -71,8 +74,8 @@ pub(crate) struct Log {
 impl PostgresLink {
     /// A call about the log that ends at its limit, at the server, too: whatever it waits for there, posts wait behind it.
     pub(crate) async fn limited<T>(&self, log: &LogSpec, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let LogSpec { name, limit, .. } = log;
-        if let Ok(outcome) = timeout(*limit, call).await {
+        let (name, limit) = (&log.name, log.limit.min(SHARED));
+        if let Ok(outcome) = timeout(limit, call).await {
             return outcome;
         }
         self.way.cancel(&self.post).await;

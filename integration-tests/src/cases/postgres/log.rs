@@ -5,7 +5,7 @@ use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
     log_link::Opener,
-    wait::within,
+    wait::{fence, within},
 };
 use broker_core::driver::LogCursor;
 
@@ -18,6 +18,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_user_without_create_posts_and_is_told_what_to_grant, [9, 11]),
     case!(a_user_with_grants_on_the_tables_needs_no_create, [9]),
     case!(a_restored_log_that_has_grown_again_is_reported, [9]).needs(&[Need::OwnServer, Need::Durable]),
+    case!(a_locked_log_costs_no_link, [9, 10]),
     case!(a_log_of_one_database_is_not_that_of_another, [9]),
 ];
 
@@ -72,6 +73,24 @@ async fn a_restored_log_that_has_grown_again_is_reported(h: &dyn Harness) -> Out
     let records: Vec<_> = after.records.iter().map(|record| record.to_vec()).collect();
     assert_eq!(records, [b"kept".to_vec(), b"another".to_vec(), b"and one more".to_vec()]);
     Ok(())
+}
+
+/// As a migration or a repair locks a table: the calls that wait for it share a session with the posts and the probe.
+async fn a_locked_log_costs_no_link(h: &dyn Harness) -> Outcome {
+    let node = h.node().await?;
+    let mut received = node.subscribe("news").await?;
+    node.revoke(Revocation::user("ada")).await?;
+    let (mut client, connection) = tokio_postgres::connect(&h.url(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    let transaction = client.transaction().await?;
+    transaction.batch_execute("LOCK TABLE broker.log").await?;
+    let error = within("an answer", node.revoke(Revocation::user("bob"))).await?.err();
+    let error = error.ok_or("a revocation in a table that is locked")?;
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert_eq!((node.health().links, node.health().is_connected()), (1, true), "{:?}", node.health());
+    transaction.rollback().await?;
+    within("an answer", node.revoke(Revocation::user("bob"))).await??;
+    Ok(fence(&node, &mut received).await?)
 }
 
 async fn a_log_of_one_database_is_not_that_of_another(h: &dyn Harness) -> Outcome {
