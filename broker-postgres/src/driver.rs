@@ -17,6 +17,7 @@ use crate::{
     link::PostgresLink,
     log::Log,
     names::Names,
+    notify::Notify,
     proof::{self, First},
     receiver::Receiver,
     session::{Fate, Session, Way},
@@ -86,8 +87,9 @@ async fn open(way: Way, inbox: Inbox) -> Result<PostgresLink> {
         done.map_err(|error| translate(&peer, &error))
     };
     try_join(set(&receive, format!("; UNLISTEN {channel}")), set(&post, POST_SETTINGS.to_owned())).await?;
+    let notify = Notify::prepare(&post, &peer).await?;
     fate.up()?;
-    Ok(PostgresLink::new(way, receive, post, names, inbox, Log::default()))
+    Ok(PostgresLink::new(way, receive, (post, notify), names, inbox, Log::default()))
 }
 
 #[async_trait]

@@ -117,6 +117,7 @@ mod link;
 mod log;
 mod migration;
 mod names;
+mod notify;
 mod piece;
 mod proof;
 mod receiver;

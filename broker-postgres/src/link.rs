@@ -14,14 +14,14 @@ use broker_core::{
     },
 };
 use bytes::Bytes;
-use tokio_postgres::{Error as PgError, types::Type};
+use tokio_postgres::Error as PgError;
 
 use crate::{
-    SqlPost,
     errors::{is_end, is_read_only, translate},
     inspect,
     log::Log,
     names::Names,
+    notify::Notify,
     piece::{bucket, bucket_name, cut, hash},
     proof::process,
     session::{Session, Way},
@@ -40,6 +40,7 @@ pub(crate) struct PostgresLink {
     pub(crate) way: Way,
     receive: Session,
     pub(crate) post: Session,
+    notify: Notify,
     names: Arc<Names>,
     inbox: Inbox,
     pub(crate) log: Log,
@@ -51,12 +52,12 @@ impl PostgresLink {
     pub(crate) fn new(
         way: Way,
         receive: Session,
-        post: Session,
+        (post, notify): (Session, Notify),
         names: Arc<Names>,
         inbox: Inbox,
         log: Log,
     ) -> Self {
-        Self { way, receive, post, names, inbox, log, counter: Mutex::new(random() as u32) }
+        Self { way, receive, post, notify, names, inbox, log, counter: Mutex::new(random() as u32) }
     }
 
     /// Translates an error of a call, and gives the link up if it cannot go on after that.
@@ -98,9 +99,8 @@ impl Link for PostgresLink {
             Err(error) => return vec![Err(error); batch.len()],
         };
         let (channels, payloads) = self.payloads(batch);
-        let arrays = [(&channels as _, Type::TEXT_ARRAY), (&payloads as _, Type::TEXT_ARRAY)];
-        let outcome = match client.query_typed(SqlPost::STATEMENT, &arrays).await {
-            Ok(_) => Ok(Receipt::new()),
+        let outcome = match self.notify.send(&client, &channels, &payloads).await {
+            Ok(()) => Ok(Receipt::new()),
             Err(error) => Err(match self.failed(&error) {
                 // It may have been committed.
                 cause if is_end(&error) => Error::new(ErrorKind::Interrupted, cause.message()),

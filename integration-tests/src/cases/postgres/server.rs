@@ -177,22 +177,30 @@ async fn a_queue_that_is_held_is_reported(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-/// Makes every commit with a notification fail as with a full queue: after its statement has succeeded. The real queue has
-/// eight gigabytes.
-const FILL: &str = "
+/// Lets every commit with a notification fail as with a full queue, once it [is full](FILL): after its statement has
+/// succeeded. The real queue has eight gigabytes. It has to be there before a link is, which prepares its statements.
+const BOUNDED: &str = "
 ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_with_room;
+CREATE TABLE public.posted ();
 CREATE TABLE public.full_queue ();
-CREATE FUNCTION public.no_room() RETURNS trigger LANGUAGE plpgsql AS
-  $$ BEGIN RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000'; END $$;
-CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON public.full_queue DEFERRABLE INITIALLY DEFERRED
-  FOR EACH ROW EXECUTE FUNCTION public.no_room();
+CREATE FUNCTION public.check_room() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM public.full_queue) THEN
+    RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON public.posted DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION public.check_room();
 CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE sql SECURITY DEFINER AS
-  'INSERT INTO public.full_queue DEFAULT VALUES; SELECT pg_catalog.pg_notify_with_room($1, $2)'";
-const MAKE_ROOM: &str = "DROP FUNCTION pg_catalog.pg_notify(text, text);
-ALTER FUNCTION pg_catalog.pg_notify_with_room(text, text) RENAME TO pg_notify";
+  'INSERT INTO public.posted DEFAULT VALUES; SELECT pg_catalog.pg_notify_with_room($1, $2)';
+GRANT SELECT ON public.full_queue TO PUBLIC";
+const FILL: &str = "INSERT INTO public.full_queue DEFAULT VALUES";
+const MAKE_ROOM: &str = "TRUNCATE public.full_queue";
 
 async fn a_full_queue_fails_posts_for_certain_and_loses_nothing_in_silence(h: &dyn Harness) -> Outcome {
     let postgres = PostgresHarness::of(h)?;
+    postgres.run(BOUNDED).await?;
     let (one, two) = (h.node().await?, h.node().await?);
     let mut received = two.subscribe("news").await?;
     fence(&one, &mut received).await?;
