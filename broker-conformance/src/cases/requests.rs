@@ -366,6 +366,8 @@ async fn a_request_ends_with_its_session(h: &dyn Harness) -> Outcome {
     let broker = node.broker.clone();
     let request = tokio::spawn(async move { broker.request::<_, Answer>(ASKS, Ask { n: 4 }, limit).await });
     next_call(&mut asks).await?;
+    // Its post has an outcome by now: one that has none is interrupted by the end.
+    node.publish("behind", "it", Scope::Global).await?;
     node.close().await;
     let ended = within("the end of the request", request).await??.expect_err("it is closed");
     assert!(matches!(&ended, RequestError::Broker(error) if error.kind() == ErrorKind::Closed), "{ended}");

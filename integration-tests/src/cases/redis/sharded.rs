@@ -136,7 +136,7 @@ async fn a_killed_master_is_a_gap_on_its_channels_alone(h: &dyn Harness) -> Outc
     let [node, other] = nodes(h, &cluster).await?;
     let (names, mut listening) = one_at_each(&node).await?;
     cluster.member(0).kill().await?;
-    others_go_on_until_another_serves(&cluster, &other, &names, &mut listening).await?;
+    others_go_on_until_another_serves(&cluster, 0, &other, &names, &mut listening).await?;
     only_the_first_is_told(&other, &names, &mut listening).await?;
     assert_eq!((node.health().links, other.health().links), (1, 1));
     cluster.member(0).start_again().await?;
@@ -147,9 +147,10 @@ async fn a_killed_master_is_a_gap_on_its_channels_alone(h: &dyn Harness) -> Outc
     Ok(())
 }
 
-/// While the first master is out of service: every post on a channel of another is heard, and nothing else is.
+/// While the master of the first channel is out of service: every post on a channel of another is heard, and nothing else is.
 async fn others_go_on_until_another_serves(
     cluster: &RedisCluster,
+    master: usize,
     other: &Broker,
     names: &[String],
     listening: &mut [Subscription],
@@ -161,7 +162,7 @@ async fn others_go_on_until_another_serves(
             assert_eq!(next_count(subscription).await?, Ok(n), "on {name}");
         }
         n += 1;
-        if cluster.owner(1, RedisCluster::slot(&names[0])).await? != 0 {
+        if cluster.owner(2, RedisCluster::slot(&names[0])).await? != master {
             return Ok(());
         }
     }
@@ -220,9 +221,12 @@ async fn a_frozen_master_is_a_gap_on_its_channels_alone(h: &dyn Harness) -> Outc
 async fn a_planned_failover_is_a_gap_on_its_channels_alone(h: &dyn Harness) -> Outcome {
     let cluster = start().await?;
     let [node, other] = nodes(h, &cluster).await?;
-    let (names, mut listening) = one_at_each(&node).await?;
-    cluster.ask::<()>(MASTERS.end, "CLUSTER FAILOVER").await?;
-    others_go_on_until_another_serves(&cluster, &other, &names, &mut listening).await?;
+    let (mut names, mut listening) = one_at_each(&node).await?;
+    // The first master has `$digests`, and one that is lost with a master is a gap on every channel.
+    names.rotate_left(1);
+    listening.rotate_left(1);
+    cluster.ask::<()>(MASTERS.end + 1, "CLUSTER FAILOVER").await?;
+    others_go_on_until_another_serves(&cluster, 1, &other, &names, &mut listening).await?;
     only_the_first_is_told(&other, &names, &mut listening).await?;
     assert_eq!((node.health().links, other.health().links), (1, 1));
     Ok(())
