@@ -110,7 +110,7 @@ impl Peer {
         tried.err().map(|error| format!("{}: {error}", self.program.display()))
     }
 
-    /// From the word to begin until the last message is heard.
+    /// From the signal to begin until the last message is received.
     async fn round(&self, url: &str) -> Outcome<Round> {
         let mut hearing = self.start("hear", url)?;
         hearing.says("ready").await?;

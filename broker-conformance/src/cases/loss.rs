@@ -219,12 +219,12 @@ async fn links_dropped_by_the_server_reconnect_with_a_gap(h: &dyn Harness) -> Ou
 /// The message, behind the gap of a lost link. The members of a cluster drop links one after the other, and a digest may be
 /// lost between two of them: that is a gap of its own.
 async fn receives_after_link_loss(received: &mut Subscription, expected: &str) -> Outcome {
-    let mut is_told = false;
+    let mut link_lost = false;
     loop {
         match next_event(received).await? {
-            Event::Gap(Gap { cause: GapCause::LinkLost, missed: None, .. }) => is_told = true,
+            Event::Gap(Gap { cause: GapCause::LinkLost, missed: None, .. }) => link_lost = true,
             Event::Gap(Gap { cause: GapCause::Skipped, missed: None, .. }) => {}
-            Event::Message(message) if is_told => {
+            Event::Message(message) if link_lost => {
                 assert_eq!(text(&message)?, expected);
                 return Ok(());
             }

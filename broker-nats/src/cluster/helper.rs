@@ -22,9 +22,9 @@ const OPENING: Duration = Duration::from_secs(5);
 /// The time between two attempts, at first and at most. Beyond that a server that was away may take in clients before
 /// anybody asks it.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
-/// After so long, and then so often at least, an address is tried at which no server was ever found: this machine may not
-/// be able to reach it at all.
-const STRANGER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
+/// After the first of these, an address at which no server was ever found is tried each time after the second: this machine
+/// may not be able to reach it at all.
+const NEVER_FOUND: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
 /// How often somebody looks who is at an address where no helper is needed.
 const NEEDLESS: Duration = Duration::from_secs(5);
 
@@ -49,8 +49,8 @@ pub(super) async fn keep(shared: Arc<Shared>, member: Arc<Member>) {
         }
         select! {
             () = sleep(pause) => {
-                let strange = member.id().is_none() && began.elapsed() > STRANGER.0;
-                pause = (pause * 2).min(if strange { STRANGER.1 } else { PAUSES.1 });
+                let never_found = member.id().is_none() && began.elapsed() > NEVER_FOUND.0;
+                pause = (pause * 2).min(if never_found { NEVER_FOUND.1 } else { PAUSES.1 });
             }
             // A call wants it.
             () = member.missed.notified() => sleep(PAUSES.0).await,

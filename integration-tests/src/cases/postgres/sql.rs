@@ -25,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_post_from_rust_is_part_of_the_transaction, [1, 2]),
     case!(what_the_page_shows_is_received, [2]),
     case!(bad_input_of_a_post_is_named, [11]),
-    case!(nobody_gains_rights_by_the_functions, [11]),
+    case!(the_functions_lend_no_rights_of_their_owner, [11]),
     case!(a_migration_may_run_again_and_is_refused_to_strangers, [11]),
 ];
 
@@ -266,7 +266,7 @@ const STRANGER: &str = "
     INSERT INTO guest.kinds VALUES ('x');
     INSERT INTO orders VALUES (1)";
 
-async fn nobody_gains_rights_by_the_functions(h: &dyn Harness) -> Outcome {
+async fn the_functions_lend_no_rights_of_their_owner(h: &dyn Harness) -> Outcome {
     let postgres = PostgresHarness::of(h)?;
     let (node, owner, _task) = prepared(h).await?;
     let (mut kinds, mut orders) = (node.subscribe("kinds").await?, node.subscribe("orders").await?);

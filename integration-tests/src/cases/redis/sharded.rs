@@ -147,7 +147,7 @@ async fn a_killed_master_is_a_gap_on_its_channels_alone(h: &dyn Harness) -> Outc
     Ok(())
 }
 
-/// While the master of the first channel is out of service: every post on a channel of another is heard, and nothing else is.
+/// While the master of the first channel is out of service: every post on a channel of another arrives, and nothing else does.
 async fn others_go_on_until_another_serves(
     cluster: &RedisCluster,
     master: usize,
