@@ -2,8 +2,10 @@
 
 use std::{
     env,
+    num::NonZero,
     process::ExitCode,
     sync::{Arc, mpsc},
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -24,6 +26,8 @@ use crate::{
 const CASE_LIMIT: Duration = Duration::from_secs(300);
 /// How long the tasks of a case may take to end after it.
 const END_LIMIT: Duration = Duration::from_secs(5);
+/// Cases that run at once for each core. They spend most of their time waiting: for servers to start, and for deadlines.
+const CASES_PER_CORE: usize = 2;
 
 /// Runs every case on every backend, as the command line and the environment choose, and prints the outcome as
 /// `cargo test` does. It is the `main` of a test with `harness = false`.
@@ -33,7 +37,9 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// ignored, with the reason; with `BROKER_REQUIRE=acme,…`, or with `CI=true`, they fail.
 #[must_use]
 pub fn main(entries: &[Entry]) -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    arguments.test_threads.get_or_insert(cores * CASES_PER_CORE);
     // A second subscriber beside the one that a case may set. With one alone, whichever thread comes first to a
     // line of the log decides for all of them whether it is logged.
     tracing_subscriber::fmt().with_max_level(LevelFilter::OFF).with_writer(std::io::sink).init();
