@@ -1,10 +1,12 @@
 //! `cargo xtask test`: the conformance suite, then all other tests, with the servers they need.
 
 use std::{
-    fs,
+    env, fs,
+    num::NonZero,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
+    thread::available_parallelism,
     time::Instant,
 };
 
@@ -255,6 +257,11 @@ impl Suite {
     /// `cargo test`, always with the same packages and features, so that every step shares one build.
     fn cargo_test(&self) -> Command {
         let mut command = cargo(&["test", "--no-fail-fast", "--workspace", "--features"]);
+        // Tests spend most of their time waiting, as the cases of the suite do: for servers, and for deadlines.
+        if env::var_os("RUST_TEST_THREADS").is_none() {
+            let cores = available_parallelism().map_or(1, NonZero::get);
+            command.env("RUST_TEST_THREADS", (2 * cores).to_string());
+        }
         if self.source == Source::Docker {
             let features = format!("{FEATURES},integration-tests/docker");
             command.arg(features).env("BROKER_TEST_SERVERS", "docker");
