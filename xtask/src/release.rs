@@ -5,6 +5,7 @@ use std::{fmt, process::Command};
 use clap::{Args, ValueEnum};
 
 use crate::{
+    lint::DENY,
     packages::Published,
     run::{cargo, root, run as run_command, succeeds},
 };
@@ -36,7 +37,8 @@ enum Check {
     Advisories,
     /// Spelling.
     Typos,
-    /// Build every pair of features of the published crates.
+    /// Lint the published crates with no feature, with each alone, and with every pair: a build of everything hides what
+    /// one of them lacks.
     Features,
     /// Build the documentation as docs.rs does, with the badges of features.
     Docs,
@@ -157,15 +159,11 @@ impl Check {
                 command.current_dir(root());
                 command
             }
-            Self::Features => with_selection(&[
-                "hack",
-                "check",
-                "--feature-powerset",
-                "--depth",
-                "2",
-                "--exclude-features",
-                "default,full",
-            ]),
+            Self::Features => {
+                let mut command = with_selection(&["hack", "clippy", "--feature-powerset", "--depth", "2"]);
+                command.args(["--exclude-features", "default,full"]).args(DENY);
+                command
+            }
             Self::Docs => {
                 let mut command = with("nightly", &["doc", "--no-deps", "--all-features"], "target/docsrs");
                 command.args(published.selection()).env("RUSTDOCFLAGS", "-Dwarnings --cfg docsrs");
