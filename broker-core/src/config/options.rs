@@ -54,7 +54,8 @@ pub struct Options {
     /// How often this node announces how much it has posted, so that others detect what is missing at the end: the
     /// longest time until a loss is reported that no later message shows. With more than 100 such digests a second in the
     /// cluster each node sends fewer. A node that posts nothing sends none, unless somebody
-    /// has subscribed and asks. One that has posted, and is then silent for three intervals, counts as killed. Default 5 s.
+    /// has subscribed and asks. One that has posted, and is then silent for three intervals, and for 4 s at
+    /// least, counts as killed. Default 5 s.
     #[serde(deserialize_with = "duration")]
     pub digest_interval: Duration,
     /// The limit for one attempt to open a link. Default 5 s.

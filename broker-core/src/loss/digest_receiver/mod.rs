@@ -35,9 +35,9 @@
 //! # Silence
 //!
 //! A node owes a digest from the first message that is heard of it until an empty digest follows. When nothing of it
-//! arrives for [`SILENT`] times the interval that its digests name, or the longer time between two looks here, it was
-//! killed, and what it has posted since the last one is unknown: that is a gap of unknown size on every channel. If it has
-//! only paused, the gap was needless: its digests are counted as before. A node that closes says so.
+//! arrives for [`SILENT`] times the interval that its digests name, or the longer time between two looks here, and for
+//! [`PATIENCE`] at least, it was killed, and what it has posted since the last one is unknown: that is a gap of unknown size
+//! on every channel. If it has only paused, the gap was needless: its digests are counted as before. A node that closes says so.
 //!
 //! A node takes up to 64 bytes in the table. With more than [`NODES`] those that are gone are forgotten, or all.
 
@@ -65,6 +65,8 @@ const PACE: Duration = Duration::from_millis(10);
 const ENTRIES: usize = 128;
 /// After so many intervals without a word a node that owes a digest has fallen silent.
 const SILENT: u32 = 3;
+/// In milliseconds, and not sooner than this: a node on a busy machine, or one whose link comes back, is silent for as long.
+const PATIENCE: u32 = 4000;
 /// How many nodes are known to have been heard since the last look, without a search.
 const RECENT: usize = 64;
 
@@ -212,7 +214,7 @@ impl DigestReceiver {
         for (origin, node) in &mut self.nodes {
             node.silent = if node.heard { 0 } else { node.silent.saturating_add(passed) };
             node.heard = false;
-            let limit = node.interval.max(passed).saturating_mul(SILENT);
+            let limit = node.interval.max(passed).saturating_mul(SILENT).max(PATIENCE);
             if node.owes && node.silent >= limit && *origin != self.own {
                 (node.owes, node.gone, silent) = (false, true, true);
             }

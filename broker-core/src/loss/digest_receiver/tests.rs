@@ -186,6 +186,15 @@ fn a_node_that_owes_a_digest_and_is_silent_is_noticed_once() {
 }
 
 #[test]
+fn a_node_of_short_intervals_may_be_silent_for_longer_than_three() {
+    let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::new(OWN));
+    receive(&mut receiver, &confirm(sender.next(NODE, spans(1), 100)), 1);
+    let mut looks = (0..60).map(|_| receiver.look(Duration::from_millis(100)));
+    // The first look sees that it was heard.
+    assert_eq!(looks.position(|silent| silent), Some(40));
+}
+
+#[test]
 fn a_node_is_never_silent_for_itself() {
     let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::new(NODE));
     receive(&mut receiver, &confirm(sender.next(NODE, spans(1), INTERVAL)), 1);
