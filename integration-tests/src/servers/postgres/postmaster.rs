@@ -33,6 +33,10 @@ impl Postmaster {
     pub(crate) fn start(&self, command: &mut Command, log: &Path) -> Result<(), String> {
         self.first.start(command, log)?;
         let Some(pid) = self.first.pid() else { return Err("postgres has no process".to_owned()) };
+        // One is left of a server that has ended by itself.
+        if self.leash.signal("KILL").is_ok() {
+            self.leash.let_go();
+        }
         let mut leash = leashed("sh");
         leash.args(["-c", &format!("cat; kill -s QUIT {pid}")]);
         self.leash.start(&mut leash, &log.with_extension("leash"))
