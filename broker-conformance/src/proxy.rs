@@ -217,6 +217,7 @@ impl Connection {
     }
 
     async fn relay(&self, client: &mut TcpStream, counted: Counted) {
+        let mut counted = Some(counted);
         if self.born.stalled {
             return closed(client).await;
         }
@@ -226,25 +227,46 @@ impl Connection {
         {
             let (mut from_client, mut to_client) = client.split();
             let (mut from_server, mut to_server) = server.split();
+            let upstream = async {
+                if self.copy(&mut from_client, &mut to_server, false).await.is_ok() {
+                    // The client has nothing more to send. It may wait until the server has hung up.
+                    counted.take();
+                    let _ = to_server.shutdown().await;
+                    std::future::pending().await
+                }
+            };
             tokio::select! {
                 biased;
                 () = self.until(|state| state.stalls != self.born.stalls) => {}
-                () = self.copy(&mut from_client, &mut to_server, false) => return,
-                () = self.copy(&mut from_server, &mut to_client, true) => return,
+                () = upstream => return,
+                _ = self.copy(&mut from_server, &mut to_client, true) => return,
             }
         }
         let healed = || self.until(|state| !state.stalled);
         tokio::select! {
-            () = closed(client) => drop(counted),
+            () = closed(client) => drop(counted.take()),
             () = async { closed(&server).await; healed().await } => return,
         }
         healed().await;
     }
 
-    async fn copy(&self, from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, downstream: bool) {
+    /// Until `from` has nothing more to send.
+    ///
+    /// # Errors
+    /// One of the two is gone.
+    async fn copy(
+        &self,
+        from: &mut ReadHalf<'_>,
+        to: &mut WriteHalf<'_>,
+        downstream: bool,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; 16 * 1024];
         let mut rewriter = Rewriter::new(if downstream { self.ports.clone() } else { Ports::default() });
-        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        loop {
+            let length = from.read(&mut buffer).await?;
+            if length == 0 {
+                return Ok(());
+            }
             let now = *self.view.borrow();
             if now.ends != self.born.ends || now.stalls != self.born.stalls {
                 // Whoever waits for these counts takes over.
@@ -255,9 +277,7 @@ impl Connection {
             if downstream && stalled_downstream {
                 continue;
             }
-            if to.write_all(&rewriter.pass(&buffer[..length])).await.is_err() {
-                return;
-            }
+            to.write_all(&rewriter.pass(&buffer[..length])).await?;
         }
     }
 }
