@@ -66,6 +66,27 @@ async fn retries_back_off_with_jitter_and_a_bound_and_end_with_the_broker() {
     assert_eq!(broker.health().state, ConnectionState::Closed);
 }
 
+/// Not how the last link ended, once it is known why there is no other one.
+#[tokio::test(start_paused = true)]
+async fn every_call_names_the_reason_of_the_last_attempt() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options()).await.unwrap();
+    driver.world().refuse_connect = Some(ErrorKind::Forbidden);
+    driver.lose();
+    let names = async |failures, reason| {
+        until("the attempt", || broker.health().failures >= failures).await;
+        let posted = broker.publish("news", "x", Scope::Global).await.unwrap_err();
+        assert_eq!(posted.kind(), ErrorKind::Unavailable);
+        assert!(posted.message().ends_with(reason), "{posted}");
+    };
+    names(1, "the test broke it").await;
+    names(2, "the test refuses: Forbidden").await;
+    let subscribed = broker.subscribe("news").await.unwrap_err();
+    assert!(subscribed.message().ends_with("the test refuses: Forbidden"), "{subscribed}");
+    driver.world().refuse_connect = Some(ErrorKind::Misconfigured);
+    names(broker.health().failures + 1, "the test refuses: Misconfigured").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_missing_echo_ends_the_link() {
     let driver = Scripted::default();

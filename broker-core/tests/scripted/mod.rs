@@ -155,7 +155,7 @@ impl Driver for Scripted {
             let mut world = self.world();
             world.connects.push(Instant::now());
             if let Some(kind) = world.refuse_connect {
-                return Err(Error::new(kind, "the test refuses"));
+                return Err(Error::new(kind, format!("the test refuses: {kind:?}")));
             }
             world.subscribed.clear();
             world.inboxes.push(context.inbox.clone());

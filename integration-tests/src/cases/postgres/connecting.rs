@@ -1,10 +1,10 @@
 //! Cases about PostgreSQL alone: the ways to it, and the ways in which it refuses.
 
-use broker::ErrorKind;
+use broker::{ErrorKind, Scope};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
     harness::Harness,
-    wait::{eventually, until},
+    wait::{eventually, until, within},
 };
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(a_wrong_password_is_refused_and_not_shown, [11]),
+    case!(a_password_changed_under_way_is_the_reason_that_posts_name, [10]).needs(&[Need::OwnServer]),
     case!(a_missing_or_closed_database_is_named, [11]),
     case!(encryption_from_end_to_end_with_the_right_authority, [1, 2]),
     case!(another_authority_is_refused_and_names_the_key, [11]),
@@ -46,6 +47,25 @@ async fn a_wrong_password_is_refused_and_not_shown(h: &dyn Harness) -> Outcome {
     }
     let url = postgres.url_for("guarded:right", addr);
     Ok(receive_from_each_other(&connect(h, &url).await?, &connect(h, &url).await?).await?)
+}
+
+/// Why the next link cannot be opened counts from the first attempt on, and no longer how the last one ended.
+async fn a_password_changed_under_way_is_the_reason_that_posts_name(h: &dyn Harness) -> Outcome {
+    let postgres = PostgresHarness::of(h)?;
+    let url = postgres.url_for("guarded:right", postgres.server().addr());
+    let node = connect(h, &url).await?;
+    postgres.run("ALTER ROLE guarded PASSWORD 'another'").await?;
+    h.drop_links().await?;
+    for failures in 2..6 {
+        until("an attempt", || node.health().failures >= failures).await?;
+        let error = within("an answer", node.publish("news", "lost", Scope::Global)).await?.err();
+        let error = error.ok_or("a post without a link")?;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("wrong password"), "{error}");
+    }
+    postgres.run("ALTER ROLE guarded PASSWORD 'right'").await?;
+    within("the next link", node.ready()).await??;
+    Ok(())
 }
 
 async fn a_missing_or_closed_database_is_named(h: &dyn Harness) -> Outcome {
