@@ -22,7 +22,7 @@
 //!   renewed in place. Without the key, or with `disable`, nothing is encrypted.
 //!
 //! Times are core's options (`connect_timeout`, `publish_timeout`, …): the driver has none of its own, but for the 2 s
-//! within which a new link has to receive its own, and the 2 s that a call about the revocation log may take at most.
+//! within which a new link has to receive its own.
 //!
 //! # How messages travel
 //!
@@ -85,7 +85,9 @@
 //! than the log now goes, also if that has grown again since, detects it at its next read, and so does one whose records
 //! were deleted unread. An append drops, a hundred at a time, what is older than `revocation_retention` by the server's clock.
 //!
-//! A call that is not answered within 2 s is cancelled at the server, since posts wait behind it; core tries again.
+//! A call that is not answered within two fifths of `publish_timeout` or of `heartbeat_timeout`, whichever is shorter (2 s by
+//! default), is cancelled at the server, since posts and the probe wait behind it; core tries again. Raise both where
+//! commits wait longer for a standby.
 //!
 //! # Permissions
 //!

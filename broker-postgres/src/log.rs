@@ -55,9 +55,6 @@ FROM broker.log l LEFT JOIN LATERAL (
 
 /// How many records a page has: of the usual size it is less than a batch of posts.
 const PAGE: usize = 250;
-/// The longest that a call may keep the posts waiting that are behind it, the probe among them: clearly less than
-/// `heartbeat_timeout` is by default, so that a table that somebody has locked costs no link.
-const SHARED: Duration = Duration::from_secs(2);
 /// How often a log that is missing is made, before something else must be wrong.
 const TRIES: usize = 3;
 /// More is for ever.
@@ -72,16 +69,17 @@ pub(crate) struct Log {
 
 /// On the session that posts: a page of the log is no larger than some batches are.
 impl PostgresLink {
-    /// A call about the log that ends at its limit, at the server, too: whatever it waits for there, posts wait behind it.
+    /// A call about the log that ends at its limit, at the server, too: whatever it waits for there, posts wait behind it, the
+    /// probe among them. So a table that somebody has locked costs no link.
     pub(crate) async fn limited<T>(&self, log: &LogSpec, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let (name, limit) = (&log.name, log.limit.min(SHARED));
+        let (name, limit) = (&log.name, log.limit.min(log.shared_limit));
         if let Ok(outcome) = timeout(limit, call).await {
             return outcome;
         }
         self.way.cancel(&self.post).await;
         let why = format!(
             "did not answer about `{name}` within {limit:?}; see `pg_stat_activity` for what holds up the tables `broker.log` and \
-             `broker.record`, or the standby that commits wait for"
+             `broker.record`, or the standby that commits wait for, or raise `publish_timeout` and `heartbeat_timeout`"
         );
         Err(self.way.peer.error(Timeout, why))
     }

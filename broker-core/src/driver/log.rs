@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::ErrorContext;
 use crate::{
-    ChannelName, ErrorKind, Result,
+    ChannelName, ErrorKind, Options, Result,
     wire::names::{Names, REVOCATIONS},
 };
 
@@ -28,13 +28,23 @@ pub struct LogSpec {
     /// [`Timeout`](crate::ErrorKind::Timeout), and leaves nothing behind: core drops a call that is much later, and
     /// the link with it.
     pub limit: Duration,
+    /// The limit of a driver whose posts wait behind a call, on one connection: short enough that the probe of the heartbeat is
+    /// in time after it. Two fifths of `publish_timeout` or of `heartbeat_timeout`, whichever is shorter.
+    pub shared_limit: Duration,
 }
 
 impl LogSpec {
-    /// Core makes one for each broker; tests of a driver make their own.
+    /// Core makes one for each broker; tests of a driver make their own. Both limits are the same.
     #[must_use]
     pub const fn new(name: ChannelName, retention: Duration, limit: Duration) -> Self {
-        Self { name, retention, limit }
+        Self { name, retention, limit, shared_limit: limit }
+    }
+
+    /// That of a broker with these options.
+    pub(crate) fn of_options(options: &Options) -> Self {
+        let Options { prefix, revocation_retention, publish_timeout, heartbeat_timeout, .. } = options;
+        let shared_limit = *publish_timeout.min(heartbeat_timeout) / 5 * 2;
+        Self { shared_limit, ..Self::of(prefix, *revocation_retention, *publish_timeout) }
     }
 
     /// The log of the application with this prefix; empty: of the one that has none.
@@ -178,6 +188,23 @@ mod tests {
         let error = log.within(&peer, after(6)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert!(error.message().contains("127.0.0.1:6379") && error.message().contains("5s"), "{error}");
+    }
+
+    #[test]
+    fn the_options_of_a_broker_limit_its_calls() {
+        let limits = |publish_timeout, heartbeat_timeout| {
+            let seconds = Duration::from_secs_f64;
+            let options = Options {
+                publish_timeout: seconds(publish_timeout),
+                heartbeat_timeout: seconds(heartbeat_timeout),
+                ..Options::default()
+            };
+            let log = LogSpec::of_options(&options);
+            (log.limit.as_secs_f64(), log.shared_limit.as_secs_f64())
+        };
+        assert_eq!(limits(5.0, 5.0), (5.0, 2.0));
+        assert_eq!(limits(30.0, 20.0), (30.0, 8.0));
+        assert_eq!(limits(1.0, 20.0), (1.0, 0.4));
     }
 
     #[test]

@@ -104,10 +104,9 @@ pub(crate) struct Append {
 
 impl Follower {
     pub(crate) fn new(node: NodeId, registry: Arc<Registry>, options: &Options) -> Self {
-        // The longest that a driver may take; core's own limit lies behind it.
-        let limit = options.publish_timeout;
         Self {
-            log: LogSpec::of(&options.prefix, options.revocation_retention, limit),
+            // The longest that a driver may take; core's own limit lies behind it.
+            log: LogSpec::of_options(options),
             registry,
             node,
             on_unlogged_gap: options.on_unlogged_gap,

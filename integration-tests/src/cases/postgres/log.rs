@@ -1,5 +1,7 @@
 //! Cases about PostgreSQL alone: the revocation log in two tables, and who may use them.
 
+use std::{pin::pin, time::Duration};
+
 use broker::{ErrorKind, Revocation};
 use broker_conformance::{
     case::{Case, Need, Outcome, case},
@@ -19,6 +21,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_user_with_grants_on_the_tables_needs_no_create, [9]),
     case!(a_restored_log_that_has_grown_again_is_reported, [9]).needs(&[Need::OwnServer, Need::Durable]),
     case!(a_locked_log_costs_no_link, [9, 10]),
+    case!(a_call_about_the_log_may_take_as_long_as_its_limit, [9]),
     case!(a_log_of_one_database_is_not_that_of_another, [9]),
 ];
 
@@ -91,6 +94,31 @@ async fn a_locked_log_costs_no_link(h: &dyn Harness) -> Outcome {
     transaction.rollback().await?;
     within("an answer", node.revoke(Revocation::user("bob"))).await??;
     Ok(fence(&node, &mut received).await?)
+}
+
+async fn a_call_about_the_log_may_take_as_long_as_its_limit(h: &dyn Harness) -> Outcome {
+    let opener = Opener::of(h)?;
+    let patient = opener.open().await?;
+    patient.append("made").await?;
+    let mut opener = opener;
+    opener.log.limit = Duration::from_secs(1);
+    let hasty = opener.open().await?;
+    let (mut client, connection) = tokio_postgres::connect(&h.url(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    let transaction = client.transaction().await?;
+    transaction.batch_execute("LOCK TABLE broker.log").await?;
+    let mut waiting = pin!(patient.append("waited"));
+    for _ in 0..3 {
+        tokio::select! {
+            outcome = &mut waiting => return Err(format!("it has not waited: {outcome:?}").into()),
+            hurried = hasty.append("hurried") => assert_eq!(hurried.err().map(|e| e.kind()), Some(ErrorKind::Timeout)),
+        }
+    }
+    transaction.rollback().await?;
+    within("the append", waiting).await??;
+    let rest = patient.rest(&LogCursor::START).await?;
+    assert!(rest.records.iter().any(|record| record == "waited"), "{rest:?}");
+    Ok(())
 }
 
 async fn a_log_of_one_database_is_not_that_of_another(h: &dyn Harness) -> Outcome {
