@@ -15,6 +15,9 @@ use tokio_postgres::{Error as PgError, error::Severity};
 /// The server does not write: every link to it is given up.
 const READ_ONLY: &str = "25006";
 
+/// A prepared statement does not exist, or has another type of result.
+const STALE: &[&str] = &["26000", "0A000"];
+
 /// By the server's code: what that means.
 const MEANINGS: &[(&str, ErrorKind, &str)] = &[
     ("28P01", Forbidden, "wrong password, or no such user"),
@@ -77,6 +80,15 @@ pub(crate) fn refusal(peer: &ErrorContext, kind: ErrorKind, why: &str, code: &st
 pub(crate) fn is_end(error: &PgError) -> bool {
     let severity = error.as_db_error().and_then(|error| error.parsed_severity());
     error.code().is_none() || matches!(severity, Some(Severity::Fatal | Severity::Panic))
+}
+
+/// The error of a post whose statement the server does not know any more, or would run in another way than it was prepared
+/// for: nothing was sent, and only another session helps.
+pub(crate) fn stale(peer: &ErrorContext, error: &PgError) -> Option<Error> {
+    let code = error.code().map(|code| code.code()).filter(|code| STALE.contains(code))?;
+    let why = "has given up what the link had prepared: somebody used its connection for DEALLOCATE or DISCARD (give a pool \
+               `pool_mode = session`), or the function `pg_notify` was replaced";
+    Some(refusal(peer, Unavailable, why, code))
 }
 
 /// Whether the server does not write any more.

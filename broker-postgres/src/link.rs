@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio_postgres::Error as PgError;
 
 use crate::{
-    errors::{is_end, is_read_only, translate},
+    errors::{is_end, is_read_only, stale, translate},
     inspect,
     log::Log,
     names::Names,
@@ -69,6 +69,20 @@ impl PostgresLink {
         translated
     }
 
+    /// The same for a post, which uses what the session has prepared.
+    fn post_failed(&self, error: &PgError) -> Error {
+        if let Some(stale) = stale(&self.way.peer, error) {
+            // Every post would fail like this one.
+            self.inbox.lost(stale.clone());
+            return stale;
+        }
+        match self.failed(error) {
+            // It may have been committed.
+            cause if is_end(error) => Error::new(ErrorKind::Interrupted, cause.message()),
+            refused => refused,
+        }
+    }
+
     /// Sends statements about channels of NOTIFY, as one transaction.
     async fn run_for_each(&self, verb: &str, buckets: &[u8]) -> Result<()> {
         let statements: Vec<String> =
@@ -101,11 +115,7 @@ impl Link for PostgresLink {
         let (channels, payloads) = self.payloads(batch);
         let outcome = match self.notify.send(&client, &channels, &payloads).await {
             Ok(()) => Ok(Receipt::new()),
-            Err(error) => Err(match self.failed(&error) {
-                // It may have been committed.
-                cause if is_end(&error) => Error::new(ErrorKind::Interrupted, cause.message()),
-                refused => refused,
-            }),
+            Err(error) => Err(self.post_failed(&error)),
         };
         vec![outcome; batch.len()]
     }

@@ -4,10 +4,11 @@ use broker_conformance::case::Case;
 
 mod connecting;
 mod log;
+mod prepared;
 mod server;
 mod sql;
 mod standby;
 
 /// Every case about PostgreSQL alone.
 pub(crate) const CASES: &[&[Case]] =
-    &[connecting::CASES, log::CASES, server::CASES, sql::CASES, standby::CASES];
+    &[connecting::CASES, log::CASES, prepared::CASES, server::CASES, sql::CASES, standby::CASES];
