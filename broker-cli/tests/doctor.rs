@@ -13,6 +13,7 @@ use integration_tests::{
     servers::{
         Server,
         nats::{self, config::NatsConfig, process::NatsServer},
+        postgres::{self, Postgres, config::PostgresConfig, process::PostgresServer},
         redis::{self, config::RedisConfig, process::RedisServer, sentinel::RedisSentinel},
     },
 };
@@ -209,6 +210,23 @@ async fn nats_without_jetstream_fails_unless_revocations_are_off() {
         healthy && text.contains("\n-     revocations  not checked: --without-revocations was given\n"),
         "{text}"
     );
+}
+
+/// The server answers: so it is not said to be frozen.
+#[tokio::test]
+async fn a_limit_for_statements_that_is_too_short_is_named() {
+    if !is_there("postgres", postgres::process::available()) {
+        return;
+    }
+    let server = PostgresServer::start(PostgresConfig::default()).await.unwrap();
+    // In a time so short some statements are done by chance.
+    let slow = "ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_itself; \
+                CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(3600)'; \
+                ALTER ROLE app SET statement_timeout = '10ms'";
+    server.control().run("app", slow).await.unwrap();
+    let (text, healthy) = doctor(&server.url_at(server.addr())).await;
+    assert!(!healthy && text.contains("`statement_timeout`"), "{text}");
+    assert_line(&text, "fail  connect ", "change the configuration of the server");
 }
 
 #[tokio::test]

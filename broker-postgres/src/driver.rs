@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::{
     NAME,
     address::Address,
-    errors::translate,
+    errors::translate_opening,
     link::PostgresLink,
     log::Log,
     names::Names,
@@ -84,7 +84,7 @@ async fn open(way: Way, inbox: Inbox) -> Result<PostgresLink> {
     let idle = if major >= IDLE_SINCE { NOT_IDLE } else { "" };
     let set = async |session: &Session, more: String| {
         let done = session.client()?.batch_execute(&format!("{SETTINGS}{idle}{more}")).await;
-        done.map_err(|error| translate(&peer, &error))
+        done.map_err(|error| translate_opening(&peer, &error))
     };
     try_join(set(&receive, format!("; UNLISTEN {channel}")), set(&post, POST_SETTINGS.to_owned())).await?;
     let notify = Notify::prepare(&post, &peer).await?;

@@ -18,6 +18,9 @@ const READ_ONLY: &str = "25006";
 /// A prepared statement does not exist, or has another type of result.
 const STALE: &[&str] = &["26000", "0A000"];
 
+/// A statement was cancelled, or has not got a lock in time.
+const CANCELLED: &[&str] = &["57014", "55P03"];
+
 /// By the server's code: what that means.
 const MEANINGS: &[(&str, ErrorKind, &str)] = &[
     ("28P01", Forbidden, "wrong password, or no such user"),
@@ -51,8 +54,17 @@ const MEANINGS: &[(&str, ErrorKind, &str)] = &[
         "has a full queue of notifications; end the session that listens and is busy in a transaction: see \
          `pg_notification_queue_usage()` and `pg_stat_activity`",
     ),
-    ("57014", Timeout, "has cancelled the statement; see `statement_timeout`"),
-    ("55P03", Timeout, "has not got a lock in time; see `lock_timeout`"),
+    (
+        "57014",
+        Timeout,
+        "has cancelled a statement: it took longer than `statement_timeout` allows this user, or an operator cancelled it; raise \
+         it by ALTER ROLE … SET statement_timeout",
+    ),
+    (
+        "55P03",
+        Timeout,
+        "has not got a lock in the time that `lock_timeout` allows this user; raise it by ALTER ROLE … SET lock_timeout",
+    ),
     ("0A000", Unsupported, "lacks what is needed: PostgreSQL 13 or newer, with LISTEN and NOTIFY"),
 ];
 
@@ -66,6 +78,18 @@ pub(crate) fn translate(peer: &ErrorContext, error: &PgError) -> Error {
     let found = MEANINGS.iter().find(|(known, _, _)| *known == code.code());
     let (kind, why) = found.map_or((Other, "refused the statement"), |(_, kind, why)| (*kind, *why));
     refusal(peer, kind, why, code.code())
+}
+
+/// The same while a link is opened, where no other session is in the way: a limit that is too short for that is too short for
+/// anything.
+pub(crate) fn translate_opening(peer: &ErrorContext, error: &PgError) -> Error {
+    let translated = translate(peer, error);
+    match error.code() {
+        Some(code) if CANCELLED.contains(&code.code()) => {
+            Error::new(Misconfigured, translated.message().to_owned())
+        }
+        _ => translated,
+    }
 }
 
 /// An error with the server's code for it.

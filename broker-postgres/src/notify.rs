@@ -4,7 +4,7 @@ use broker_core::{Result, driver::ErrorContext};
 use futures_util::future::try_join;
 use tokio_postgres::{Client, Error as PgError, Statement, types::Type};
 
-use crate::{SqlPost, errors::translate, session::Session};
+use crate::{SqlPost, errors::translate_opening, session::Session};
 
 /// One payload is the common case of who waits for each post, and half as much work without arrays.
 const ONE: &str = "SELECT pg_catalog.pg_notify($1, $2)";
@@ -24,7 +24,7 @@ impl Notify {
             client.prepare_typed(ONE, &[Type::TEXT, Type::TEXT]),
             client.prepare_typed(SqlPost::STATEMENT, &arrays),
         );
-        let (one, many) = both.await.map_err(|error| translate(peer, &error))?;
+        let (one, many) = both.await.map_err(|error| translate_opening(peer, &error))?;
         Ok(Self { one, many })
     }
 

@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_postgres::{Client, types::Type};
 
 use crate::{
-    errors::{refusal, translate},
+    errors::{refusal, translate_opening},
     session::Session,
 };
 
@@ -66,7 +66,7 @@ pub(crate) fn check_version(version: Option<&str>, peer: &ErrorContext) -> Resul
 /// # Errors
 /// The server does not write.
 pub(crate) async fn process(client: &Client, peer: &ErrorContext) -> Result<i32> {
-    let row = client.query_typed_one(FACTS, &[]).await.map_err(|error| translate(peer, &error))?;
+    let row = client.query_typed_one(FACTS, &[]).await.map_err(|error| translate_opening(peer, &error))?;
     let foreign = |_| peer.not_this_protocol();
     if row.try_get(1).map_err(foreign)? {
         let why = "is a standby, or read-only; give the address of the primary, or of all its servers";
@@ -89,7 +89,7 @@ pub(crate) async fn prove(
     if processes.0 == processes.1 {
         return Err(pooled(peer));
     }
-    let failed = |error| translate(peer, &error);
+    let failed = |error| translate_opening(peer, &error);
     receive.batch_execute(&format!("LISTEN {channel}")).await.map_err(failed)?;
     let notify = "SELECT pg_catalog.pg_notify($1, '')";
     post.query_typed(notify, &[(&channel, Type::TEXT)]).await.map_err(failed)?;

@@ -141,8 +141,8 @@ impl<'a> Examination<'a> {
                     .to_owned()
             }
             ErrorKind::Timeout => format!(
-                "something at {place} takes connections and does not answer: a frozen server, or a firewall that \
-                 swallows packets; restart it, or look between"
+                "do as the message says, if it names a setting; else something at {place} takes connections and does not answer: \
+                 a frozen server, or a firewall that swallows packets; restart it, or look between"
             ),
             ErrorKind::Unavailable => {
                 format!("start the server, or check host, port and firewall: nothing usable answers at {place}")

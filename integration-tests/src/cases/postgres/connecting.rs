@@ -26,6 +26,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_wrong_password_is_refused_and_not_shown, [11]),
     case!(a_password_changed_under_way_is_the_reason_that_posts_name, [10]).needs(&[Need::OwnServer]),
     case!(a_missing_or_closed_database_is_named, [11]),
+    case!(a_limit_for_statements_that_is_too_short_is_named, [10]),
     case!(encryption_from_end_to_end_with_the_right_authority, [1, 2]),
     case!(another_authority_is_refused_and_names_the_key, [11]),
     case!(a_client_certificate_is_demanded_where_the_server_wants_one, [11]),
@@ -78,6 +79,24 @@ async fn a_missing_or_closed_database_is_named(h: &dyn Harness) -> Outcome {
     let error = refusal(h, &postgres.url_for("guest:x", addr), &addr.to_string()).await?;
     assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
     assert!(error.message().contains("\"guest\"") && error.message().contains(name.as_str()), "{error}");
+    Ok(())
+}
+
+/// The server answers: so it is not taken for one that is frozen.
+async fn a_limit_for_statements_that_is_too_short_is_named(h: &dyn Harness) -> Outcome {
+    let postgres = PostgresHarness::of(h)?;
+    let (addr, name) = (postgres.server().addr(), &postgres.database);
+    // Of a time so short some statements are done by chance.
+    let slow = "ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_itself; \
+                CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(3600)'; ";
+    postgres
+        .run(&format!("{slow} ALTER ROLE app IN DATABASE \"{name}\" SET statement_timeout = '10ms'"))
+        .await?;
+    let error = refusal(h, &h.url(), &addr.to_string()).await?;
+    assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
+    for part in ["57014", "`statement_timeout`", "ALTER ROLE"] {
+        assert!(error.message().contains(part), "{part} is not in: {error}");
+    }
     Ok(())
 }
 
