@@ -154,7 +154,8 @@ impl PostgresLink {
         let code = error.code().map(|code| code.code()).unwrap_or_default();
         let (kind, why) = if code == NO_PERMISSION {
             let why = "no permission for the revocation log: grant CREATE on the database once, or make the schema `broker` and \
-                       its two tables and grant USAGE on it, and SELECT, INSERT, UPDATE and DELETE on them";
+                       its two tables and grant USAGE on it, and SELECT, INSERT, UPDATE and DELETE on them; one that a stranger \
+                       has made has to be dropped";
             (Forbidden, why)
         } else if OTHER_SHAPE.contains(&code) {
             let why = "has other tables in place of `broker.log` and `broker.record`; rename those";

@@ -7,6 +7,7 @@ use broker_core::{
     driver::{Encryption, Inbox, Place},
 };
 use tokio::time::timeout;
+use tokio_postgres::Client;
 
 use crate::{
     BACKEND, NAME,
@@ -29,7 +30,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Runs [`MIGRATION`] in the database that a URL names, all of it or nothing.
 ///
 /// The user of the URL has to be the owner of the database, or one who may create schemas in it; later runs are for the
-/// owner of the schema `broker`.
+/// owner of the schema `broker`. Where the schema, or a function in it, belongs to anybody but the user of the URL, the
+/// database's owner or a superuser, nothing is changed, also for a superuser: that role could replace what is installed.
 ///
 /// # Errors
 /// [`InvalidInput`](ErrorKind::InvalidInput) and [`Misconfigured`](ErrorKind::Misconfigured) for a URL that is not one of
@@ -58,20 +60,31 @@ pub async fn migrate(url: &str) -> Result<()> {
 async fn run(way: Way) -> Result<()> {
     let fate = Fate::new(Inbox::discard());
     let session = way.open("broker migrate", &fate, |_| {}).await?;
+    let client = session.client()?;
     // Without BEGIN it is one transaction all the same.
-    let done = session.client()?.batch_execute(MIGRATION).await;
-    session.close().await;
-    done.map_err(|error| {
-        let error = translate(&way.peer, &error);
-        match error.kind() {
-            ErrorKind::Forbidden => Error::new(
-                ErrorKind::Forbidden,
-                format!(
-                    "{}; run it as the owner of the database, or of the schema `broker`",
-                    error.message()
+    let done = client.batch_execute(MIGRATION).await;
+    let outcome = match done.map_err(|error| translate(&way.peer, &error)) {
+        Err(error) if error.kind() == ErrorKind::Forbidden => {
+            let why = match owners(&client).await {
+                Some(owners) => format!(
+                    "the schema `broker` and its functions belong to {owners}: run it as the owner of the schema, or, if one of them \
+                     is a stranger, DROP SCHEMA broker CASCADE first"
                 ),
-            ),
-            _ => error,
+                None => "run it as the owner of the database".to_owned(),
+            };
+            Err(Error::new(ErrorKind::Forbidden, format!("{}; {why}", error.message())))
         }
-    })
+        outcome => outcome,
+    };
+    drop(client);
+    session.close().await;
+    outcome
+}
+
+/// To whom the schema and the functions in it belong, if it is there.
+async fn owners(client: &Client) -> Option<String> {
+    let owners = "SELECT left(string_agg(DISTINCT quote_ident(pg_get_userbyid(owner)), ', '), 300) \
+                  FROM (SELECT nspowner AS owner FROM pg_namespace WHERE nspname = 'broker' \
+                        UNION SELECT proowner FROM pg_proc WHERE pronamespace = to_regnamespace('broker')) AS there";
+    client.query_typed_opt(owners, &[]).await.ok()??.try_get(0).ok()?
 }

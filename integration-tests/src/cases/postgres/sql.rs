@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use broker::{Broker, ChannelName, ErrorKind, Options, Post, Subscription};
+use broker::{Broker, ChannelName, ErrorKind, Options, Post, Revocation, Subscription};
 use broker_conformance::{
     case::{Case, Outcome, case},
     harness::Harness,
     steps::{post, receives},
-    wait::{next_message, text},
+    wait::{next_message, text, within},
 };
 use broker_postgres::{SqlPost, migrate, post_in, post_in_sqlx};
 use futures_util::future::try_join_all;
@@ -15,7 +15,10 @@ use sqlx::Connection;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
-use crate::harness::postgres::PostgresHarness;
+use crate::{
+    harness::postgres::PostgresHarness,
+    servers::postgres::config::{APP, CONTROL},
+};
 
 pub(super) const CASES: &[Case] = &[
     case!(what_a_transaction_posts_is_received_exactly_if_it_commits, [1, 2]),
@@ -27,6 +30,7 @@ pub(super) const CASES: &[Case] = &[
     case!(bad_input_of_a_post_is_named, [11]),
     case!(the_functions_lend_no_rights_of_their_owner, [11]),
     case!(a_migration_may_run_again_and_is_refused_to_strangers, [11]),
+    case!(a_migration_is_refused_in_what_belongs_to_a_stranger, [11]),
 ];
 
 /// A node with room for everything, and a connection of the application's own, with the functions installed.
@@ -295,8 +299,43 @@ async fn a_migration_may_run_again_and_is_refused_to_strangers(h: &dyn Harness) 
     let stranger = postgres.url_for("guest", postgres.server().addr());
     let error = migrate(&stranger).await.expect_err("a stranger");
     assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
-    assert!(error.message().contains("as the owner"), "{error}");
+    assert!(error.message().contains("belong to app: run it as the owner"), "{error}");
     let error = migrate("redis://127.0.0.1").await.expect_err("another backend");
     assert!(error.message().contains("postgres://"), "{error}");
+    Ok(())
+}
+
+/// Who owns a schema, or a function, may replace it after the migration: so not even a superuser installs anything there.
+async fn a_migration_is_refused_in_what_belongs_to_a_stranger(h: &dyn Harness) -> Outcome {
+    let postgres = PostgresHarness::of(h)?;
+    let addr = postgres.server().addr();
+    let functions =
+        "SELECT count(*) FROM pg_proc WHERE pronamespace = to_regnamespace('broker') AND proname = 'post'";
+    for made in [
+        "CREATE SCHEMA broker AUTHORIZATION guest; GRANT ALL ON SCHEMA broker TO PUBLIC",
+        "CREATE SCHEMA broker AUTHORIZATION app; CREATE FUNCTION broker.hash_of(bytes bytea) RETURNS text LANGUAGE sql AS \
+         'SELECT NULL::text'; ALTER FUNCTION broker.hash_of(bytea) OWNER TO guest",
+    ] {
+        postgres.run(made).await?;
+        for user in [APP, CONTROL] {
+            let error = migrate(&postgres.url_for(user, addr)).await.err().ok_or(made)?;
+            assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+            for part in ["guest", "DROP SCHEMA broker CASCADE"] {
+                assert!(error.message().contains(part), "{part} is not in: {error}");
+            }
+            assert_eq!(postgres.run(functions).await?, [["0"]], "{made}");
+        }
+        // The tables of the log neither.
+        let error = within("an answer", h.node().await?.revoke(Revocation::user("ada"))).await?.err();
+        let error = error.ok_or("a revocation in what belongs to a stranger")?;
+        assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+        postgres.run("DROP SCHEMA broker CASCADE").await?;
+    }
+    // A superuser's is everybody's, and so is that of the owner of the database.
+    for (first, then) in [(CONTROL, CONTROL), (APP, CONTROL), (APP, APP)] {
+        migrate(&postgres.url_for(first, addr)).await?;
+        migrate(&postgres.url_for(then, addr)).await?;
+        postgres.run("DROP SCHEMA broker CASCADE").await?;
+    }
     Ok(())
 }
