@@ -5,7 +5,7 @@
 use std::{num::NonZero, time::Duration};
 
 use broker_core::{
-    Broker, ChannelName, Error, ErrorKind, Event, Gap, GapCause, OrderGuarantee, Scope, Subscription,
+    Broker, ChannelName, Error, ErrorKind, Event, Gap, GapCause, OrderGuarantee, Raw, Scope, Subscription,
     driver::probe_channel,
 };
 use scripted::{Scripted, options, steps::until};
@@ -85,6 +85,22 @@ async fn a_lapsed_channel_is_resubscribed_with_a_gap() {
     assert_eq!(text(&mut lapsed).await, "after");
     assert_eq!(text(&mut kept).await, "all the while");
     assert_eq!(broker.health().links, 1);
+    broker.close().await;
+}
+
+/// What the new subscription delivers before it is confirmed comes after what was lost, also without a frame.
+#[tokio::test(start_paused = true)]
+async fn a_gap_stands_before_a_payload_without_a_frame() {
+    let driver = Scripted::default();
+    let broker = driver.connect(options().accept_raw("raw", Raw::Bytes)).await.unwrap();
+    let mut raw = broker.subscribe("raw").await.unwrap();
+    broker.post_raw("raw", "21.5").await.unwrap();
+    assert_eq!(text(&mut raw).await, "21.5");
+    let bare = driver.world().published.last().cloned();
+    driver.world().early = bare;
+    driver.inbox().unsubscribed(&[name("raw")]);
+    dropped(&mut raw).await;
+    assert_eq!(text(&mut raw).await, "21.5");
     broker.close().await;
 }
 

@@ -43,7 +43,7 @@ fn unnumbered(origin: u64, number: u64, payload: &str) -> Vec<u8> {
 }
 
 /// Of a node that posts here alone.
-fn numbered(sequence: u64) -> Vec<u8> {
+pub(super) fn numbered(sequence: u64) -> Vec<u8> {
     frame(0, (NODE, sequence), (1, sequence), &sequence.to_string())
 }
 
