@@ -24,6 +24,7 @@ pub(super) const CASES: &[Case] = &[
     case!(what_a_transaction_posts_is_received_exactly_if_it_commits, [1, 2]),
     case!(concurrent_transactions_are_received_in_the_order_of_their_commits, [3]),
     case!(long_messages_of_one_transaction_stay_apart, [2]),
+    case!(the_largest_message_of_a_transaction_arrives_whole_and_once, [1, 2, 11]),
     case!(a_table_posts_its_rows, [1, 2]),
     case!(a_post_from_rust_is_part_of_the_transaction, [1, 2]),
     case!(what_the_page_shows_is_received, [2]),
@@ -120,6 +121,28 @@ async fn long_messages_of_one_transaction_stay_apart(h: &dyn Harness) -> Outcome
     }
     assert_eq!(node.health().malformed, 0);
     Ok(())
+}
+
+/// A megabyte in 168 pieces. Of the frame 35 bytes are no payload, and of that two are the quotes.
+async fn the_largest_message_of_a_transaction_arrives_whole_and_once(h: &dyn Harness) -> Outcome {
+    const MOST: usize = 1_000_000 - 35 - 2;
+    let (node, client, _task) = prepared(h).await?;
+    let mut received = node.subscribe("long").await?;
+    let numbers = (1..=200_000).map(|n| format!("{n} ")).collect::<String>();
+    let largest = &numbers[..MOST];
+    let post_first = |bytes| {
+        format!(
+            "BEGIN; SELECT broker.post('long', to_jsonb(left(string_agg(n || ' ', '' ORDER BY n), {bytes}))) \
+             FROM generate_series(1, 200000) AS n; COMMIT"
+        )
+    };
+    client.batch_execute(&post_first(MOST)).await?;
+    let error = client.batch_execute(&post_first(MOST + 1)).await.expect_err("a byte more");
+    assert!(error.as_db_error().is_some_and(|error| error.message().contains("1000001 bytes")), "{error:?}");
+    let message = text(&next_message(&mut received).await?)?;
+    assert!(message == format!("\"{largest}\""), "{} bytes: {:.40}", message.len(), message);
+    post(&node, "long", "end").await?;
+    Ok(receives(&mut received, "end").await?)
 }
 
 async fn a_table_posts_its_rows(h: &dyn Harness) -> Outcome {
