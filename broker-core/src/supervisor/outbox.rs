@@ -19,6 +19,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    task::yield_now,
     time::Instant,
 };
 
@@ -37,6 +38,8 @@ use crate::{
 /// The most a batch holds: enough for one pipeline, short enough to be an even step.
 const BATCH_FRAMES: usize = 1024;
 const BATCH_BYTES: usize = 1 << 20;
+/// How often callers may run before the next batch.
+const TURNS: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -328,6 +331,20 @@ impl Outbox {
     /// From now on nothing new is taken.
     pub(crate) fn seal(&self) {
         self.lock().sealed = true;
+    }
+
+    /// Lets those whose posts have an outcome now run first, as long as each turn brings more posts: callers often post
+    /// again at once. Otherwise the first of them would go alone, and all others wait until it has its outcome.
+    pub(crate) async fn gather(&self, posts: usize) {
+        let mut before = 0;
+        for _ in 0..if posts > 1 { TURNS } else { 0 } {
+            yield_now().await;
+            let waiting = self.lock().queue.len();
+            if waiting <= before || waiting >= posts {
+                return;
+            }
+            before = waiting;
+        }
     }
 
     /// Waits for something to send. Cancel safe.

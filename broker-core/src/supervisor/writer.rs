@@ -19,7 +19,9 @@ impl Supervisor {
             // The common case, at every post: nothing is kept in order here.
             1 => loop {
                 let batch = self.outbox.batch().await;
+                let posts = batch.completion.len();
                 self.finish(self.send(link, batch).await?);
+                self.outbox.gather(posts).await;
             },
             window => self.write_several(link, window).await,
         }
