@@ -232,7 +232,7 @@ impl Connection {
                     // The client has nothing more to send. It may wait until the server has hung up.
                     counted.take();
                     let _ = to_server.shutdown().await;
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
