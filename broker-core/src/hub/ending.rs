@@ -4,7 +4,8 @@ use super::{Cursor, Hub, Ring, WakeList, chain};
 use crate::{CloseReason, runtime::sync::atomic::Ordering};
 
 impl Hub {
-    /// A subscriber has yielded all it had taken, which was more than one entry.
+    /// A subscriber has yielded all it had taken.
+    #[inline]
     pub(crate) fn released(&self, ring: &Ring, cursor: &Cursor) {
         ring.released(cursor.seat);
     }

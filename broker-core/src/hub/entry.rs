@@ -45,20 +45,15 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    const MESSAGE: Self = Self { messages: 1, lost: 0, unknown: 0 };
+    const MESSAGE: Self = Self::of_messages(1);
 
-    /// Adds an entry. Most are messages, and cost one addition.
-    #[inline]
-    pub(crate) fn count(&mut self, entry: &Entry) {
-        match entry {
-            Entry::Message(_) => self.messages = self.messages.wrapping_add(1),
-            Entry::Notice(notice) => self.count_notice(notice),
-        }
+    pub(crate) const fn of_messages(messages: u64) -> Self {
+        Self { messages, lost: 0, unknown: 0 }
     }
 
-    #[cold]
-    fn count_notice(&mut self, notice: &Notice) {
-        *self = *self + notice.weight();
+    /// Adds an entry.
+    pub(crate) fn count(&mut self, entry: &Entry) {
+        *self = *self + entry.weight();
     }
 }
 
@@ -107,6 +102,15 @@ impl Entry {
         }
     }
 
+    /// By how much it weighs more than one message.
+    #[inline]
+    pub(crate) fn excess(&self) -> Tally {
+        match self {
+            Self::Message(_) => Tally::default(),
+            Self::Notice(notice) => notice.excess(),
+        }
+    }
+
     /// How many bytes of payload it holds.
     #[inline]
     pub(crate) fn size(&self) -> usize {
@@ -126,6 +130,10 @@ impl Notice {
             }
             Self::Malformed(_) => Tally::MESSAGE,
         }
+    }
+
+    pub(crate) fn excess(&self) -> Tally {
+        self.weight() - Tally::MESSAGE
     }
 }
 

@@ -49,10 +49,6 @@ pub struct Subscription {
     cursor: Cursor,
     /// The next one on top.
     batch: Vec<Entry>,
-    /// Messages of the batch that have been yielded, to be counted all at once.
-    uncounted: u32,
-    /// Whether the batch had more than one entry.
-    holding: bool,
     /// The session it ends with, if it was opened through one.
     owner: Option<Owner>,
     /// Boxed: most never end with a reason, and there may be millions.
@@ -63,16 +59,7 @@ impl Subscription {
     /// `None` when the broker has ended.
     pub(crate) fn open(broker: &Broker, channel: &ChannelName, reads: Reads) -> Option<Self> {
         let (ring, cursor) = broker.hub().join(channel, reads)?;
-        Some(Self {
-            broker: broker.clone(),
-            ring,
-            cursor,
-            batch: Vec::new(),
-            uncounted: 0,
-            holding: false,
-            owner: None,
-            ended: None,
-        })
+        Some(Self { broker: broker.clone(), ring, cursor, batch: Vec::new(), owner: None, ended: None })
     }
 
     pub(crate) fn set_owner(&mut self, owner: Owner) {
@@ -163,7 +150,7 @@ impl Subscription {
             entry = next;
         }
         budget.made_progress();
-        self.uncounted += u32::from(matches!(entry, Entry::Message(_)));
+        self.cursor.uncounted += u8::from(matches!(entry, Entry::Message(_)));
         if self.batch.is_empty() {
             self.count();
             self.release();
@@ -211,10 +198,7 @@ impl Subscription {
         let (owner, node) = (self.owner.as_ref(), self.broker.node_id());
         let passed_over = |message: &Message| owner.is_some_and(|owner| owner.passes_over(message, node));
         match self.ring.take_unless(&mut self.cursor, &mut self.batch, BATCH, passed_over, cx) {
-            Poll::Ready(Ok(())) => {
-                self.holding = self.batch.len() > 1;
-                return Poll::Ready(true);
-            }
+            Poll::Ready(Ok(())) => return Poll::Ready(true),
             Poll::Ready(Err(reason)) => self.end(reason),
             // Closed between the first look and the waker's registration: nobody would wake us.
             Poll::Pending if self.is_closed() => self.end_closed(),
@@ -229,16 +213,14 @@ impl Subscription {
     }
 
     fn count(&mut self) {
-        self.broker.meter().delivered(mem::take(&mut self.uncounted).into());
+        self.broker.meter().delivered(mem::take(&mut self.cursor.uncounted).into());
     }
 
     /// All that was taken is yielded: a drain need not wait for this stream any more.
     #[inline]
     fn release(&mut self) {
         let hub = self.broker.hub();
-        if mem::take(&mut self.holding) {
-            hub.released(&self.ring, &self.cursor);
-        }
+        hub.released(&self.ring, &self.cursor);
         hub.note_read(&self.ring, &self.cursor, false);
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Ring,
-    place::{End, bit},
+    place::{End, Mask, bit},
     state::State,
 };
 use crate::{CloseReason, hub::WakeList, runtime::sync::atomic::Ordering};
@@ -11,14 +11,14 @@ impl Ring {
     /// Nothing more comes: subscribers read the rest and end.
     pub(in crate::hub) fn end(&self, reason: &CloseReason, wakes: &mut WakeList) {
         let mut state = self.lock();
-        state.ended.get_or_insert_with(|| Box::new(End { reason: reason.clone(), owing: 0 }));
+        state.rare_mut().ended.get_or_insert_with(|| End { reason: reason.clone(), owing: 0 });
         state.wake_waiting(wakes);
     }
 
     /// The same, and how many have something to read, or to finish; zero when it had ended already.
     pub(in crate::hub) fn end_and_count(&self, reason: &CloseReason, wakes: &mut WakeList) -> usize {
         let mut state = self.lock();
-        if state.ended.is_some() {
+        if state.ended().is_some() {
             return 0;
         }
         let streams = state.taken & !state.listening & !state.silent;
@@ -26,14 +26,18 @@ impl Ring {
         // One that waits has finished its last call. The others look here once more.
         let calling = state.taken & state.listening & !state.waiting;
         let owing = unread | calling;
-        state.ended = Some(Box::new(End { reason: reason.clone(), owing }));
+        state.rare_mut().ended = Some(End { reason: reason.clone(), owing });
         state.wake_waiting(wakes);
         owing.count_ones() as usize
     }
 
     /// The subscriber of a seat has yielded all it had taken.
+    #[inline]
     pub(in crate::hub) fn released(&self, seat: u8) {
-        self.holding.fetch_and(!bit(seat), Ordering::SeqCst);
+        // Its bit is set and cleared by the subscriber alone, and most of the time it is not set.
+        if self.holding.load(Ordering::SeqCst) & bit(seat) != 0 {
+            self.holding.fetch_and(!bit(seat), Ordering::SeqCst);
+        }
     }
 
     /// Whether a subscriber has just become one that nobody waits for: the ring has ended, and its stream has yielded
@@ -65,8 +69,8 @@ impl Ring {
 
 impl State {
     /// Whether the end waited for this seat; it does not any more.
-    pub(super) fn note_finished(&mut self, bit: u64) -> bool {
-        let Some(end) = &mut self.ended else { return false };
+    pub(super) fn note_finished(&mut self, bit: Mask) -> bool {
+        let Some(end) = self.rare.as_mut().and_then(|rare| rare.ended.as_mut()) else { return false };
         let owed = end.owing & bit != 0;
         end.owing &= !bit;
         owed

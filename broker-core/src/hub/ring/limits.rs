@@ -3,54 +3,48 @@
 //! It follows the readers: a larger capacity holds from the moment when its reader takes a seat, and ends when that one
 //! leaves; a ring whose readers all ask for less keeps less.
 
-use super::place::{SEATS, bit};
+use super::{
+    place::{Capacities, Mask, SEATS, bit},
+    state::State,
+};
 
 /// How many entries are kept for a reader of the newest message only: that one, and the gaps that may stand behind it.
 pub(super) const KEPT: u32 = 16;
 
-/// See the module.
-#[derive(Debug, Default)]
-pub(super) struct Limits {
-    /// How many entries. Of no meaning while there is no reader.
-    most: u32,
-    /// The capacity of each seat; `None` while all have the hub's.
-    of_seats: Option<Box<[u32; SEATS as usize]>>,
-    /// The bytes of payload in the ring, where they are limited.
-    pub(super) bytes: u32,
-}
-
-impl Limits {
-    #[inline]
-    pub(super) fn most(&self) -> usize {
-        self.most as usize
-    }
-
-    /// A reader takes a seat, beside those that are `taken`.
-    pub(super) fn add(&mut self, seat: u8, capacity: u32, hub: u32, taken: u64) {
-        if capacity != hub || self.of_seats.is_some() {
-            self.of_seats.get_or_insert_with(|| Box::new([hub; SEATS as usize]))[seat as usize] = capacity;
+impl State {
+    /// A reader takes a seat, beside those that are taken.
+    pub(super) fn add_capacity(&mut self, seat: u8, capacity: u32, hub: u32) {
+        if capacity != hub || self.capacities().is_some() {
+            let new = || Box::new([hub; SEATS as usize]);
+            self.rare_mut().capacities.get_or_insert_with(new)[seat as usize] = capacity;
         }
-        self.most = if taken == 0 { capacity } else { self.most.max(capacity) };
+        self.limits.most = if self.taken == 0 { capacity } else { self.limits.most.max(capacity) };
     }
 
-    /// A reader has left; these are still `taken`.
-    pub(super) fn remove(&mut self, taken: u64) {
-        match &self.of_seats {
-            Some(_) if taken == 0 => self.of_seats = None,
-            Some(capacities) => self.most = largest(capacities, taken),
-            None => {}
+    /// A reader has left its seat.
+    pub(super) fn remove_capacity(&mut self) {
+        let Some(capacities) = self.capacities() else { return };
+        if self.taken == 0 {
+            self.rare_mut().capacities = None;
+            self.tidy();
+        } else {
+            self.limits.most = largest(capacities, self.taken);
         }
     }
 
-    /// Whether it is what these seats need.
+    fn capacities(&self) -> Option<&Capacities> {
+        self.rare.as_ref().and_then(|rare| rare.capacities.as_deref())
+    }
+
+    /// Whether the limit is what the seats need.
     #[cfg(test)]
-    pub(super) fn check(&self, hub: u32, taken: u64) {
-        let expected = self.of_seats.as_ref().map_or(hub, |capacities| largest(capacities, taken));
-        assert!(taken == 0 || self.most == expected, "{self:?}");
+    pub(super) fn check_limits(&self, hub: u32) {
+        let expected = self.capacities().map_or(hub, |capacities| largest(capacities, self.taken));
+        assert!(self.taken == 0 || self.limits.most == expected, "{:?}", self.limits);
     }
 }
 
-fn largest(capacities: &[u32; SEATS as usize], taken: u64) -> u32 {
+fn largest(capacities: &Capacities, taken: Mask) -> u32 {
     let of = |seat: u8| capacities[seat as usize];
     (0..SEATS as u8).filter(|seat| taken & bit(*seat) != 0).map(of).max().unwrap_or(0)
 }

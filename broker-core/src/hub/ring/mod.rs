@@ -2,13 +2,13 @@
 //!
 //! A message is stored once, however many subscribe; a subscriber holds only its position. A slot counts the
 //! cursors that stand on it, `caught_up` has a bit for each that has read everything: so appending costs the same for
-//! one subscriber as for sixty-four, and what everyone has passed is dropped at once.
+//! one subscriber as for thirty-two, and what everyone has passed is dropped at once.
 //!
 //! Whenever the lock is free (asserted by [`Ring::check`] in tests):
 //! 1. the counts of all slots plus the bits of `caught_up` are the seats taken, but for those whose subscription has not
 //!    begun ([`live`]);
 //! 2. the first slot's count is above zero;
-//! 3. `gone` plus the weights in the ring is `posted`;
+//! 3. the weights of what is gone and of what is in the ring are those of what was posted ([`uneven`]);
 //! 4. a seat that waits is taken, and it has a waker exactly when it waits;
 //! 5. the ring is no longer than the largest capacity of its readers ([`limits`]), and holds no more bytes of payload
 //!    than the hub allows, unless it holds one entry.
@@ -18,7 +18,9 @@ mod latest;
 mod limits;
 mod live;
 mod place;
+mod rare;
 mod state;
+mod uneven;
 
 pub(crate) use place::{Cursor, Reads};
 
@@ -35,7 +37,7 @@ use crate::{
     runtime::{
         sync::{
             Mutex, MutexGuard,
-            atomic::{AtomicU64, AtomicUsize, Ordering},
+            atomic::{AtomicU32, Ordering},
         },
         user_code::contain,
     },
@@ -43,7 +45,7 @@ use crate::{
 };
 
 use limits::KEPT;
-use place::{SEATS, bit};
+use place::{Mask, SEATS, bit};
 use state::State;
 
 /// A channel's first ring, or one more in the chain behind it.
@@ -54,10 +56,10 @@ pub(crate) struct Ring {
     pub(super) next: OnceLock<Arc<Ring>>,
     state: Mutex<State>,
     /// Seats whose subscriber has taken more than one entry, and not yielded all of them. Set under the lock.
-    holding: AtomicU64,
+    holding: AtomicU32,
     /// How many hold on to it without a seat. Raised under the shard's lock, and looked at under it before the ring is
     /// taken away.
-    pub(super) pins: AtomicUsize,
+    pub(super) pins: AtomicU32,
 }
 
 impl Ring {
@@ -66,8 +68,8 @@ impl Ring {
             channel,
             next: OnceLock::new(),
             state: Mutex::default(),
-            holding: AtomicU64::new(0),
-            pins: AtomicUsize::new(0),
+            holding: AtomicU32::new(0),
+            pins: AtomicU32::new(0),
         }
     }
 
@@ -87,9 +89,9 @@ impl Ring {
         }
         let Reads { latest, pending, queueing, .. } = reads;
         let most = reads.capacity.unwrap_or(hub_capacity);
-        let capacity = if latest { most.min(KEPT) } else { most };
-        let (seat, taken) = (seat as u8, state.taken);
-        state.limits.add(seat, capacity, hub_capacity, taken);
+        let (kept, capacity) = if latest { (most.min(KEPT), 0) } else { (most, most) };
+        let seat = seat as u8;
+        state.add_capacity(seat, kept, hub_capacity);
         let bit = bit(seat);
         state.taken |= bit;
         if pending {
@@ -103,8 +105,9 @@ impl Ring {
         if state.wakers.len() <= seat as usize {
             state.wakers.push(None);
         }
-        let (position, seen) = (state.tail(), state.posted);
-        Some(Cursor { position, seen, capacity, seat, latest, pending, queueing })
+        let mut cursor = Cursor { position: 0, seen: None, capacity, seat, uncounted: 0, pending, queueing };
+        cursor.stand(state.end_place());
+        Some(cursor)
     }
 
     /// Moves the cursor behind everything that is here.
@@ -119,14 +122,14 @@ impl Ring {
         let mut state = self.lock();
         state.remove(cursor, garbage);
         state.caught_up |= bit(cursor.seat);
-        (cursor.position, cursor.seen) = (state.tail(), state.posted);
+        cursor.stand(state.end_place());
     }
 
     /// The subscription of a seat begins: that of a listener, or of a stream.
     pub(crate) fn begin(&self, seat: u8, listening: bool) {
         let mut state = self.lock();
         state.silent &= !(1 << seat);
-        state.listening |= u64::from(listening) << seat;
+        state.listening |= Mask::from(listening) << seat;
     }
 
     /// Gives the seat back. Whether no reader is left, and whether the end of the ring waited for it.
@@ -138,24 +141,24 @@ impl Ring {
         state.waiting &= !bit;
         wakes.wakers.extend(state.wakers[cursor.seat as usize].take());
         state.remove(cursor, &mut wakes.garbage);
-        let taken = state.taken;
-        state.limits.remove(taken);
+        state.remove_capacity();
         state.drop_oldest(0, wakes);
-        if taken == 0 {
-            wakes.garbage.extend(state.gap_due.take());
+        if state.taken == 0 {
+            wakes.garbage.extend(state.take_gap_due());
+            state.forget_uneven();
         }
         (state.taken == 0, owed)
     }
 
     /// Why the ring has ended, if it has.
     pub(crate) fn end_reason(&self) -> Option<CloseReason> {
-        self.lock().ended.as_ref().map(|end| end.reason.clone())
+        self.lock().ended().map(|end| end.reason.clone())
     }
 
     /// Compares a message of the link with what was received before it. How many are missing; `None` for a repeat.
     pub(super) fn compare(&self, seq: &MessageSeq) -> Option<u64> {
         let mut state = self.lock();
-        if state.taken == 0 || state.ended.is_some() {
+        if state.taken == 0 || state.ended().is_some() {
             return Some(0);
         }
         state.tracker.get_or_insert_default().message(seq.origin, seq.epoch, seq.sequence)
@@ -164,7 +167,8 @@ impl Ring {
     /// Compares what a node says it has posted with what was received of it. How many messages are missing.
     pub(super) fn compare_span(&self, origin: NodeId, span: &Span, probe_epochs: ProbeEpochs) -> u64 {
         let mut state = self.lock();
-        let Some(subscribed) = state.subscribed.filter(|_| state.taken != 0 && state.ended.is_none()) else {
+        let Some(subscribed) = state.subscribed.filter(|_| state.taken != 0 && state.ended().is_none())
+        else {
             return 0;
         };
         let coverage = probe_epochs.coverage(subscribed.get());
@@ -203,12 +207,12 @@ impl Ring {
     /// Appends an entry for everyone who has a seat.
     pub(super) fn put(&self, entry: impl Into<Entry>, from: PutBy, most_bytes: u32, wakes: &mut WakeList) {
         let mut state = self.lock();
-        if state.taken == 0 || state.ended.is_some() {
-            wakes.too_late |= state.ended.is_some();
+        if state.taken == 0 || state.ended().is_some() {
+            wakes.too_late |= state.ended().is_some();
             wakes.garbage.push(entry.into());
             return;
         }
-        let due = if from == PutBy::Link { state.gap_due.take() } else { None };
+        let due = if from == PutBy::Link { state.take_gap_due() } else { None };
         if let Some(gap) = due {
             state.push(gap, most_bytes, wakes);
         }
@@ -220,14 +224,14 @@ impl Ring {
     pub(super) fn mark_gap(&self, gap: Entry) {
         let mut state = self.lock();
         if state.taken != 0 {
-            state.gap_due = Some(gap);
+            state.rare_mut().gap_due = Some(gap);
         }
     }
 
     /// The channel is subscribed again: delivers the gap that is due, unless it was already delivered before an entry.
     pub(super) fn flush_gap(&self, most_bytes: u32, wakes: &mut WakeList) {
         let mut state = self.lock();
-        if let Some(gap) = state.gap_due.take() {
+        if let Some(gap) = state.take_gap_due() {
             state.push(gap, most_bytes, wakes);
             state.wake_waiting(wakes);
         }
@@ -297,7 +301,7 @@ impl Ring {
             self.note_taken(cursor, batch);
             return Poll::Ready(Ok(()));
         }
-        if let Some(end) = &state.ended {
+        if let Some(end) = state.ended() {
             return Poll::Ready(Err(end.reason.clone()));
         }
         let place = &mut state.wakers[cursor.seat as usize];
@@ -322,22 +326,24 @@ impl Ring {
     /// The invariants of the module's first lines.
     #[cfg(test)]
     pub(super) fn check(&self, capacity: usize, most_bytes: u32) {
-        let state = self.lock();
+        let mut state = self.lock();
         let readers: u32 = state.slots.iter().map(state::Slot::readers).sum();
-        let nowhere = state.pending.as_ref().map_or(0, |pending| pending.seats);
+        let nowhere = state.pending_mut().map_or(0, |pending| pending.seats);
         assert_eq!(nowhere & (!state.taken | state.caught_up), 0);
         let stand = (state.taken & !nowhere).count_ones();
         assert_eq!(readers + state.caught_up.count_ones(), stand);
         assert_eq!(state.caught_up & !state.taken, 0);
         assert!(state.slots.front().is_none_or(|slot| slot.readers() > 0));
-        let held = state.slots.iter().fold(super::Tally::default(), |sum, slot| sum + slot.entry.weight());
-        assert_eq!(state.gone + held, state.posted);
+        let held = state.slots.iter().fold(super::Tally::default(), |sum, slot| sum + slot.entry.excess());
+        let (gone, posted) =
+            state.uneven().map_or_else(Default::default, |uneven| (uneven.gone, uneven.posted));
+        assert_eq!(gone + held, posted);
         assert_eq!(state.waiting & !state.taken, 0);
         for seat in 0..SEATS as u8 {
             let waker = state.wakers.get(seat as usize).is_some_and(Option::is_some);
             assert_eq!(waker, state.waiting & bit(seat) != 0);
         }
-        state.limits.check(capacity as u32, state.taken);
+        state.check_limits(capacity as u32);
         assert!(state.slots.len() <= state.limits.most() || state.slots.is_empty());
         let bytes: u32 = state.slots.iter().map(state::Slot::bytes).sum();
         assert_eq!(bytes, state.limits.bytes);

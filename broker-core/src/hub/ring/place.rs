@@ -1,9 +1,13 @@
-//! Where a reader stands in a ring, how it reads, and how a ring ends: the parts of a ring's state.
+//! Where a reader stands in a ring, how it reads, how much a ring keeps, and how it ends: the parts of a ring's state.
 
 use crate::{CloseReason, hub::Tally};
 
-/// How many subscribers share a ring before the channel gets another: they fit one bit mask, and meet on one lock.
-pub(super) const SEATS: u32 = 64;
+/// A bit for each seat of a ring.
+pub(super) type Mask = u32;
+
+/// How many subscribers share a ring before the channel gets another: they fit one [`Mask`], and meet on one lock. Most
+/// channels have one subscriber, so a mask is small.
+pub(super) const SEATS: u32 = Mask::BITS;
 
 /// How a reader reads.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,37 +26,42 @@ pub(crate) struct Reads {
 #[derive(Debug)]
 pub(crate) struct Cursor {
     pub(super) position: u64,
-    /// The weight of everything before `position`, had nothing been lost on the way.
-    pub(super) seen: Tally,
+    /// By how much everything before `position` weighs more than one message each, had nothing been lost on the way.
+    /// Boxed, and `None` for nothing: see [`uneven`](super::uneven).
+    pub(super) seen: Option<Box<Tally>>,
+    /// How many entries wait at most; 0: only the newest message.
     pub(super) capacity: u32,
     pub(crate) seat: u8,
-    pub(super) latest: bool,
+    /// Messages that its stream has yielded and not counted yet, at most one batch of them. It stands here because
+    /// here is room for it.
+    pub(crate) uncounted: u8,
     /// Its subscription has not begun, or not looked since.
     pub(super) pending: bool,
     pub(super) queueing: bool,
 }
 
-const _: () = assert!(size_of::<Cursor>() == 40);
+const _: () = assert!(size_of::<Cursor>() == 24);
 
 /// The end of a ring.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) reason: CloseReason,
     /// Seats that still had something to read when it ended, or to finish, and have not yet.
-    pub(super) owing: u64,
+    pub(super) owing: Mask,
 }
 
 /// The seats of a ring whose readers stand nowhere yet, and of those who have not looked since they do.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// They wait for the confirmation.
-    pub(super) seats: u64,
+    pub(super) seats: Mask,
     /// They are closed meanwhile.
-    pub(super) closed: u64,
+    pub(super) closed: Mask,
     /// They have begun, here.
     pub(super) begun: Vec<(u8, Place)>,
 }
 
+/// A position, and by how much everything before it weighs more than one message each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) position: u64,
@@ -73,8 +82,27 @@ impl Pending {
     }
 }
 
+/// The capacity of each seat.
+pub(super) type Capacities = [u32; SEATS as usize];
+
+/// How much a ring keeps: see [`limits`](super::limits).
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    /// How many entries. Of no meaning while there is no reader.
+    pub(super) most: u32,
+    /// The bytes of payload in the ring, where they are limited.
+    pub(super) bytes: u32,
+}
+
+impl Limits {
+    #[inline]
+    pub(super) fn most(&self) -> usize {
+        self.most as usize
+    }
+}
+
 /// The bit of a seat in the masks of a ring.
 #[inline]
-pub(super) const fn bit(seat: u8) -> u64 {
+pub(super) const fn bit(seat: u8) -> Mask {
     1 << seat
 }

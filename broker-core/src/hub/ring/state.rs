@@ -5,8 +5,8 @@ use std::{collections::VecDeque, mem, num::NonZero, task::Waker};
 use smallvec::SmallVec;
 
 use super::{
-    limits::Limits,
-    place::{Cursor, End, Pending, bit},
+    place::{Cursor, End, Limits, Mask, Pending, bit},
+    rare::{Rare, Uneven},
 };
 use crate::{
     Message,
@@ -20,31 +20,22 @@ pub(super) struct State {
     /// The position of the first slot; positions count up from 0 and are never used again.
     pub(super) first: u64,
     /// Seats that have read everything.
-    pub(super) caught_up: u64,
-    /// The weight of everything before `first`.
-    pub(super) gone: Tally,
-    /// The weight of everything ever put here.
-    pub(super) posted: Tally,
-    pub(super) taken: u64,
-    pub(super) waiting: u64,
+    pub(super) caught_up: Mask,
+    pub(super) taken: Mask,
+    pub(super) waiting: Mask,
     /// One for each seat up to the highest taken so far. Most channels have one subscriber: it costs no allocation.
     pub(super) wakers: SmallVec<[Option<Waker>; 1]>,
-    /// The link was lost: the next entry from a link is preceded by this one.
-    pub(super) gap_due: Option<Entry>,
     /// Seats of listeners, which read on by themselves.
-    pub(super) listening: u64,
+    pub(super) listening: Mask,
     /// Seats that yield nothing: their subscription has not begun, or the session of their stream is closed.
-    pub(super) silent: u64,
-    /// Subscribers read the rest and then end. Boxed: it is rare, and large.
-    pub(super) ended: Option<Box<End>>,
+    pub(super) silent: Mask,
     /// The sequence numbers received through the present link. Only in the first ring of a chain.
     pub(super) tracker: Option<Box<SequenceTracker>>,
     /// The newest probe epoch when the channel was found subscribed; `None` until then.
     pub(super) subscribed: Option<NonZero<u64>>,
     /// How many entries are kept, and the bytes of payload in them.
     pub(super) limits: Limits,
-    /// Seats whose subscription begins when the backend has confirmed the channel. Boxed: it is rare.
-    pub(super) pending: Option<Box<Pending>>,
+    pub(super) rare: Option<Box<Rare>>,
 }
 
 /// Three whole words, because a part of one would hold up the copy of it.
@@ -81,7 +72,9 @@ impl State {
     #[inline]
     pub(super) fn push(&mut self, entry: impl Into<Entry>, most_bytes: u32, wakes: &mut WakeList) {
         let entry = entry.into();
-        self.posted.count(&entry);
+        if let Entry::Notice(notice) = &entry {
+            self.count_posted(notice);
+        }
         let bytes = if most_bytes == 0 { 0 } else { entry.size().min(LARGEST) as u32 };
         self.limits.bytes += bytes;
         // Most of the time no reader has caught up: then nothing is to be counted.
@@ -113,7 +106,9 @@ impl State {
 
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let slot = self.slots.pop_front()?;
-        self.gone.count(&slot.entry);
+        if let Entry::Notice(notice) = &slot.entry {
+            self.count_gone(notice);
+        }
         self.limits.bytes -= slot.bytes();
         self.first += 1;
         Some(slot.entry)
@@ -143,13 +138,11 @@ impl State {
 
     /// A reader stands nowhere any more.
     pub(super) fn remove(&mut self, cursor: &Cursor, garbage: &mut impl Extend<Entry>) {
-        let position = match &mut self.pending {
+        let position = match self.pending_mut() {
             Some(pending) if cursor.pending => pending.remove(cursor.seat).map(|place| place.position),
             _ => Some(cursor.position),
         };
-        if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
-            self.pending = None;
-        }
+        self.tidy();
         if let Some(position) = position {
             self.step_off(position.max(self.first), cursor.seat);
             self.pop_read(garbage);
@@ -169,10 +162,9 @@ impl State {
     ) {
         let mut missed = Tally::default();
         if cursor.position < self.first {
-            missed = self.gone - cursor.seen;
-            (cursor.position, cursor.seen) = (self.first, self.gone);
+            missed = self.overtake(cursor);
         }
-        if cursor.latest {
+        if cursor.capacity == 0 {
             return self.read_latest(cursor, batch, missed, passed_over, garbage);
         }
         let mut available = (self.tail() - cursor.position) as usize;
@@ -192,9 +184,10 @@ impl State {
         let (from, until) = ((cursor.position - self.first) as usize, (to - self.first) as usize);
         let skipped =
             self.slots.range(from..until).fold(Tally::default(), |sum, slot| sum + slot.entry.weight());
+        let place = self.place_behind(cursor, until - from);
         self.step_off(cursor.position, cursor.seat);
         self.step_on(to, cursor.seat);
-        (cursor.position, cursor.seen) = (to, cursor.seen + skipped);
+        cursor.stand(place);
         self.pop_read(garbage);
         skipped
     }
@@ -202,23 +195,23 @@ impl State {
     /// Puts the next entries on top of the batch, the first one topmost.
     #[inline]
     pub(super) fn read(&mut self, cursor: &mut Cursor, batch: &mut Vec<Entry>, count: usize) {
+        let uneven = self.uneven().map(|_| self.place_behind(cursor, count));
         self.step_off(cursor.position, cursor.seat);
         let start = (cursor.position - self.first) as usize;
         // The front has no readers only if it was ours alone.
         let alone = (0..count).take_while(|index| self.slots[*index].readers() == 0).count();
-        batch.extend((start + alone..start + count).rev().map(|index| {
-            let entry = self.slots[index].entry.clone();
-            cursor.seen.count(&entry);
-            entry
-        }));
+        batch.extend((start + alone..start + count).rev().map(|index| self.slots[index].entry.clone()));
         let shared = batch.len();
         for _ in 0..alone {
-            cursor.seen.count(&self.slots[0].entry);
             batch.extend(self.pop());
         }
         batch[shared..].reverse();
         cursor.position += count as u64;
         self.step_on(cursor.position, cursor.seat);
+        match uneven {
+            Some(place) => self.note_seen(cursor, place),
+            None => cursor.seen = None,
+        }
     }
 
     #[inline]
@@ -228,6 +221,46 @@ impl State {
             self.waiting &= self.waiting - 1;
             if let Some(waker) = self.wakers[seat].take() {
                 wakes.wakers.push(waker);
+            }
+        }
+    }
+}
+
+/// What is rare.
+impl State {
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    #[inline]
+    pub(super) fn ended(&self) -> Option<&End> {
+        self.rare.as_ref().and_then(|rare| rare.ended.as_ref())
+    }
+
+    #[inline]
+    pub(super) fn pending_mut(&mut self) -> Option<&mut Pending> {
+        self.rare.as_mut().and_then(|rare| rare.pending.as_deref_mut())
+    }
+
+    #[inline]
+    pub(super) fn uneven(&self) -> Option<&Uneven> {
+        self.rare.as_ref().and_then(|rare| rare.uneven.as_deref())
+    }
+
+    #[inline]
+    pub(super) fn take_gap_due(&mut self) -> Option<Entry> {
+        let gap = self.rare.as_mut()?.gap_due.take();
+        self.tidy();
+        gap
+    }
+
+    /// Something rare may be over.
+    pub(super) fn tidy(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.pending.take_if(|pending| pending.is_empty());
+            if let Rare { gap_due: None, ended: None, pending: None, capacities: None, uneven: None } = **rare
+            {
+                self.rare = None;
             }
         }
     }
