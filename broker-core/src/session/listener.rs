@@ -12,7 +12,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 use super::{listener_fn::ListenerItem, state::Shared};
-use crate::{ChannelName, CloseReason, Subscription, runtime::tasks};
+use crate::{CloseReason, Subscription, runtime::tasks};
 
 /// How long a call may hold its thread before the log says so.
 const HELD_LONG: Duration = Duration::from_secs(1);
@@ -151,19 +151,19 @@ where
             let Some(beginning) = open.and_then(Subscription::gate).and_then(|gate| gate.enter()) else {
                 continue;
             };
-            let node = reporting.0.node();
             let mut beginning = Some(beginning);
-            let channel = reporting.0.channel();
-            let mut call = pin!(tasks::within(node, || timed(channel, || delivery.run(|| function(item)))));
-            let mut aborted = pin!(reporting.0.aborted());
+            let subscription = &reporting.0;
+            let mut call = pin!(within(subscription, || delivery.run(|| function(item))));
+            // Made for a call that waits, since only that has to be broken off: the subscription ends by itself. Boxed:
+            // it is large, and most calls return at once.
+            let mut aborted = None;
             let ended = poll_fn(move |cx| {
-                let poll = || delivery.run(|| call.as_mut().poll(cx));
-                let called = tasks::within(node, || timed(channel, poll));
+                let called = within(subscription, || delivery.run(|| call.as_mut().poll(cx)));
                 drop(beginning.take());
                 if called.is_ready() {
                     return Poll::Ready(Ended::Called);
                 }
-                // The subscription ends by itself; only a call has to be broken off.
+                let aborted = aborted.get_or_insert_with(|| Box::pin(subscription.aborted()));
                 aborted.as_mut().poll(cx).map(|()| Ended::Aborted)
             });
             if let Ended::Aborted = ended.await {
@@ -173,14 +173,15 @@ where
     }
 }
 
-/// Runs a part of a call, and warns when it held its thread for long: meanwhile nothing else ran there.
-fn timed<R>(channel: &ChannelName, part: impl FnOnce() -> R) -> R {
+/// Runs a part of a call, as code of its broker, and warns when it held its thread for long: meanwhile nothing else ran
+/// there.
+fn within<R>(subscription: &Subscription, part: impl FnOnce() -> R) -> R {
     let began = Instant::now();
-    let result = part();
+    let result = tasks::within(subscription.node(), part);
     let took = began.elapsed();
     if took > HELD_LONG {
         tracing::warn!(
-            %channel,
+            channel = %subscription.channel(),
             "a listener held its thread for {took:.1?}; move work that blocks to tokio::task::spawn_blocking"
         );
     }
@@ -205,8 +206,7 @@ impl Drop for PanicReport {
     }
 }
 
-// With traces a listener holds a span, too.
-#[cfg(all(test, not(feature = "opentelemetry")))]
+#[cfg(test)]
 mod tests {
     use serde::{Deserialize, Serialize};
 
