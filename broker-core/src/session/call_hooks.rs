@@ -1,6 +1,6 @@
 //! Calling the hooks of a session, in a task of its own, and ending it afterwards.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -39,7 +39,7 @@ pub(super) fn call_hooks(
 
 async fn call_all(session: &Shared, reason: &CloseReason, tasks: &Tasks) {
     loop {
-        let next = session.lock().hooks.as_mut().and_then(VecDeque::pop_front);
+        let next = session.lock().hooks.as_mut().and_then(|hooks| hooks.pop_front());
         let Some((_, hook)) = next else { return };
         // A task of its own, so that a panic ends this hook and nothing else.
         let running = tasks::of(tasks.node, (hook.0)(reason.clone()));

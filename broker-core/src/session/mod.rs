@@ -27,8 +27,8 @@ use crate::{
 };
 
 use call_hooks::call_hooks;
+use hooks::Hook;
 pub use hooks::HookId;
-use hooks::{Hook, Hooks};
 use registration::Registration;
 pub(crate) use state::{Owner, Shared};
 
@@ -61,18 +61,19 @@ pub(crate) use state::{Owner, Shared};
 pub struct Session {
     broker: Broker,
     shared: Arc<Shared>,
-    identity: Option<Identity>,
+    /// Shared by all handles; most sessions of a server have one, and it is large.
+    identity: Option<Arc<Identity>>,
 }
 
 impl Session {
     pub(crate) fn new(broker: Broker, shared: Arc<Shared>, identity: Option<Identity>) -> Self {
-        Self { broker, shared, identity }
+        Self { broker, shared, identity: identity.map(Arc::new) }
     }
 
     /// Whose session it is; `None` for an anonymous one, which no revocation touches.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
+        self.identity.as_deref()
     }
 
     /// Posts a typed message: a value, or a [`TypedPost`](crate::TypedPost) of one, with headers.
@@ -278,7 +279,7 @@ impl Session {
             self.broker.spawn("a hook", task)?;
         }
         let number = open.number();
-        open.hooks.get_or_insert_with(Hooks::new).push_back((number, Hook::new(function)));
+        open.hooks.get_or_insert_default().push_back((number, Hook::new(function)));
         Ok(HookId { session: self.shared.id, number })
     }
 

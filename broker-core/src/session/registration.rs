@@ -1,5 +1,7 @@
 //! Registration: where a broker finds a session.
 
+use std::sync::Arc;
+
 use crate::{Broker, Identity};
 
 /// The places where a broker finds a session: to close it with itself, or by a revocation. Dropping it removes the session from all of
@@ -7,11 +9,11 @@ use crate::{Broker, Identity};
 pub(super) struct Registration {
     pub(super) broker: Broker,
     pub(super) id: u64,
-    pub(super) identity: Option<Identity>,
+    pub(super) identity: Option<Arc<Identity>>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.broker.forget_session(self.id, self.identity.as_ref());
+        self.broker.forget_session(self.id, self.identity.as_deref());
     }
 }

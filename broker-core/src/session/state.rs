@@ -49,7 +49,8 @@ pub(super) struct Open {
     seats: HashMap<u64, Seat>,
     pub(super) listeners: HashMap<u64, Arc<Gate>>,
     /// To be called before the end; a task waits to do so from the first one on.
-    pub(super) hooks: Option<Hooks>,
+    /// Boxed: most sessions have none.
+    pub(super) hooks: Option<Box<Hooks>>,
     /// The session's handle is dropped, and its hooks still run.
     registration: Option<Box<dyn Send + Sync>>,
 }
