@@ -41,6 +41,12 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Outcome {
         let bytes = on_one_thread(move |runtime| listeners(runtime, some))?;
         report.add(row(name, bytes, 800.0, format!("{some} of them, the name of the channel among it")));
     }
+    let name = "bytes of an idle session";
+    if report.starts(name) {
+        let some = many / 10;
+        let bytes = on_one_thread(move |runtime| sessions(runtime, some))?;
+        report.add(row(name, bytes, 400.0, format!("{some} of them, anonymous, with nothing open")));
+    }
     for readers in [1, 10, 100, 1000] {
         let name = format!("allocations of a local post to {readers}");
         if report.starts(&name) {
@@ -134,6 +140,17 @@ fn listeners(runtime: &Runtime, count: usize) -> Outcome<f64> {
         });
     });
     outcome.map_err(|error: broker::Error| error)?;
+    Ok(held(&info, count))
+}
+
+fn sessions(runtime: &Runtime, count: usize) -> Outcome<f64> {
+    let _entered = runtime.enter();
+    let broker = Broker::local();
+    let mut open = Vec::new();
+    let info = measure(|| {
+        open.reserve_exact(count);
+        open.extend((0..count).map(|_| broker.session()));
+    });
     Ok(held(&info, count))
 }
 
