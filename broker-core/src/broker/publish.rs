@@ -155,9 +155,10 @@ impl Broker {
             codec.check(&post.value)?;
             trace::inject(&mut post.headers);
             post.headers.check()?;
-            return self.put_local(channel, Message::from_value(post, self.0.node, codec));
+            return self.put_local(channel, Message::from_value(post, self.0.node, codec)).map(|()| None);
         };
-        let post = self.checked(post.encode(codec)?)?;
+        let mut post = post.encode(codec)?;
+        self.check(&mut post)?;
         Ok(Some((&backend.outbox, frame::encode(&post, self.0.node))))
     }
 
@@ -166,23 +167,22 @@ impl Broker {
     pub(super) fn send_post(
         &self,
         channel: Target<'_>,
-        post: Post,
+        mut post: Post,
         scope: Scope,
     ) -> Result<Option<Leaving<'_>>> {
         let backend = self.accept(channel, scope)?;
-        let post = self.checked(post)?;
+        self.check(&mut post)?;
         let Some(backend) = backend else {
-            return self.put_local(channel, Message::from_post(post, self.0.node));
+            return self.put_local(channel, Message::from_post(post, self.0.node)).map(|()| None);
         };
         Ok(Some((&backend.outbox, frame::encode(&post, self.0.node))))
     }
 
-    /// With the trace of the caller, and within the limits.
+    /// Adds the trace of the caller, and compares with the limits.
     #[inline]
-    fn checked(&self, mut post: Post) -> Result<Post> {
+    fn check(&self, post: &mut Post) -> Result<()> {
         trace::inject(&mut post.headers);
-        post.check(&self.0.options)?;
-        Ok(post)
+        post.check(&self.0.options)
     }
 
     /// Checks what costs nothing to check, and decides where a post goes: to the backend, or stays here.
@@ -205,7 +205,7 @@ impl Broker {
     }
 
     #[inline]
-    fn put_local(&self, channel: Target<'_>, message: Message) -> Result<Option<Leaving<'_>>> {
+    fn put_local(&self, channel: Target<'_>, message: Message) -> Result<()> {
         let mut wakes = WakeList::default();
         let mut too_late = false;
         match channel {
@@ -225,6 +225,6 @@ impl Broker {
             return Err(self.closed_error()); // it ended since the post was accepted
         }
         self.0.meter.published_here();
-        Ok(None)
+        Ok(())
     }
 }

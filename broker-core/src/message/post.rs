@@ -109,19 +109,28 @@ impl Post {
     #[inline]
     pub(crate) fn check(&self, options: &Options) -> Result<()> {
         if self.payload.len() > options.max_payload {
-            let (length, most) = (self.payload.len(), options.max_payload);
-            let message = format!(
-                "a payload of {length} bytes; the limit is {most} (option max_payload): \
-                 send a reference to it instead, or raise the limit on every node"
-            );
-            return Err(Error::new(ErrorKind::TooLarge, message));
+            return Err(too_large(self.payload.len(), options.max_payload));
         }
         if self.type_name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 255) {
-            let message = "a type name has 1 to 255 bytes; shorten it with #[model(name = \"…\")]";
-            return Err(Error::new(ErrorKind::InvalidInput, message));
+            return Err(illegal_type_name());
         }
         self.headers.check()
     }
+}
+
+#[cold]
+fn too_large(length: usize, most: usize) -> Error {
+    let message = format!(
+        "a payload of {length} bytes; the limit is {most} (option max_payload): \
+         send a reference to it instead, or raise the limit on every node"
+    );
+    Error::new(ErrorKind::TooLarge, message)
+}
+
+#[cold]
+fn illegal_type_name() -> Error {
+    let message = "a type name has 1 to 255 bytes; shorten it with #[model(name = \"…\")]";
+    Error::new(ErrorKind::InvalidInput, message)
 }
 
 /// Text and bytes that are borrowed are copied; the others are not.

@@ -77,10 +77,13 @@ impl State {
         }
         let bytes = if most_bytes == 0 { 0 } else { entry.size().min(LARGEST) as u32 };
         self.limits.bytes += bytes;
-        // Most of the time no reader has caught up: then nothing is to be counted.
-        let readers =
-            if self.caught_up == 0 { 0 } else { u64::from(mem::take(&mut self.caught_up).count_ones()) };
-        self.slots.push_back(Slot { entry, marks: u64::from(bytes) << 8 | readers });
+        // Most of the time no reader has caught up, or one: then nothing is to be counted.
+        let readers = match mem::take(&mut self.caught_up) {
+            0 => 0,
+            one if one.is_power_of_two() => 1,
+            several => several.count_ones(),
+        };
+        self.slots.push_back(Slot { entry, marks: u64::from(bytes) << 8 | u64::from(readers) });
         if self.is_over(most_bytes) {
             self.drop_oldest(most_bytes, wakes);
         }
@@ -160,6 +163,24 @@ impl State {
         passed_over: impl Fn(&Message) -> bool,
         garbage: &mut impl Extend<Entry>,
     ) {
+        let available = self.tail() - cursor.position;
+        if cursor.position >= self.first && available <= u64::from(cursor.capacity) {
+            self.read(cursor, batch, most.min(available as usize));
+        } else {
+            self.read_lagging(cursor, batch, most, passed_over, garbage);
+        }
+    }
+
+    /// The same for a reader that has lost some of them, or skips some.
+    #[cold]
+    fn read_lagging(
+        &mut self,
+        cursor: &mut Cursor,
+        batch: &mut Vec<Entry>,
+        most: usize,
+        passed_over: impl Fn(&Message) -> bool,
+        garbage: &mut impl Extend<Entry>,
+    ) {
         let mut missed = Tally::default();
         if cursor.position < self.first {
             missed = self.overtake(cursor);
@@ -174,9 +195,7 @@ impl State {
             available = capacity;
         }
         self.read(cursor, batch, available.min(most));
-        if missed != Tally::default() {
-            put_gaps(missed, batch);
-        }
+        put_gaps(missed, batch);
     }
 
     /// Moves a cursor forward over what it will not read. The weight of that.
@@ -196,9 +215,26 @@ impl State {
     #[inline]
     pub(super) fn read(&mut self, cursor: &mut Cursor, batch: &mut Vec<Entry>, count: usize) {
         let uneven = self.uneven().map(|_| self.place_behind(cursor, count));
-        self.step_off(cursor.position, cursor.seat);
         let start = (cursor.position - self.first) as usize;
+        let next = &mut self.slots[start];
+        next.marks -= 1;
         // The front has no readers only if it was ours alone.
+        let is_alone = next.readers() == 0 && start == 0;
+        match (count, is_alone) {
+            (1, false) => batch.push(next.entry.clone()),
+            (1, true) => batch.extend(self.pop()),
+            _ => self.read_several(start, batch, count),
+        }
+        cursor.position += count as u64;
+        self.step_on(cursor.position, cursor.seat);
+        match uneven {
+            Some(place) => self.note_seen(cursor, place),
+            None => cursor.seen = None,
+        }
+    }
+
+    #[inline]
+    fn read_several(&mut self, start: usize, batch: &mut Vec<Entry>, count: usize) {
         let alone = (0..count).take_while(|index| self.slots[*index].readers() == 0).count();
         batch.extend((start + alone..start + count).rev().map(|index| self.slots[index].entry.clone()));
         let shared = batch.len();
@@ -206,12 +242,6 @@ impl State {
             batch.extend(self.pop());
         }
         batch[shared..].reverse();
-        cursor.position += count as u64;
-        self.step_on(cursor.position, cursor.seat);
-        match uneven {
-            Some(place) => self.note_seen(cursor, place),
-            None => cursor.seen = None,
-        }
     }
 
     #[inline]
