@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    mem,
     sync::{Arc, OnceLock, PoisonError},
 };
 
@@ -45,14 +44,21 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(super) struct Open {
     next: u64,
-    /// Where the waker of each stream and listener waits.
-    seats: HashMap<u64, Seat>,
-    pub(super) listeners: HashMap<u64, Arc<Gate>>,
+    /// The streams and listeners.
+    tied: HashMap<u64, Tied>,
     /// To be called before the end; a task waits to do so from the first one on.
     /// Boxed: most sessions have none.
     pub(super) hooks: Option<Box<Hooks>>,
     /// The session's handle is dropped, and its hooks still run.
     registration: Option<Box<dyn Send + Sync>>,
+}
+
+/// A stream, a set of channels, or a listener.
+struct Tied {
+    /// Where its waker waits.
+    seat: Seat,
+    /// That of a listener.
+    gate: Option<Arc<Gate>>,
 }
 
 impl Open {
@@ -63,15 +69,16 @@ impl Open {
 
     #[cfg(all(test, shuttle))]
     pub(super) fn seat(&self, number: u64) -> Option<(Arc<Ring>, u8)> {
-        match self.seats.get(&number) {
-            Some(Seat::One(ring, seat)) => Some((Arc::clone(ring), *seat)),
+        match self.tied.get(&number) {
+            Some(Tied { seat: Seat::One(ring, seat), .. }) => Some((Arc::clone(ring), *seat)),
             _ => None,
         }
     }
 
     /// Closes the gates of all listeners.
     fn gates(&self) -> Vec<Arc<Gate>> {
-        self.listeners.values().inspect(|gate| gate.close()).cloned().collect()
+        let gates = self.tied.values().filter_map(|tied| tied.gate.as_ref());
+        gates.inspect(|gate| gate.close()).cloned().collect()
     }
 }
 
@@ -101,7 +108,7 @@ impl Shared {
 
     /// How many streams and listeners would end with it now, if some would.
     pub(super) fn open_streams(&self) -> Option<usize> {
-        let open = self.lock().seats.len();
+        let open = self.lock().tied.len();
         (open > 0 && self.closing.get().is_none()).then_some(open)
     }
 
@@ -181,16 +188,15 @@ impl Shared {
     /// Streams and listeners yield nothing more. The gates of the listeners.
     fn cut(&self, reason: &CloseReason) -> Vec<Arc<Gate>> {
         let mut wakes = WakeList::default();
-        let (seats, gates) = {
-            let mut open = self.lock();
-            let first = self.closed.set(reason.clone()).is_ok();
-            let seats = if first { mem::take(&mut open.seats) } else { HashMap::new() };
-            // Under the lock: who leaves a seat takes it first, so that none of these is another's yet.
-            seats.values().for_each(|seat| seat.close(&self.hub, &mut wakes));
-            (seats, open.gates())
+        let gates = {
+            let open = self.lock();
+            if self.closed.set(reason.clone()).is_ok() {
+                // Under the lock: who leaves a seat takes it first, so that none of these is another's yet.
+                open.tied.values().for_each(|tied| tied.seat.close(&self.hub, &mut wakes));
+            }
+            open.gates()
         };
         wakes.finish();
-        drop(seats);
         self.ended.notify_waiters();
         gates
     }
@@ -241,8 +247,7 @@ impl Shared {
             return None;
         }
         let number = open.number();
-        open.seats.insert(number, seat);
-        open.listeners.extend(gate.clone().map(|gate| (number, gate)));
+        open.tied.insert(number, Tied { seat, gate: gate.clone() });
         Some(Owner { session: Arc::clone(self), number, gate })
     }
 
@@ -259,10 +264,10 @@ impl Shared {
         let mut wakes = WakeList::default();
         let (gate, first) = {
             let open = self.lock();
-            let gate = open.listeners.get(&number)?;
+            let Tied { seat, gate: Some(gate) } = open.tied.get(&number)? else { return None };
             let first = !gate.is_closed();
             gate.close();
-            if let Some(seat) = open.seats.get(&number) {
+            if self.closed.get().is_none() {
                 seat.close(&self.hub, &mut wakes);
             }
             (Arc::clone(gate), first)
@@ -317,9 +322,8 @@ impl Owner {
 
     pub(crate) fn forget(&self) {
         let mut open = self.session.lock();
-        let seat = open.seats.remove(&self.number);
-        let gate = open.listeners.remove(&self.number);
+        let tied = open.tied.remove(&self.number);
         drop(open);
-        drop((seat, gate));
+        drop(tied);
     }
 }
