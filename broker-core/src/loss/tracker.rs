@@ -84,7 +84,9 @@ impl SequenceTracker {
 
     /// A node of the older generation comes back into the younger.
     fn find(&mut self, origin: NodeId) -> Option<&mut Last> {
-        if let Some(last) = self.old.remove(&origin) {
+        if !self.old.is_empty()
+            && let Some(last) = self.old.remove(&origin)
+        {
             self.insert(origin, last);
         }
         self.young.get_mut(&origin)
