@@ -88,8 +88,7 @@ impl Sink for Dispatch {
         if !frame::is_frame(&arrival.frame) {
             return self.receive_bare(name, &arrival.frame);
         }
-        bundle::frames(arrival.frame)
-            .for_each(|frame| self.receive(name, frame.and_then(|frame| frame::decode(&frame))));
+        bundle::decode(arrival.frame).for_each(|decoded| self.receive(name, decoded));
     }
 
     fn gap(&self, missing: Missing<'_>) {

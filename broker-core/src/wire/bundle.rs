@@ -9,7 +9,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{
     Malformed, Result,
-    wire::frame::{MAGIC, SHORTEST, VERSION, is_frame},
+    message::Wire,
+    wire::frame::{self, MAGIC, SHORTEST, SequenceHeader, VERSION, is_frame},
     wire::limits::MAX_FRAME,
     wire::outgoing::Outgoing,
 };
@@ -78,10 +79,27 @@ fn bundled(run: &[Outgoing]) -> Outgoing {
     Outgoing::new(run[0].channel.clone(), bundle.freeze())
 }
 
-/// The frames in what arrived: the thing itself, if it is no bundle. A bundle that does not read ends with an error.
+/// Decodes what arrived: a frame, or each frame of a bundle.
+pub(crate) fn decode(arrived: Bytes) -> impl Iterator<Item = Result<(Wire, SequenceHeader), Malformed>> {
+    let is_bundle = is_bundle(&arrived);
+    frames(arrived).map(move |frame| {
+        let (mut wire, header) = frame::decode(&frame?)?;
+        if is_bundle {
+            // Messages live long: as a slice, each would keep all of them alive.
+            wire.payload = Bytes::copy_from_slice(&wire.payload);
+        }
+        Ok((wire, header))
+    })
+}
+
+fn is_bundle(arrived: &[u8]) -> bool {
+    arrived.starts_with(&HEAD) && arrived.len() <= MAX_FRAME
+}
+
+/// The frames in what arrived, as slices of it: the thing itself, if it is no bundle. A bundle that does not read ends with an error.
 pub(crate) fn frames(arrived: Bytes) -> impl Iterator<Item = Result<Bytes, Malformed>> {
     let whole = arrived.len();
-    let is_bundle = arrived.starts_with(&HEAD) && whole <= MAX_FRAME;
+    let is_bundle = is_bundle(&arrived);
     let mut rest = Some(if is_bundle { arrived.slice(HEAD.len()..) } else { arrived });
     iter::from_fn(move || {
         let mut bytes = rest.take()?;
@@ -104,8 +122,7 @@ fn take_frame(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
         return Err("a bundle with an entry that is too short for a frame");
     }
     let frame = tail.get(..length).ok_or("a bundle that ends too early")?;
-    // Messages live long: as a slice, each would keep all of them alive.
-    let frame = Bytes::copy_from_slice(frame);
+    let frame = bytes.slice_ref(frame);
     bytes.advance(LENGTH + length);
     Ok(frame)
 }
@@ -113,7 +130,7 @@ fn take_frame(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ChannelName, Error, ErrorKind};
+    use crate::{ChannelName, Error, ErrorKind, NodeId, Post};
 
     fn outgoing(channel: &str, length: usize, fill: u8) -> Outgoing {
         let mut frame = vec![fill; length];
@@ -190,6 +207,19 @@ mod tests {
         let short = [&HEAD[..], &[0, 0, 0, 0].repeat(1000)].concat();
         let read: Vec<_> = frames(short.into()).collect();
         assert!(matches!(&read[..], [Err(error)] if error.reason().contains("too short")), "{read:?}");
+    }
+
+    #[test]
+    fn a_message_of_a_bundle_keeps_only_its_own_payload_alive() {
+        let framed = |text: &'static str, number| {
+            let mut frame = frame::encode(&Post::new(text), NodeId::from_u64(1));
+            frame::write_header(&mut frame, SequenceHeader { number, epoch: 1, sequence: number });
+            Outgoing::new(ChannelName::internal("a"), frame.freeze())
+        };
+        let bundle = bundled(&[framed("one", 1), framed("two", 2)]).frame;
+        let payloads: Vec<Bytes> = decode(bundle).map(|decoded| decoded.unwrap().0.payload).collect();
+        assert_eq!(payloads, ["one", "two"]);
+        assert!(payloads.iter().all(Bytes::is_unique), "a slice of the bundle");
     }
 
     #[test]
