@@ -81,7 +81,7 @@ impl State {
         let readers = match mem::take(&mut self.caught_up) {
             0 => 0,
             one if one.is_power_of_two() => 1,
-            several => several.count_ones(),
+            several => number_of(several),
         };
         self.slots.push_back(Slot { entry, marks: u64::from(bytes) << 8 | u64::from(readers) });
         if self.is_over(most_bytes) {
@@ -294,6 +294,12 @@ impl State {
             }
         }
     }
+}
+
+/// Apart from those who need it for one seat at most: every processor can count bits, but not every one at once.
+#[inline(never)]
+fn number_of(seats: Mask) -> u32 {
+    seats.count_ones()
 }
 
 /// What was lost or skipped stands on top, as gaps.
