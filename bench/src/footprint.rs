@@ -21,13 +21,13 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Outcome {
     let name = "bytes of an idle subscription, own channel";
     if report.starts(name) {
         let bytes = on_one_thread(move |runtime| own_channel(runtime, many))?;
-        report.add(row(name, bytes, 450.0, format!("{many} of them")));
+        report.add(row(name, bytes, 360.0, format!("{many} of them")));
     }
     let name = "bytes of one more on the same channel";
     if report.starts(name) {
         let some = many / 10;
         let bytes = on_one_thread(move |runtime| same_channel(runtime, some))?;
-        report.add(row(name, bytes, 200.0, format!("{some} of them")));
+        report.add(row(name, bytes, 120.0, format!("{some} of them")));
     }
     let name = "bytes of a channel in a set";
     if report.starts(name) {
@@ -39,7 +39,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Outcome {
     if report.starts(name) {
         let some = many / 10;
         let bytes = on_one_thread(move |runtime| listeners(runtime, some))?;
-        report.add(row(name, bytes, 800.0, format!("{some} of them, the name of the channel among it")));
+        report.add(row(name, bytes, 650.0, format!("{some} of them, the name of the channel among it")));
     }
     let name = "bytes of an idle session";
     if report.starts(name) {
