@@ -5,7 +5,6 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../x1/extended.rs"]
 mod extended;
-mod memory;
 mod panics;
 mod parked;
 mod slow;

@@ -11,7 +11,6 @@ use tokio::{
 };
 use tokio_tungstenite::{MaybeTlsStream, tungstenite::Message};
 
-use crate::memory::ALONE;
 use crate::support::{Raw, Server, open, soon, value};
 
 async fn long(out: Out<String>) -> Result<(), Failure> {
@@ -20,7 +19,6 @@ async fn long(out: Out<String>) -> Result<(), Failure> {
 
 #[tokio::test]
 async fn a_client_that_speaks_while_it_reads_a_long_value_is_not_silent() {
-    let _alone = ALONE.lock().await;
     let mut limits = Limits::default();
     limits.silence = Duration::from_secs(3);
     let test = Endpoint::new("test").method("long", long);

@@ -1,4 +1,4 @@
-//! Many of everything: opens on one socket, opens that race with revocations, cuts of a socket, sockets at the end.
+//! Many of everything: opens that race with revocations, cuts of a socket, sockets at the end.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -7,7 +7,6 @@ mod ends;
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../x1/extended.rs"]
 mod extended;
-mod opens;
 mod races;
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
+    ALONE,
     extended::open_with,
     support::{Raw, Server, close, open, resident},
 };
@@ -43,6 +44,7 @@ async fn calls(raw: &mut Raw, count: u32, resumable: bool) {
 
 #[tokio::test]
 async fn memory_stays_as_it_is_over_200_000_calls_of_one_socket() {
+    let _alone = ALONE.lock().await;
     let server = Server::start(|streams| {
         let listens = method(listens).inputs(["input"]).resumable();
         streams.endpoint(Endpoint::new("test").method("listens", listens))

@@ -1,14 +1,13 @@
-//! Memory: what a client can make the server keep is bounded, whatever names and positions it sends.
+//! Hostile clients: what they can make the server keep is bounded, whatever names and positions they send.
 
 use broker_streams::{Endpoint, Incoming, Out, method};
 use serde_json::json;
-use tokio::sync::Mutex;
 
-use crate::extended::open_with;
-use crate::support::{Raw, Server, resident, value};
-
-/// One at a time: these tests look at the memory of the process.
-pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
+use crate::{
+    ALONE,
+    extended::open_with,
+    support::{Raw, Server, resident, value},
+};
 
 async fn forever(_out: Out<i64>) {
     std::future::pending::<()>().await;
