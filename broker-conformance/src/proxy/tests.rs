@@ -220,19 +220,19 @@ async fn dropping_the_proxy_ends_everything() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_said_all_hears_the_server_to_its_end() {
+async fn a_client_that_sends_nothing_more_receives_all_of_the_server() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(listener.local_addr().unwrap()).await.unwrap();
     let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
     let (mut server, _) = within("the connection", listener.accept()).await.unwrap();
     client.write_all(b"bye").await.unwrap();
     client.shutdown().await.unwrap();
-    let mut said = String::new();
-    within("the end of the client", server.read_to_string(&mut said)).await.unwrap();
+    let mut received = String::new();
+    within("the end of the client", server.read_to_string(&mut received)).await.unwrap();
     connections_become(&proxy, 0).await;
     server.write_all(b"farewell").await.unwrap();
     drop(server);
     let mut answer = String::new();
     within("the end of the server", client.read_to_string(&mut answer)).await.unwrap();
-    assert_eq!((&*said, &*answer), ("bye", "farewell"));
+    assert_eq!((&*received, &*answer), ("bye", "farewell"));
 }

@@ -14,6 +14,7 @@ pub(crate) mod outbox;
 mod own_digests;
 pub(crate) mod probe;
 mod reconcile;
+mod room;
 pub(crate) mod subscriptions;
 mod writer;
 

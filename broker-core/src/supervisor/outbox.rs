@@ -7,18 +7,15 @@ use std::{
     collections::VecDeque,
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{
-            AtomicU64, AtomicUsize,
-            Ordering::{AcqRel, Acquire, Relaxed},
-        },
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Notify, oneshot},
     task::yield_now,
     time::Instant,
 };
@@ -26,6 +23,7 @@ use tokio::{
 use super::{
     batch::{Batch, Completion, interrupted, is_unsent, link_broke},
     own_digests::OwnDigests,
+    room::Room,
 };
 use crate::{
     ChannelName, Error, ErrorKind, NodeId, Options, Result,
@@ -47,12 +45,7 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Notified when there is something to send.
     notify: Notify,
-    /// One permit for each byte that may wait.
-    room: Arc<Semaphore>,
-    /// How many posts wait for room, or have it and are not queued yet: nobody gets ahead of them. And whose turn it
-    /// is; the semaphore has an order too, but does not wait until the one before is queued.
-    waiting: AtomicUsize,
-    first: tokio::sync::Mutex<()>,
+    room: Room,
     limit: Duration,
     runtime: Runtime,
     /// How often the writer has taken or finished a batch. While a link is up it does within the limit.
@@ -110,9 +103,7 @@ impl Outbox {
         Self {
             state: Mutex::new(state),
             notify: Notify::new(),
-            room: Arc::new(Semaphore::new(options.outbox_bytes)),
-            waiting: AtomicUsize::new(0),
-            first: tokio::sync::Mutex::new(()),
+            room: Room::new(options.outbox_bytes),
             limit: options.publish_timeout,
             runtime,
             progress: AtomicU64::new(0),
@@ -176,12 +167,13 @@ impl Outbox {
         bytes: u32,
         frame: impl FnOnce(&State) -> Frame,
     ) -> Result<oneshot::Receiver<Result<Receipt>>> {
-        let (room, turn) = match self.free_room(bytes) {
+        let (room, turn) = match self.room.take(bytes) {
             Some(room) => (room, None),
             None => {
                 check(&self.lock())?;
                 // Boxed, for it is rare and large, and every post's future would be as large.
-                let (room, turn) = Box::pin(shielded(self.wait_for_room(bytes))).await?;
+                let (room, turn) =
+                    Box::pin(shielded(self.room.wait(bytes, self.limit, &self.runtime))).await?;
                 (room, Some(turn))
             }
         };
@@ -207,33 +199,6 @@ impl Outbox {
             if self.progress.load(Relaxed) == before {
                 return interrupted("the broker's runtime is blocked or not driven, and has not answered");
             }
-        }
-    }
-
-    /// Room for a frame, if there is some and nobody waits for it.
-    fn free_room(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
-        let nobody_waits = self.waiting.load(Acquire) == 0;
-        nobody_waits.then(|| Arc::clone(&self.room).try_acquire_many_owned(bytes).ok()).flatten()
-    }
-
-    /// Room for a frame, in turn: whoever began to wait later is queued later. The turn ends when it is dropped.
-    async fn wait_for_room(&self, bytes: u32) -> Result<(OwnedSemaphorePermit, Turn<'_>)> {
-        self.waiting.fetch_add(1, AcqRel);
-        let mut turn = Turn { waiting: &self.waiting, _first: None };
-        let room = async {
-            turn._first = Some(self.first.lock().await);
-            Arc::clone(&self.room).acquire_many_owned(bytes).await
-        };
-        match self.runtime.timeout(self.limit, room).await {
-            Ok(Ok(room)) => Ok((room, turn)),
-            Ok(Err(_)) => Err(Error::closed()),
-            Err(_) => Err(Error::new(
-                ErrorKind::Overloaded,
-                format!(
-                    "no room for {bytes} bytes in the outbox within {:?}; post less, or raise outbox_bytes",
-                    self.limit
-                ),
-            )),
         }
     }
 
@@ -336,8 +301,11 @@ impl Outbox {
     /// Lets those whose posts have an outcome now run first, as long as each turn brings more posts: callers often post
     /// again at once. Otherwise the first of them would go alone, and all others wait until it has its outcome.
     pub(crate) async fn gather(&self, posts: usize) {
+        if posts < 2 {
+            return;
+        }
         let mut before = 0;
-        for _ in 0..if posts > 1 { TURNS } else { 0 } {
+        for _ in 0..TURNS {
             yield_now().await;
             let waiting = self.lock().queue.len();
             if waiting <= before || waiting >= posts {
@@ -357,18 +325,6 @@ impl Outbox {
             }
             self.notify.notified().await;
         }
-    }
-}
-
-/// A post that waits for room, or has it and is not queued yet.
-struct Turn<'a> {
-    waiting: &'a AtomicUsize,
-    _first: Option<tokio::sync::MutexGuard<'a, ()>>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(1, AcqRel);
     }
 }
 

@@ -296,7 +296,7 @@ impl State {
     }
 }
 
-/// Apart from those who need it for one seat at most: every processor can count bits, but not every one at once.
+/// Not inlined: where a processor has no instruction for it, counting takes many, and one reader is the common case.
 #[inline(never)]
 fn number_of(seats: Mask) -> u32 {
     seats.count_ones()
