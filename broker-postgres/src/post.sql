@@ -3,26 +3,15 @@
 --
 -- Every function runs with the rights of its caller: a row may have columns whose types bring functions of their own, which
 -- are called where it becomes JSON. Of temporary objects, which come first where a path does not name them, none is meant.
+--
+-- A post has to be cheap, and each query, each expression and each SET costs time in every transaction anew. So it passes through
+-- few functions, and calls those whose result nobody needs by an assignment, since PERFORM is a query.
 
 -- A trigger runs as whoever writes to its table, so everybody may call the functions; they do nothing that NOTIFY does not.
 GRANT USAGE ON SCHEMA broker TO PUBLIC;
 
--- FNV-1a in 64 bits, as 16 hexadecimal digits; in two halves, since bigint has a sign.
-CREATE OR REPLACE FUNCTION broker.hash_of(bytes bytea) RETURNS text
-LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
-DECLARE
-  high int8 := x'cbf29ce4'::int8;
-  low int8 := x'84222325'::int8;
-  product int8;
-BEGIN
-  FOR i IN 0 .. length(bytes) - 1 LOOP
-    low := low # get_byte(bytes, i);
-    product := low * 435;
-    high := (high * 435 + (product >> 32) + (low << 8)) & 4294967295;
-    low := product & 4294967295;
-  END LOOP;
-  RETURN lpad(to_hex(high), 8, '0') || lpad(to_hex(low), 8, '0');
-END $$;
+-- Functions of earlier versions, which nothing calls any more.
+DROP FUNCTION IF EXISTS broker.hash_of(bytea), broker.sized(text, text, int);
 
 -- Notifies the nodes of a frame, in pieces of at most 7,999 bytes.
 CREATE OR REPLACE FUNCTION broker.send(channel text, frame bytea) RETURNS void
@@ -31,20 +20,28 @@ DECLARE
   room CONSTANT int := 5979;
   name bytea := convert_to(channel, 'UTF8');
   content bytea := set_byte('\x00'::bytea, 0, length(name)) || name || frame;
-  hash text := broker.hash_of(name);
-  bucket text := 'broker_' || get_byte(decode(right(hash, 2), 'hex'), 0) % 64;
   last int := (length(content) - 1) / room;
   -- Keeps equal pieces of a transaction apart, of which the server would deliver one.
   counter int8 := coalesce(nullif(current_setting('broker.counter', true), '')::int8, floor(random() * 4294967296)::int8);
-  letter text;
-  part text;
+  hash int8 := x'cbf29ce484222325'::int8;
+  low int8;
+  head text;
+  ignored text;
 BEGIN
-  FOR i IN 0 .. last LOOP
-    letter := CASE WHEN last = 0 THEN 'w' WHEN i = 0 THEN 'b' WHEN i = last THEN 'e' ELSE 'm' END;
-    part := rtrim(translate(encode(substr(content, i * room + 1, room), 'base64'), E'\n', ''), '=');
-    PERFORM pg_notify(bucket, letter || hash || '.' || lpad(to_hex((counter + i) & 4294967295), 8, '0') || '.' || part);
+  -- FNV-1a in 64 bits: times 2^40 + 435, in two halves, since a product of int8 must not overflow.
+  FOR i IN 0 .. length(name) - 1 LOOP
+    low := (hash & 4294967295) # get_byte(name, i);
+    hash := (((hash >> 32) * 435 + (low * 435 >> 32) + (low << 8)) << 32) | (low * 435 & 4294967295);
   END LOOP;
-  PERFORM set_config('broker.counter', ((counter + last + 1) & 4294967295)::text, true);
+  head := lpad(to_hex(hash), 16, '0') || '.';
+  FOR i IN 0 .. last LOOP
+    ignored := pg_notify(
+      'broker_' || (hash & 63),
+      CASE WHEN last = 0 THEN 'w' WHEN i = 0 THEN 'b' WHEN i = last THEN 'e' ELSE 'm' END
+        || head || lpad(to_hex((counter + i) & 4294967295), 8, '0') || '.'
+        || rtrim(translate(encode(substr(content, i * room + 1, room), 'base64'), E'\n', ''), '='));
+  END LOOP;
+  ignored := set_config('broker.counter', ((counter + last + 1) & 4294967295)::text, true);
 END $$;
 
 -- Why a text is no name of a channel; null if it is one.
@@ -60,18 +57,47 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_confor
   END
 $$;
 
--- A text of at most 255 or 65,535 bytes after its length, in one byte or in two.
-CREATE OR REPLACE FUNCTION broker.sized(what text, value text, size_bytes int) RETURNS bytea
+-- Refuses what has more bytes than its length in a frame can say.
+CREATE OR REPLACE FUNCTION broker.refuse_length(what text, bytes int, most int) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
+BEGIN
+  RAISE EXCEPTION 'broker.post: % has % bytes, and at most % are possible', what, bytes, most
+    USING ERRCODE = 'invalid_parameter_value';
+END $$;
+
+-- Headers as they stand in a frame: their number in two bytes; each name after its length in one, each value in two.
+CREATE OR REPLACE FUNCTION broker.headers_of(headers jsonb) RETURNS bytea
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
-  bytes bytea := convert_to(value, 'UTF8');
-  size bytea := substr(int4send(length(bytes)), 5 - size_bytes);
+  count int := 0;
+  pairs bytea := '';
+  header record;
 BEGIN
-  IF length(bytes) >= 1 << (8 * size_bytes) THEN
-    RAISE EXCEPTION 'broker.post: % has % bytes, and at most % are possible', what, length(bytes), (1 << (8 * size_bytes)) - 1
+  IF jsonb_typeof(headers) <> 'object' THEN
+    RAISE EXCEPTION 'broker.post: the headers have to be an object of texts, {"name": "value"}'
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  RETURN size || bytes;
+  FOR header IN
+    SELECT key, jsonb_typeof(headers -> key) AS kind, convert_to(key, 'UTF8') AS name, convert_to(value, 'UTF8') AS value
+    FROM jsonb_each_text(headers)
+  LOOP
+    IF header.kind <> 'string' OR header.key = '' THEN
+      RAISE EXCEPTION 'broker.post: header % has to have a name and a text as its value', quote_literal(left(header.key, 200))
+        USING ERRCODE = 'invalid_parameter_value';
+    ELSIF length(header.name) > 255 THEN
+      PERFORM broker.refuse_length('the name of a header', length(header.name), 255);
+    ELSIF length(header.value) > 65535 THEN
+      PERFORM broker.refuse_length('the value of a header', length(header.value), 65535);
+    END IF;
+    count := count + 1;
+    pairs := pairs || set_byte('\x00'::bytea, 0, length(header.name)) || header.name
+      || substr(int4send(length(header.value)), 3) || header.value;
+    IF count > 64 OR length(pairs) - 3 * count > 16384 THEN
+      RAISE EXCEPTION 'broker.post: too many headers: the first % have % bytes; a message has at most 64 of 16,384 bytes', count, length(pairs) - 3 * count
+        USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+  END LOOP;
+  RETURN int2send(count::int2) || pairs;
 END $$;
 
 -- Posts JSON to a channel, named as on the wire: with a prefix in front of it where the nodes have one. Delivered to every
@@ -79,42 +105,33 @@ END $$;
 CREATE OR REPLACE FUNCTION broker.post(channel text, payload jsonb, type text DEFAULT NULL, headers jsonb DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
-  wrong text := broker.broken_rule(channel);
-  count int := 0;
-  pairs bytea := '';
-  header record;
+  -- The rules of broken_rule in one expression; that says which one is broken, but is a query.
+  good bool := octet_length(convert_to(channel, 'UTF8')) <= 251
+    AND channel COLLATE "C" !~ '[*>#\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]|(^|\.)(\.|\$|$)';
+  type_bytes bytea := convert_to(coalesce(type, ''), 'UTF8');
+  pairs bytea;
   frame bytea;
+  ignored text;
 BEGIN
-  IF wrong IS NOT NULL THEN
-    RAISE EXCEPTION 'broker.post: channel % %', coalesce(quote_literal(left(channel, 300)), ''), wrong
+  IF good IS NOT TRUE THEN
+    RAISE EXCEPTION 'broker.post: channel % %', coalesce(quote_literal(left(channel, 300)), ''), broker.broken_rule(channel)
       USING ERRCODE = 'invalid_parameter_value';
   ELSIF payload IS NULL THEN
     RAISE EXCEPTION 'broker.post: the payload is null; for the JSON value post ''null''::jsonb'
       USING ERRCODE = 'null_value_not_allowed';
-  ELSIF headers IS NOT NULL AND jsonb_typeof(headers) <> 'object' THEN
-    RAISE EXCEPTION 'broker.post: the headers have to be an object of texts, {"name": "value"}'
-      USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  FOR header IN SELECT key, value, jsonb_typeof(headers -> key) AS kind FROM jsonb_each_text(headers) LOOP
-    IF header.kind <> 'string' OR header.key = '' THEN
-      RAISE EXCEPTION 'broker.post: header % has to have a name and a text as its value', quote_literal(left(header.key, 200))
-        USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    count := count + 1;
-    pairs := pairs || broker.sized('the name of a header', header.key, 1) || broker.sized('the value of a header', header.value, 2);
-    IF count > 64 OR length(pairs) - 3 * count > 16384 THEN
-      RAISE EXCEPTION 'broker.post: too many headers: the first % have % bytes; a message has at most 64 of 16,384 bytes', count, length(pairs) - 3 * count
-        USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-  END LOOP;
+  pairs := CASE WHEN headers IS NULL THEN '\x0000'::bytea ELSE broker.headers_of(headers) END;
+  IF length(type_bytes) > 255 THEN
+    PERFORM broker.refuse_length('the type', length(type_bytes), 255);
+  END IF;
   -- Magic, version, no numbers, JSON; a random id; an epoch and a sequence that are 0.
   frame := '\xb5010401'::bytea || uuid_send(gen_random_uuid()) || '\x000000000000000000000000'::bytea
-    || broker.sized('the type', coalesce(type, ''), 1) || int2send(count::int2) || pairs || convert_to(payload::text, 'UTF8');
+    || set_byte('\x00'::bytea, 0, length(type_bytes)) || type_bytes || pairs || convert_to(payload::text, 'UTF8');
   IF length(frame) > 1000000 THEN
     RAISE EXCEPTION 'broker.post: the message for % has % bytes, and at most 1,000,000 are possible', quote_literal(channel), length(frame)
       USING ERRCODE = 'program_limit_exceeded';
   END IF;
-  PERFORM broker.send(channel, frame);
+  ignored := broker.send(channel, frame);
 END $$;
 
 -- A value as one part of the name of a channel, written as ChannelName::of does.
@@ -228,7 +245,9 @@ BEGIN
     RAISE EXCEPTION 'broker.publish_changes: % names no channel: it %', coalesce(quote_literal(left(pattern, 300)), 'null'), wrong
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  PERFORM broker.sized('the type', coalesce(type, ''), 1);
+  IF octet_length(convert_to(type, 'UTF8')) > 255 THEN
+    PERFORM broker.refuse_length('the type', octet_length(convert_to(type, 'UTF8')), 255);
+  END IF;
   PERFORM broker.stop_publishing_changes(changed);
   EXECUTE format(
     'CREATE TRIGGER broker_publish_changes AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION broker.publish_row(%L, %L)',
