@@ -168,17 +168,22 @@ LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_co
 DECLARE
   result text := '';
   rest text := pattern;
-  found text[];
+  inside text;
+  closing int;
+  value text;
 BEGIN
   LOOP
-    found := regexp_match(rest, '^([^{]*)\{([^{}]+)\}(.*)$');
-    EXIT WHEN found IS NULL;
-    IF columns ->> found[2] IS NULL THEN
-      RAISE EXCEPTION 'broker.publish_changes: column % is null or gone, and so % names no channel', quote_ident(found[2]), quote_literal(pattern)
+    inside := split_part(rest, '{', 2);
+    closing := strpos(inside, '}');
+    EXIT WHEN (closing > 1) IS NOT TRUE;
+    value := columns ->> left(inside, closing - 1);
+    IF value IS NULL THEN
+      RAISE EXCEPTION 'broker.publish_changes: column % is null or gone, and so % names no channel',
+        quote_ident(left(inside, closing - 1)), quote_literal(pattern)
         USING ERRCODE = 'null_value_not_allowed';
     END IF;
-    result := result || found[1] || broker.escaped(columns ->> found[2]);
-    rest := found[3];
+    result := result || split_part(rest, '{', 1) || broker.escaped(value);
+    rest := substr(rest, strpos(rest, '{') + closing + 1);
   END LOOP;
   RETURN result || rest;
 END $$;
@@ -190,11 +195,12 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_s
 DECLARE
   pattern text := TG_ARGV[0];
   type text := nullif(TG_ARGV[1], '');
-  about jsonb := jsonb_build_object('table', TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME);
+  origin text := TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME;
   before jsonb;
   after jsonb;
   here text;
   left_channel text;
+  ignored text;
 BEGIN
   IF TG_OP IN ('UPDATE', 'DELETE') THEN
     before := to_jsonb(OLD);
@@ -205,11 +211,11 @@ BEGIN
     here := broker.channel_of(pattern, after);
   END IF;
   IF left_channel IS DISTINCT FROM here AND left_channel IS NOT NULL THEN
-    PERFORM broker.post(left_channel, before, type, about || '{"operation": "delete"}');
+    ignored := broker.post(left_channel, before, type, jsonb_build_object('table', origin, 'operation', 'delete'));
   END IF;
   IF here IS NOT NULL THEN
-    PERFORM broker.post(here, after, type, about
-      || jsonb_build_object('operation', CASE WHEN left_channel = here THEN 'update' ELSE 'insert' END));
+    ignored := broker.post(here, after, type,
+      jsonb_build_object('table', origin, 'operation', CASE WHEN left_channel = here THEN 'update' ELSE 'insert' END));
   END IF;
   RETURN NULL;
 END $$;
