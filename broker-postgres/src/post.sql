@@ -25,7 +25,6 @@ DECLARE
   counter int8 := coalesce(nullif(current_setting('broker.counter', true), '')::int8, floor(random() * 4294967296)::int8);
   hash int8 := x'cbf29ce484222325'::int8;
   low int8;
-  head text;
   ignored text;
 BEGIN
   -- FNV-1a in 64 bits: times 2^40 + 435, in two halves, since a product of int8 must not overflow.
@@ -33,13 +32,13 @@ BEGIN
     low := (hash & 4294967295) # get_byte(name, i);
     hash := (((hash >> 32) * 435 + (low * 435 >> 32) + (low << 8)) << 32) | (low * 435 & 4294967295);
   END LOOP;
-  head := lpad(to_hex(hash), 16, '0') || '.';
   FOR i IN 0 .. last LOOP
+    -- With replace, since translate and rtrim take twenty times as long for a whole piece.
     ignored := pg_notify(
       'broker_' || (hash & 63),
       CASE WHEN last = 0 THEN 'w' WHEN i = 0 THEN 'b' WHEN i = last THEN 'e' ELSE 'm' END
-        || head || lpad(to_hex((counter + i) & 4294967295), 8, '0') || '.'
-        || rtrim(translate(encode(substr(content, i * room + 1, room), 'base64'), E'\n', ''), '='));
+        || lpad(to_hex(hash), 16, '0') || '.' || lpad(to_hex((counter + i) & 4294967295), 8, '0') || '.'
+        || replace(replace(encode(substr(content, i * room + 1, room), 'base64'), E'\n', ''), '=', ''));
   END LOOP;
   ignored := set_config('broker.counter', ((counter + last + 1) & 4294967295)::text, true);
 END $$;
