@@ -7,7 +7,7 @@
 //! between are `m`. Each counter is one more than that of the piece before: it keeps two pieces of the same bytes apart, of
 //! which the server would deliver one.
 
-use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use base64_simd::STANDARD_NO_PAD;
 
 /// The channels of NOTIFY, over which those of an application are spread by their hash.
 pub(crate) const BUCKETS: u8 = 64;
@@ -57,7 +57,7 @@ pub(crate) fn cut(channel: &str, frame: &[u8], counter: &mut u32, payloads: &mut
         let mut payload = String::with_capacity(HEAD + part.len().div_ceil(3) * 4);
         payload.push(kind.letter());
         payload.push_str(&format!("{hash:016x}.{counter:08x}."));
-        STANDARD_NO_PAD.encode_string(part, &mut payload);
+        STANDARD_NO_PAD.encode_append(part, &mut payload);
         payloads.push(payload);
         *counter = counter.wrapping_add(1);
     }
@@ -117,7 +117,7 @@ impl<'a> Piece<'a> {
 
     /// Adds the bytes of the piece to `content`; `None` if they are no base64.
     pub(crate) fn decode_into(&self, content: &mut Vec<u8>) -> Option<()> {
-        STANDARD_NO_PAD.decode_vec(self.base64, content).ok()
+        STANDARD_NO_PAD.decode_append(self.base64, content).ok()
     }
 }
 
@@ -195,6 +195,24 @@ mod tests {
             &format!("{good}{}", "A".repeat(LONGEST)),
         ] {
             assert_eq!(Piece::parse(bad), None, "{bad:.60}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_piece_are_written_in_one_way_only() {
+        let content_of = |base64: &str| {
+            let mut content = b"x".to_vec();
+            let payload = format!("we5495bbaa03a6526.0000000a.{base64}");
+            Piece::parse(&payload).unwrap().decode_into(&mut content).map(|()| content)
+        };
+        assert_eq!(content_of("BG5ld3NoZWxsbw").as_deref(), Some(&b"x\x04newshello"[..]));
+        assert_eq!(content_of("").as_deref(), Some(&b"x"[..]));
+        // Of one character, padded, with bits that are lost, and with what is no base64, near the front and far behind it.
+        let far = "QUJD".repeat(40);
+        for bad in ["B", "BG5", "BG5ld3NoZWxsbw==", "BH", "BG5ld3 oZWxs", "BG5l\n", "BG5ld3-_", "BGé5"] {
+            for bad in [bad.to_owned(), format!("{far}{bad}")] {
+                assert_eq!(content_of(&bad), None, "{bad}");
+            }
         }
     }
 }
