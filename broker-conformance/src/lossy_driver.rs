@@ -61,7 +61,7 @@ impl Losses {
     /// Loses every post whose payload ends like this.
     pub fn lose(&self, end: &'static str) {
         self.rule(
-            move |frame| if frame.frame.ends_with(end.as_bytes()) { Fate::Lost } else { Fate::Arrives },
+            move |frame| if frame.frame().ends_with(end.as_bytes()) { Fate::Lost } else { Fate::Arrives },
         );
     }
 
@@ -205,7 +205,7 @@ impl Link for LossyLink {
 /// Whether a frame is a digest, or a bundle with one: what its node says it has posted.
 #[must_use]
 pub fn is_digest(frame: &Outgoing) -> bool {
-    kinds(frame.channel.as_str(), &frame.frame).contains(&0)
+    kinds(frame.channel.as_str(), &frame.frame()).contains(&0)
 }
 
 /// Whether what arrived is the question of a node for digests, or a bundle with one.

@@ -97,7 +97,7 @@ impl Link for Member {
                     }
                 }
             }
-            receivers.iter().for_each(|inbox| inbox.deliver(out.channel.as_str(), out.frame.clone()));
+            receivers.iter().for_each(|inbox| inbox.deliver(out.channel.as_str(), out.frame()));
         }
         batch.iter().map(|_| Ok(Receipt::new())).collect()
     }
@@ -139,7 +139,8 @@ fn kinds(out: &Outgoing) -> Vec<u8> {
     if out.channel.as_str() != "$digests" {
         return Vec::new();
     }
-    let Some(mut rest) = out.frame.strip_prefix(b"\xB5\x01\x01\x00") else { return vec![out.frame[23]] };
+    let frame = out.frame();
+    let Some(mut rest) = frame.strip_prefix(b"\xB5\x01\x01\x00") else { return vec![frame[23]] };
     let mut kinds = Vec::new();
     while let Some((length, tail)) = rest.split_first_chunk() {
         let (frame, tail) = tail.split_at(u32::from_be_bytes(*length) as usize);
@@ -158,7 +159,7 @@ fn tells(out: &Outgoing) -> bool {
 }
 
 fn is(out: &Outgoing, text: &str) -> bool {
-    out.frame.ends_with(text.as_bytes())
+    out.frame().ends_with(text.as_bytes())
 }
 
 async fn post(node: &Broker, channel: &str, text: &str) {

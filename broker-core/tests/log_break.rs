@@ -54,7 +54,7 @@ async fn an_announced_log_break_stores_known_records_again() {
     sleep(options().revocation_poll * 2).await;
     driver.world().log.as_mut().unwrap().records.clear();
     // Of another node: a frame without a payload, whose head is 35 bytes long.
-    let mut announcement = driver.world().published.last().unwrap().frame[..35].to_vec();
+    let mut announcement = driver.world().published.last().unwrap().frame()[..35].to_vec();
     announcement[4] ^= 1;
     let inbox = driver.world().inboxes.last().cloned().unwrap();
     inbox.deliver("$revocations", announcement.into());
@@ -65,9 +65,8 @@ async fn an_announced_log_break_stores_known_records_again() {
 /// Announcements without a record, which ask every node to store what it has.
 fn alarms(driver: &Scripted) -> usize {
     let world = driver.world();
-    let empty = |out: &&broker_core::driver::Outgoing| {
-        out.channel.as_str() == "$revocations" && out.frame.len() == HEAD
-    };
+    let empty =
+        |out: &&broker_core::driver::Outgoing| out.channel.as_str() == "$revocations" && out.size() == HEAD;
     world.published.iter().filter(empty).count()
 }
 
@@ -150,7 +149,7 @@ async fn records_stored_again_are_announced_to_earlier_readers() {
     broker.revoke(Revocation::user("ada")).await.unwrap();
     sleep(options().revocation_poll * 2).await;
     driver.world().log.as_mut().unwrap().records.clear();
-    let mut announcement = driver.world().published.last().unwrap().frame[..HEAD].to_vec();
+    let mut announcement = driver.world().published.last().unwrap().frame()[..HEAD].to_vec();
     announcement[4] ^= 1;
     let inbox = driver.world().inboxes.last().cloned().unwrap();
     inbox.deliver("$revocations", announcement.into());

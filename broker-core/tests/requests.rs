@@ -46,7 +46,7 @@ fn replies_of(broker: &Broker) -> String {
 fn asked_number(driver: &Scripted) -> u64 {
     let world = driver.world();
     let post = world.published.iter().find(|post| post.channel.as_str() == "asks").unwrap();
-    u64::from_be_bytes(post.frame[32..40].try_into().unwrap())
+    u64::from_be_bytes(post.frame()[32..40].try_into().unwrap())
 }
 
 /// A reply of another node, as docs/wire-format.md specifies frames.
@@ -162,7 +162,7 @@ async fn a_refusal_leaves_no_longer_than_it_is_kept() {
     assert!(matches!(outcome, Err(RequestError::Refused(text)) if text.starts_with("there is no")));
     let replies = replies_of(&broker);
     let sent = |post: &&broker_core::driver::Outgoing| post.channel.as_str() == replies;
-    let longest = driver.world().published.iter().filter(sent).map(|post| post.frame.len()).max().unwrap();
+    let longest = driver.world().published.iter().filter(sent).map(|post| post.size()).max().unwrap();
     assert!(longest < RequestError::MAX_REFUSAL + 200, "a frame of {longest} bytes");
 }
 

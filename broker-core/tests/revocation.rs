@@ -194,7 +194,7 @@ async fn foreign_announcements_do_no_harm() {
     inbox.deliver("$revocations", Bytes::from_static(b"hello"));
     broker.publish("news", "a frame of ours", Scope::Global).await.unwrap();
     // Of another node: a frame of ours, whose payload is no record.
-    let mut frame = driver.world().published.last().unwrap().frame.to_vec();
+    let mut frame = driver.world().published.last().unwrap().frame().to_vec();
     frame[4] ^= 1;
     inbox.deliver("$revocations", frame.into());
     broker.publish("news", "and on", Scope::Global).await.unwrap();

@@ -145,7 +145,7 @@ async fn frames_of_a_dead_link_are_discarded() {
     driver.lose();
     disconnected(&broker).await;
     broker.ready().await.unwrap();
-    dead.deliver(late.channel.as_str(), late.frame);
+    dead.deliver(late.channel.as_str(), late.frame());
     broker.publish("news", "two", Scope::Global).await.unwrap();
     assert_eq!(payload(&mut news).await, "one");
     assert_eq!(gap(&mut news).await.cause, GapCause::LinkLost);
@@ -282,7 +282,7 @@ async fn a_resubscribed_channel_does_not_begin_with_old_frames() {
     let inbox = driver.world().inboxes.last().unwrap().clone();
     let sweep = driver.world().published.last().unwrap().clone();
     inbox.deliver("news", b"a rest"[..].into());
-    inbox.deliver(sweep.channel.as_str(), sweep.frame);
+    inbox.deliver(sweep.channel.as_str(), sweep.frame());
     let mut again = again.await.unwrap();
     broker.publish("news", "new", Scope::Global).await.unwrap();
     assert_eq!(payload(&mut again).await, "new");

@@ -294,7 +294,7 @@ impl Bus {
     }
 
     pub(crate) fn publish<'a>(&self, frames: impl Iterator<Item = &'a Outgoing>) {
-        self.enqueue(frames.map(|out| (out.channel.clone(), out.frame.clone())));
+        self.enqueue(frames.map(|out| (out.channel.clone(), out.frame())));
     }
 
     fn enqueue(&self, frames: impl IntoIterator<Item = (ChannelName, Bytes)>) {

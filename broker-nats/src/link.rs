@@ -114,8 +114,8 @@ impl NatsLink {
     async fn send(&self, round: &[Outgoing]) -> Vec<Result<Receipt>> {
         drop(self.connection.take_no_publish());
         let mut sent = Vec::with_capacity(round.len());
-        for Outgoing { channel, frame, .. } in round {
-            sent.push(self.client.publish(channel.to_string(), frame.clone()).await);
+        for post in round {
+            sent.push(self.client.publish(post.channel.to_string(), post.frame()).await);
         }
         if let Err(error) = self.barrier().await {
             return vec![Err(Error::new(ErrorKind::Interrupted, error.message())); round.len()];
@@ -132,7 +132,7 @@ impl NatsLink {
                 let why = "refused many posts at once, perhaps this one too; see its `permissions`";
                 Err(self.connection.peer.error(ErrorKind::Interrupted, why))
             }
-            sent => sent.map(|()| Receipt::new()).map_err(|error| self.unsent(post.frame.len(), &error)),
+            sent => sent.map(|()| Receipt::new()).map_err(|error| self.unsent(post.size(), &error)),
         };
         round.iter().zip(sent).map(outcome).collect()
     }

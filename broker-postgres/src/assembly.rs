@@ -114,7 +114,7 @@ mod tests {
 
     fn cut_of(channel: &str, frame: &[u8]) -> Vec<String> {
         let mut payloads = Vec::new();
-        cut(channel, frame, &mut 0xffff_fff0, &mut payloads);
+        cut(channel, &[frame], &mut 0xffff_fff0, &mut payloads);
         payloads
     }
 
@@ -198,7 +198,7 @@ mod tests {
         ) {
             let (mut assembly, mut counter, mut payloads) = (Assembly::default(), 3, Vec::new());
             for (channel, length, byte) in &frames {
-                cut(channel, &vec![*byte; *length], &mut counter, &mut payloads);
+                cut(channel, &[&vec![*byte; *length]], &mut counter, &mut payloads);
             }
             let outcomes = fed(&mut assembly, 1, &payloads);
             prop_assert!(outcomes.iter().all(|outcome| !outcome.malformed && outcome.broken.is_none()));
@@ -217,7 +217,7 @@ mod tests {
             let (mut counter, mut payloads, mut posted) = (0, Vec::new(), Vec::new());
             for (channel, length) in [("a", 9_000), ("b", 100), ("a", 30_000), ("c", 0), ("b", 18_000)] {
                 let frame = vec![length as u8; length];
-                cut(channel, &frame, &mut counter, &mut payloads);
+                cut(channel, &[&frame], &mut counter, &mut payloads);
                 posted.push((channel.to_owned(), Bytes::from(frame)));
             }
             let mut assembly = Assembly::default();

@@ -22,7 +22,7 @@ pub fn pieces(bytes: &[u8]) {
             assert!(assembly.kept() <= LONGEST);
             let Some(arrived) = outcome.complete else { continue };
             let (mut again, mut second) = (Vec::new(), Assembly::default());
-            cut(arrived.channel(), &arrived.frame(), &mut 0, &mut again);
+            cut(arrived.channel(), &[&arrived.frame()], &mut 0, &mut again);
             let read = again.iter().filter_map(|payload| second.add(0, &Piece::parse(payload)?).complete);
             assert_eq!(read.collect::<Vec<_>>(), [arrived], "a frame of our own does not read");
         }

@@ -95,9 +95,10 @@ impl PostgresLink {
     fn payloads(&self, batch: &[Outgoing]) -> (Vec<String>, Vec<String>) {
         let mut counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut channels, mut payloads) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Outgoing { channel, frame, .. } in batch {
-            cut(channel.as_str(), frame, &mut counter, &mut payloads);
-            channels.resize(payloads.len(), bucket_name(bucket(hash(channel.as_str()))));
+        for outgoing in batch {
+            let channel = outgoing.channel.as_str();
+            cut(channel, &outgoing.parts(), &mut counter, &mut payloads);
+            channels.resize(payloads.len(), bucket_name(bucket(hash(channel))));
         }
         (channels, payloads)
     }

@@ -36,16 +36,16 @@ pub(crate) fn bucket_name(bucket: u8) -> String {
     format!("broker_{bucket}")
 }
 
-/// Cuts a frame for a channel into payloads, in the order in which they have to be sent, and adds them to `payloads`. The
+/// Cuts a frame for a channel, in as many parts as it has, into payloads, in the order in which they have to be sent, and adds them to `payloads`. The
 /// `counter` is that of the next piece; it goes on with each.
-pub(crate) fn cut(channel: &str, frame: &[u8], counter: &mut u32, payloads: &mut Vec<String>) {
+pub(crate) fn cut(channel: &str, frame: &[&[u8]], counter: &mut u32, payloads: &mut Vec<String>) {
     let hash = hash(channel);
     // No name on the wire is longer than 251 bytes.
     let length = channel.len().min(usize::from(u8::MAX));
-    let mut content = Vec::with_capacity(1 + length + frame.len());
+    let mut content = Vec::with_capacity(1 + length + frame.iter().map(|part| part.len()).sum::<usize>());
     content.push(length as u8);
     content.extend_from_slice(&channel.as_bytes()[..length]);
-    content.extend_from_slice(frame);
+    frame.iter().for_each(|part| content.extend_from_slice(part));
     let last = content.len().div_ceil(ROOM) - 1;
     for (index, part) in content.chunks(ROOM).enumerate() {
         let kind = match index {
@@ -133,7 +133,7 @@ mod tests {
 
     fn cut_of(channel: &str, frame: &[u8]) -> Vec<String> {
         let mut payloads = Vec::new();
-        cut(channel, frame, &mut 0xffff_fffe, &mut payloads);
+        cut(channel, &[frame], &mut 0xffff_fffe, &mut payloads);
         payloads
     }
 

@@ -61,7 +61,7 @@ impl SqlPost {
         };
         let mut payloads = Vec::new();
         let mut counter = NEXT.fetch_add(piece::most_pieces(&frame), Ordering::Relaxed);
-        piece::cut(&name, &frame, &mut counter, &mut payloads);
+        piece::cut(&name, &[&frame], &mut counter, &mut payloads);
         let bucket = piece::bucket_name(piece::bucket(piece::hash(&name)));
         Ok(Self { channels: vec![bucket; payloads.len()], payloads })
     }

@@ -59,11 +59,12 @@ impl RabbitLink {
 impl Link for RabbitLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let publisher = self.publisher.channel().await;
-        let confirms = pipelined(batch.iter().map(async |Outgoing { channel, frame, .. }| {
+        let confirms = pipelined(batch.iter().map(async |outgoing: &Outgoing| {
             let publisher = publisher.as_ref().map_err(Clone::clone)?;
             let (exchange, options) = (self.address.exchange.clone(), BasicPublishOptions::default());
             let plain = BasicProperties::default();
-            publisher.basic_publish(exchange, key(channel), options, frame, plain).await?.await
+            let (key, frame) = (key(&outgoing.channel), outgoing.frame());
+            publisher.basic_publish(exchange, key, options, &frame, plain).await?.await
         }));
         let confirms = confirms.await;
         let mut errors = confirms.iter().filter_map(|confirm| confirm.as_ref().err());

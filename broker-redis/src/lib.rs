@@ -174,6 +174,7 @@ mod driver;
 mod errors;
 mod link;
 mod log;
+mod publishing;
 mod role;
 mod sentinel;
 #[cfg(feature = "tls")]

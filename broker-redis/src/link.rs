@@ -19,16 +19,16 @@ use broker_core::{
     },
 };
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
+use redis::{Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
     errors::{translate, translate_of_log},
     log::{Keeper, Log, Seen},
+    publishing::command,
     role::Role,
 };
 
-const PUBLISH: &str = "PUBLISH";
 /// How long the server may take to report its limits.
 const INFO_LIMIT: Duration = Duration::from_secs(1);
 /// Whoever closes a connection that was quiet for so long may have done so for that.
@@ -146,11 +146,8 @@ impl RedisLink {
 impl Link for RedisLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let mut pipeline = Pipeline::with_capacity(batch.len());
-        for Outgoing { channel, frame, .. } in batch {
-            // Room for all of it at once: grown piece by piece, a command is allocated five times.
-            let mut command = Cmd::with_capacity(3, PUBLISH.len() + channel.as_str().len() + frame.len());
-            command.arg(PUBLISH).arg(channel.as_str()).arg(&**frame);
-            pipeline.add_command(command);
+        for outgoing in batch {
+            pipeline.add_command(command("PUBLISH", outgoing));
         }
         // Not `query_async`: that turns one refused command into the failure of all.
         self.used.now();

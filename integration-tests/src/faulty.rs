@@ -118,7 +118,7 @@ impl Shared {
 
     /// Every so many posts, not counting the broker's own.
     fn is_turn(&self, sent: &Outgoing, every: usize) -> bool {
-        let posts = if is_own(sent) { 0 } else { apart(&sent.frame).len() };
+        let posts = if is_own(sent) { 0 } else { apart(&sent.frame()).len() };
         let before = self.frames.fetch_add(posts, Ordering::SeqCst);
         (before + posts) / every > before / every
     }
@@ -133,7 +133,7 @@ async fn answer_probes(shared: &Shared, link: &dyn Link, batch: &[Outgoing]) -> 
     let (own, others): (Vec<_>, Vec<_>) =
         batch.iter().cloned().partition(|frame| frame.channel.as_str().contains('$'));
     for frame in own {
-        shared.inbox.inner.deliver(frame.channel.as_str(), frame.frame);
+        shared.inbox.inner.deliver(frame.channel.as_str(), frame.frame());
     }
     // Only when nothing else is in it: the outcomes are in the order of the batch.
     if others.is_empty() {
@@ -161,7 +161,7 @@ impl Link for FaultyLink {
         let Self(shared) = self;
         let link = shared.link();
         if let Some(frame) = batch.first() {
-            shared.inbox.own.store(origin(&frame.frame), Ordering::SeqCst);
+            shared.inbox.own.store(origin(&frame.frame()), Ordering::SeqCst);
         }
         match shared.wrong {
             Wrong::DropsAndReportsSent => {
@@ -206,7 +206,7 @@ impl Link for FaultyLink {
             Wrong::TakesOnlySmallOnes => {
                 let mut outcomes = link.publish(batch).await;
                 for (frame, outcome) in batch.iter().zip(&mut outcomes) {
-                    if frame.frame.len() > 65_536 {
+                    if frame.size() > 65_536 {
                         *outcome = Err(Error::new(ErrorKind::TooLarge, "more than this driver likes"));
                     }
                 }

@@ -301,16 +301,16 @@ impl State {
         self.busy_until = self.busy_until.max(Instant::now());
         for outgoing in batch {
             let links = self.channels.get(&outgoing.channel).cloned().unwrap_or_default();
-            let bytes = outgoing.frame.len();
+            let bytes = outgoing.size();
             let each = costs.delivery + costs.kib.mul_f64(bytes as f64 / 1024.0);
             self.counts.posted(Kind::of(outgoing.channel.as_str()), bytes, links.len());
             self.counts.busy += each * links.len() as u32;
             self.busy_until += each * links.len() as u32;
             if let Some(record) = &mut self.record {
-                record.push((outgoing.channel.clone(), outgoing.frame.clone()));
+                record.push((outgoing.channel.clone(), outgoing.frame()));
             }
             let due = self.busy_until + costs.way;
-            let (channel, frame) = (outgoing.channel.clone(), outgoing.frame.clone());
+            let (channel, frame) = (outgoing.channel.clone(), outgoing.frame());
             self.under_way.push_back(UnderWay { due, links, channel, frame });
         }
         Ok(self.busy_until + costs.way)

@@ -67,7 +67,7 @@ async fn lost_messages_are_counted_where_they_are_missing(h: &dyn Harness) -> Ou
     let (node, (poster, losses)) = (h.node().await?, lossy_node(h).await?);
     let mut received = [node.subscribe("news").await?, poster.subscribe("news").await?];
     let mut other = node.subscribe("other").await?;
-    losses.rule(|frame| match frame.frame.last() {
+    losses.rule(|frame| match frame.frame().last() {
         Some(b'3' | b'4' | b'5' | b'8') => Fate::Lost,
         _ => Fate::Arrives,
     });
@@ -205,9 +205,9 @@ async fn a_lost_answer_to_a_question_is_asked_for_again(h: &dyn Harness) -> Outc
 
 /// Posts, and is killed: from its first message on no digest gets out, not even a last one.
 async fn killed(poster: Node, losses: &Losses, received: &mut Subscription) -> Result<(), String> {
-    losses.rule(
-        |frame| if is_digest(frame) || frame.frame.ends_with(b"lost") { Fate::Lost } else { Fate::Arrives },
-    );
+    losses.rule(|frame| {
+        if is_digest(frame) || frame.frame().ends_with(b"lost") { Fate::Lost } else { Fate::Arrives }
+    });
     post(&poster, "news", "received").await?;
     post(&poster, "news", "lost").await?;
     receives(received, "received").await?;
@@ -259,7 +259,7 @@ async fn a_loss_is_reported_when_its_digest_is_lost_too(h: &dyn Harness) -> Outc
     let told = Arc::new(AtomicBool::new(false));
     let tells = Arc::clone(&told);
     losses.rule(move |frame| {
-        let names_it = is_digest(frame) && frame.frame.windows(4).any(|part| part == b"news");
+        let names_it = is_digest(frame) && frame.frame().windows(4).any(|part| part == b"news");
         tells.fetch_or(names_it, Ordering::SeqCst);
         if frame.channel.as_str().contains("$node") { Fate::Arrives } else { Fate::Lost }
     });

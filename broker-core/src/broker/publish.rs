@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
 
 use super::{Backend, Broker};
@@ -14,11 +13,11 @@ use crate::{
     hub::{PutBy, Ring, WakeList},
     supervisor::outbox::Outbox,
     trace,
-    wire::frame,
+    wire::encoded::Encoded,
 };
 
 /// A frame on its way to the backend.
-pub(super) type Leaving<'a> = (&'a Arc<Outbox>, BytesMut);
+pub(super) type Leaving<'a> = (&'a Arc<Outbox>, Encoded);
 
 /// What becomes of a post: known at once if it stays here. What has to leave is waited for in a box: that future is large,
 /// and every post's would be as large.
@@ -159,7 +158,7 @@ impl Broker {
         };
         let mut post = post.encode(codec)?;
         self.check(&mut post)?;
-        Ok(Some((&backend.outbox, frame::encode(&post, self.0.node))))
+        Ok(Some((&backend.outbox, Encoded::of(&post, self.0.node))))
     }
 
     /// What stays here is in the queues when this returns; what goes to the backend is checked, and ready to go.
@@ -175,7 +174,7 @@ impl Broker {
         let Some(backend) = backend else {
             return self.put_local(channel, Message::from_post(post, self.0.node)).map(|()| None);
         };
-        Ok(Some((&backend.outbox, frame::encode(&post, self.0.node))))
+        Ok(Some((&backend.outbox, Encoded::of(&post, self.0.node))))
     }
 
     /// Adds the trace of the caller, and compares with the limits.

@@ -10,7 +10,7 @@ use crate::{
     message::exchange::Exchange,
     request::{ReplyReader, refusal, replies::Waiting},
     trace,
-    wire::{frame, names::reply_channel},
+    wire::{encoded::Encoded, names::reply_channel},
 };
 
 /// A request that was received: whose it is, and how its replies go.
@@ -140,7 +140,7 @@ impl Broker {
         post.check(&self.0.options)?;
         // A global request comes by a backend.
         let Some(backend) = &self.0.backend else { return Err(Error::closed()) };
-        let frame = frame::encode(post, self.0.node);
+        let frame = Encoded::of(post, self.0.node);
         backend.outbox.reply(reply_channel(to.node).as_str(), frame).await.map(drop)
     }
 

@@ -8,17 +8,12 @@ use std::{
     mem,
 };
 
-use bytes::BytesMut;
 use foldhash::fast::RandomState;
 
 use crate::{
     ChannelName,
     driver::Outgoing,
-    wire::{
-        digest::Span,
-        frame::{self, SequenceHeader},
-        names::Names,
-    },
+    wire::{digest::Span, encoded::Encoded, frame::SequenceHeader, names::Names},
 };
 
 /// How many channels have a counter. One more, and the node forgets them all and begins a new epoch.
@@ -81,7 +76,7 @@ impl Sequencer {
     }
 
     /// Gives the next number.
-    pub(crate) fn assign(&mut self, channel: ChannelName, mut frame: BytesMut) -> (Outgoing, Number) {
+    pub(crate) fn assign(&mut self, channel: ChannelName, frame: Encoded) -> (Outgoing, Number) {
         if self.would_begin_epoch(&channel) {
             self.counters = HashMap::default();
             self.used = Vec::new();
@@ -99,12 +94,9 @@ impl Sequencer {
             self.used.push(channel.clone());
         }
         counter.last += 1;
-        frame::write_header(
-            &mut frame,
-            SequenceHeader { number: self.number, epoch: self.epoch, sequence: counter.last },
-        );
+        let header = SequenceHeader { number: self.number, epoch: self.epoch, sequence: counter.last };
         let number = Number { channel, epoch: self.epoch, sequence: counter.last };
-        (Outgoing::new(counter.wire_name.clone(), frame.freeze()), number)
+        (frame.numbered(header, counter.wire_name.clone()), number)
     }
 
     /// Takes a number back whose message was certainly not sent, so that it is not missed. It is free when all later ones
@@ -152,17 +144,17 @@ impl Sequencer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{NodeId, Post};
+    use crate::{NodeId, Post, wire::frame};
 
     fn name(text: &str) -> ChannelName {
         ChannelName::internal(text)
     }
 
     fn post(sequencer: &mut Sequencer, channel: &str) -> SequenceHeader {
-        let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
+        let frame = Encoded::of(&Post::new("x"), NodeId::from_u64(1));
         let (outgoing, _) = sequencer.assign(sequencer.share_name(channel), frame);
         assert_eq!(outgoing.channel.as_str(), format!("app.{channel}"));
-        frame::decode(&outgoing.frame).unwrap().1
+        frame::decode(&outgoing.frame()).unwrap().1
     }
 
     fn span(channel: &str, epoch: u32, first: u64, last: u64) -> Span {
@@ -185,7 +177,7 @@ mod tests {
     fn unsent_numbers_are_reused() {
         let mut sequencer = Sequencer::new(Names::new(""));
         let give = |sequencer: &mut Sequencer| {
-            let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
+            let frame = Encoded::of(&Post::new("x"), NodeId::from_u64(1));
             sequencer.assign(name("a"), frame).1
         };
         let numbers = [give(&mut sequencer), give(&mut sequencer), give(&mut sequencer)];
@@ -209,7 +201,7 @@ mod tests {
     fn a_number_is_free_when_those_behind_it_are() {
         let mut sequencer = Sequencer::new(Names::new(""));
         let give = |sequencer: &mut Sequencer| {
-            let frame = frame::encode(&Post::new("x"), NodeId::from_u64(1));
+            let frame = Encoded::of(&Post::new("x"), NodeId::from_u64(1));
             sequencer.assign(name("a"), frame).1
         };
         // The outcomes of two batches, of which each is taken back from its end.

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{
     sync::{Notify, oneshot},
     task::yield_now,
@@ -30,7 +30,7 @@ use crate::{
     driver::{Outgoing, Receipt},
     loss::sequencer::Sequencer,
     runtime::{Runtime, user_code::shielded},
-    wire::names::Names,
+    wire::{encoded::Encoded, names::Names},
 };
 
 /// The most a batch holds: enough for one pipeline, short enough to be an even step.
@@ -75,7 +75,7 @@ struct Pending {
 #[derive(Debug)]
 pub(super) enum Frame {
     /// Numbered when it is sent.
-    Post(ChannelName, BytesMut),
+    Post(ChannelName, Encoded),
     /// The broker's own, as it is.
     Own(Outgoing),
 }
@@ -120,14 +120,14 @@ impl Outbox {
     }
 
     /// Queues a frame and waits for what becomes of it. Not cancel safe: once queued it may be sent.
-    pub(crate) async fn post(&self, channel: &str, frame: BytesMut) -> Result<Receipt> {
+    pub(crate) async fn post(&self, channel: &str, frame: Encoded) -> Result<Receipt> {
         let outcome = self.queue(channel, frame).await?;
         self.outcome(outcome).await
     }
 
     /// The same for a reply to a request, which is taken also while the outbox is sealed: what was received before is
     /// still answered.
-    pub(crate) async fn reply(&self, channel: &str, frame: BytesMut) -> Result<Receipt> {
+    pub(crate) async fn reply(&self, channel: &str, frame: Encoded) -> Result<Receipt> {
         let outcome = self.queue_if(State::is_up, channel, frame).await?;
         self.outcome(outcome).await
     }
@@ -145,7 +145,7 @@ impl Outbox {
     pub(crate) async fn queue(
         &self,
         channel: &str,
-        frame: BytesMut,
+        frame: Encoded,
     ) -> Result<oneshot::Receiver<Result<Receipt>>> {
         self.queue_if(State::check, channel, frame).await
     }
@@ -154,9 +154,9 @@ impl Outbox {
         &self,
         check: fn(&State) -> Result<()>,
         channel: &str,
-        frame: BytesMut,
+        frame: Encoded,
     ) -> Result<oneshot::Receiver<Result<Receipt>>> {
-        let bytes = frame.len() as u32; // a frame has at most MAX_FRAME
+        let bytes = frame.size() as u32; // a frame has at most MAX_FRAME
         self.queue_frame(check, bytes, |state| Frame::Post(state.sequencer.share_name(channel), frame)).await
     }
 
@@ -359,7 +359,7 @@ impl State {
                     outgoing
                 }
             };
-            bytes += outgoing.frame.len();
+            bytes += outgoing.size();
             batch.add(outgoing, completion);
         }
         batch

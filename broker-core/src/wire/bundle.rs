@@ -36,7 +36,7 @@ impl Bundles {
         let mut bundles = Self::default();
         // What is posted bare is for programs that know no bundles.
         let together =
-            |a: &Outgoing, b: &Outgoing| a.channel == b.channel && is_frame(&a.frame) && is_frame(&b.frame);
+            |a: &Outgoing, b: &Outgoing| a.channel == b.channel && is_frame(a.head()) && is_frame(b.head());
         for mut run in batch.chunk_by(together) {
             while let [first, ..] = run {
                 let (bundle, rest) = run.split_at(fitting(run, longest.min(MOST)));
@@ -62,19 +62,19 @@ impl Bundles {
 fn fitting(run: &[Outgoing], most: usize) -> usize {
     let mut length = HEAD.len();
     let fit = run.iter().take_while(|outgoing| {
-        length += LENGTH + outgoing.frame.len();
+        length += LENGTH + outgoing.size();
         length <= most
     });
     fit.count().max(1)
 }
 
 fn bundled(run: &[Outgoing]) -> Outgoing {
-    let length: usize = run.iter().map(|outgoing| LENGTH + outgoing.frame.len()).sum();
+    let length: usize = run.iter().map(|outgoing| LENGTH + outgoing.size()).sum();
     let mut bundle = BytesMut::with_capacity(HEAD.len() + length);
     bundle.put_slice(&HEAD);
-    for Outgoing { frame, .. } in run {
-        bundle.put_u32(frame.len() as u32); // a frame has at most MAX_FRAME
-        bundle.put_slice(frame);
+    for outgoing in run {
+        bundle.put_u32(outgoing.size() as u32); // a frame has at most MAX_FRAME
+        outgoing.parts().into_iter().for_each(|part| bundle.put_slice(part));
     }
     Outgoing::new(run[0].channel.clone(), bundle.freeze())
 }
@@ -141,7 +141,7 @@ mod tests {
     /// What a list of channels becomes: each with how many frames are in it.
     fn shape(batch: &[Outgoing], longest: usize) -> Vec<(String, usize)> {
         let bundles = Bundles::of(batch, longest);
-        let count = |outgoing: &Outgoing| frames(outgoing.frame.clone()).count();
+        let count = |outgoing: &Outgoing| frames(outgoing.frame()).count();
         assert!(bundles.frames.iter().map(count).eq(bundles.counts.iter().copied()));
         bundles.frames.iter().map(|one| (one.channel.to_string(), count(one))).collect()
     }
@@ -152,15 +152,15 @@ mod tests {
         let expected = [("a", 2), ("b", 1), ("a", 1), ("c", 3)].map(|(name, count)| (name.to_owned(), count));
         assert_eq!(shape(&batch, MAX_FRAME), expected);
         let single = Bundles::of(&batch[2..4], MAX_FRAME);
-        assert_eq!(single.frames[0].frame, batch[2].frame, "one alone is sent as it is");
+        assert_eq!(single.frames[0].frame(), batch[2].frame(), "one alone is sent as it is");
     }
 
     #[test]
     fn what_is_no_frame_is_sent_by_itself() {
         let mut batch: Vec<_> = "aaaa".chars().map(|c| outgoing(&c.to_string(), 40, 1)).collect();
-        batch[2].frame = Bytes::from_static(b"{}");
+        batch[2] = Outgoing::new(batch[2].channel.clone(), Bytes::from_static(b"{}"));
         assert_eq!(Bundles::of(&batch, MAX_FRAME).counts, [2, 1, 1]);
-        assert_eq!(Bundles::of(&batch, MAX_FRAME).frames[1].frame, "{}");
+        assert_eq!(Bundles::of(&batch, MAX_FRAME).frames[1].frame(), "{}");
     }
 
     #[test]
@@ -174,8 +174,8 @@ mod tests {
             (0, vec![1; 10]),
         ] {
             assert_eq!(Bundles::of(&batch, longest).counts, counts, "{longest}");
-            let sent = Bundles::of(&batch, longest).frames.into_iter().flat_map(|one| frames(one.frame));
-            assert!(sent.map(Result::unwrap).eq(batch.iter().map(|one| one.frame.clone())), "{longest}");
+            let sent = Bundles::of(&batch, longest).frames.into_iter().flat_map(|one| frames(one.frame()));
+            assert!(sent.map(Result::unwrap).eq(batch.iter().map(|one| one.frame())), "{longest}");
         }
         let large = vec![outgoing("a", MOST / 2, 1); 4];
         assert_eq!(Bundles::of(&large, MAX_FRAME).counts, [1; 4], "two would be longer than the longest");
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_broken_bundle_yields_its_readable_part_and_one_error() {
-        let bundle = bundled(&[outgoing("a", 40, 1), outgoing("a", 50, 2)]).frame;
+        let bundle = bundled(&[outgoing("a", 40, 1), outgoing("a", 50, 2)]).frame();
         for cut in HEAD.len()..bundle.len() {
             let read: Vec<_> = frames(bundle.slice(..cut)).collect();
             let whole = usize::from(cut >= HEAD.len() + LENGTH + 40);
@@ -216,7 +216,7 @@ mod tests {
             frame::write_header(&mut frame, SequenceHeader { number, epoch: 1, sequence: number });
             Outgoing::new(ChannelName::internal("a"), frame.freeze())
         };
-        let bundle = bundled(&[framed("one", 1), framed("two", 2)]).frame;
+        let bundle = bundled(&[framed("one", 1), framed("two", 2)]).frame();
         let payloads: Vec<Bytes> = decode(bundle).map(|decoded| decoded.unwrap().0.payload).collect();
         assert_eq!(payloads, ["one", "two"]);
         assert!(payloads.iter().all(Bytes::is_unique), "a slice of the bundle");

@@ -59,13 +59,20 @@ pub(crate) fn is_frame(bytes: &[u8]) -> bool {
 
 /// Encodes a post that has passed [`Post::check`]. The stamp is still blank.
 pub(crate) fn encode(post: &Post, origin: NodeId) -> BytesMut {
+    let mut frame = encode_head(post, origin, post.payload.len());
+    frame.put_slice(&post.payload);
+    frame
+}
+
+/// All but the payload, with room for so many bytes more.
+pub(super) fn encode_head(post: &Post, origin: NodeId, room: usize) -> BytesMut {
     let type_name = post.type_name.as_deref().unwrap_or_default();
     let headers: usize = post.headers.iter().map(|(name, value)| 3 + name.len() + value.len()).sum();
     let sender = post.sender.to_wire();
     let exchange = post.exchange.to_wire();
     let flag = |there, flag| if there { flag } else { 0 };
     let flags = flag(sender.is_some(), HAS_SENDER) | flag(exchange.is_some(), HAS_EXCHANGE);
-    let mut frame = BytesMut::with_capacity(SHORTEST + 16 + type_name.len() + headers + post.payload.len());
+    let mut frame = BytesMut::with_capacity(SHORTEST + 16 + type_name.len() + headers + room);
     frame.put_slice(&[MAGIC, VERSION, flags, post.codec.to_wire()]);
     frame.put_u64(origin.as_u64());
     frame.put_bytes(0, FIXED - 12);
@@ -79,11 +86,10 @@ pub(crate) fn encode(post: &Post, origin: NodeId) -> BytesMut {
         frame.put_u16(value.len() as u16);
         frame.put_slice(value.as_bytes());
     }
-    frame.put_slice(&post.payload);
     frame
 }
 
-/// Writes the stamp into a frame made by [`encode`].
+/// Writes the stamp into a frame made by [`encode`], or into its head.
 pub(crate) fn write_header(frame: &mut BytesMut, header: SequenceHeader) {
     frame[12..20].copy_from_slice(&header.number.to_be_bytes());
     frame[20..24].copy_from_slice(&header.epoch.to_be_bytes());

@@ -2,6 +2,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod digest;
+pub(crate) mod encoded;
 pub(crate) mod frame;
 pub(crate) mod limits;
 pub(crate) mod names;

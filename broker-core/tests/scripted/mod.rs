@@ -208,7 +208,7 @@ impl Link for Scripted {
         if !echo_first {
             tokio::time::sleep(slow).await;
         }
-        received.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame));
+        received.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame()));
         if echo_first {
             tokio::time::sleep(slow).await;
         }
@@ -232,7 +232,7 @@ impl Link for Scripted {
             (early, hang, world.inboxes.last().cloned().unwrap(), suspended)
         };
         inbox.suspended(&suspended);
-        early.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame));
+        early.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame()));
         if hang {
             pending::<()>().await;
         }

@@ -8,7 +8,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use broker_core::{ChannelName, driver::Inbox};
+use broker_core::{
+    ChannelName,
+    driver::{Inbox, Outgoing},
+};
 use bytes::Bytes;
 
 /// How many posts of one probe are kept: core has three under way at most.
@@ -42,13 +45,15 @@ impl Echoes {
     }
 
     /// A post is on its way, if it is one of the probe.
-    pub(crate) fn note(&self, channel: &ChannelName, frame: &Bytes) -> bool {
+    pub(crate) fn note(&self, outgoing: &Outgoing) -> bool {
         let mut probes = self.lock();
-        let Some(probe) = probes.iter_mut().find(|probe| probe.channel == *channel) else { return false };
+        let Some(probe) = probes.iter_mut().find(|probe| probe.channel == outgoing.channel) else {
+            return false;
+        };
         if probe.posted.len() == KEPT {
             probe.posted.pop_front();
         }
-        probe.posted.push_back(frame.clone());
+        probe.posted.push_back(outgoing.frame());
         true
     }
 

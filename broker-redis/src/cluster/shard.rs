@@ -11,13 +11,13 @@ use broker_core::{
     driver::{ErrorContext, Inbox, Outgoing, Receipt, ServerAddr},
 };
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, PushInfo, PushKind, RedisError, ServerError, Value};
+use redis::{Pipeline, PushInfo, PushKind, RedisError, ServerError, Value};
 use tokio::{sync::watch, time::timeout};
 
 use super::{
     address::ClusterAddress, book::Book, echoes::Echoes, held::Held, member::Member, slots::slot_of,
 };
-use crate::{driver::settings, errors::translate, role::Role};
+use crate::{driver::settings, errors::translate, publishing::command, role::Role};
 
 /// How long a master may say nothing while an answer is due, before it counts as gone. Shorter than core's usual limits,
 /// which end the whole link.
@@ -209,13 +209,10 @@ impl Shard {
     /// # Errors
     /// The shard is of no use any more: any of them may have been taken, or none.
     pub(crate) async fn publish(&self, frames: &[&Outgoing]) -> Result<Vec<Sent>> {
-        const SPUBLISH: &str = "SPUBLISH";
         let peer = &self.publisher.peer;
         let mut pipeline = Pipeline::with_capacity(frames.len());
-        for Outgoing { channel, frame, .. } in frames {
-            let mut command = Cmd::with_capacity(3, SPUBLISH.len() + channel.as_str().len() + frame.len());
-            command.arg(SPUBLISH).arg(channel.as_str()).arg(&**frame);
-            pipeline.add_command(command);
+        for outgoing in frames {
+            pipeline.add_command(command("SPUBLISH", outgoing));
         }
         let mut connection = self.publisher.connection.clone();
         let sending = connection.send_packed_commands(&pipeline, 0, frames.len());

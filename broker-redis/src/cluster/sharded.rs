@@ -167,7 +167,7 @@ impl Link for ShardedLink {
         for part in batch.chunk_by(|one, next| is_digest(one) == is_digest(next)) {
             let mut frames = Vec::with_capacity(part.len());
             for frame in part {
-                if self.shards.echoes.note(&frame.channel, &frame.frame) {
+                if self.shards.echoes.note(frame) {
                     probes.push(at);
                 }
                 frames.push((at, frame));

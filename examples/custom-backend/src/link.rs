@@ -50,8 +50,8 @@ fn with_bytes(commands: &mut Vec<u8>, words: &str, bytes: &[u8]) {
 impl Link for LineLink {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let mut commands = Vec::new();
-        for Outgoing { channel, frame, .. } in batch {
-            with_bytes(&mut commands, &format!("PUB {channel}"), frame);
+        for outgoing in batch {
+            with_bytes(&mut commands, &format!("PUB {}", outgoing.channel), &outgoing.frame());
         }
         let (answers, error) = self.0.call(commands, batch.len()).await;
         let outcome = |answer| match answer {
