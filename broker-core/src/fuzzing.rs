@@ -11,10 +11,9 @@ use crate::{
 
 /// Reads a frame, or the frames of a bundle; what reads is written and read again, and is the same.
 pub fn frame(bytes: &[u8]) {
-    let (frames, broken): (Vec<_>, Vec<_>) =
-        bundle::frames(Bytes::copy_from_slice(bytes)).partition(Result::is_ok);
+    let (frames, broken): (Vec<_>, Vec<_>) = bundle::frames(bytes).partition(Result::is_ok);
     assert!(broken.len() <= 1, "more than one complaint about a bundle");
-    frames.into_iter().flatten().for_each(|frame| read(&frame));
+    frames.into_iter().flatten().for_each(|frame| read(&Bytes::copy_from_slice(frame)));
 }
 
 fn read(frame: &Bytes) {

@@ -88,7 +88,7 @@ impl Sink for Dispatch {
         if !frame::is_frame(&arrival.frame) {
             return self.receive_bare(name, &arrival.frame);
         }
-        bundle::decode(arrival.frame).for_each(|decoded| self.receive(name, decoded));
+        bundle::decode(&arrival.frame, |decoded| self.receive(name, decoded));
     }
 
     fn gap(&self, missing: Missing<'_>) {

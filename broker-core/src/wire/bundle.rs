@@ -5,7 +5,7 @@
 
 use std::iter;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     Malformed, Result,
@@ -79,51 +79,46 @@ fn bundled(run: &[Outgoing]) -> Outgoing {
     Outgoing::new(run[0].channel.clone(), bundle.freeze())
 }
 
-/// Decodes what arrived: a frame, or each frame of a bundle.
-pub(crate) fn decode(arrived: Bytes) -> impl Iterator<Item = Result<(Wire, SequenceHeader), Malformed>> {
-    let is_bundle = is_bundle(&arrived);
-    frames(arrived).map(move |frame| {
-        let (mut wire, header) = frame::decode(&frame?)?;
-        if is_bundle {
-            // Messages live long: as a slice, each would keep all of them alive.
-            wire.payload = Bytes::copy_from_slice(&wire.payload);
-        }
-        Ok((wire, header))
-    })
+/// Decodes what arrived, a frame or each frame of a bundle, and hands it on.
+pub(crate) fn decode(arrived: &Bytes, mut each: impl FnMut(Result<(Wire, SequenceHeader), Malformed>)) {
+    if is_bundle(arrived) {
+        // Messages live long: as a slice, each payload would keep all of them alive.
+        frames(arrived).for_each(|frame| each(frame.and_then(frame::decode_copied)));
+    } else {
+        each(frame::decode(arrived));
+    }
 }
 
 fn is_bundle(arrived: &[u8]) -> bool {
     arrived.starts_with(&HEAD) && arrived.len() <= MAX_FRAME
 }
 
-/// The frames in what arrived, as slices of it: the thing itself, if it is no bundle. A bundle that does not read ends with an error.
-pub(crate) fn frames(arrived: Bytes) -> impl Iterator<Item = Result<Bytes, Malformed>> {
-    let whole = arrived.len();
-    let is_bundle = is_bundle(&arrived);
-    let mut rest = Some(if is_bundle { arrived.slice(HEAD.len()..) } else { arrived });
+/// The frames in what arrived: the thing itself, if it is no bundle. A bundle that does not read ends with an error.
+pub(crate) fn frames(arrived: &[u8]) -> impl Iterator<Item = Result<&[u8], Malformed>> {
+    let is_bundle = is_bundle(arrived);
+    let mut rest = Some(if is_bundle { &arrived[HEAD.len()..] } else { arrived });
     iter::from_fn(move || {
         let mut bytes = rest.take()?;
         if !is_bundle {
             return Some(Ok(bytes));
         }
         let frame = take_frame(&mut bytes);
-        if frame.is_ok() && bytes.has_remaining() {
+        if frame.is_ok() && !bytes.is_empty() {
             rest = Some(bytes);
         }
-        Some(frame.map_err(|reason| Malformed::new(reason, whole)))
+        Some(frame.map_err(|reason| Malformed::new(reason, arrived.len())))
     })
 }
 
-fn take_frame(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
+fn take_frame<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], &'static str> {
     let (length, tail) = bytes.split_first_chunk().ok_or("a bundle that ends too early")?;
     let length = u32::from_be_bytes(*length) as usize;
     // Without a least length a hostile bundle would be worth a quarter of a million complaints.
     if length < SHORTEST {
         return Err("a bundle with an entry that is too short for a frame");
     }
-    let frame = tail.get(..length).ok_or("a bundle that ends too early")?;
-    let frame = bytes.slice_ref(frame);
-    bytes.advance(LENGTH + length);
+    let (frame, tail) = tail.split_at_checked(length).ok_or("a bundle that ends too early")?;
+    *bytes = tail;
     Ok(frame)
 }
 
@@ -141,7 +136,7 @@ mod tests {
     /// What a list of channels becomes: each with how many frames are in it.
     fn shape(batch: &[Outgoing], longest: usize) -> Vec<(String, usize)> {
         let bundles = Bundles::of(batch, longest);
-        let count = |outgoing: &Outgoing| frames(outgoing.frame()).count();
+        let count = |outgoing: &Outgoing| frames(&outgoing.frame()).count();
         assert!(bundles.frames.iter().map(count).eq(bundles.counts.iter().copied()));
         bundles.frames.iter().map(|one| (one.channel.to_string(), count(one))).collect()
     }
@@ -174,8 +169,10 @@ mod tests {
             (0, vec![1; 10]),
         ] {
             assert_eq!(Bundles::of(&batch, longest).counts, counts, "{longest}");
-            let sent = Bundles::of(&batch, longest).frames.into_iter().flat_map(|one| frames(one.frame()));
-            assert!(sent.map(Result::unwrap).eq(batch.iter().map(|one| one.frame())), "{longest}");
+            let bundles: Vec<Bytes> =
+                Bundles::of(&batch, longest).frames.iter().map(Outgoing::frame).collect();
+            let sent = bundles.iter().flat_map(|bundle| frames(bundle));
+            assert!(sent.map(Result::unwrap).eq(batch.iter().map(|one| one.head())), "{longest}");
         }
         let large = vec![outgoing("a", MOST / 2, 1); 4];
         assert_eq!(Bundles::of(&large, MAX_FRAME).counts, [1; 4], "two would be longer than the longest");
@@ -197,7 +194,7 @@ mod tests {
     fn a_broken_bundle_yields_its_readable_part_and_one_error() {
         let bundle = bundled(&[outgoing("a", 40, 1), outgoing("a", 50, 2)]).frame();
         for cut in HEAD.len()..bundle.len() {
-            let read: Vec<_> = frames(bundle.slice(..cut)).collect();
+            let read: Vec<_> = frames(&bundle[..cut]).collect();
             let whole = usize::from(cut >= HEAD.len() + LENGTH + 40);
             // Cut between two of them it is a shorter bundle.
             let broken = usize::from(cut != HEAD.len() + LENGTH + 40);
@@ -205,7 +202,7 @@ mod tests {
             assert_eq!(read.len(), whole + broken, "cut at {cut}");
         }
         let short = [&HEAD[..], &[0, 0, 0, 0].repeat(1000)].concat();
-        let read: Vec<_> = frames(short.into()).collect();
+        let read: Vec<_> = frames(&short).collect();
         assert!(matches!(&read[..], [Err(error)] if error.reason().contains("too short")), "{read:?}");
     }
 
@@ -217,7 +214,8 @@ mod tests {
             Outgoing::new(ChannelName::internal("a"), frame.freeze())
         };
         let bundle = bundled(&[framed("one", 1), framed("two", 2)]).frame();
-        let payloads: Vec<Bytes> = decode(bundle).map(|decoded| decoded.unwrap().0.payload).collect();
+        let mut payloads = Vec::new();
+        decode(&bundle, |decoded| payloads.push(decoded.unwrap().0.payload));
         assert_eq!(payloads, ["one", "two"]);
         assert!(payloads.iter().all(Bytes::is_unique), "a slice of the bundle");
     }
@@ -225,10 +223,9 @@ mod tests {
     #[test]
     fn a_frame_outside_a_bundle_is_passed_on_unchanged() {
         for plain in [&b""[..], b"hello", b"\xB5", b"\xB5\x01\x00\x01", b"\xB5\x01\x02\x00"] {
-            let plain = Bytes::copy_from_slice(plain);
-            assert!(frames(plain.clone()).map(Result::unwrap).eq([plain]));
+            assert!(frames(plain).map(Result::unwrap).eq([plain]));
         }
-        let endless = Bytes::from([&HEAD[..], &vec![0; MAX_FRAME]].concat());
-        assert_eq!(frames(endless.clone()).map(Result::unwrap).next(), Some(endless));
+        let endless = [&HEAD[..], &vec![0; MAX_FRAME]].concat();
+        assert_eq!(frames(&endless).map(Result::unwrap).next(), Some(&endless[..]));
     }
 }

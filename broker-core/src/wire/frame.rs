@@ -108,10 +108,16 @@ pub(crate) fn encode_unnumbered(mut post: Post, id: MessageId) -> Bytes {
 
 /// Decodes whatever arrived. The payload is a slice of the frame, not a copy.
 pub(crate) fn decode(frame: &Bytes) -> Result<(Wire, SequenceHeader), Malformed> {
-    read(frame).map_err(|reason| Malformed::new(reason, frame.len()))
+    read(frame, |payload| frame.slice_ref(payload)).map_err(|reason| Malformed::new(reason, frame.len()))
 }
 
-fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
+/// The same with a copy of the payload, which keeps nothing else alive.
+pub(crate) fn decode_copied(frame: &[u8]) -> Result<(Wire, SequenceHeader), Malformed> {
+    read(frame, Bytes::copy_from_slice).map_err(|reason| Malformed::new(reason, frame.len()))
+}
+
+#[inline]
+fn read(frame: &[u8], keep: impl FnOnce(&[u8]) -> Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
     if frame.len() > MAX_FRAME {
         return Err("longer than any frame");
     }
@@ -143,7 +149,7 @@ fn read(frame: &Bytes) -> Result<(Wire, SequenceHeader), &'static str> {
     let exchange = reader.number_if(flags & HAS_EXCHANGE != 0)?.map(Exchange::from_wire);
     let type_name = reader.short_text()?;
     let headers = reader.headers()?;
-    let payload = frame.slice(frame.len() - reader.0.len()..);
+    let payload = keep(reader.0);
     let (id, sender) = (MessageId { origin, number: header.number }, sender.unwrap_or_default());
     let mut head = Head::global(id, NonZero::new(header.sequence), headers, sender);
     head.exchange = exchange.unwrap_or_default();
