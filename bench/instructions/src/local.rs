@@ -62,6 +62,29 @@ pub(crate) fn global(runtime: &Runtime, at_once: usize) -> Outcome {
     })
 }
 
+/// As many tasks, each of which posts one after another.
+pub(crate) fn callers(runtime: &Runtime, callers: usize) -> Outcome {
+    const BUS: &str = "memory://instructions";
+    let (_node, mut readers) = runtime.block_on(subscribed(BUS, 1))?;
+    let poster = runtime.block_on(broker::connect_with(BUS, options()))?;
+    measure(runtime, async || {
+        let posting = (0..callers).map(|_| tokio::spawn(post(poster.clone(), MESSAGES / callers)));
+        let posting: Vec<_> = posting.collect();
+        for _ in 0..MESSAGES {
+            read(&mut readers).await?;
+        }
+        try_join_all(posting).await?.into_iter().collect::<Result<(), _>>()?;
+        Ok(())
+    })
+}
+
+async fn post(poster: Broker, count: usize) -> Result<(), broker::Error> {
+    for _ in 0..count {
+        poster.publish(CHANNEL, payload(), Scope::Global).await?;
+    }
+    Ok(())
+}
+
 async fn subscribed(url: &str, readers: usize) -> Outcome<(Broker, Vec<Subscription>)> {
     let broker = broker::connect_with(url, options()).await?;
     let readers = try_join_all((0..readers).map(|_| broker.subscribe(CHANNEL))).await?;

@@ -38,7 +38,7 @@ fn payload() -> Bytes {
 /// A path, and what runs it.
 type Scenario = (&'static str, fn(&Runtime) -> Outcome);
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 12] = [
     ("local post by name, read by 1", |runtime| local::by_name(runtime, 1)),
     ("local post by name, read by 64", |runtime| local::by_name(runtime, 64)),
     ("local post by handle, read by 1", |runtime| local::by_handle(runtime, 1)),
@@ -46,6 +46,7 @@ const SCENARIOS: [Scenario; 11] = [
     ("local typed post by handle, read by 1", local::typed),
     ("global post on memory, one at a time", |runtime| local::global(runtime, 1)),
     ("global post on memory, 64 at once", |runtime| local::global(runtime, 64)),
+    ("global post on memory, 64 callers", |runtime| local::callers(runtime, 64)),
     ("arriving frame, read by 1", |runtime| arriving::raw(runtime, 1)),
     ("arriving frame, read by 64", |runtime| arriving::raw(runtime, 64)),
     ("arriving frame, decoded and read by 1", arriving::typed),

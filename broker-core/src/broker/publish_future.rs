@@ -37,7 +37,7 @@ struct Queued {
     operation: &'static str,
     outbox: Arc<Outbox>,
     outcome: oneshot::Receiver<Result<Receipt>>,
-    /// Watches the writer, from the first time that the outcome is waited for.
+    /// Watches the writer, where nobody else does.
     stuck: Option<Pin<Box<dyn Future<Output = Error> + Send>>>,
 }
 
@@ -64,6 +64,9 @@ impl Queued {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Receipt>> {
         if let Poll::Ready(outcome) = Pin::new(&mut self.outcome).poll(cx) {
             return Poll::Ready(outcome.unwrap_or_else(|_| Err(link_broke())));
+        }
+        if self.outbox.is_watched() {
+            return Poll::Pending;
         }
         let outbox = &self.outbox;
         let stuck = self.stuck.get_or_insert_with(|| {

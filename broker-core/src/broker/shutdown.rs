@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{Backend, Broker, Shared};
@@ -18,7 +18,7 @@ use crate::{
     health::ConnectionState,
     metrics::Meter,
     runtime::{
-        tasks,
+        GONE, tasks,
         user_code::{contain, shielded, text},
     },
     supervisor::{
@@ -275,11 +275,12 @@ pub(super) struct Supervised {
     health: watch::Sender<Health>,
     meter: Meter,
     stop: CancellationToken,
+    watchdog: AbortHandle,
     in_order: bool,
 }
 
 impl Supervised {
-    pub(super) fn new(broker: &Broker, backend: &Backend) -> Self {
+    pub(super) fn new(broker: &Broker, backend: &Backend, watchdog: AbortHandle) -> Self {
         Self {
             broker: Arc::downgrade(&broker.0),
             outbox: Arc::clone(&backend.outbox),
@@ -287,6 +288,7 @@ impl Supervised {
             health: broker.0.health.clone(),
             meter: broker.0.meter.clone(),
             stop: broker.0.stop.clone(),
+            watchdog,
             in_order: false,
         }
     }
@@ -333,7 +335,8 @@ impl Supervised {
 impl Drop for Supervised {
     fn drop(&mut self) {
         if !self.in_order {
-            self.withdraw("the runtime this broker was made on is gone");
+            self.withdraw(GONE);
         }
+        self.watchdog.abort();
     }
 }

@@ -51,8 +51,10 @@ impl Broker {
         let health = watch::Sender::new(Health::new(ConnectionState::Connecting));
         let (broker, supervisor) = Self::new(options, Some(driver), health, runtime.clone());
         if let (Some(supervisor), Some(backend)) = (supervisor, &broker.0.backend) {
-            let supervised = Supervised::new(&broker, backend).run(supervisor);
-            broker.0.tasks.spawn_on(supervised, &runtime.handle("a broker")?);
+            let (tasks, runtime) = (&broker.0.tasks, runtime.handle("a broker")?);
+            let watchdog = tasks.spawn_on(Arc::clone(&backend.outbox).watch(), &runtime).abort_handle();
+            let supervised = Supervised::new(&broker, backend, watchdog).run(supervisor);
+            tasks.spawn_on(supervised, &runtime);
         }
         Ok(broker)
     }

@@ -27,6 +27,9 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Runtime(Option<Handle>);
 
+/// Why a broker is closed whose runtime has ended.
+pub(crate) const GONE: &str = "the runtime this broker was made on is gone";
+
 /// The limit passed first.
 #[derive(Debug)]
 pub(crate) struct Late;
@@ -48,6 +51,12 @@ impl Runtime {
         self.0.clone().map_or_else(|| current(what), Ok)
     }
 
+    /// Whether the caller is in it.
+    pub(crate) fn is_current(&self) -> bool {
+        let Some(own) = &self.0 else { return false };
+        Handle::try_current().is_ok_and(|current| current.id() == own.id())
+    }
+
     /// Waits for a future for at most so long, on whatever thread: in the broker's runtime, in another, in none.
     pub(crate) async fn timeout<T>(
         &self,
@@ -63,19 +72,17 @@ impl Runtime {
 
     /// Returns after so long, on whatever thread it is awaited.
     pub(crate) async fn late(&self, limit: Duration) {
-        let current = Handle::try_current().ok();
-        if let (Some(current), Some(own)) = (&current, &self.0)
-            && current.id() == own.id()
-        {
+        if self.is_current() {
             return sleep(limit).await; // `current` has seen that there are timers
         }
         // Boxed, for it is rare and large, and every post's future would be as large.
-        Box::pin(self.late_elsewhere(current, limit)).await;
+        Box::pin(self.late_elsewhere(limit)).await;
     }
 
     /// The same, where the caller is not in the broker's runtime.
-    async fn late_elsewhere(&self, current: Option<Handle>, limit: Duration) {
+    async fn late_elsewhere(&self, limit: Duration) {
         let begun = Instant::now();
+        let current = Handle::try_current().ok();
         if let Some(timer) = current.and_then(|current| timer_of(&current, limit)) {
             over_or_ended(timer).await;
             if begun.elapsed() >= limit {

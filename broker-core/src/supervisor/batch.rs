@@ -43,6 +43,11 @@ impl Completion {
         Self { outcome: Some(outcome), room: Some(room), number: None }
     }
 
+    /// Where the outcome of a post goes, for another than the writer's. `None` for a frame of the broker's own.
+    pub(super) fn take_post(&mut self) -> Option<oneshot::Sender<Result<Receipt>>> {
+        if self.room.is_some() { self.outcome.take() } else { None }
+    }
+
     /// Sends the outcome of the frame, and gives back its room.
     pub(super) fn of(mut self, result: Result<Receipt>) {
         self.end(result);
@@ -62,7 +67,7 @@ impl Completion {
 impl Drop for Completion {
     /// The link broke with the frame under way.
     fn drop(&mut self) {
-        if self.outcome.is_some() {
+        if self.outcome.is_some() || self.room.is_some() {
             self.end(Err(link_broke()));
         }
     }

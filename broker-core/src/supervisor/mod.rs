@@ -13,9 +13,11 @@ mod heartbeat;
 pub(crate) mod outbox;
 mod own_digests;
 pub(crate) mod probe;
+mod progress;
 mod reconcile;
 mod room;
 pub(crate) mod subscriptions;
+mod watchdog;
 mod writer;
 
 use std::{

@@ -6,10 +6,7 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -23,6 +20,7 @@ use tokio::{
 use super::{
     batch::{Batch, Completion, interrupted, is_unsent, link_broke},
     own_digests::OwnDigests,
+    progress::{Progress, STOPPED, Silence},
     room::Room,
 };
 use crate::{
@@ -46,10 +44,9 @@ pub(crate) struct Outbox {
     /// Notified when there is something to send.
     notify: Notify,
     room: Room,
-    limit: Duration,
+    pub(super) limit: Duration,
     runtime: Runtime,
-    /// How often the writer has taken or finished a batch. While a link is up it does within the limit.
-    progress: AtomicU64,
+    pub(super) progress: Progress,
 }
 
 #[derive(Debug)]
@@ -60,16 +57,18 @@ pub(super) struct State {
     sealed: bool,
     /// The broker's own, ahead of everything else.
     urgent: VecDeque<Pending>,
-    queue: VecDeque<Pending>,
+    pub(super) queue: VecDeque<Pending>,
+    /// Of each batch that the writer has taken and not finished, the oldest first: here for the watchdog, too.
+    pub(super) under_way: VecDeque<Vec<Completion>>,
     sequencer: Sequencer,
     digests: OwnDigests,
 }
 
 /// A frame, and where its outcome goes.
 #[derive(Debug)]
-struct Pending {
+pub(super) struct Pending {
     frame: Frame,
-    completion: Completion,
+    pub(super) completion: Completion,
 }
 
 #[derive(Debug)]
@@ -97,6 +96,7 @@ impl Outbox {
             sealed: false,
             urgent: VecDeque::new(),
             queue: VecDeque::new(),
+            under_way: VecDeque::new(),
             digests: OwnDigests::new(node, &names, options.digest_interval),
             sequencer: Sequencer::new(names),
         };
@@ -106,11 +106,11 @@ impl Outbox {
             room: Room::new(options.outbox_bytes),
             limit: options.publish_timeout,
             runtime,
-            progress: AtomicU64::new(0),
+            progress: Progress::default(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -133,11 +133,24 @@ impl Outbox {
     }
 
     pub(super) async fn outcome(&self, outcome: oneshot::Receiver<Result<Receipt>>) -> Result<Receipt> {
-        tokio::select! {
-            biased;
-            outcome = outcome => outcome.unwrap_or_else(|_| Err(link_broke())),
-            error = self.stuck() => Err(error),
+        if self.is_watched() {
+            return outcome.await.unwrap_or_else(|_| Err(link_broke()));
         }
+        let unwatched = async {
+            tokio::select! {
+                biased;
+                outcome = outcome => outcome.unwrap_or_else(|_| Err(link_broke())),
+                error = self.stuck() => Err(error),
+            }
+        };
+        // Boxed, for it is rare and large, and every post's future would be as large.
+        Box::pin(unwatched).await
+    }
+
+    /// Whether the watchdog ends the caller's posts where the writer does not run. It does where it runs if they do: in
+    /// the broker's runtime. Elsewhere each waits for [`stuck`](Self::stuck) as well.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.progress.is_watched() && self.runtime.is_current()
     }
 
     /// Queues a frame behind all that were queued before, as soon as there is room. Where its outcome comes from.
@@ -190,16 +203,13 @@ impl Outbox {
         Ok(outcome)
     }
 
-    /// Returns when the writer does not run. Every batch has an outcome within the limit, whatever the backend does;
-    /// no post waits longer for a writer that does not run.
+    /// Returns when the writer does not run.
     pub(crate) async fn stuck(&self) -> Error {
-        loop {
-            let before = self.progress.load(Relaxed);
-            self.runtime.late(self.limit * 2).await;
-            if self.progress.load(Relaxed) == before {
-                return interrupted("the broker's runtime is blocked or not driven, and has not answered");
-            }
+        let mut silence = Silence::default();
+        while !silence.lasts(Some(self.progress.steps())) {
+            self.runtime.late(self.limit).await;
         }
+        interrupted(STOPPED)
     }
 
     /// Queues a frame of the broker's own. It has its own numbers and takes no room: there are few.
@@ -240,7 +250,11 @@ impl Outbox {
     pub(crate) fn shut(&self, error: &Error) {
         let unsent = {
             let mut state = self.lock();
-            state.shut = Some(error.clone());
+            // Closed for good, it keeps the reason.
+            if state.shut.as_ref().is_none_or(|shut| shut.kind() != ErrorKind::Closed) {
+                state.shut = Some(error.clone());
+            }
+            self.progress.step();
             [mem::take(&mut state.urgent), mem::take(&mut state.queue)]
         };
         for pending in unsent.into_iter().flatten() {
@@ -248,17 +262,23 @@ impl Outbox {
         }
     }
 
-    /// Sends the outcomes of a batch. Returns how many posts were taken.
-    pub(crate) fn finish(&self, completion: Vec<Completion>, outcomes: Vec<Result<Receipt>>) -> u64 {
-        self.progress.fetch_add(1, Relaxed);
-        if outcomes.iter().any(is_unsent) {
+    /// Sends the outcomes of the oldest batch under way. Returns how many posts were taken.
+    pub(super) fn finish(&self, outcomes: Vec<Result<Receipt>>) -> u64 {
+        self.progress.step();
+        let completion = {
             let mut state = self.lock();
-            for (completion, outcome) in completion.iter().zip(&outcomes).rev() {
-                if let (Some(number), true) = (&completion.number, is_unsent(outcome)) {
-                    state.sequencer.reuse(number);
+            let completion = state.under_way.pop_front().unwrap_or_default();
+            if outcomes.iter().any(is_unsent) {
+                for (completion, outcome) in completion.iter().zip(&outcomes).rev() {
+                    // Unless the post was told already that it may have been delivered.
+                    let free = completion.outcome.is_some() && is_unsent(outcome);
+                    if let (Some(number), true) = (&completion.number, free) {
+                        state.sequencer.reuse(number);
+                    }
                 }
             }
-        }
+            completion
+        };
         let mut taken = 0;
         for (completion, outcome) in completion.into_iter().zip(outcomes) {
             taken += u64::from(outcome.is_ok() && completion.number.is_some());
@@ -315,16 +335,21 @@ impl Outbox {
         }
     }
 
-    /// Waits for something to send. Cancel safe.
-    pub(crate) async fn batch(&self) -> Batch {
+    /// Waits for something to send: then a batch is under way. Cancel safe.
+    pub(super) async fn batch(&self) -> Vec<Outgoing> {
         loop {
-            let batch = self.lock().take_batch();
-            if !batch.frames.is_empty() {
-                self.progress.fetch_add(1, Relaxed);
-                return batch;
+            let frames = self.lock().take_batch();
+            if !frames.is_empty() {
+                self.progress.step();
+                return frames;
             }
             self.notify.notified().await;
         }
+    }
+
+    /// The writer has ended: what was under way is interrupted.
+    pub(super) fn break_off(&self) {
+        let _broken = mem::take(&mut self.lock().under_way); // dropped after the lock: it wakes those who wait
     }
 }
 
@@ -337,7 +362,7 @@ impl State {
         self.shut.clone().map_or(Ok(()), Err)
     }
 
-    fn take_batch(&mut self) -> Batch {
+    fn take_batch(&mut self) -> Vec<Outgoing> {
         let mut batch = Batch::default();
         let mut bytes = 0;
         while batch.frames.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
@@ -362,7 +387,10 @@ impl State {
             bytes += outgoing.size();
             batch.add(outgoing, completion);
         }
-        batch
+        if !batch.frames.is_empty() {
+            self.under_way.push_back(batch.completion);
+        }
+        batch.frames
     }
 
     /// The next round of digests.

@@ -2,24 +2,22 @@
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
 
-use super::{
-    Supervisor,
-    batch::{Batch, Completion},
-};
+use super::{Supervisor, outbox::Outbox};
 use crate::{
     Error, ErrorKind, Result,
-    driver::{Link, Receipt},
+    driver::{Link, Outgoing, Receipt},
     wire::bundle::Bundles,
 };
 
 impl Supervisor {
     /// Sends batch after batch, as many at once as the link takes.
     pub(super) async fn write(&self, link: &dyn Link) -> Result<()> {
+        let _writing = Writing(&self.outbox);
         match link.info().publish_window.get() {
             // The common case, at every post: nothing is kept in order here.
             1 => loop {
                 let batch = self.outbox.batch().await;
-                let posts = batch.completion.len();
+                let posts = batch.len();
                 self.finish(self.send(link, batch).await?);
                 self.outbox.gather(posts).await;
             },
@@ -41,27 +39,27 @@ impl Supervisor {
         }
     }
 
-    fn finish(&self, sent: Sent) {
-        self.receivers.meter.published(self.outbox.finish(sent.completion, sent.outcomes));
+    fn finish(&self, outcomes: Vec<Result<Receipt>>) {
+        self.receivers.meter.published(self.outbox.finish(outcomes));
     }
 
-    /// Sends one batch.
-    async fn send(&self, link: &dyn Link, batch: Batch) -> Result<Sent> {
-        let Batch { frames, completion } = batch;
+    /// Sends one batch. Returns what became of each frame.
+    async fn send(&self, link: &dyn Link, frames: Vec<Outgoing>) -> Result<Vec<Result<Receipt>>> {
         let bundles = Bundles::of(&frames, link.info().max_frame);
         let sent = link.publish(&bundles.frames);
         let outcomes = self.timed("publish", self.options.publish_timeout, sent).await?;
         let outcomes = bundles.outcomes(outcomes);
-        let miscounted =
-            || Error::new(ErrorKind::Other, "the driver returned a wrong number of outcomes for a batch");
-        Ok(Sent { completion, outcomes: outcomes.ok_or_else(miscounted)? })
+        outcomes.ok_or_else(miscounted)
     }
 }
 
-/// A batch that was sent, and what became of its posts.
-struct Sent {
-    completion: Vec<Completion>,
-    outcomes: Vec<Result<Receipt>>,
+/// The writer, while it runs.
+struct Writing<'a>(&'a Outbox);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.break_off();
+    }
 }
 
 /// A link that returns fewer or more outcomes than frames is broken.

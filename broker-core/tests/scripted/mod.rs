@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     future::pending,
     num::NonZero,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, mpsc::Receiver},
     time::Duration,
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(crate) slow_publish: Duration,
     /// What is published arrives before publishing answers, also when that is slow.
     pub(crate) echo_first: bool,
+    /// The next publishing of a post blocks its thread until the other end is gone.
+    pub(crate) block_publish: Option<Receiver<()>>,
     /// Publishing answers `Ok` and forgets.
     pub(crate) swallow: bool,
     /// Publishing panics.
@@ -174,12 +176,13 @@ impl Link for Scripted {
     async fn publish(&self, batch: &[Outgoing]) -> Vec<Result<Receipt>> {
         let panics = self.world().panic_publish;
         assert!(!panics, "the test makes the driver panic");
-        let (hang, slow, echo_first, miscount, received, inbox, outcomes) = {
+        let (block, hang, slow, echo_first, miscount, received, inbox, outcomes) = {
             let mut world = self.world();
             let (digests, others): (Vec<_>, Vec<_>) =
                 batch.iter().cloned().partition(|out| out.channel.as_str() == "$digests");
             // Digests alone get through: they are sent at any time, and the posts that a test waits for stand behind them.
             let hang = world.hang_publish && !others.is_empty();
+            let block = if others.is_empty() { None } else { world.block_publish.take() };
             world.published.extend(others);
             world.digests.extend(digests);
             world.under_way += 1;
@@ -200,17 +203,27 @@ impl Link for Scripted {
                 received.retain(|out| out.channel.as_str() == "$digests");
             }
             let inbox = world.inboxes.last().cloned().unwrap();
-            (hang, world.slow_publish, world.echo_first, world.miscount, received, inbox, outcomes)
+            (block, hang, world.slow_publish, world.echo_first, world.miscount, received, inbox, outcomes)
         };
         if hang {
             pending::<()>().await;
         }
+        let blocked = block.is_some();
+        if let Some(until) = block {
+            let _ = until.recv();
+        }
+        // It answers before anybody sees how late it is.
+        let slow = async || {
+            if !blocked {
+                tokio::time::sleep(slow).await;
+            }
+        };
         if !echo_first {
-            tokio::time::sleep(slow).await;
+            slow().await;
         }
         received.into_iter().for_each(|out| inbox.deliver(out.channel.as_str(), out.frame()));
         if echo_first {
-            tokio::time::sleep(slow).await;
+            slow().await;
         }
         self.world().under_way -= 1;
         outcomes.into_iter().skip(usize::from(miscount)).collect()
