@@ -72,7 +72,10 @@ pub(super) fn encode_head(post: &Post, origin: NodeId, room: usize) -> BytesMut 
     let exchange = post.exchange.to_wire();
     let flag = |there, flag| if there { flag } else { 0 };
     let flags = flag(sender.is_some(), HAS_SENDER) | flag(exchange.is_some(), HAS_EXCHANGE);
-    let mut frame = BytesMut::with_capacity(SHORTEST + 16 + type_name.len() + headers + room);
+    let numbers = 8 * (usize::from(sender.is_some()) + usize::from(exchange.is_some()));
+    // Exact: then to freeze it allocates nothing.
+    let length = SHORTEST + numbers + type_name.len() + headers + room;
+    let mut frame = BytesMut::with_capacity(length);
     frame.put_slice(&[MAGIC, VERSION, flags, post.codec.to_wire()]);
     frame.put_u64(origin.as_u64());
     frame.put_bytes(0, FIXED - 12);
@@ -291,6 +294,18 @@ mod tests {
         let frame = encode_unnumbered(post, MessageId { origin: NodeId::from_u64(1), number: 1 });
         let (wire, _) = decode(&frame).unwrap();
         assert_eq!((wire.head.sender.to_wire(), wire.head.exchange.to_wire()), (None, None));
+    }
+
+    #[test]
+    fn a_frame_has_exactly_the_room_that_it_takes() {
+        let mut post = Post::new("payload").with_header("name", "value");
+        for exchange in [Exchange::default(), Exchange::of(7)] {
+            for sender in [Sender::default(), Sender::default().with_session(7)] {
+                (post.exchange, post.sender) = (exchange, sender);
+                let frame = encode(&post, NodeId::from_u64(1));
+                assert_eq!(frame.capacity(), frame.len());
+            }
+        }
     }
 
     #[test]
