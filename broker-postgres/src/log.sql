@@ -1,8 +1,10 @@
+-- To be run in one transaction, so that nothing is installed behind a refusal: psql -1 -v ON_ERROR_STOP=1.
+--
 -- The revocation log. Made on first use by a role that may create a schema, or by an operator; then the role needs USAGE on the
 -- schema, and SELECT, INSERT, UPDATE and DELETE on both tables.
 SELECT pg_advisory_xact_lock(7093849164872609138);
--- Whoever owns the schema, or a function in it, may replace what is made here: so that has to be a role that the one at work is,
--- or belongs to, or the owner of the database, or a superuser.
+-- Whoever owns the schema, or a function or a table in it, may replace what is made here, or hang a trigger on it: so that has to
+-- be a role that the one at work is, or belongs to, or the owner of the database, or a superuser.
 DO $$
 DECLARE
   stranger text;
@@ -10,7 +12,8 @@ BEGIN
   IF to_regnamespace('broker') IS NULL THEN CREATE SCHEMA broker; END IF;
   SELECT role.rolname INTO stranger
   FROM (SELECT nspowner AS owner FROM pg_namespace WHERE nspname = 'broker'
-        UNION SELECT proowner FROM pg_proc WHERE pronamespace = to_regnamespace('broker')) AS there
+        UNION SELECT proowner FROM pg_proc WHERE pronamespace = to_regnamespace('broker')
+        UNION SELECT relowner FROM pg_class WHERE relnamespace = to_regnamespace('broker')) AS there
   JOIN pg_roles role ON role.oid = there.owner
   JOIN pg_roles own ON own.rolname = current_user
   JOIN pg_database base ON base.datname = current_database()
@@ -18,7 +21,7 @@ BEGIN
     OR (NOT own.rolsuper AND pg_has_role(role.oid, 'USAGE')))
   LIMIT 1;
   IF stranger IS NOT NULL THEN
-    RAISE EXCEPTION 'the schema broker, or a function in it, belongs to the role %: run this as that role if it is yours, or else DROP SCHEMA broker CASCADE before it', quote_ident(stranger)
+    RAISE EXCEPTION 'the schema broker, or a function or a table in it, belongs to the role %: run this as that role if it is yours, or else ALTER SCHEMA broker RENAME TO another name before it', quote_ident(stranger)
       USING ERRCODE = 'insufficient_privilege';
   END IF;
 END $$;

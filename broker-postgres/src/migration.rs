@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Runs [`MIGRATION`] in the database that a URL names, all of it or nothing.
 ///
 /// The user of the URL has to be the owner of the database, or one who may create schemas in it; later runs are for the
-/// owner of the schema `broker`. Where the schema, or a function in it, belongs to anybody but the user of the URL, the
+/// owner of the schema `broker`. Where the schema, or a function or a table in it, belongs to anybody but the user of the URL, the
 /// database's owner or a superuser, nothing is changed, also for a superuser: that role could replace what is installed.
 ///
 /// # Errors
@@ -67,8 +67,8 @@ async fn run(way: Way) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::Forbidden => {
             let why = match owners(&client).await {
                 Some(owners) => format!(
-                    "the schema `broker` and its functions belong to {owners}: run it as the owner of the schema, or, if one of them \
-                     is a stranger, DROP SCHEMA broker CASCADE first"
+                    "the schema `broker` and what is in it belong to {owners}: run it as the owner of the schema, or, if one of them \
+                     is a stranger, ALTER SCHEMA broker RENAME TO another name first"
                 ),
                 None => "run it as the owner of the database".to_owned(),
             };
@@ -81,10 +81,11 @@ async fn run(way: Way) -> Result<()> {
     outcome
 }
 
-/// To whom the schema and the functions in it belong, if it is there.
+/// To whom the schema, and the functions and tables in it, belong, if it is there.
 async fn owners(client: &Client) -> Option<String> {
     let owners = "SELECT left(string_agg(DISTINCT quote_ident(pg_get_userbyid(owner)), ', '), 300) \
                   FROM (SELECT nspowner AS owner FROM pg_namespace WHERE nspname = 'broker' \
-                        UNION SELECT proowner FROM pg_proc WHERE pronamespace = to_regnamespace('broker')) AS there";
+                        UNION SELECT proowner FROM pg_proc WHERE pronamespace = to_regnamespace('broker') \
+                        UNION SELECT relowner FROM pg_class WHERE relnamespace = to_regnamespace('broker')) AS there";
     client.query_typed_opt(owners, &[]).await.ok()??.try_get(0).ok()?
 }

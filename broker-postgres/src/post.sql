@@ -1,5 +1,5 @@
 -- Posting from SQL: what is posted in a transaction is delivered exactly if that commits, and in the order of the commits.
--- Run log.sql before it. Both may be run again at any time, by the owner of the schema.
+-- Behind the log, in the same transaction. Both may be run again at any time, by the owner of the schema.
 --
 -- Every function runs with the rights of its caller: a row may have columns whose types bring functions of their own, which
 -- are called where it becomes JSON. Of temporary objects, which come first where a path does not name them, none is meant.
@@ -9,9 +9,6 @@
 
 -- A trigger runs as whoever writes to its table, so everybody may call the functions; they do nothing that NOTIFY does not.
 GRANT USAGE ON SCHEMA broker TO PUBLIC;
-
--- Functions of earlier versions, which nothing calls any more.
-DROP FUNCTION IF EXISTS broker.hash_of(bytea), broker.sized(text, text, int);
 
 -- Notifies the nodes of a frame, in pieces of at most 7,999 bytes.
 CREATE OR REPLACE FUNCTION broker.send(channel text, frame bytea) RETURNS void
@@ -161,8 +158,9 @@ BEGIN
   RETURN result;
 END $$;
 
--- A channel from its pattern: orders.{tenant_id}, with a column of the row in place of each name in braces.
-CREATE OR REPLACE FUNCTION broker.channel_of(pattern text, columns jsonb) RETURNS text
+-- A channel from its pattern: orders.{tenant_id}, with a column of the row in place of each name in braces. Where a column is null
+-- there is no channel: an error, or null if none is required.
+CREATE OR REPLACE FUNCTION broker.channel_of(pattern text, columns jsonb, required bool) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
   result text := '';
@@ -176,7 +174,9 @@ BEGIN
     closing := strpos(inside, '}');
     EXIT WHEN (closing > 1) IS NOT TRUE;
     value := columns ->> left(inside, closing - 1);
-    IF value IS NULL THEN
+    IF value IS NULL AND NOT required AND columns ? left(inside, closing - 1) THEN
+      RETURN NULL;
+    ELSIF value IS NULL THEN
       RAISE EXCEPTION 'broker.publish_changes: column % is null or gone, and so % names no channel',
         quote_ident(left(inside, closing - 1)), quote_literal(pattern)
         USING ERRCODE = 'null_value_not_allowed';
@@ -203,11 +203,12 @@ DECLARE
 BEGIN
   IF TG_OP IN ('UPDATE', 'DELETE') THEN
     before := to_jsonb(OLD);
-    left_channel := broker.channel_of(pattern, before);
+    -- None for a row that is older than publish_changes: nobody was told of it.
+    left_channel := broker.channel_of(pattern, before, false);
   END IF;
   IF TG_OP IN ('INSERT', 'UPDATE') THEN
     after := to_jsonb(NEW);
-    here := broker.channel_of(pattern, after);
+    here := broker.channel_of(pattern, after, true);
   END IF;
   IF left_channel IS DISTINCT FROM here AND left_channel IS NOT NULL THEN
     ignored := broker.post(left_channel, before, type, jsonb_build_object('table', origin, 'operation', 'delete'));
