@@ -5,7 +5,7 @@
 -- are called where it becomes JSON. Of temporary objects, which come first where a path does not name them, none is meant.
 --
 -- A post has to be cheap, and each query, each expression and each SET costs time in every transaction anew. So it passes through
--- few functions, and calls those whose result nobody needs by an assignment, since PERFORM is a query.
+-- few functions, and calls those whose result is not needed by an assignment, since PERFORM is a query.
 
 -- A trigger runs as whoever writes to its table, so everybody may call the functions; they do nothing that NOTIFY does not.
 GRANT USAGE ON SCHEMA broker TO PUBLIC;
@@ -203,7 +203,7 @@ DECLARE
 BEGIN
   IF TG_OP IN ('UPDATE', 'DELETE') THEN
     before := to_jsonb(OLD);
-    -- None for a row that is older than publish_changes: nobody was told of it.
+    -- None for a row that is older than publish_changes: its insert was not posted.
     left_channel := broker.channel_of(pattern, before, false);
   END IF;
   IF TG_OP IN ('INSERT', 'UPDATE') THEN

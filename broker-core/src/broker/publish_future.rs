@@ -37,7 +37,7 @@ struct Queued {
     operation: &'static str,
     outbox: Arc<Outbox>,
     outcome: oneshot::Receiver<Result<Receipt>>,
-    /// Watches the writer, where nobody else does.
+    /// Watches the writer, where the watchdog of the outbox does not.
     stuck: Option<Pin<Box<dyn Future<Output = Error> + Send>>>,
 }
 

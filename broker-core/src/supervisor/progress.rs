@@ -5,7 +5,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// What a post is told whose writer has stopped.
+/// Why a post fails whose writer has stopped.
 pub(super) const STOPPED: &str = "the broker's runtime is blocked or not driven, and has not answered";
 
 /// For how many periods without a step the writer counts as stopped. A period is as long as a batch may take, whatever

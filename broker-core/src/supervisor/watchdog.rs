@@ -65,7 +65,7 @@ impl Watching {
 
 impl Drop for Watching {
     /// The supervisor has ended; or the runtime has, and perhaps only a blocked thread of it holds the supervisor still.
-    /// Nobody would end what waits, and nothing more is taken.
+    /// Then nothing else ends what waits, and nothing more is taken.
     fn drop(&mut self) {
         self.0.progress.set_watched(false);
         self.0.shut(&Error::new(ErrorKind::Closed, format!("the broker is closed: {GONE}")));
