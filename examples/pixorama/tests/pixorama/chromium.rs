@@ -38,6 +38,10 @@ pub(crate) struct Chromium {
 /// One tab.
 pub(crate) struct Tab(String);
 
+fn evaluation(expression: &str) -> Value {
+    json!({ "expression": expression, "returnByValue": true, "awaitPromise": true })
+}
+
 impl Chromium {
     pub(crate) async fn start(program: &Path) -> Self {
         let profile = tempfile::tempdir().unwrap();
@@ -73,6 +77,13 @@ impl Chromium {
     }
 
     async fn call(&mut self, tab: Option<&Tab>, method: &str, params: Value) -> Value {
+        let answer = self.answer(tab, method, params).await;
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// What the browser answers, which may be an error.
+    async fn answer(&mut self, tab: Option<&Tab>, method: &str, params: Value) -> Value {
         self.next += 1;
         let mut call = json!({ "id": self.next, "method": method, "params": params });
         if let Some(Tab(session)) = tab {
@@ -89,9 +100,7 @@ impl Chromium {
                 }
             }
         };
-        let answer = timeout(LIMIT, answered).await.unwrap_or_else(|_| panic!("no answer to {method}"));
-        assert!(answer["error"].is_null(), "{method}: {answer}");
-        answer["result"].clone()
+        timeout(LIMIT, answered).await.unwrap_or_else(|_| panic!("no answer to {method}"))
     }
 
     /// A window of its own: one behind another is not drawn.
@@ -105,18 +114,20 @@ impl Chromium {
 
     /// What an expression of the page's script is.
     pub(crate) async fn evaluate(&mut self, tab: &Tab, expression: &str) -> Value {
-        let params = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let result = self.call(Some(tab), "Runtime.evaluate", params).await;
+        let result = self.call(Some(tab), "Runtime.evaluate", evaluation(expression)).await;
         assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
         result["result"]["value"].clone()
     }
 
     /// Waits until an expression is true.
     pub(crate) async fn until(&mut self, tab: &Tab, expression: &str) {
-        // The page may not be there yet.
+        // The page may not be there yet, or its script may not have made what is asked for.
         let attempt = format!("(() => {{ try {{ return {expression} }} catch {{ return false }} }})()");
         let holds = async {
-            while self.evaluate(tab, &attempt).await != json!(true) {
+            // A page that is left while it is asked answers with an error.
+            while self.answer(Some(tab), "Runtime.evaluate", evaluation(&attempt)).await["result"]["result"]["value"]
+                != json!(true)
+            {
                 sleep(Duration::from_millis(20)).await;
             }
         };
