@@ -8,6 +8,7 @@
 mod place;
 
 use std::{
+    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -53,6 +54,8 @@ FROM broker.log l LEFT JOIN LATERAL (
   SELECT number, mark, before, record FROM broker.record WHERE log = l.name AND number >= $2 ORDER BY number LIMIT $3
 ) r ON true WHERE l.name = $1 ORDER BY r.number";
 
+/// How long the answer of a statement that was cancelled may take, before that is asked for again.
+const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 /// How many records a page has: of the usual size it is less than a batch of posts.
 const PAGE: usize = 250;
 /// How often a log that is missing is made, before something else must be wrong.
@@ -69,14 +72,28 @@ pub(crate) struct Log {
 
 /// On the session that posts: a page of the log is no larger than some batches are.
 impl PostgresLink {
-    /// A call about the log that ends at its limit, at the server, too: whatever it waits for there, posts wait behind it, the
-    /// probe among them. So a table that somebody has locked costs no link.
+    /// A call about the log that is cancelled at the server at its limit: whatever it waits for there, posts wait behind it, the
+    /// probe among them. So a table that somebody has locked costs no link. A server that does not even cancel is for the
+    /// caller to give up.
     pub(crate) async fn limited<T>(&self, log: &LogSpec, call: impl Future<Output = Result<T>>) -> Result<T> {
         let (name, limit) = (&log.name, log.limit.min(log.shared_limit));
-        if let Ok(outcome) = timeout(limit, call).await {
+        let mut call = pin!(call);
+        if let Ok(outcome) = timeout(limit, &mut call).await {
             return outcome;
         }
-        self.way.cancel(&self.post).await;
+        // Again until there is an answer: one may come too late, or end the statement that was before this one.
+        let outcome = loop {
+            self.way.cancel(&self.post).await;
+            if let Ok(outcome) = timeout(CANCEL_AGAIN, &mut call).await {
+                break outcome;
+            }
+        };
+        // A commit whose wait for a standby was cancelled is reported as done, and is not.
+        if let Err(error) = outcome
+            && error.kind() != Timeout
+        {
+            return Err(error);
+        }
         let why = format!(
             "did not answer about `{name}` within {limit:?}; see `pg_stat_activity` for what holds up the tables `broker.log` and \
              `broker.record`, or the standby that commits wait for, or raise `publish_timeout` and `heartbeat_timeout`"
@@ -154,8 +171,8 @@ impl PostgresLink {
         let code = error.code().map(|code| code.code()).unwrap_or_default();
         let (kind, why) = if code == NO_PERMISSION {
             let why = "no permission for the revocation log: grant CREATE on the database once, or make the schema `broker` and \
-                       its two tables and grant USAGE on it, and SELECT, INSERT, UPDATE and DELETE on them; one that a stranger \
-                       has made has to be dropped";
+                       its two tables and grant USAGE on it, and SELECT, INSERT, UPDATE and DELETE on them; rename one that a \
+                       stranger has made";
             (Forbidden, why)
         } else if OTHER_SHAPE.contains(&code) {
             let why = "has other tables in place of `broker.log` and `broker.record`; rename those";
