@@ -1,8 +1,10 @@
 //! Local: posts that stay in the process, and posts over the in-process bus.
 
-use broker::{Broker, Event, Scope, Subscription};
+use std::sync::Arc;
+
+use broker::{Broker, Event, Received, Scope, Subscription};
 use futures_util::future::try_join_all;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::Notify};
 
 use crate::{MESSAGES, Outcome, TICK, Tick, measure, options, payload};
 
@@ -40,6 +42,28 @@ pub(crate) fn typed(runtime: &Runtime) -> Outcome {
         for _ in 0..MESSAGES {
             handle.post_message(TICK, Scope::Local).await?;
             stream.next().await.ok_or("the stream has ended")??;
+        }
+        Ok(())
+    })
+}
+
+/// So many posts at a time, until the last one has led to a call, which runs in the listener's task.
+pub(crate) fn listened(runtime: &Runtime, at_once: usize) -> Outcome {
+    let broker = runtime.block_on(broker::connect_with("memory:", options()))?;
+    let (session, called) = (broker.session(), Arc::new(Notify::new()));
+    let (calls, mut count) = (Arc::clone(&called), 0);
+    runtime.block_on(session.add_listener(CHANNEL, move |_: Received<Tick>| {
+        count += 1;
+        let last = (count % at_once == 0).then(|| Arc::clone(&calls));
+        async move { last.iter().for_each(|calls| calls.notify_one()) }
+    }))?;
+    let handle = session.channel::<Tick>(CHANNEL)?;
+    measure(runtime, async || {
+        for _ in 0..MESSAGES / at_once {
+            for _ in 0..at_once {
+                handle.post_message(TICK, Scope::Local).await?;
+            }
+            called.notified().await;
         }
         Ok(())
     })

@@ -38,12 +38,14 @@ fn payload() -> Bytes {
 /// A path, and what runs it.
 type Scenario = (&'static str, fn(&Runtime) -> Outcome);
 
-const SCENARIOS: [Scenario; 12] = [
+const SCENARIOS: [Scenario; 14] = [
     ("local post by name, read by 1", |runtime| local::by_name(runtime, 1)),
     ("local post by name, read by 64", |runtime| local::by_name(runtime, 64)),
     ("local post by handle, read by 1", |runtime| local::by_handle(runtime, 1)),
     ("local post by handle, read by 64", |runtime| local::by_handle(runtime, 64)),
     ("local typed post by handle, read by 1", local::typed),
+    ("local typed post by handle, to a listener", |runtime| local::listened(runtime, 1)),
+    ("local typed post by handle, 16 at a time, to a listener", |runtime| local::listened(runtime, 16)),
     ("global post on memory, one at a time", |runtime| local::global(runtime, 1)),
     ("global post on memory, 64 at once", |runtime| local::global(runtime, 64)),
     ("global post on memory, 64 callers", |runtime| local::callers(runtime, 64)),

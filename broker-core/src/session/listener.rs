@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
+    mem,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -12,7 +13,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 use super::{listener_fn::ListenerItem, state::Shared};
-use crate::{CloseReason, Subscription, runtime::tasks};
+use crate::{CloseReason, Event, Subscription, runtime::tasks};
 
 /// How long a call may hold its thread before the log says so.
 const HELD_LONG: Duration = Duration::from_secs(1);
@@ -118,59 +119,104 @@ impl From<Listener> for ListenerId {
 
 /// The listener's loop. Calls are sequential; it ends with its subscription or by a panic of
 /// `function`, which unwinds this task and nothing else; or when the broker aborts, at an await in the middle of a call.
+/// `lasting` is dropped when it ends.
 ///
-/// A block that uses what it captures where it is, not an `async fn`, so that all of it lives in the future once.
+/// A block that uses what it captures where it is, not an `async fn`, so that all of it lives in the future once. The calls
+/// are boxed until nothing waits: most listeners wait most of the time, and would keep the room for what their function holds
+/// across its awaits.
 pub(crate) fn listen<I, F, Fut>(
     subscription: Subscription,
-    mut function: F,
+    function: F,
+    lasting: impl Send + 'static,
 ) -> impl Future<Output = CloseReason> + Send
 where
     I: ListenerItem,
     F: FnMut(I) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let mut reporting = PanicReport(subscription);
+    let mut parts = Parts { reporting: PanicReport(subscription), function, _lasting: lasting };
     async move {
+        // All of them, so that they are dropped in their order.
+        let parts = &mut parts;
+        // The last call has just seen that nothing waits, and left its waker.
+        let mut waits = false;
         loop {
-            let delivery;
-            let item = {
-                let Some(event) = reporting.0.next().await else {
-                    return reporting.0.close_reason().cloned().unwrap_or(CloseReason::BrokerClosed);
-                };
-                delivery = reporting.0.delivery(&event);
-                match I::from_event(event) {
-                    Ok(item) => item,
-                    Err(error) => {
-                        tracing::warn!(channel = %reporting.0.channel(), "a listener was not called: {error}");
-                        continue;
-                    }
-                }
-            };
-            // Closed while it was decoded: no call begins (promise 8).
-            let open = Some(&reporting.0).filter(|subscription| !subscription.is_closed());
-            let Some(beginning) = open.and_then(Subscription::gate).and_then(|gate| gate.enter()) else {
-                continue;
-            };
-            let mut beginning = Some(beginning);
-            let subscription = &reporting.0;
-            let mut call = pin!(within(subscription, || delivery.run(|| function(item))));
-            // Made for a call that waits, since only that has to be broken off: the subscription ends by itself. Boxed:
-            // it is large, and most calls return at once.
-            let mut aborted = None;
-            let ended = poll_fn(move |cx| {
-                let called = within(subscription, || delivery.run(|| call.as_mut().poll(cx)));
-                drop(beginning.take());
-                if called.is_ready() {
-                    return Poll::Ready(Ended::Called);
-                }
-                let aborted = aborted.get_or_insert_with(|| Box::pin(subscription.aborted()));
-                aborted.as_mut().poll(cx).map(|()| Ended::Aborted)
-            });
-            if let Ended::Aborted = ended.await {
-                return CloseReason::BrokerClosed;
+            let subscription = &mut parts.reporting.0;
+            let next =
+                poll_fn(|cx| if mem::take(&mut waits) { Poll::Pending } else { subscription.poll_event(cx) });
+            let Some(event) = next.await else { return reason(subscription) };
+            match Box::pin(calls(subscription, &mut parts.function, event)).await {
+                None => waits = true,
+                Some(reason) => return reason,
             }
         }
     }
+}
+
+/// Calls the function with what has come, and with what comes meanwhile, one after another. `None` when nothing waits any
+/// more, and why it ended when it did.
+async fn calls<I, F, Fut>(
+    subscription: &mut Subscription,
+    function: &mut F,
+    first: Event,
+) -> Option<CloseReason>
+where
+    I: ListenerItem,
+    F: FnMut(I) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    let mut event = first;
+    loop {
+        if let Ended::Aborted = called(subscription, function, event).await {
+            return Some(CloseReason::BrokerClosed);
+        }
+        match poll_fn(|cx| Poll::Ready(subscription.poll_event(cx))).await {
+            Poll::Ready(Some(next)) => event = next,
+            Poll::Ready(None) => return Some(reason(subscription)),
+            Poll::Pending => return None,
+        }
+    }
+}
+
+fn reason(subscription: &Subscription) -> CloseReason {
+    subscription.close_reason().cloned().unwrap_or(CloseReason::BrokerClosed)
+}
+
+/// Calls the function with what has come, if that is what it takes.
+async fn called<I, F, Fut>(subscription: &Subscription, function: &mut F, event: Event) -> Ended
+where
+    I: ListenerItem,
+    F: FnMut(I) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    let delivery = subscription.delivery(&event);
+    let item = match I::from_event(event) {
+        Ok(item) => item,
+        Err(error) => {
+            tracing::warn!(channel = %subscription.channel(), "a listener was not called: {error}");
+            return Ended::Called;
+        }
+    };
+    // Closed while it was decoded: no call begins (promise 8).
+    let open = Some(subscription).filter(|subscription| !subscription.is_closed());
+    let Some(beginning) = open.and_then(Subscription::gate).and_then(|gate| gate.enter()) else {
+        return Ended::Called;
+    };
+    let mut beginning = Some(beginning);
+    let mut call = pin!(within(subscription, || delivery.run(|| function(item))));
+    // Made for a call that waits, since only that has to be broken off: the subscription ends by itself. Boxed: it is
+    // large, and most calls return at once.
+    let mut aborted = None;
+    poll_fn(|cx| {
+        let called = within(subscription, || delivery.run(|| call.as_mut().poll(cx)));
+        drop(beginning.take());
+        if called.is_ready() {
+            return Poll::Ready(Ended::Called);
+        }
+        let aborted = aborted.get_or_insert_with(|| Box::pin(subscription.aborted()));
+        aborted.as_mut().poll(cx).map(|()| Ended::Aborted)
+    })
+    .await
 }
 
 /// Runs a part of a call, as code of its broker, and warns when it held its thread for long: meanwhile nothing else ran
@@ -192,6 +238,13 @@ fn within<R>(subscription: &Subscription, part: impl FnOnce() -> R) -> R {
 enum Ended {
     Called,
     Aborted,
+}
+
+/// What a listener holds, in the order in which it is dropped.
+struct Parts<F, L> {
+    reporting: PanicReport,
+    function: F,
+    _lasting: L,
 }
 
 /// Logs when it is dropped by a panic.
@@ -220,11 +273,22 @@ mod tests {
         const NAME: &'static str = "Tick";
     }
 
-    // Tokio allocates a task in steps of 128 B; 272 B are what a future may take to stay within three of them.
+    // Tokio allocates a task in steps of 128 B; 144 B are what a future may take to stay within two of them.
     #[tokio::test]
     async fn the_future_of_a_listener_is_small() {
         let subscription = Broker::local().subscribe("room").await.unwrap();
-        let listening = listen(subscription, async |_: Received<Tick>| {});
-        assert!(size_of_val(&listening) <= 272, "{} B", size_of_val(&listening));
+        let captured = std::sync::Arc::new([0; 1024]);
+        let listening = listen(
+            subscription,
+            move |_: Received<Tick>| {
+                let (large, captured) = ([1; 1024], captured.clone());
+                async move {
+                    tokio::task::yield_now().await;
+                    assert_ne!(large, *captured);
+                }
+            },
+            (),
+        );
+        assert!(size_of_val(&listening) <= 144, "{} B", size_of_val(&listening));
     }
 }

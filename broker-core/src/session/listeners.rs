@@ -108,7 +108,7 @@ impl Session {
     where
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let task = self.broker.spawn("a listener", listen(subscription, function))?;
+        let task = self.broker.spawn("a listener", listen(subscription, function, ()))?;
         Ok(Listener::new(Arc::clone(&self.shared), number, task))
     }
 
@@ -137,12 +137,7 @@ impl Session {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let (broker, shared) = (self.broker.clone(), Arc::clone(&self.shared));
-        let calls = listen(subscription, function);
-        let task = async move {
-            let ended = calls.await;
-            drop(self);
-            ended
-        };
+        let task = listen(subscription, function, self);
         Ok(Listener::new(shared, number, broker.spawn("a listener", task)?))
     }
 

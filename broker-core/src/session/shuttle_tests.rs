@@ -120,7 +120,7 @@ fn called_beside_the_end(end: fn(&Session, ListenerId)) {
             assert!(!over.load(atomic::Ordering::SeqCst), "a call begins after the end");
             std::future::ready(())
         };
-        thread::spawn(move || block_on(listen(listened, function)))
+        thread::spawn(move || block_on(listen(listened, function, ())))
     };
     // So that it gets to call.
     (0..20).for_each(|_| shuttle::thread::yield_now());
