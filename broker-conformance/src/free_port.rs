@@ -3,7 +3,15 @@
 use std::{
     hash::{BuildHasher, RandomState},
     net::{Ipv4Addr, TcpListener},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+/// One after the other, from a random one on: what this process has given out is not given out again for long, so that a server
+/// that is down keeps its port from the other tests.
+static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(0) / 2));
 
 /// A port of this machine that nobody listens on.
 ///
@@ -13,9 +21,9 @@ use std::{
 /// # Errors
 /// Every port tried was taken.
 pub fn free_port() -> Result<u16, String> {
-    for attempt in 0..1000_u32 {
-        let random = RandomState::new().hash_one(attempt);
-        let port = 20_000 + u16::try_from(random % 12_000).unwrap_or_default();
+    for _ in 0..1000 {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + u16::try_from(next % 12_000).unwrap_or_default();
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }

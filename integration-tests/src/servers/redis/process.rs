@@ -90,6 +90,29 @@ impl RedisServer {
         fs::write(self.dir.path().join("redis.conf"), text).map_err(|error| format!("redis.conf: {error}"))
     }
 
+    async fn start_once(&self) -> Result<(), String> {
+        let mut command = Command::new(&NEEDS.program);
+        command.arg(self.dir.path().join("redis.conf")).stdin(Stdio::null());
+        command.args(self.config.is_sentinel().then_some("--sentinel"));
+        self.process.start(&mut command, &self.log())?;
+
+        // The answer comes over this server's own socket: whoever else has the port cannot give it.
+        let answer = eventually("redis-server to answer", LIMIT, || async {
+            match self.process.ended()? {
+                Some(status) => Ok(Err(format!("redis-server ended with {status}"))),
+                None => self.command(&[b"PING"]).await.map(Ok),
+            }
+        });
+        match answer.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(reason)) | Err(reason) => {
+                let log = last_lines(&self.log());
+                self.kill().await?;
+                Err(format!("{reason}\n{log}"))
+            }
+        }
+    }
+
     /// What it keeps on disk.
     fn data(&self) -> PathBuf {
         self.dir.path().join("data")
@@ -119,24 +142,15 @@ impl Server for RedisServer {
     }
 
     async fn start_again(&self) -> Result<(), String> {
-        let mut command = Command::new(&NEEDS.program);
-        command.arg(self.dir.path().join("redis.conf")).stdin(Stdio::null());
-        command.args(self.config.is_sentinel().then_some("--sentinel"));
-        self.process.start(&mut command, &self.log())?;
-
-        // The answer comes over this server's own socket: whoever else has the port cannot give it.
-        let answer = eventually("redis-server to answer", LIMIT, || async {
-            match self.process.ended()? {
-                Some(status) => Ok(Err(format!("redis-server ended with {status}"))),
-                None => self.command(&[b"PING"]).await.map(Ok),
-            }
-        });
-        match answer.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(reason)) | Err(reason) => {
-                let log = last_lines(&self.log());
-                self.kill().await?;
-                Err(format!("{reason}\n{log}"))
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.start_once().await {
+                // A child of a killed server may have its port for a moment.
+                Err(reason) if reason.contains("Address already in use") && attempts < 50 => {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                done => return done,
             }
         }
     }
