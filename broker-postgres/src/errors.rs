@@ -84,12 +84,10 @@ pub(crate) fn translate(peer: &ErrorContext, error: &PgError) -> Error {
 /// anything.
 pub(crate) fn translate_opening(peer: &ErrorContext, error: &PgError) -> Error {
     let translated = translate(peer, error);
-    match error.code() {
-        Some(code) if CANCELLED.contains(&code.code()) => {
-            Error::new(Misconfigured, translated.message().to_owned())
-        }
-        _ => translated,
+    if is_cancelled(error) {
+        return Error::new(Misconfigured, translated.message().to_owned());
     }
+    translated
 }
 
 /// An error with the server's code for it.
@@ -104,6 +102,11 @@ pub(crate) fn refusal(peer: &ErrorContext, kind: ErrorKind, why: &str, code: &st
 pub(crate) fn is_end(error: &PgError) -> bool {
     let severity = error.as_db_error().and_then(|error| error.parsed_severity());
     error.code().is_none() || matches!(severity, Some(Severity::Fatal | Severity::Panic))
+}
+
+/// Whether the statement was cancelled, or has not got a lock in time; then it is undone.
+pub(crate) fn is_cancelled(error: &PgError) -> bool {
+    error.code().is_some_and(|code| CANCELLED.contains(&code.code()))
 }
 
 /// The error of a post whose statement the server does not know any more, or would run in another way than it was prepared

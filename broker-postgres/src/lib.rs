@@ -107,6 +107,7 @@
 
 mod address;
 mod assembly;
+mod cancels;
 mod driver;
 mod errors;
 #[cfg(fuzzing)]

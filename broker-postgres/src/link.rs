@@ -17,7 +17,8 @@ use bytes::Bytes;
 use tokio_postgres::Error as PgError;
 
 use crate::{
-    errors::{is_end, is_read_only, stale, translate},
+    cancels::Cancels,
+    errors::{is_cancelled, is_end, is_read_only, stale, translate},
     inspect,
     log::Log,
     names::Names,
@@ -40,6 +41,8 @@ pub(crate) struct PostgresLink {
     pub(crate) way: Way,
     receive: Session,
     pub(crate) post: Session,
+    /// For statements of the session that posts.
+    pub(crate) cancels: Cancels,
     notify: Notify,
     names: Arc<Names>,
     inbox: Inbox,
@@ -57,7 +60,17 @@ impl PostgresLink {
         inbox: Inbox,
         log: Log,
     ) -> Self {
-        Self { way, receive, post, notify, names, inbox, log, counter: Mutex::new(random() as u32) }
+        Self {
+            way,
+            receive,
+            post,
+            cancels: Cancels::new(),
+            notify,
+            names,
+            inbox,
+            log,
+            counter: Mutex::new(random() as u32),
+        }
     }
 
     /// Translates an error of a call, and gives the link up if it cannot go on after that.
@@ -114,9 +127,16 @@ impl Link for PostgresLink {
             Err(error) => return vec![Err(error); batch.len()],
         };
         let (channels, payloads) = self.payloads(batch);
-        let outcome = match self.notify.send(&client, &channels, &payloads).await {
-            Ok(()) => Ok(Receipt::new()),
-            Err(error) => Err(self.post_failed(&error)),
+        let mut mark = self.cancels.mark();
+        let outcome = loop {
+            match self.notify.send(&client, &channels, &payloads).await {
+                Ok(()) => break Ok(Receipt::new()),
+                // It was for a call about the log, and nothing of the batch was posted.
+                Err(error) if is_cancelled(&error) && self.cancels.may_have_hit(mark) => {
+                    mark = self.cancels.mark();
+                }
+                Err(error) => break Err(self.post_failed(&error)),
+            }
         };
         vec![outcome; batch.len()]
     }
@@ -151,7 +171,11 @@ impl Link for PostgresLink {
     /// Whether the server still writes: one that was replaced and set to read only goes on taking posts, which
     /// no node at the new one receives.
     async fn check(&self) -> Result<()> {
-        process(&*self.post.client()?, &self.way.peer).await.map(drop)
+        match process(&*self.post.client()?, &self.way.peer, translate).await {
+            // A statement that was cancelled says nothing of the server.
+            Err(error) if error.kind() != ErrorKind::Timeout => Err(error),
+            _ => Ok(()),
+        }
     }
 
     async fn inspect(&self, log: &LogSpec) -> Inspection {
@@ -170,10 +194,14 @@ impl Link for PostgresLink {
 #[async_trait]
 impl DurableLog for PostgresLink {
     async fn append(&self, log: &LogSpec, record: Bytes) -> Result<()> {
-        self.limited(log, self.append_record(log, &record)).await
+        match self.limited(log, self.append_record(log, &record)).await? {
+            ((), false) => Ok(()),
+            // A commit whose wait for a standby was cancelled is reported as done.
+            ((), true) => Err(self.late(log)),
+        }
     }
 
     async fn read(&self, log: &LogSpec, after: &LogCursor) -> Result<LogPage> {
-        self.limited(log, self.read_page(log, after)).await
+        Ok(self.limited(log, self.read_page(log, after)).await?.0)
     }
 }

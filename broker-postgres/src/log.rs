@@ -54,8 +54,6 @@ FROM broker.log l LEFT JOIN LATERAL (
   SELECT number, mark, before, record FROM broker.record WHERE log = l.name AND number >= $2 ORDER BY number LIMIT $3
 ) r ON true WHERE l.name = $1 ORDER BY r.number";
 
-/// How long the answer of a statement that was cancelled may take, before that is asked for again.
-const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 /// How many records a page has: of the usual size it is less than a batch of posts.
 const PAGE: usize = 250;
 /// How often a log that is missing is made, before something else must be wrong.
@@ -73,32 +71,39 @@ pub(crate) struct Log {
 /// On the session that posts: a page of the log is no larger than some batches are.
 impl PostgresLink {
     /// A call about the log that is cancelled at the server at its limit: whatever it waits for there, posts wait behind it, the
-    /// probe among them. So a table that somebody has locked costs no link. A server that does not even cancel is for the
-    /// caller to give up.
-    pub(crate) async fn limited<T>(&self, log: &LogSpec, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let (name, limit) = (&log.name, log.limit.min(log.shared_limit));
+    /// probe among them. So a table that somebody has locked costs no link. One that is not even cancelled within the same time
+    /// again is given up. With what the call returned comes whether that was after the limit.
+    pub(crate) async fn limited<T>(
+        &self,
+        log: &LogSpec,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<(T, bool)> {
         let mut call = pin!(call);
-        if let Ok(outcome) = timeout(limit, &mut call).await {
-            return outcome;
+        if let Ok(outcome) = timeout(limit_of(log), &mut call).await {
+            return outcome.map(|done| (done, false));
         }
-        // Again until there is an answer: one may come too late, or end the statement that was before this one.
-        let outcome = loop {
-            self.way.cancel(&self.post).await;
-            if let Ok(outcome) = timeout(CANCEL_AGAIN, &mut call).await {
-                break outcome;
+        let cancelled = async {
+            tokio::select! {
+                biased;
+                outcome = call => outcome,
+                never = self.cancels.keep_asking(&self.way, &self.post) => match never {},
             }
         };
-        // A commit whose wait for a standby was cancelled is reported as done, and is not.
-        if let Err(error) = outcome
-            && error.kind() != Timeout
-        {
-            return Err(error);
+        match timeout(limit_of(log), cancelled).await {
+            Ok(Err(error)) if error.kind() != Timeout => Err(error),
+            Ok(Ok(done)) => Ok((done, true)),
+            _ => Err(self.late(log)),
         }
+    }
+
+    /// The error of a call that was ended at its limit.
+    pub(crate) fn late(&self, log: &LogSpec) -> Error {
+        let (name, limit) = (&log.name, limit_of(log));
         let why = format!(
             "did not answer about `{name}` within {limit:?}; see `pg_stat_activity` for what holds up the tables `broker.log` and \
              `broker.record`, or the standby that commits wait for, or raise `publish_timeout` and `heartbeat_timeout`"
         );
-        Err(self.way.peer.error(Timeout, why))
+        self.way.peer.error(Timeout, why)
     }
 
     /// See [`DurableLog::append`](broker_core::driver::DurableLog::append).
@@ -171,8 +176,8 @@ impl PostgresLink {
         let code = error.code().map(|code| code.code()).unwrap_or_default();
         let (kind, why) = if code == NO_PERMISSION {
             let why = "no permission for the revocation log: grant CREATE on the database once, or make the schema `broker` and \
-                       its two tables and grant USAGE on it, and SELECT, INSERT, UPDATE and DELETE on them; rename one that a \
-                       stranger has made";
+                       its two tables and grant USAGE on it, and SELECT, INSERT, UPDATE and DELETE on them; rename a schema \
+                       `broker` that a stranger has made";
             (Forbidden, why)
         } else if OTHER_SHAPE.contains(&code) {
             let why = "has other tables in place of `broker.log` and `broker.record`; rename those";
@@ -187,6 +192,10 @@ impl PostgresLink {
         let why = format!("deletes the revocation log `{}` as fast as it is made", log.name);
         self.way.peer.error(Misconfigured, why)
     }
+}
+
+fn limit_of(log: &LogSpec) -> Duration {
+    log.limit.min(log.shared_limit)
 }
 
 fn is_missing(error: &PgError) -> bool {

@@ -12,7 +12,7 @@ use broker_core::{
     driver::{ErrorContext, random},
 };
 use tokio::{sync::watch, time::timeout};
-use tokio_postgres::{Client, types::Type};
+use tokio_postgres::{Client, Error as PgError, types::Type};
 
 use crate::{
     errors::{refusal, translate_opening},
@@ -65,8 +65,12 @@ pub(crate) fn check_version(version: Option<&str>, peer: &ErrorContext) -> Resul
 ///
 /// # Errors
 /// The server does not write.
-pub(crate) async fn process(client: &Client, peer: &ErrorContext) -> Result<i32> {
-    let row = client.query_typed_one(FACTS, &[]).await.map_err(|error| translate_opening(peer, &error))?;
+pub(crate) async fn process(
+    client: &Client,
+    peer: &ErrorContext,
+    translate: fn(&ErrorContext, &PgError) -> Error,
+) -> Result<i32> {
+    let row = client.query_typed_one(FACTS, &[]).await.map_err(|error| translate(peer, &error))?;
     let foreign = |_| peer.not_this_protocol();
     if row.try_get(1).map_err(foreign)? {
         let why = "is a standby, or read-only; give the address of the primary, or of all its servers";
@@ -85,7 +89,8 @@ pub(crate) async fn prove(
 ) -> Result<()> {
     let (receive, post) = (receive.client()?, post.client()?);
     // One after the other, so that an idle pooler lends both the same connection.
-    let processes = (process(&receive, peer).await?, process(&post, peer).await?);
+    let processes =
+        (process(&receive, peer, translate_opening).await?, process(&post, peer, translate_opening).await?);
     if processes.0 == processes.1 {
         return Err(pooled(peer));
     }
@@ -93,7 +98,9 @@ pub(crate) async fn prove(
     receive.batch_execute(&format!("LISTEN {channel}")).await.map_err(failed)?;
     let notify = "SELECT pg_catalog.pg_notify($1, '')";
     post.query_typed(notify, &[(&channel, Type::TEXT)]).await.map_err(failed)?;
-    if (process(&receive, peer).await?, process(&post, peer).await?) != processes {
+    if (process(&receive, peer, translate_opening).await?, process(&post, peer, translate_opening).await?)
+        != processes
+    {
         return Err(pooled(peer));
     }
     let first = timeout(LIMIT, first.wait_for(|first| *first != First::NotYet)).await;

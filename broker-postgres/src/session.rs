@@ -4,7 +4,6 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use broker_core::{
@@ -14,7 +13,6 @@ use broker_core::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
 };
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Notification};
 use tokio_util::task::AbortOnDropHandle;
@@ -22,9 +20,6 @@ use tokio_util::task::AbortOnDropHandle;
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
 use crate::{address::Address, errors::translate, socket::Socket};
-
-/// How long it may take to cancel a statement at the server.
-const CANCEL_LIMIT: Duration = Duration::from_millis(500);
 
 /// The way to one address of one server.
 pub(crate) struct Way {
@@ -93,18 +88,16 @@ impl Way {
         Ok(Socket(stream))
     }
 
-    /// Asks the server to end the statement that the session is at, if it is at one. The server does not answer whether it did.
+    /// Asks the server to end the statement that the session is at, if it is at one, and waits until it has hung up: then it has
+    /// done so. It does not answer whether there was one, and a request that it does not take is over.
     pub(crate) async fn cancel(&self, session: &Session) {
-        let cancelling = async {
-            let (token, socket) = (session.client().ok()?.cancel_token(), self.socket().await.ok()?);
-            #[cfg(feature = "tls")]
-            if let Some(tls) = &self.tls {
-                return token.cancel_query_raw(socket, tls.clone()).await.ok();
-            }
-            token.cancel_query_raw(socket, NoTls).await.ok()
-        };
-        // Without it the statement goes on until it has what it waits for.
-        let _late = timeout(CANCEL_LIMIT, cancelling).await;
+        let (Ok(client), Ok(socket)) = (session.client(), self.socket().await) else { return };
+        let token = client.cancel_token();
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return drop(token.cancel_query_raw(socket, tls.clone()).await);
+        }
+        drop(token.cancel_query_raw(socket, NoTls).await);
     }
 }
 

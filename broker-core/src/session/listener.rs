@@ -138,7 +138,7 @@ where
     async move {
         // All of them, so that they are dropped in their order.
         let parts = &mut parts;
-        // The last call has just seen that nothing waits, and left its waker.
+        // The calls have just ended with a look at what waits, which has left the waker.
         let mut waits = false;
         loop {
             let subscription = &mut parts.reporting.0;
@@ -154,7 +154,7 @@ where
 }
 
 /// Calls the function with what has come, and with what comes meanwhile, one after another. `None` when nothing waits any
-/// more, and why it ended when it did.
+/// more or its turn is over, and why it ended when it did.
 async fn calls<I, F, Fut>(
     subscription: &mut Subscription,
     function: &mut F,
