@@ -123,17 +123,18 @@ impl Chromium {
     pub(crate) async fn until(&mut self, tab: &Tab, expression: &str) {
         // The page may not be there yet, or its script may not have made what is asked for.
         let attempt = format!("(() => {{ try {{ return {expression} }} catch {{ return false }} }})()");
+        let mut answer = Value::Null;
         let holds = async {
             // A page that is left while it is asked answers with an error.
-            while self.answer(Some(tab), "Runtime.evaluate", evaluation(&attempt)).await["result"]["result"]["value"]
-                != json!(true)
-            {
+            while answer["result"]["result"]["value"] != json!(true) {
                 sleep(Duration::from_millis(20)).await;
+                answer = self.answer(Some(tab), "Runtime.evaluate", evaluation(&attempt)).await;
             }
         };
         if timeout(LIMIT, holds).await.is_err() {
-            let page = self.evaluate(tab, "document.body.innerText").await;
-            panic!("never: {expression}; the page says: {page}");
+            let page =
+                self.answer(Some(tab), "Runtime.evaluate", evaluation("document.body.innerText")).await;
+            panic!("never: {expression}; the last answer was {answer}; the page says: {page}");
         }
     }
 
