@@ -122,8 +122,23 @@ async fn a_planned_failover_takes_the_nodes_along(h: &dyn Harness) -> Outcome {
     Ok(())
 }
 
-/// It calls itself a master until a Sentinel converts it, and takes whatever it is given.
+/// The old one calls itself a master until a Sentinel converts it, and takes whatever it is given.
+///
+/// On a busy machine the new master may be silent for so long that the Sentinels name another once more: then the attempt says
+/// nothing.
 async fn an_old_master_that_comes_back_is_nobodys_master(h: &dyn Harness) -> Outcome {
+    for _ in 0..2 {
+        match an_old_master_comes_back(h).await {
+            Err(error) if format!("{error:?}").contains("is not the master `main` any more") => {
+                eprintln!("once more: {error:?}");
+            }
+            outcome => return outcome,
+        }
+    }
+    an_old_master_comes_back(h).await
+}
+
+async fn an_old_master_comes_back(h: &dyn Harness) -> Outcome {
     let cluster = cluster().await?;
     let (node, other) = two(h, &cluster).await?;
     let mut received = node.subscribe("news").await?;
@@ -148,7 +163,12 @@ async fn an_old_master_that_comes_back_is_nobodys_master(h: &dyn Harness) -> Out
     .await??;
     assert!(newcomers > 0, "it was converted at once");
     fence(&other, &mut received).await?;
-    assert_eq!((node.health().links, other.health().links), (2, 2));
+    for node in [&node, &other] {
+        let health = node.health();
+        if health.links != 2 {
+            return Err(format!("{} links: {:?}", health.links, health.last_error).into());
+        }
+    }
     Ok(())
 }
 

@@ -58,7 +58,7 @@ impl RedisSentinel {
         let watching = sentinels
             .sentinel()
             .line(&format!("sentinel monitor {MASTER} 127.0.0.1 {port} {QUORUM}"))
-            .line(&format!("sentinel down-after-milliseconds {MASTER} 1000"))
+            .line(&format!("sentinel down-after-milliseconds {MASTER} 2000"))
             .line(&format!("sentinel failover-timeout {MASTER} 3000"));
         let start = |config: &RedisConfig, count| {
             try_join_all((0..count).map(|_| RedisServer::start(config.clone())).collect::<Vec<_>>())
