@@ -213,3 +213,18 @@ pub(super) async fn there_is_room_for_one(h: &dyn Harness, server: &dyn Server) 
     within("room for the second", second.ready()).await??;
     Ok(())
 }
+
+/// Runs a case up to three times, as long as it fails with this text: that of what a busy machine may cause, so that the attempt
+/// proves nothing.
+pub(super) async fn again_after<F>(text: &str, attempt: impl Fn() -> F) -> Outcome
+where
+    F: Future<Output = Outcome>,
+{
+    for _ in 0..2 {
+        match attempt().await {
+            Err(error) if format!("{error:?}").contains(text) => eprintln!("once more: {error:?}"),
+            outcome => return outcome,
+        }
+    }
+    attempt().await
+}

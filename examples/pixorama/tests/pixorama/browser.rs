@@ -1,12 +1,7 @@
 //! Pages of a real browser on several servers: they see each other's pixels, also those that were painted while Redis
 //! or their server was away, people talk, and signing out everywhere reaches exactly the chat of that user.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf, process::Stdio, time::Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use broker_conformance::required;
@@ -19,10 +14,11 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpListener,
     process::{Child, Command},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use crate::{
+    actions::{draw, hears, paint, place, say, say_until_heard, shows, sign_in, status_has},
     chromium::{Chromium, Tab, program},
     server::{LIMIT, Line, Pixorama},
 };
@@ -43,85 +39,6 @@ fn keep(name: &str, picture: &[u8]) {
     let place = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
     fs::create_dir_all(&place).unwrap();
     fs::write(place.join(name), picture).unwrap();
-}
-
-/// Paints with the mouse, and a colour from the palette.
-async fn paint(browser: &mut Chromium, tab: &Tab, x: u32, y: u32, colour: &str) {
-    browser.evaluate(tab, &format!("document.querySelector('[aria-label={colour}]').click()")).await;
-    let (left, top) = place(browser, tab, x, y).await;
-    browser.click(tab, left, top).await;
-}
-
-/// Where a pixel of the board is on the page.
-async fn place(browser: &mut Chromium, tab: &Tab, x: u32, y: u32) -> (f64, f64) {
-    let place = format!(
-        "(() => {{ const box = document.getElementById('board').getBoundingClientRect();
-            return [box.left + (({x} + 0.5) / 64) * box.width, box.top + (({y} + 0.5) / 64) * box.height]; }})()"
-    );
-    let place = browser.evaluate(tab, &place).await;
-    (place[0].as_f64().unwrap(), place[1].as_f64().unwrap())
-}
-
-async fn sign_in(browser: &mut Chromium, tab: &Tab, name: &str) {
-    let sign_in = format!(
-        "document.getElementById('name').value = '{name}'; document.getElementById('sign-in').requestSubmit()"
-    );
-    browser.evaluate(tab, &sign_in).await;
-    browser.until(tab, "!document.getElementById('signed-in').hidden").await;
-}
-
-async fn say(browser: &mut Chromium, tab: &Tab, text: &str) {
-    let say = format!(
-        "document.getElementById('text').value = '{text}'; document.getElementById('say').requestSubmit()"
-    );
-    browser.evaluate(tab, &say).await;
-}
-
-/// Says it again and again: a page shows who is signed in before it hears the chat, which keeps nothing for later.
-async fn say_until_heard(browser: &mut Chromium, from: &Tab, text: &str, tabs: &[&Tab], line: &str) {
-    let saying = async {
-        loop {
-            say(browser, from, text).await;
-            sleep(Duration::from_millis(200)).await;
-            let mut heard = 0;
-            for tab in tabs {
-                heard += usize::from(browser.evaluate(tab, &has_heard(line)).await == json!(true));
-            }
-            if heard == tabs.len() {
-                return;
-            }
-        }
-    };
-    assert!(timeout(LIMIT, saying).await.is_ok(), "never heard by all: {line}");
-}
-
-async fn hears(browser: &mut Chromium, tab: &Tab, line: &str) {
-    browser.until(tab, &has_heard(line)).await;
-}
-
-fn has_heard(line: &str) -> String {
-    format!("[...document.getElementById('said').children].some((item) => item.textContent === '{line}')")
-}
-
-async fn status_has(browser: &mut Chromium, tab: &Tab, text: &str) {
-    browser.until(tab, &format!("document.getElementById('status').textContent.includes('{text}')")).await;
-}
-
-/// What the canvas itself has at a pixel, not what anybody says about it.
-fn shows(x: u32, y: u32, rgb: [u8; 3]) -> String {
-    let [r, g, b] = rgb;
-    format!(
-        "document.getElementById('board').getContext('2d').getImageData({x}, {y}, 1, 1).data.join() === '{r},{g},{b},255'"
-    )
-}
-
-/// A drawing, a pixel for each `#`.
-async fn draw(browser: &mut Chromium, tab: &Tab, drawing: &str, left: u32, top: u32, colour: &str) {
-    for (y, row) in (top..).zip(drawing.split(' ')) {
-        for (x, _) in (left..).zip(row.chars()).filter(|(_, dot)| *dot == '#') {
-            paint(browser, tab, x, y, colour).await;
-        }
-    }
 }
 
 const RED: [u8; 3] = [220, 38, 38];

@@ -10,7 +10,7 @@ use broker_conformance::{
 
 use super::failover_load::one_gap_and_nothing_silent;
 use crate::{
-    cases::backend_common::{connect, receive_from_each_other, refusal},
+    cases::backend_common::{again_after, connect, receive_from_each_other, refusal},
     servers::{
         Server,
         redis::{
@@ -124,18 +124,10 @@ async fn a_planned_failover_takes_the_nodes_along(h: &dyn Harness) -> Outcome {
 
 /// The old one calls itself a master until a Sentinel converts it, and takes whatever it is given.
 ///
-/// On a busy machine the new master may be silent for so long that the Sentinels name another once more: then the attempt says
+/// On a busy machine the new master may be silent for so long that the Sentinels name another once more: then the attempt proves
 /// nothing.
 async fn an_old_master_that_comes_back_is_nobodys_master(h: &dyn Harness) -> Outcome {
-    for _ in 0..2 {
-        match an_old_master_comes_back(h).await {
-            Err(error) if format!("{error:?}").contains("is not the master `main` any more") => {
-                eprintln!("once more: {error:?}");
-            }
-            outcome => return outcome,
-        }
-    }
-    an_old_master_comes_back(h).await
+    again_after("is not the master `main` any more", || an_old_master_comes_back(h)).await
 }
 
 async fn an_old_master_comes_back(h: &dyn Harness) -> Outcome {
