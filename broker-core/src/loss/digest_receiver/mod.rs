@@ -34,7 +34,9 @@
 //!
 //! # Silence
 //!
-//! A node owes a digest from the first message that is heard of it until an empty digest follows. When nothing of it
+//! A node owes a digest from the first message that is heard of it until an empty digest follows. An empty one that is the
+//! first behind a message settles nothing: that of a node which has posted lists what it was, so this one is older, and the
+//! message overtook it on another connection to the cluster. When nothing of a node that owes
 //! arrives for [`SILENT`] times the interval that its digests name, or the longer time between two looks here, and for
 //! [`PATIENCE`] at least, it was killed, and what it has posted since the last one is unknown: that is a gap of unknown size
 //! on every channel. If it has only paused, the gap was needless: its digests are counted as before. A node that closes says so.
@@ -111,6 +113,8 @@ struct Node {
     heard: bool,
     /// Something was heard that no empty digest has followed.
     owes: bool,
+    /// A message was heard, and no digest since.
+    posted: bool,
     /// It does not answer: it is not waited for.
     gone: bool,
 }
@@ -129,7 +133,7 @@ pub(crate) struct Proof {
 
 impl DigestReceiver {
     pub(crate) fn new(own: NodeId) -> Self {
-        let recent = [NodeId::from_u64(0); RECENT];
+        let recent = std::array::from_fn(nobody);
         Self { own, nodes: HashMap::default(), recent, count: 0, asks: Asks::default() }
     }
 
@@ -157,7 +161,10 @@ impl DigestReceiver {
                 Proof { missing, since: since.filter(|_| known), made_after }
             }
         };
-        self.recent[slot(origin)] = NodeId::from_u64(0);
+        // Without a digest of the node nothing else knows that it was heard.
+        let place = slot(origin);
+        let posted = last.map_or(self.recent[place] == origin, |last| last.posted);
+        self.recent[place] = nobody(place);
         if digest.next == 0 {
             self.nodes.remove(&origin);
             return proof;
@@ -172,7 +179,8 @@ impl DigestReceiver {
             interval: digest.next,
             silent: 0,
             heard: true,
-            owes: !digest.spans.is_empty(),
+            owes: posted || !digest.spans.is_empty(),
+            posted: false,
             gone: false,
         };
         self.nodes.insert(origin, node);
@@ -201,14 +209,19 @@ impl DigestReceiver {
         self.recent[slot(origin)] = origin;
         // One without a digest so far sends none, perhaps.
         if let Some(node) = self.nodes.get_mut(&origin) {
-            (node.heard, node.owes, node.gone) = (true, true, false);
+            (node.heard, node.owes, node.posted, node.gone) = (true, true, true, false);
         }
     }
 
     /// Looks for nodes that have fallen silent; `passed` is the time since the last look. Whether there is one: what it has
     /// posted is unknown.
     pub(crate) fn look(&mut self, passed: Duration) -> bool {
-        self.recent = [NodeId::from_u64(0); RECENT];
+        // Nodes of which no digest has come stay: theirs may be on its way.
+        for (place, origin) in self.recent.iter_mut().enumerate() {
+            if self.nodes.contains_key(origin) {
+                *origin = nobody(place);
+            }
+        }
         let passed = u32::try_from(passed.as_millis()).unwrap_or(u32::MAX);
         let mut silent = false;
         for (origin, node) in &mut self.nodes {
@@ -265,6 +278,11 @@ impl Asks {
         let answered = self.sent.iter().filter(|(ask, epoch)| *epoch != 0 && answers.contains(ask));
         answered.map(|(_, epoch)| *epoch).max()
     }
+}
+
+/// What stands at an empty place: a node that belongs at the next one.
+fn nobody(place: usize) -> NodeId {
+    NodeId::from_u64(place as u64 + 1)
 }
 
 fn slot(node: NodeId) -> usize {

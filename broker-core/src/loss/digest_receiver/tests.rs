@@ -10,6 +10,7 @@ use crate::{
 
 const OWN: NodeId = NodeId::from_u64(99);
 const NODE: NodeId = NodeId::from_u64(1);
+const OTHER: NodeId = NodeId::from_u64(2);
 /// The interval of its digests, in milliseconds.
 const INTERVAL: u32 = 5000;
 
@@ -165,15 +166,15 @@ fn a_node_that_owes_a_digest_and_is_silent_is_noticed_once() {
     let second = Duration::from_secs(1);
     let seconds = |receiver: &mut DigestReceiver| (0..60).filter(|_| receiver.look(second)).count();
     let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::new(OWN));
-    receiver.received_from(NODE);
+    receiver.received_from(OTHER);
     assert_eq!(seconds(&mut receiver), 0, "it has never sent a digest");
     receive(&mut receiver, &confirm(sender.next(NODE, Vec::new(), INTERVAL)), 1);
     assert_eq!(seconds(&mut receiver), 0, "it owes none");
     receiver.received_from(NODE);
     assert_eq!((0..16).position(|_| receiver.look(second)), Some(15), "after three intervals");
     assert_eq!(seconds(&mut receiver), 0, "told once");
+    receiver.received_from(NODE);
     for posted in [1, 0] {
-        receiver.received_from(NODE);
         assert!(!(0..14).any(|_| receiver.look(second)));
         receive(&mut receiver, &confirm(sender.next(NODE, spans(posted), INTERVAL)), 1);
     }
@@ -183,6 +184,29 @@ fn a_node_that_owes_a_digest_and_is_silent_is_noticed_once() {
     receiver.received_from(NODE);
     receive(&mut receiver, &confirm(sender.next(NODE, spans(1), 0)), 1);
     assert_eq!((seconds(&mut receiver), receiver.nodes.len()), (0, 0), "it has closed");
+}
+
+/// On a cluster a message and a digest take two connections.
+#[test]
+fn an_empty_digest_that_a_message_overtook_settles_nothing() {
+    let second = Duration::from_secs(1);
+    for (known, looks) in [(true, 0), (true, 1), (false, 0), (false, 1)] {
+        let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::new(OWN));
+        let first = confirm(sender.next(NODE, Vec::new(), INTERVAL));
+        let late = asked(&mut sender, 7);
+        if known {
+            receive(&mut receiver, &first, 1);
+        }
+        receiver.received_from(NODE);
+        (0..looks).for_each(|_| assert!(!receiver.look(second)));
+        receive(&mut receiver, &late, 1);
+        let noticed = (0..60).filter(|_| receiver.look(second)).count();
+        assert_eq!(noticed, 1, "killed, and it had posted; known before: {known}, looks in between: {looks}");
+        // Had it not been killed, two digests would have followed.
+        receive(&mut receiver, &confirm(sender.next(NODE, spans(1), INTERVAL)), 1);
+        receive(&mut receiver, &confirm(sender.next(NODE, Vec::new(), INTERVAL)), 1);
+        assert_eq!((0..60).filter(|_| receiver.look(second)).count(), 0);
+    }
 }
 
 #[test]
