@@ -26,6 +26,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::{TryStreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -160,17 +161,7 @@ impl Supervisor {
             // Now that both directions work: whoever sees the gap, or has waited, may post at once.
             dispatch.pass_messages();
             self.confirmed(&subscribed, dispatch);
-            tokio::try_join!(
-                self.write(link),
-                self.reconcile(link, dispatch),
-                self.heartbeat(link),
-                self.send_digests(dispatch),
-                self.ask_for_digests(dispatch),
-                self.watch_silence(dispatch),
-                self.watch_parts(dispatch),
-                self.follow(link),
-                self.append(link),
-            )?;
+            tokio::try_join!(self.write(link), self.accompany(link, dispatch))?;
             Ok::<(), Error>(())
         };
         tokio::select! {
@@ -178,6 +169,21 @@ impl Supervisor {
             error = dispatch.wait_lost() => error,
             done = work => done.err().unwrap_or_else(|| Error::new(ErrorKind::Other, "the link ended")),
         }
+    }
+
+    /// What a link needs beside the writer. Each is polled when it was woken, and not with every post, as the writer is.
+    async fn accompany(&self, link: &dyn Link, dispatch: &Dispatch) -> Result<()> {
+        let work: [BoxFuture<'_, Result<()>>; 8] = [
+            Box::pin(self.reconcile(link, dispatch)),
+            Box::pin(self.heartbeat(link)),
+            Box::pin(self.send_digests(dispatch)),
+            Box::pin(self.ask_for_digests(dispatch)),
+            Box::pin(self.watch_silence(dispatch)),
+            Box::pin(self.watch_parts(dispatch)),
+            Box::pin(self.follow(link)),
+            Box::pin(self.append(link)),
+        ];
+        work.into_iter().collect::<FuturesUnordered<_>>().try_collect().await
     }
 
     /// Shows in the health which part of the backend is out of reach.
