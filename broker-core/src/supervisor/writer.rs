@@ -45,7 +45,7 @@ impl Supervisor {
 
     /// Sends one batch. Returns what became of each frame.
     async fn send(&self, link: &dyn Link, frames: Vec<Outgoing>) -> Result<Vec<Result<Receipt>>> {
-        let bundles = Bundles::of(&frames, link.info().max_frame);
+        let bundles = Bundles::of(frames, link.info().max_frame);
         let sent = link.publish(&bundles.frames);
         let outcomes = self.timed("publish", self.options.publish_timeout, sent).await?;
         let outcomes = bundles.outcomes(outcomes);

@@ -23,37 +23,41 @@ const LENGTH: usize = 4;
 const MOST: usize = 64 << 10;
 
 /// What a batch became.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Bundles {
     pub(crate) frames: Vec<Outgoing>,
-    /// How many frames of the batch each of them is.
-    counts: Vec<usize>,
+    /// How many frames of the batch each of them is. `None` when each goes by itself.
+    counts: Option<Vec<usize>>,
 }
 
 impl Bundles {
     /// Bundles what can be, for a server that takes no frame longer than `longest`.
-    pub(crate) fn of(batch: &[Outgoing], longest: usize) -> Self {
-        let mut bundles = Self::default();
+    pub(crate) fn of(batch: Vec<Outgoing>, longest: usize) -> Self {
         // What is posted bare is for programs that know no bundles.
         let together =
             |a: &Outgoing, b: &Outgoing| a.channel == b.channel && is_frame(a.head()) && is_frame(b.head());
+        if !batch.windows(2).any(|pair| together(&pair[0], &pair[1])) {
+            return Self { frames: batch, counts: None };
+        }
+        let (mut frames, mut counts) = (Vec::new(), Vec::new());
         for mut run in batch.chunk_by(together) {
             while let [first, ..] = run {
                 let (bundle, rest) = run.split_at(fitting(run, longest.min(MOST)));
-                bundles.counts.push(bundle.len());
-                bundles.frames.push(if bundle.len() == 1 { first.clone() } else { bundled(bundle) });
+                counts.push(bundle.len());
+                frames.push(if bundle.len() == 1 { first.clone() } else { bundled(bundle) });
                 run = rest;
             }
         }
-        bundles
+        Self { frames, counts: Some(counts) }
     }
 
     /// The outcome of each frame of the batch: that of the one it was sent with. `None` if there are too few or too many.
     pub(crate) fn outcomes<T: Clone>(self, outcomes: Vec<Result<T>>) -> Option<Vec<Result<T>>> {
-        if outcomes.len() != self.counts.len() {
+        if outcomes.len() != self.frames.len() {
             return None;
         }
-        let each = outcomes.into_iter().zip(self.counts);
+        let Some(counts) = self.counts else { return Some(outcomes) };
+        let each = outcomes.into_iter().zip(counts);
         Some(each.flat_map(|(outcome, count)| iter::repeat_n(outcome, count)).collect())
     }
 }
@@ -133,11 +137,16 @@ mod tests {
         Outgoing::new(ChannelName::internal(channel), frame.into())
     }
 
+    fn counts(batch: &[Outgoing], longest: usize) -> Vec<usize> {
+        let Bundles { frames, counts } = Bundles::of(batch.to_vec(), longest);
+        counts.unwrap_or_else(|| vec![1; frames.len()])
+    }
+
     /// What a list of channels becomes: each with how many frames are in it.
     fn shape(batch: &[Outgoing], longest: usize) -> Vec<(String, usize)> {
-        let bundles = Bundles::of(batch, longest);
+        let bundles = Bundles::of(batch.to_vec(), longest);
         let count = |outgoing: &Outgoing| frames(&outgoing.frame()).count();
-        assert!(bundles.frames.iter().map(count).eq(bundles.counts.iter().copied()));
+        assert!(bundles.frames.iter().map(count).eq(counts(batch, longest)));
         bundles.frames.iter().map(|one| (one.channel.to_string(), count(one))).collect()
     }
 
@@ -146,7 +155,7 @@ mod tests {
         let batch: Vec<_> = "aabaccc".chars().map(|c| outgoing(&c.to_string(), 40, 1)).collect();
         let expected = [("a", 2), ("b", 1), ("a", 1), ("c", 3)].map(|(name, count)| (name.to_owned(), count));
         assert_eq!(shape(&batch, MAX_FRAME), expected);
-        let single = Bundles::of(&batch[2..4], MAX_FRAME);
+        let single = Bundles::of(batch[2..4].to_vec(), MAX_FRAME);
         assert_eq!(single.frames[0].frame(), batch[2].frame(), "one alone is sent as it is");
     }
 
@@ -154,39 +163,41 @@ mod tests {
     fn what_is_no_frame_is_sent_by_itself() {
         let mut batch: Vec<_> = "aaaa".chars().map(|c| outgoing(&c.to_string(), 40, 1)).collect();
         batch[2] = Outgoing::new(batch[2].channel.clone(), Bytes::from_static(b"{}"));
-        assert_eq!(Bundles::of(&batch, MAX_FRAME).counts, [2, 1, 1]);
-        assert_eq!(Bundles::of(&batch, MAX_FRAME).frames[1].frame(), "{}");
+        assert_eq!(counts(&batch, MAX_FRAME), [2, 1, 1]);
+        assert_eq!(Bundles::of(batch, MAX_FRAME).frames[1].frame(), "{}");
     }
 
     #[test]
     fn a_bundle_stays_within_the_servers_limit() {
         let batch: Vec<_> = (0..10).map(|n| outgoing("a", 100, n)).collect();
         let room_for_three = HEAD.len() + 3 * (LENGTH + 100);
-        for (longest, counts) in [
+        for (longest, expected) in [
             (MAX_FRAME, vec![10]),
             (room_for_three, vec![3, 3, 3, 1]),
             (room_for_three - 1, vec![2; 5]),
             (0, vec![1; 10]),
         ] {
-            assert_eq!(Bundles::of(&batch, longest).counts, counts, "{longest}");
+            assert_eq!(counts(&batch, longest), expected, "{longest}");
             let bundles: Vec<Bytes> =
-                Bundles::of(&batch, longest).frames.iter().map(Outgoing::frame).collect();
+                Bundles::of(batch.clone(), longest).frames.iter().map(Outgoing::frame).collect();
             let sent = bundles.iter().flat_map(|bundle| frames(bundle));
             assert!(sent.map(Result::unwrap).eq(batch.iter().map(|one| one.head())), "{longest}");
         }
         let large = vec![outgoing("a", MOST / 2, 1); 4];
-        assert_eq!(Bundles::of(&large, MAX_FRAME).counts, [1; 4], "two would be longer than the longest");
+        assert_eq!(counts(&large, MAX_FRAME), [1; 4], "two would be longer than the longest");
     }
 
     #[test]
     fn every_frame_has_the_outcome_of_its_bundle() {
         let refused = || Err(Error::new(ErrorKind::Forbidden, "no"));
         let batch: Vec<_> = "aabccc".chars().map(|c| outgoing(&c.to_string(), 40, 1)).collect();
-        let outcomes = Bundles::of(&batch, MAX_FRAME).outcomes(vec![Ok(()), refused(), Ok(())]).unwrap();
+        let outcomes =
+            Bundles::of(batch.clone(), MAX_FRAME).outcomes(vec![Ok(()), refused(), Ok(())]).unwrap();
         let refused_ones: Vec<_> = outcomes.iter().map(Result::is_err).collect();
         assert_eq!(refused_ones, [false, false, true, false, false, false]);
         for count in [2, 4] {
-            assert!(Bundles::of(&batch, MAX_FRAME).outcomes(vec![Ok(()); count]).is_none());
+            assert!(Bundles::of(batch.clone(), MAX_FRAME).outcomes(vec![Ok(()); count]).is_none());
+            assert!(Bundles::of(batch[1..4].to_vec(), MAX_FRAME).outcomes(vec![Ok(()); count]).is_none());
         }
     }
 
