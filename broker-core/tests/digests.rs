@@ -310,6 +310,30 @@ async fn a_node_that_is_killed_leaves_a_gap_once_and_one_that_closes_none() {
     assert_eq!(received(&mut other).await, ["None"]);
 }
 
+/// A digest has listed it, and the empty one that follows has nothing more to settle.
+#[tokio::test(start_paused = true)]
+async fn a_late_repeat_makes_nobody_owe_a_digest() {
+    let bus = Bus::default();
+    let (node, poster) = (bus.node(|_| {}).await, bus.node(|_| {}).await);
+    let mut news = node.subscribe("news").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let (sent, seen) = std::sync::mpsc::channel();
+    bus.lose(move |from, to, out| {
+        if from == 1 && to == 0 && (is(out, "x") || tells(out)) {
+            sent.send(out.clone()).unwrap();
+        }
+        false
+    });
+    post(&poster, "news", "x").await;
+    let posted = seen.try_recv().unwrap();
+    while seen.try_recv().is_err() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let inbox = bus.state().links[0].0.clone();
+    inbox.deliver(posted.channel.as_str(), posted.frame());
+    assert_eq!(received(&mut news).await, ["x"]);
+}
+
 /// At most a needless gap: what it posts later is compared as before.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_pauses_is_heard_again() {

@@ -228,17 +228,26 @@ impl Hub {
     }
 
     /// Hands a message of the link to every subscriber here: behind a gap when others are missing before it, and not
-    /// at all when it is a repeat. One at a time.
-    pub(crate) fn receive(&self, name: &str, message: Message, seq: &MessageSeq, wakes: &mut WakeList) {
-        self.with_head(name, |head| match head.compare(seq) {
-            None => wakes.garbage.push(Entry::Message(message)),
-            Some(missed) => {
-                if missed > 0 {
-                    self.put_into(head, skipped(Some(missed)), PutBy::Link, wakes);
-                }
-                self.put_into(head, message, PutBy::Link, wakes);
+    /// at all when it is a repeat. Whether it is known to be one. One at a time.
+    pub(crate) fn receive(
+        &self,
+        name: &str,
+        message: Message,
+        seq: &MessageSeq,
+        wakes: &mut WakeList,
+    ) -> bool {
+        let repeat = self.with_head(name, |head| {
+            let Some(missed) = head.compare(seq) else {
+                wakes.garbage.push(Entry::Message(message));
+                return true;
+            };
+            if missed > 0 {
+                self.put_into(head, skipped(Some(missed)), PutBy::Link, wakes);
             }
+            self.put_into(head, message, PutBy::Link, wakes);
+            false
         });
+        repeat.unwrap_or(false)
     }
 
     /// Compares what a node has posted with what was received: reports what is missing.

@@ -203,8 +203,10 @@ impl Dispatch {
                 let SequenceHeader { epoch, sequence, .. } = header;
                 let seq = MessageSeq { origin: wire.head.origin, epoch, sequence };
                 self.while_open(|digests, wakes| {
-                    digests.received_from(seq.origin);
-                    hub.receive(name, Message::from_wire(wire), &seq, wakes);
+                    // Of a repeat a digest has told, or what came behind it.
+                    if !hub.receive(name, Message::from_wire(wire), &seq, wakes) {
+                        digests.received_from(seq.origin);
+                    }
                 });
             }
         }

@@ -34,10 +34,11 @@
 //!
 //! # Silence
 //!
-//! A node owes a digest from the first message that is heard of it until an empty digest follows. An empty one that is the
-//! first behind a message settles nothing: that of a node which has posted lists what it was, so this one is older, and the
-//! message overtook it on another connection to the cluster. When nothing of a node that owes
-//! arrives for [`SILENT`] times the interval that its digests name, or the longer time between two looks here, and for
+//! A node owes a digest from the first message that is heard of it until an empty digest settles that. The digests behind a
+//! message list it, and an empty one follows them. So an empty one that comes behind a message, and none that lists any in
+//! between, is older: on a cluster, where the two take different connections, the message has overtaken it. It settles
+//! nothing, unless a digest is missing before it or had failed: then it was that one which listed the message. When nothing of a
+//! node that owes arrives for [`SILENT`] times the interval that its digests name, or the longer time between two looks here, and for
 //! [`PATIENCE`] at least, it was killed, and what it has posted since the last one is unknown: that is a gap of unknown size
 //! on every channel. If it has only paused, the gap was needless: its digests are counted as before. A node that closes says so.
 //!
@@ -111,9 +112,9 @@ struct Node {
     /// How long nothing of it has arrived, in milliseconds, as of the last look; and whether something has since.
     silent: u32,
     heard: bool,
-    /// Something was heard that no empty digest has followed.
+    /// Something was heard that no empty digest has settled.
     owes: bool,
-    /// A message was heard, and no digest since.
+    /// A message was heard, and no digest since that can have listed it.
     posted: bool,
     /// It does not answer: it is not waited for.
     gone: bool,
@@ -161,10 +162,10 @@ impl DigestReceiver {
                 Proof { missing, since: since.filter(|_| known), made_after }
             }
         };
-        // Without a digest of the node nothing else knows that it was heard.
-        let place = slot(origin);
-        let posted = last.map_or(self.recent[place] == origin, |last| last.posted);
-        self.recent[place] = nobody(place);
+        let posted = self.take_posted(origin, last)
+            && !proof.missing
+            && digest.spans.is_empty()
+            && last.is_none_or(|last| begin <= last.number.saturating_add(1));
         if digest.next == 0 {
             self.nodes.remove(&origin);
             return proof;
@@ -180,11 +181,22 @@ impl DigestReceiver {
             silent: 0,
             heard: true,
             owes: posted || !digest.spans.is_empty(),
-            posted: false,
+            posted,
             gone: false,
         };
         self.nodes.insert(origin, node);
         proof
+    }
+
+    /// Whether a message of the node was heard that no digest can have listed so far. It is noted anew from here on.
+    fn take_posted(&mut self, origin: NodeId, last: Option<Node>) -> bool {
+        let place = slot(origin);
+        let recent = self.recent[place] == origin;
+        if recent {
+            self.recent[place] = nobody(place);
+        }
+        // Of a node without a digest nothing else says that it was heard; one of many may be forgotten.
+        last.map_or(recent, |last| last.posted)
     }
 
     fn make_room(&mut self, origin: NodeId) {
@@ -196,7 +208,7 @@ impl DigestReceiver {
         }
     }
 
-    /// A message of a node arrived. Most of the time one has before, since the last look.
+    /// A message of a node arrived, and no repeat. Most of the time one has before, since the last look.
     #[inline]
     pub(crate) fn received_from(&mut self, origin: NodeId) {
         if self.recent[slot(origin)] != origin {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    ChannelName, Receipt,
+    ChannelName, Error, ErrorKind, Receipt,
     loss::digest_sender::{DigestSender, Sending},
     wire::digest::Span,
     wire::frame,
@@ -186,27 +186,47 @@ fn a_node_that_owes_a_digest_and_is_silent_is_noticed_once() {
     assert_eq!((seconds(&mut receiver), receiver.nodes.len()), (0, 0), "it has closed");
 }
 
+/// How often a node was noticed that has fallen silent, in as many looks.
+fn noticed(receiver: &mut DigestReceiver) -> usize {
+    (0..60).filter(|_| receiver.look(Duration::from_secs(1))).count()
+}
+
 /// On a cluster a message and a digest take two connections.
 #[test]
-fn an_empty_digest_that_a_message_overtook_settles_nothing() {
-    let second = Duration::from_secs(1);
+fn empty_digests_that_a_message_overtook_settle_nothing() {
     for (known, looks) in [(true, 0), (true, 1), (false, 0), (false, 1)] {
         let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::new(OWN));
         let first = confirm(sender.next(NODE, Vec::new(), INTERVAL));
-        let late = asked(&mut sender, 7);
+        let late = [asked(&mut sender, 7), asked(&mut sender, 8)];
         if known {
             receive(&mut receiver, &first, 1);
         }
         receiver.received_from(NODE);
-        (0..looks).for_each(|_| assert!(!receiver.look(second)));
-        receive(&mut receiver, &late, 1);
-        let noticed = (0..60).filter(|_| receiver.look(second)).count();
-        assert_eq!(noticed, 1, "killed, and it had posted; known before: {known}, looks in between: {looks}");
+        (0..looks).for_each(|_| assert!(!receiver.look(Duration::from_secs(1))));
+        late.iter().for_each(|round| _ = receive(&mut receiver, round, 1));
+        assert_eq!(noticed(&mut receiver), 1, "killed; known before: {known}, looks in between: {looks}");
         // Had it not been killed, two digests would have followed.
         receive(&mut receiver, &confirm(sender.next(NODE, spans(1), INTERVAL)), 1);
         receive(&mut receiver, &confirm(sender.next(NODE, Vec::new(), INTERVAL)), 1);
-        assert_eq!((0..60).filter(|_| receiver.look(second)).count(), 0);
+        assert_eq!(noticed(&mut receiver), 0);
     }
+}
+
+#[test]
+fn an_empty_digest_settles_what_a_lost_or_a_refused_one_has_listed() {
+    let (mut sender, mut receiver) = (DigestSender::default(), DigestReceiver::new(OWN));
+    receive(&mut receiver, &confirm(sender.next(NODE, Vec::new(), INTERVAL)), 1);
+    receiver.received_from(NODE);
+    confirm(sender.next(NODE, spans(1), INTERVAL));
+    let behind = confirm(sender.next(NODE, Vec::new(), INTERVAL));
+    assert_eq!(receive(&mut receiver, &behind, 1), [MISSING], "told on every channel");
+    assert_eq!(noticed(&mut receiver), 0, "and not again");
+    receiver.received_from(NODE);
+    for (_, outcome) in sender.next(NODE, spans(1), INTERVAL) {
+        outcome.send(Err(Error::new(ErrorKind::Forbidden, "no digest of this length"))).unwrap();
+    }
+    receive(&mut receiver, &asked(&mut sender, 7), 1);
+    assert_eq!(noticed(&mut receiver), 0, "it lives, and is quiet");
 }
 
 #[test]
