@@ -8,7 +8,7 @@ use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use crate::{
     Outcome,
-    report::{Report, Row},
+    report::{Report, Row, Target},
     rounds::{Round, Scale, alternate},
 };
 
@@ -26,14 +26,16 @@ pub(crate) async fn run(scale: Scale, report: &mut Report) -> Outcome {
         let names: Vec<String> = (0..many).map(|number| format!("channel.{number}")).collect();
         let pairs = in_use(scale, &names).await?;
         // One message at a time lies in each, so the smallest there is will do for the peer.
-        report.add(Row::rates(name, "deliveries/s", "a table of broadcast channels of 1", &pairs));
+        let row = Row::rates(name, "deliveries/s", "a table of broadcast channels of 1", &pairs);
+        report.add(row.target(Target::AtLeast(1.0)));
     }
     for capacity in [1, 1024] {
         let name = format!("local subscribe and drop, peer's capacity {capacity}");
         if report.starts(&name) {
             let count = scale.of(1_000_000 / capacity.min(10), 1000);
             let pairs = churn(scale, count, capacity).await?;
-            report.add(Row::rates(name, "times/s", "a table of broadcast channels", &pairs));
+            let row = Row::rates(name, "times/s", "a table of broadcast channels", &pairs);
+            report.add(row.target((capacity == 1).then_some(Target::AtLeast(1.0))));
         }
     }
     Ok(())

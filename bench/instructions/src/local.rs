@@ -22,12 +22,49 @@ pub(crate) fn by_name(runtime: &Runtime, readers: usize) -> Outcome {
 }
 
 pub(crate) fn by_handle(runtime: &Runtime, readers: usize) -> Outcome {
-    let (broker, mut readers) = runtime.block_on(subscribed("memory:", readers))?;
+    let (broker, readers) = runtime.block_on(subscribed("memory:", readers))?;
+    handled(runtime, &broker, readers)
+}
+
+/// There is room for fewer messages than are posted: it misses most of them.
+pub(crate) fn beside_one_that_never_reads(runtime: &Runtime) -> Outcome {
+    let (broker, mut readers) = runtime.block_on(subscribed("memory:", 11))?;
+    let _stalled = readers.pop();
+    handled(runtime, &broker, readers)
+}
+
+fn handled(runtime: &Runtime, broker: &Broker, mut readers: Vec<Subscription>) -> Outcome {
     let handle = broker.channel::<bytes::Bytes>(CHANNEL)?;
     measure(runtime, async || {
         for _ in 0..MESSAGES {
             handle.publish(payload(), Scope::Local).await?;
             read(&mut readers).await?;
+        }
+        Ok(())
+    })
+}
+
+/// As many channels as messages.
+pub(crate) fn names() -> Vec<String> {
+    (0..MESSAGES).map(|number| format!("channel.{number}")).collect()
+}
+
+pub(crate) fn each_of_many(runtime: &Runtime) -> Outcome {
+    let (broker, names) = (Broker::local(), names());
+    let mut readers = runtime.block_on(try_join_all(names.iter().map(|name| broker.subscribe(name))))?;
+    measure(runtime, async || {
+        for name in &names {
+            broker.publish(name, payload(), Scope::Local).await?;
+        }
+        read(&mut readers).await
+    })
+}
+
+pub(crate) fn subscribe_and_drop(runtime: &Runtime) -> Outcome {
+    let (broker, names) = (Broker::local(), names());
+    measure(runtime, async || {
+        for name in &names {
+            drop(broker.subscribe(name).await?);
         }
         Ok(())
     })

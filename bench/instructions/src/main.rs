@@ -6,6 +6,7 @@
 mod arriving;
 mod echo;
 mod local;
+mod peers;
 
 use std::{env, error::Error, pin::Pin, time::Duration};
 
@@ -38,14 +39,18 @@ fn payload() -> Bytes {
 /// A path, and what runs it.
 type Scenario = (&'static str, fn(&Runtime) -> Outcome);
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: [Scenario; 22] = [
     ("local post by name, read by 1", |runtime| local::by_name(runtime, 1)),
     ("local post by name, read by 64", |runtime| local::by_name(runtime, 64)),
     ("local post by handle, read by 1", |runtime| local::by_handle(runtime, 1)),
+    ("local post by handle, read by 10", |runtime| local::by_handle(runtime, 10)),
+    ("local post by handle, read by 10, beside one that never reads", local::beside_one_that_never_reads),
     ("local post by handle, read by 64", |runtime| local::by_handle(runtime, 64)),
     ("local typed post by handle, read by 1", local::typed),
     ("local typed post by handle, to a listener", |runtime| local::listened(runtime, 1)),
     ("local typed post by handle, 16 at a time, to a listener", |runtime| local::listened(runtime, 16)),
+    ("local post to each of 2048 channels, read by 1", local::each_of_many),
+    ("local subscribe and drop", local::subscribe_and_drop),
     ("global post on memory, one at a time", |runtime| local::global(runtime, 1)),
     ("global post on memory, 64 at once", |runtime| local::global(runtime, 64)),
     ("global post on memory, 64 callers", |runtime| local::callers(runtime, 64)),
@@ -53,6 +58,10 @@ const SCENARIOS: [Scenario; 14] = [
     ("arriving frame, read by 64", |runtime| arriving::raw(runtime, 64)),
     ("arriving frame, decoded and read by 1", arriving::typed),
     ("stream echo", echo::run),
+    ("peer: tokio broadcast, read by 1", |runtime| peers::broadcast(runtime, 1)),
+    ("peer: tokio broadcast, read by 10", |runtime| peers::broadcast(runtime, 10)),
+    ("peer: a table of broadcast channels of 1, post to each of 2048", peers::each_of_many),
+    ("peer: a table of broadcast channels of 1, subscribe and drop", peers::subscribe_and_drop),
 ];
 
 fn main() -> Outcome {
