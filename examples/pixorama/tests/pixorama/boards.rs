@@ -93,6 +93,11 @@ async fn people_on_two_servers_talk_to_each_other() {
     // A token of one server is good on the other.
     let to_ada = ada.chat(&two.sign_in("ada").await).await.unwrap();
     let to_bob = bob.chat(&two.sign_in("bob").await).await.unwrap();
+    // A call is open before it listens, and the chat keeps nothing. Whoever hears itself listens.
+    for (page, call, name) in [(&mut ada, to_ada, "ada"), (&mut bob, to_bob, "bob")] {
+        page.say(call, "here");
+        page.hears(call, name, "here").await;
+    }
     ada.say(to_ada, "red or blue?");
     ada.hears(to_ada, "ada", "red or blue?").await;
     bob.hears(to_bob, "ada", "red or blue?").await;
