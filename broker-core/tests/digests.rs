@@ -312,7 +312,7 @@ async fn a_node_that_is_killed_leaves_a_gap_once_and_one_that_closes_none() {
 
 /// A digest has listed it, and the empty one that follows has nothing more to settle.
 #[tokio::test(start_paused = true)]
-async fn a_late_repeat_makes_nobody_owe_a_digest() {
+async fn a_late_repeat_is_no_reason_to_expect_a_digest() {
     let bus = Bus::default();
     let (node, poster) = (bus.node(|_| {}).await, bus.node(|_| {}).await);
     let mut news = node.subscribe("news").await.unwrap();

@@ -203,7 +203,7 @@ impl Dispatch {
                 let SequenceHeader { epoch, sequence, .. } = header;
                 let seq = MessageSeq { origin: wire.head.origin, epoch, sequence };
                 self.while_open(|digests, wakes| {
-                    // Of a repeat a digest has told, or what came behind it.
+                    // A repeat was covered before: by a digest, or by a later message.
                     if !hub.receive(name, Message::from_wire(wire), &seq, wakes) {
                         digests.received_from(seq.origin);
                     }

@@ -161,7 +161,7 @@ impl Supervisor {
             // Now that both directions work: whoever sees the gap, or has waited, may post at once.
             dispatch.pass_messages();
             self.confirmed(&subscribed, dispatch);
-            tokio::try_join!(self.write(link), self.accompany(link, dispatch))?;
+            tokio::try_join!(self.write(link), self.work_beside_writer(link, dispatch))?;
             Ok::<(), Error>(())
         };
         tokio::select! {
@@ -171,8 +171,8 @@ impl Supervisor {
         }
     }
 
-    /// What a link needs beside the writer. Each is polled when it was woken, and not with every post, as the writer is.
-    async fn accompany(&self, link: &dyn Link, dispatch: &Dispatch) -> Result<()> {
+    /// The tasks of a link beside the writer. Each is polled when it is woken; the writer is woken by every post.
+    async fn work_beside_writer(&self, link: &dyn Link, dispatch: &Dispatch) -> Result<()> {
         let work: [BoxFuture<'_, Result<()>>; 8] = [
             Box::pin(self.reconcile(link, dispatch)),
             Box::pin(self.heartbeat(link)),

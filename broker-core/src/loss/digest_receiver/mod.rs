@@ -134,7 +134,7 @@ pub(crate) struct Proof {
 
 impl DigestReceiver {
     pub(crate) fn new(own: NodeId) -> Self {
-        let recent = std::array::from_fn(nobody);
+        let recent = std::array::from_fn(vacant);
         Self { own, nodes: HashMap::default(), recent, count: 0, asks: Asks::default() }
     }
 
@@ -193,7 +193,7 @@ impl DigestReceiver {
         let place = slot(origin);
         let recent = self.recent[place] == origin;
         if recent {
-            self.recent[place] = nobody(place);
+            self.recent[place] = vacant(place);
         }
         // Of a node without a digest nothing else says that it was heard; one of many may be forgotten.
         last.map_or(recent, |last| last.posted)
@@ -228,10 +228,10 @@ impl DigestReceiver {
     /// Looks for nodes that have fallen silent; `passed` is the time since the last look. Whether there is one: what it has
     /// posted is unknown.
     pub(crate) fn look(&mut self, passed: Duration) -> bool {
-        // Nodes of which no digest has come stay: theirs may be on its way.
+        // A node without a digest stays: its first digest may be on its way, behind the message.
         for (place, origin) in self.recent.iter_mut().enumerate() {
             if self.nodes.contains_key(origin) {
-                *origin = nobody(place);
+                *origin = vacant(place);
             }
         }
         let passed = u32::try_from(passed.as_millis()).unwrap_or(u32::MAX);
@@ -292,8 +292,8 @@ impl Asks {
     }
 }
 
-/// What stands at an empty place: a node that belongs at the next one.
-fn nobody(place: usize) -> NodeId {
+/// What marks an empty place: the id of a node that belongs at the next one.
+fn vacant(place: usize) -> NodeId {
     NodeId::from_u64(place as u64 + 1)
 }
 

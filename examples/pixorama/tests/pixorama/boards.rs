@@ -93,7 +93,8 @@ async fn people_on_two_servers_talk_to_each_other() {
     // A token of one server is good on the other.
     let to_ada = ada.chat(&two.sign_in("ada").await).await.unwrap();
     let to_bob = bob.chat(&two.sign_in("bob").await).await.unwrap();
-    // A call is open before it listens, and the chat keeps nothing. Whoever hears itself listens.
+    // A call is open before its method has subscribed, and the chat keeps nothing. A page that receives its own message has
+    // subscribed.
     for (page, call, name) in [(&mut ada, to_ada, "ada"), (&mut bob, to_bob, "bob")] {
         page.say(call, "here");
         page.hears(call, name, "here").await;
