@@ -1,10 +1,13 @@
 //! What test programs print about each test, and the table of it that ends a run.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt::{self, Write},
     time::Duration,
 };
+
+/// So many of the last lines of a test that failed stand in the summary: its assertion is among them.
+const LINES_OF_A_FAILURE: usize = 8;
 
 /// What one step of a run came to.
 #[derive(Debug, Default)]
@@ -14,6 +17,10 @@ pub(crate) struct Report {
     ignored: Vec<(String, Option<String>)>,
     /// Why tests of the suite do not apply, by their names: printed before the tests run.
     reasons: BTreeMap<String, String>,
+    /// The last lines of what tests that failed printed, by their names.
+    last_lines: BTreeMap<String, VecDeque<String>>,
+    /// Whose output the lines that come are.
+    output_of: Option<String>,
 }
 
 impl Report {
@@ -24,6 +31,7 @@ impl Report {
         }
         let Some((name, outcome)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "))
         else {
+            self.read_output(line);
             return;
         };
         let name = name.trim().to_owned();
@@ -33,6 +41,24 @@ impl Report {
             ("ignored", "") => self.ignored.push((name, None)),
             ("ignored", reason) => self.ignored.push((name, Some(reason.to_owned()))),
             _ => {}
+        }
+    }
+
+    /// Reads a line of the part where a test program repeats what its failed tests printed.
+    fn read_output(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
+            self.output_of = Some(name.trim_end_matches(" stdout").to_owned());
+        } else if line == "failures:" || line.starts_with("test result: ") {
+            self.output_of = None;
+        } else if let Some(name) = &self.output_of
+            && !line.trim().is_empty()
+            && !is_of_a_backtrace(line)
+        {
+            let lines = self.last_lines.entry(name.clone()).or_default();
+            lines.push_back(line.to_owned());
+            if lines.len() > LINES_OF_A_FAILURE {
+                lines.pop_front();
+            }
         }
     }
 
@@ -128,6 +154,8 @@ impl Summary<'_> {
         for done in failed {
             for name in &done.report.failed {
                 writeln!(f, "  {}: {name}", done.name)?;
+                let lines = done.report.last_lines.get(name);
+                lines.into_iter().flatten().try_for_each(|line| writeln!(f, "      {line}"))?;
             }
             if let (true, Some(error)) = (done.report.failed.is_empty(), &done.error) {
                 writeln!(f, "  {}: {error}", done.name)?;
@@ -149,6 +177,17 @@ impl Summary<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a line is one of a backtrace, which follows what the test says itself.
+fn is_of_a_backtrace(line: &str) -> bool {
+    let text = line.trim_start();
+    let depth = line.len() - text.len();
+    let frame = text.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    (depth > 0 && frame)
+        || (depth > 8 && text.starts_with("at "))
+        || text == "stack backtrace:"
+        || text.starts_with("note: ")
 }
 
 fn row(
@@ -226,8 +265,26 @@ mod tests {
 
     #[test]
     fn the_summary_names_failures_and_the_reasons_of_skips() {
+        let suite = [
+            "test memory::a ... ok",
+            "test redis::a ... FAILED",
+            "failures:",
+            "",
+            "---- redis::a stdout ----",
+            "",
+            "a gap of 1",
+            "    at cases/outage.rs:77:5",
+            "stack backtrace:",
+            "   0: core::panicking::panic_fmt",
+            "             at /rustc/panicking.rs:75:14",
+            "note: Some details are omitted",
+            "",
+            "failures:",
+            "    redis::a",
+            "test result: FAILED. 1 passed; 1 failed",
+        ];
         let steps = [
-            done("suite", true, &["test memory::a ... ok", "test redis::a ... FAILED"], Some("status 101")),
+            done("suite", true, &suite, Some("status 101")),
             done("units", false, &["test b ... ok", "test c ... ignored, slow"], None),
             done("chat", false, &[], Some("it was killed")),
         ];
@@ -245,6 +302,8 @@ mod tests {
             "",
             "failed:",
             "suite: redis::a",
+            "a gap of 1",
+            "at cases/outage.rs:77:5",
             "chat: it was killed",
             "",
             "skipped:",
