@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Debug, ops::Range};
 use broker_core::{Broker, Error, ErrorKind, Event, GapCause, Message, Receipt, Scope, Subscription};
 use tokio::sync::watch;
 
-use crate::steps::{post, quick_detection, receives, wait_for_disconnect, wait_for_link};
+use crate::steps::{post, quick_detection, receives, receives_gap, wait_for_disconnect, wait_for_link};
 use crate::{
     case::{Case, Need, Outcome, case},
     harness::{Harness, Node},
@@ -52,16 +52,19 @@ async fn posts_while_disconnected_fail_at_once_and_are_not_kept(h: &dyn Harness)
     Ok(())
 }
 
-/// Before the stall is noticed a post waits for its answer; after, it is refused at once.
+/// Before the stall is noticed a post waits for its answer; after, it is refused at once. The reader is told of the post
+/// that may have been lost, and of none that was refused.
 async fn a_post_into_a_stalled_line_ends_and_is_not_kept(h: &dyn Harness) -> Outcome {
     let (node, other) = (h.node_with(quick_detection).await?, h.node().await?);
     let mut received = other.subscribe("news").await?;
+    fence(&node, &mut received).await?;
     node.line.stall();
     let early = within("the first post", node.publish("news", "early", Scope::Global)).await?;
-    match early {
-        Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Unavailable) => {}
+    let interrupted = match early.map_err(|error| error.kind()) {
+        Err(ErrorKind::Interrupted) => true,
+        Err(ErrorKind::Unavailable) => false,
         other => return Err(format!("a post into a stalled line: {other:?}").into()),
-    }
+    };
     wait_for_disconnect(&node).await?;
     within("a hundred refusals", async {
         for n in 0..100 {
@@ -72,6 +75,11 @@ async fn a_post_into_a_stalled_line_ends_and_is_not_kept(h: &dyn Harness) -> Out
     .await??;
     node.line.heal();
     wait_for_link(&node, 2).await?;
+    if interrupted {
+        post(&node, "news", "later").await?;
+        receives_gap(&mut received, Some(1), GapCause::Skipped).await?;
+        receives(&mut received, "later").await?;
+    }
     fence(&node, &mut received).await?;
     Ok(())
 }
