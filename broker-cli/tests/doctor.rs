@@ -252,6 +252,9 @@ async fn an_unreachable_server_and_an_invalid_url_are_reported() {
     let (text, healthy) = doctor("localhost").await;
     assert!(!healthy, "{text}");
     assert_line(&text, "fail  url ", "redis://user:password@host");
+    let (text, healthy) = doctor("nats://ada:sec/ret@127.0.0.1").await;
+    assert!(!healthy, "{text}");
+    assert_line(&text, "fail  url ", "nats://user:password@host");
 }
 
 /// What cannot be parsed is not taken for a place either, nor shown.

@@ -97,7 +97,7 @@ impl<'a> Examination<'a> {
                 finding
             }
             Err(error) => {
-                Finding::fail("url", error.to_string(), "write it as in redis://user:password@host:6379")
+                Finding::fail("url", error.to_string(), format!("write it as in {}", example(self.raw)))
             }
         }
     }
@@ -154,6 +154,17 @@ impl<'a> Examination<'a> {
             ErrorKind::InvalidInput => "correct the URL as the message says".to_owned(),
             _ => "check the server's log".to_owned(),
         }
+    }
+}
+
+/// What a URL with the scheme of this one looks like, if it has one that this build knows.
+fn example(raw: &str) -> String {
+    let (scheme, _) = raw.split_once(':').unwrap_or((raw, ""));
+    let known = broker::backends().iter().find_map(|backend| backend.scheme(scheme));
+    match known {
+        Some(scheme) if scheme.transport == Transport::Local => format!("{}:", scheme.name),
+        Some(scheme) => format!("{}://user:password@host", scheme.name),
+        None => "redis://user:password@host:6379".to_owned(),
     }
 }
 
