@@ -2,6 +2,7 @@
 
 use broker_conformance::case::Case;
 
+mod cancels;
 mod connecting;
 mod log;
 mod prepared;
@@ -10,5 +11,12 @@ mod sql;
 mod standby;
 
 /// Every case about PostgreSQL alone.
-pub(crate) const CASES: &[&[Case]] =
-    &[connecting::CASES, log::CASES, prepared::CASES, server::CASES, sql::CASES, standby::CASES];
+pub(crate) const CASES: &[&[Case]] = &[
+    cancels::CASES,
+    connecting::CASES,
+    log::CASES,
+    prepared::CASES,
+    server::CASES,
+    sql::CASES,
+    standby::CASES,
+];
