@@ -46,7 +46,7 @@ struct Gate<'a> {
 }
 
 impl<'a> Gate<'a> {
-    /// Open.
+    /// Puts a gate before a function of the case's database, and leaves it open.
     async fn before(h: &'a dyn Harness, function: &str) -> Outcome<Self> {
         let postgres = PostgresHarness::of(h)?;
         postgres.run(&format!("CREATE SEQUENCE public.begun; {function}")).await?;
